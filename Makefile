@@ -1,0 +1,55 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# Each sets up its own .venv with Python 3.11 and pip; nothing needs installing by hand.
+PYTHON ?= python3
+VENV   ?= .venv
+PY     := $(VENV)/bin/python
+PIP    := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
+STAMP  := $(VENV)/.semibody
+
+.PHONY: help demo test test-all parity lint types docs bench bench-flops bench-step clean
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Semibody needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
+	@# Debian splits ensurepip from Python; its own pip can fill an empty environment instead.
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $(PY) install --quiet pip; }
+
+# torch goes first and pinned, so that nothing later drags in another build.
+$(STAMP)-animate: pyproject.toml constraints.txt | $(PY)
+	@echo "Installing what animate needs into $(VENV) (once; a few minutes) ..."
+	$(PIP) 'setuptools<81' torch==2.13.0
+	$(PIP) -e .
+	@touch $@
+
+# mediapipe and rtmlib ask for the desktop build of OpenCV, which needs the system's libGL;
+# the headless build of the same version holds the same modules and needs nothing.
+$(STAMP)-all: $(STAMP)-animate
+	@echo "Installing every extra and the test tools into $(VENV) (once; a few minutes) ..."
+	$(PIP) -e '.[all,dev]'
+	$(PY) -m pip uninstall --quiet --yes opencv-python opencv-contrib-python opencv-python-headless opencv-contrib-python-headless
+	$(PIP) --no-deps opencv-contrib-python-headless
+	@touch $@
+
+demo: $(STAMP)-animate ## one person, one recording, hands that move: out/demo.mp4
+	$(PY) -m semibody demo -o out/demo.mp4
+
+test: $(STAMP)-all ## the fast tests, a few minutes
+	$(PY) -m pytest
+
+test-all: $(STAMP)-all ## the fast and the slow tests
+	$(PY) -m pytest -m ''
+
+parity: $(STAMP)-all ## compare with recorded numbers of the published code (SEMIBODY_GOLDEN=folder)
+	$(PY) -m pytest -m parity tests/parity
+
+lint: $(STAMP)-all ## ruff
+	$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+types: $(STAMP)-all ## mypy
+	$(PY) -m mypy
+
+clean: ## remove the environment and outputs
+	rm -rf $(VENV) out

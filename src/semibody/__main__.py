@@ -1,0 +1,5 @@
+"""``python -m semibody`` is the ``semibody`` command."""
+
+from semibody.cli import main
+
+main()

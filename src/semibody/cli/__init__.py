@@ -1,0 +1,51 @@
+"""The ``semibody`` command (floor 5). A verb is: parse, call one function, print.
+
+Each group of verbs has a module of its own here; ``main`` turns a user's mistake into one line
+and exit code 2. Heavy libraries are imported inside the verbs, so ``--help`` stays instant.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+from semibody.cli.app import app
+from semibody.types import SemibodyError
+
+EXIT_MISTAKE, EXIT_INTERRUPTED = 2, 130
+
+
+def main() -> None:
+    """Run the command line; exits with 0, 2 (the user's mistake) or 130 (Ctrl-C)."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    try:
+        app(standalone_mode=True)
+    except KeyboardInterrupt:
+        _leave("stopped; nothing half-written was kept", EXIT_INTERRUPTED, debug)
+    except SemibodyError as error:
+        _leave(str(error), EXIT_MISTAKE, debug)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        remedy = "free some space or choose another place with -o"
+        _leave(f"{where}cannot be written ({error.strerror}); {remedy}", EXIT_MISTAKE, debug)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        remedy = "lower --size or --context, use --precision bf16, or close other programs"
+        _leave(f"not enough memory; {remedy}", EXIT_MISTAKE, debug)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+
+
+def _leave(message: str, code: int, debug: bool) -> None:
+    if debug:
+        raise  # noqa: PLE0704 - called from an except block only
+    print(f"semibody: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,164 @@
+"""Settings: frozen dataclasses filled from defaults, then a TOML file, then ``--set a.b=c``.
+
+Every settings class is a plain frozen dataclass that lives beside the code it configures;
+nothing else in the package reads configuration. Validation is pydantic's, made strict here:
+an unknown key is an error that names the nearest known one.
+
+    @dataclass(frozen=True, kw_only=True)
+    class SamplerSettings:
+        steps: int = 30
+        \"\"\"denoising steps\"\"\"
+
+    settings = load(SamplerSettings, toml=path, overrides=["steps=6"])
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import itertools
+import tomllib
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from semibody.types import SemibodyError
+
+T = TypeVar("T")
+
+
+def load(cls: type[T], *, toml: Path | None = None, overrides: Sequence[str] = ()) -> T:
+    """Build settings ``cls``: its defaults < the TOML file < ``key=value`` overrides.
+
+    Raises SemibodyError for an unreadable file, an unknown key or a value of the wrong type.
+    """
+    return build(cls, merge(read_toml(toml) if toml else {}, overrides), str(toml or "settings"))
+
+
+def build(cls: type[T], values: Mapping[str, Any], source: str = "settings") -> T:
+    """Build the dataclass ``cls`` from nested ``values``; ``source`` is named in errors."""
+    from pydantic import TypeAdapter, ValidationError
+
+    _reject_unknown_keys(cls, values, source)
+    try:
+        return TypeAdapter(cls).validate_python(dict(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        got = f", got {first['input']!r}" if first["type"] != "missing" else ""
+        raise SemibodyError(f"{source}: {where}: {first['msg']}{got}") from None
+
+
+def to_dict(settings: Any) -> dict[str, Any]:
+    """Nested plain values of a settings dataclass, ready for JSON or a checkpoint."""
+    from pydantic import TypeAdapter
+
+    values = TypeAdapter(type(settings)).dump_python(settings, mode="json")
+    assert isinstance(values, dict)
+    return values
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Parse a TOML file. Raises SemibodyError naming the file and the line at fault."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SemibodyError(f"{path}: cannot be read ({error})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SemibodyError(f"{path}: not valid TOML: {error}") from None
+
+
+def merge(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return ``values`` with ``a.b=c`` overrides applied; ``c`` is read as TOML, else as a string."""
+    merged = _copy(values)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key.strip():
+            raise SemibodyError(f"--set {override}: write it as key=value, for example steps=6")
+        *parents, last = key.strip().split(".")
+        table = merged
+        for parent in parents:
+            table = table.setdefault(parent, {})
+            if not isinstance(table, dict):
+                raise SemibodyError(f"--set {override}: {parent} is a value, not a table")
+        table[last] = _parse_value(text.strip())
+    return merged
+
+
+def describe(cls: type) -> Iterator[tuple[str, str, str]]:
+    """Yield (dotted key, default, docstring) of every setting, for ``--help`` and the docs."""
+    docs = _field_docstrings(cls)
+    hints = typing.get_type_hints(cls)
+    for item in dataclasses.fields(cls):
+        nested = _nested_dataclass(hints[item.name])
+        if nested is not None:
+            for key, default, doc in describe(nested):
+                yield f"{item.name}.{key}", default, doc
+            continue
+        if item.default is not dataclasses.MISSING:
+            default = repr(item.default)
+        elif item.default_factory is not dataclasses.MISSING:
+            default = repr(item.default_factory())
+        else:
+            default = "required"
+        yield item.name, default, docs.get(item.name, "")
+
+
+def _reject_unknown_keys(cls: type, values: Mapping[str, Any], source: str, prefix: str = "") -> None:
+    hints = typing.get_type_hints(cls)
+    known = {item.name for item in dataclasses.fields(cls)}
+    for key, value in values.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(sorted(known))}"
+            raise SemibodyError(f"{source}: unknown setting {prefix}{key}; {hint}")
+        nested = _nested_dataclass(hints[key])
+        if nested is not None and isinstance(value, Mapping):
+            _reject_unknown_keys(nested, value, source, f"{prefix}{key}.")
+
+
+def _nested_dataclass(hint: Any) -> type | None:
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return hint
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        for option in typing.get_args(hint):
+            if dataclasses.is_dataclass(option) and isinstance(option, type):
+                return option
+    return None
+
+
+def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: _copy(v) if isinstance(v, Mapping) else v for k, v in values.items()}
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _field_docstrings(cls: type) -> dict[str, str]:
+    """The string literal under each field, which Python itself does not keep."""
+    import ast
+    import textwrap
+
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
+    except (OSError, TypeError):
+        return {}
+    body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
+    docs: dict[str, str] = {}
+    for item, after in itertools.pairwise(body):
+        if (
+            isinstance(item, ast.AnnAssign)
+            and isinstance(item.target, ast.Name)
+            and isinstance(after, ast.Expr)
+            and isinstance(after.value, ast.Constant)
+            and isinstance(after.value.value, str)
+        ):
+            docs[item.target.id] = " ".join(after.value.value.split())
+    return docs

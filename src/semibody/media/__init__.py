@@ -1,0 +1,1 @@
+"""Files <-> arrays: video, audio, image. The only importer of PyAV and Pillow (floor 1)."""

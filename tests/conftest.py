@@ -1,0 +1,38 @@
+"""What every test may ask for: the recorded numbers, the shared inputs, a quiet environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared"
+
+# Commands started by tests must run this checkout, whatever is installed.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def shared_folder(name: str) -> Path:
+    """A folder beside the checkout, or a skip that says what is missing."""
+    folder = Path(os.environ.get("SEMIBODY_SHARED", SHARED)) / name
+    if not folder.is_dir():
+        pytest.skip(f"{name} is not here (set SEMIBODY_SHARED to the folder that holds it)")
+    return folder
+
+
+@pytest.fixture
+def shared_inputs() -> Path:
+    """Portraits, speech, gestures and clips; tests only."""
+    return shared_folder("inputs")
+
+
+@pytest.fixture
+def shared_golden() -> Path:
+    """Numbers recorded from the published code."""
+    given = os.environ.get("SEMIBODY_GOLDEN")
+    if given and Path(given).is_dir():
+        return Path(given)
+    return shared_folder("golden")
