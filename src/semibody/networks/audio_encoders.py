@@ -1,0 +1,290 @@
+"""Speech to tokens per video frame, three ways.
+
+============  ===================================================================================
+``whisper``   Whisper tiny, 5 states x 384, 10 rows of 20 ms a frame: 50 tokens (published code)
+``wav2vec2``  Wav2Vec2's last state, 15 rows a frame mapped along the token axis to 77 (the paper)
+``logmel``    a log-mel spectrogram around the frame through two convolutions (small models)
+============  ===================================================================================
+
+Each encoder turns a waveform into *rows* at a fixed rate once (``rows``), and rows into the tokens of
+chosen frames when a window needs them (``tokens``), so memory for long speech stays small.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+RATE = 16000
+"""samples per second every encoder expects"""
+MEL_RATE = 100
+"""columns per second of the log-mel spectrogram: a hop of 160 samples"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioConfig:
+    """Which audio encoder, and its sizes."""
+
+    kind: Literal["whisper", "wav2vec2", "logmel"] = "whisper"
+    before: int = 4
+    """rows before a frame's centre row that belong to the frame"""
+    after: int = 5
+    """rows after it"""
+    width: int = 384
+    """width of a token"""
+    mapped_tokens: int = 77
+    """wav2vec2: tokens a frame after the AudioFeatureMapper"""
+
+    @property
+    def rows_per_frame(self) -> int:
+        return self.before + 1 + self.after
+
+
+def build_audio_encoder(config: AudioConfig) -> AudioEncoder:
+    return {"whisper": WhisperEncoder, "wav2vec2": Wav2Vec2Encoder, "logmel": LogMelEncoder}[config.kind](
+        config
+    )
+
+
+class AudioEncoder(nn.Module):
+    """Common to all: rows at ``rate`` a second, and the rule which rows belong to a frame."""
+
+    rate: int
+
+    def __init__(self, config: AudioConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    @property
+    def tokens_per_frame(self) -> int:
+        raise NotImplementedError
+
+    def rows(self, waveform: Float[Tensor, " n"]) -> Float[Tensor, "r ..."]:
+        """Encode a 16 kHz waveform in −1..1 once."""
+        raise NotImplementedError
+
+    def tokens(
+        self, rows: Float[Tensor, "r ..."], frames: Int[Tensor, " f"], fps: float
+    ) -> Float[Tensor, "f l d"]:
+        """The tokens of the numbered video frames."""
+        raise NotImplementedError
+
+    def silence(self, tokens: Float[Tensor, "f l d"]) -> Float[Tensor, "f l d"]:
+        """What guidance's unconditional half hears: zeros."""
+        return torch.zeros_like(tokens)
+
+    def frame_rows(self, count: int, frames: Int[Tensor, " f"], fps: float) -> Int[Tensor, "f r"]:
+        """Row numbers of each frame: from ``before`` to ``after`` its centre, clamped to the recording."""
+        centre = (frames.double() * self.rate / fps).long()
+        around = torch.arange(-self.config.before, self.config.after + 1)
+        return (centre[:, None] + around).clamp(0, count - 1)
+
+
+class WhisperEncoder(AudioEncoder):
+    """Whisper tiny's encoder: the sum after the positions and the state after each of its 4 blocks.
+
+    Rows are (r, 5, 384) at 50 a second. Whisper works on 30 s pieces; of a piece of m mel columns
+    the first m // 2 rows are kept (official-format chunking). The final norm is not applied.
+    """
+
+    rate = 50
+    piece = 3000
+    """mel columns of a 30 s piece"""
+
+    def __init__(self, config: AudioConfig) -> None:
+        super().__init__(config)
+        from transformers import WhisperConfig
+        from transformers.models.whisper.modeling_whisper import WhisperEncoder as Encoder
+
+        tiny = WhisperConfig(
+            d_model=384, encoder_layers=4, encoder_attention_heads=6, encoder_ffn_dim=1536, num_mel_bins=80
+        )
+        self.encoder = Encoder(tiny)
+        self.encoder.layer_norm = nn.Identity()
+        with torch.no_grad():
+            self.encoder.embed_positions.weight.copy_(whisper_positions(1500, 384))
+
+    @property
+    def tokens_per_frame(self) -> int:
+        return self.config.rows_per_frame * 5
+
+    def rows(self, waveform: Float[Tensor, " n"]) -> Float[Tensor, "r 5 d"]:
+        mel = whisper_mel(waveform)
+        weight = self.encoder.conv1.weight
+        pieces = []
+        for start in range(0, mel.shape[1], self.piece):
+            piece = mel[:, start : start + self.piece]
+            keep = piece.shape[1] // 2
+            padded = F.pad(piece, (0, self.piece - piece.shape[1]))[None].to(weight)
+            states = self.encoder(padded, output_hidden_states=True).hidden_states
+            pieces.append(torch.stack(states, dim=2)[0, :keep])
+        return torch.cat(pieces)
+
+    def tokens(
+        self, rows: Float[Tensor, "r 5 d"], frames: Int[Tensor, " f"], fps: float
+    ) -> Float[Tensor, "f l d"]:
+        return rows[self.frame_rows(len(rows), frames, fps)].flatten(1, 2)
+
+
+class Wav2Vec2Encoder(AudioEncoder):
+    """Wav2Vec2's last hidden state, then one linear map along the *token* axis (the paper's encoder)."""
+
+    rate = 50
+
+    def __init__(self, config: AudioConfig) -> None:
+        super().__init__(config)
+        from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+        self.encoder = Wav2Vec2Model(Wav2Vec2Config(**wav2vec2_sizes(config.width)))
+        self.mapper = AudioFeatureMapper(config.rows_per_frame, config.mapped_tokens)
+
+    @property
+    def tokens_per_frame(self) -> int:
+        return self.config.mapped_tokens
+
+    def rows(self, waveform: Float[Tensor, " n"]) -> Float[Tensor, "r d"]:
+        wave = waveform.to(self.mapper.linear.weight)
+        wave = (wave - wave.mean()) / (wave.var(unbiased=False) + 1e-7).sqrt()
+        return self.encoder(F.pad(wave, (0, max(0, 400 - len(wave))))[None]).last_hidden_state[0]
+
+    def tokens(
+        self, rows: Float[Tensor, "r d"], frames: Int[Tensor, " f"], fps: float
+    ) -> Float[Tensor, "f l d"]:
+        return self.mapper(rows[self.frame_rows(len(rows), frames, fps)])
+
+
+class AudioFeatureMapper(nn.Module):
+    """One linear map along the token axis: (n, l_in, d) -> (n, l_out, d)."""
+
+    def __init__(self, tokens_in: int = 15, tokens_out: int = 77) -> None:
+        super().__init__()
+        self.linear = nn.Linear(tokens_in, tokens_out)
+
+    def forward(self, x: Float[Tensor, "n l d"]) -> Float[Tensor, "n m d"]:
+        return self.linear(x.transpose(1, 2)).transpose(1, 2)
+
+
+class LogMelEncoder(AudioEncoder):
+    """80 log-mel bands around each frame, two strided convolutions: a trainable ear for small models.
+
+    Rows are (r, 80) at 100 a second; ``before`` and ``after`` are in mel columns. Levels are absolute
+    (not normalised by the loudest moment), so silence stays silence.
+    """
+
+    rate = MEL_RATE
+
+    def __init__(self, config: AudioConfig) -> None:
+        super().__init__(config)
+        self.conv1 = nn.Conv1d(80, config.width, 3, padding=1, stride=2)
+        self.conv2 = nn.Conv1d(config.width, config.width, 3, padding=1, stride=2)
+        self.norm = nn.LayerNorm(config.width)
+
+    @property
+    def tokens_per_frame(self) -> int:
+        return math.ceil(math.ceil(self.config.rows_per_frame / 2) / 2)
+
+    def rows(self, waveform: Float[Tensor, " n"]) -> Float[Tensor, "r 80"]:
+        power = mel_power(waveform).clamp(min=1e-7).log10()
+        return ((power + 4.0) / 3.0).T
+
+    def tokens(
+        self, rows: Float[Tensor, "r 80"], frames: Int[Tensor, " f"], fps: float
+    ) -> Float[Tensor, "f l d"]:
+        windows = rows[self.frame_rows(len(rows), frames, fps)].transpose(1, 2).to(self.conv1.weight)
+        return self.norm(self.conv2(F.gelu(self.conv1(windows))).transpose(1, 2))
+
+    def silence(self, tokens: Float[Tensor, "f l d"]) -> Float[Tensor, "f l d"]:
+        return torch.zeros_like(tokens)
+
+
+# -- spectrograms ------------------------------------------------------------------------------
+
+
+def whisper_mel(waveform: Float[Tensor, " n"]) -> Float[Tensor, "80 m"]:
+    """Whisper's log-mel of a whole recording: floor at the loudest − 8 (log10), then (x + 4) / 4."""
+    log = mel_power(waveform).clamp(min=1e-10).log10()
+    return (torch.maximum(log, log.max() - 8.0) + 4.0) / 4.0
+
+
+def mel_power(waveform: Float[Tensor, " n"]) -> Float[Tensor, "80 m"]:
+    """Mel power spectrogram: STFT 400/160, Hann, last column dropped; m = n // 160, at least one."""
+    # Reflection at the ends needs more than half a window of sound.
+    waveform = F.pad(waveform.float(), (0, max(0, 400 - len(waveform))))
+    hann = torch.hann_window(400, device=waveform.device)
+    spectrum = torch.stft(waveform, 400, 160, window=hann, return_complex=True)
+    return mel_filters().to(waveform.device) @ spectrum[:, :-1].abs().square()
+
+
+@lru_cache(maxsize=1)
+def mel_filters(bands: int = 80, bins: int = 201) -> Float[Tensor, "80 201"]:
+    """Slaney's mel filters for 16 kHz and a 400-point transform: triangles of unit area."""
+    edges = _mel_to_hz(torch.linspace(0.0, _hz_to_mel(RATE / 2), bands + 2, dtype=torch.float64))
+    hertz = torch.linspace(0.0, RATE / 2, bins, dtype=torch.float64)
+    slopes = edges[:, None] - hertz[None]
+    width = edges.diff()
+    rising = -slopes[:-2] / width[:-1, None]
+    falling = slopes[2:] / width[1:, None]
+    area = 2.0 / (edges[2:] - edges[:-2])
+    return (torch.minimum(rising, falling).clamp(min=0) * area[:, None]).float()
+
+
+_LINEAR_HZ = 200.0 / 3.0
+"""Slaney's scale is linear up to 1000 Hz (15 mel) and logarithmic above: 27 mel per factor 6.4."""
+_LOG_STEP = math.log(6.4) / 27.0
+
+
+def _hz_to_mel(hertz: float) -> float:
+    return hertz / _LINEAR_HZ if hertz < 1000.0 else 15.0 + math.log(hertz / 1000.0) / _LOG_STEP
+
+
+def _mel_to_hz(mel: Tensor) -> Tensor:
+    return torch.where(mel < 15.0, mel * _LINEAR_HZ, 1000.0 * torch.exp((mel - 15.0) * _LOG_STEP))
+
+
+def whisper_positions(length: int, width: int) -> Float[Tensor, "l d"]:
+    """Whisper's sinusoid table: sines in the first half of the channels, cosines in the second."""
+    half = width // 2
+    rates = torch.exp(torch.arange(half, dtype=torch.float32) * (-math.log(10000.0) / (half - 1)))
+    angles = torch.arange(length, dtype=torch.float32)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def wav2vec2_sizes(width: int) -> dict[str, Any]:
+    """transformers' settings by width: the published base (768) and large (1024), else two small layers."""
+    sizes: dict[str, Any] = {
+        "hidden_size": width,
+        "num_hidden_layers": {768: 12, 1024: 24}.get(width, 2),
+        "num_attention_heads": max(1, width // 64),
+        "intermediate_size": 4 * width,
+    }
+    if width == 1024:
+        sizes |= {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True}
+    return sizes
+
+
+def frame_count(seconds: float, fps: float) -> int:
+    """Video frames that a recording fills."""
+    return int(seconds * fps)
+
+
+OPENAI_TO_TRANSFORMERS: Sequence[tuple[str, str]] = (
+    ("encoder.positional_embedding", "encoder.embed_positions.weight"),
+    (".blocks.", ".layers."),
+    (".attn.query.", ".self_attn.q_proj."),
+    (".attn.key.", ".self_attn.k_proj."),
+    (".attn.value.", ".self_attn.v_proj."),
+    (".attn.out.", ".self_attn.out_proj."),
+    (".attn_ln.", ".self_attn_layer_norm."),
+    (".mlp.0.", ".fc1."),
+    (".mlp.2.", ".fc2."),
+    (".mlp_ln.", ".final_layer_norm."),
+)
+"""Key names of OpenAI's ``tiny.pt`` -> those of transformers' encoder (``ln_post`` is not used)."""

@@ -1,0 +1,78 @@
+"""The convolutional parts of the U-Net: residual block, resampling, timestep embedding."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class ResnetBlock(nn.Module):
+    """Group norm, SiLU, convolution, twice, with the timestep added between (per frame, 2D)."""
+
+    def __init__(self, c_in: int, c_out: int, time_width: int, groups: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(groups, c_in, eps=eps)
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.time_emb_proj = nn.Linear(time_width, c_out)
+        self.norm2 = nn.GroupNorm(groups, c_out, eps=eps)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
+        if c_in != c_out:
+            self.conv_shortcut = nn.Conv2d(c_in, c_out, 1)
+
+    def forward(self, x: Float[Tensor, "n c h w"], time: Float[Tensor, "m d"]) -> Float[Tensor, "n e h w"]:
+        """``time`` is SiLU(timestep embedding); m divides n: one row serves n/m consecutive pictures."""
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = h + repeat_rows(self.time_emb_proj(time), len(x))[:, :, None, None]
+        h = self.conv2(F.silu(self.norm2(h)))
+        shortcut = self.conv_shortcut(x) if hasattr(self, "conv_shortcut") else x
+        return shortcut + h
+
+
+class Downsample(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
+        return self.conv(x)
+
+
+class Upsample(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, "n c h w"], size: tuple[int, int]) -> Float[Tensor, "n c h2 w2"]:
+        """``size`` is that of the skip to join, so sizes that do not halve evenly work too."""
+        return self.conv(F.interpolate(x, size=size, mode="nearest"))
+
+
+class TimestepEmbedding(nn.Module):
+    """Sinusoids of the timestep (cosine first, ``flip_sin_to_cos``), then two linear layers."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.linear_1 = nn.Linear(channels, width)
+        self.linear_2 = nn.Linear(width, width)
+
+    def forward(self, t: Float[Tensor, " b"]) -> Float[Tensor, "b d"]:
+        waves = sinusoids(t, self.channels).to(self.linear_1.weight.dtype)
+        return self.linear_2(F.silu(self.linear_1(waves)))
+
+
+def sinusoids(t: Float[Tensor, " b"], channels: int, longest: float = 10000.0) -> Float[Tensor, "b c"]:
+    """cos then sin of ``t`` at ``channels / 2`` geometric frequencies, in float32."""
+    half = channels // 2
+    rates = torch.exp(torch.arange(half, device=t.device, dtype=torch.float32) * (-math.log(longest) / half))
+    angles = t.float()[:, None] * rates
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def repeat_rows(x: Tensor, n: int) -> Tensor:
+    """Repeat each of m rows n/m times, so that one row per clip (or per frame) fits n frames."""
+    return x if len(x) == n else x.repeat_interleave(n // len(x), dim=0)

@@ -1,0 +1,162 @@
+"""The networks together, and the conditioning that training and inference share.
+
+``Model`` holds five parts: ``vae``, ``audio_encoder``, ``pose_encoder``, ``reference_unet`` and
+``denoising_unet``. A clip is made in this order:
+
+    portrait  = model.encode(picture)              # latents of the portrait, once
+    look      = model.remember(portrait)           # its keys and values for the denoiser, once
+    rows      = model.audio_encoder.rows(waveform) # once
+    ...for every window and step:
+    v         = model.denoise(latents, t, Conditions(...))
+    ...
+    pixels    = model.decode(latents)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from semibody.networks.audio_encoders import AudioConfig, build_audio_encoder
+from semibody.networks.pose_encoder import PoseEncoder, PoseEncoderConfig
+from semibody.networks.unet import Appearance, Memory, UNet, UNetConfig
+from semibody.networks.vae import VAE, VAEConfig
+
+PARTS = ("reference_unet", "denoising_unet", "pose_encoder", "vae", "audio_encoder")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Everything that decides the shapes of the networks; the defaults are the published ones."""
+
+    unet: UNetConfig = field(default_factory=UNetConfig)
+    """the denoising network; the reference network follows from it"""
+    pose_encoder: PoseEncoderConfig = field(default_factory=PoseEncoderConfig)
+    vae: VAEConfig = field(default_factory=VAEConfig)
+    audio: AudioConfig = field(default_factory=AudioConfig)
+    concat_portrait: bool = False
+    """portrait latents also concatenated with the noisy latents (small models)"""
+    reference_pose: bool = False
+    """the portrait's own pose map also given to the reference network (small models)"""
+    half_appearance: bool = True
+    """round the Appearance to float16, as the published code does whatever the precision"""
+
+    def __post_init__(self) -> None:
+        expected = self.vae.latent_channels * (2 if self.concat_portrait else 1)
+        if self.unet.in_channels != expected:
+            raise ValueError(f"unet.in_channels is {self.unet.in_channels}, these settings need {expected}")
+        if self.unet.widths[0] != self.pose_encoder.out_channels:
+            raise ValueError("pose_encoder.out_channels must be the U-Net's first width")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What a window is denoised towards. None leaves a condition out (guidance's unconditional half)."""
+
+    portrait: Tensor | None = None
+    """(b, c, h, w) portrait latents, for models that concatenate them"""
+    reference: Memory | None = None
+    """the portrait's keys and values, from ``Model.remember``"""
+    audio: Tensor | None = None
+    """(b, f, l, d) audio tokens"""
+    audio_mask: Tensor | None = None
+    """(b, f, h, w) 0..1 weight of the audio attention's output"""
+    pose: Tensor | None = None
+    """(b, f, c, h, w) pose features"""
+
+    def unconditional(self) -> Conditions:
+        """The other half of guidance: no audio, no pose, no reference; concatenated latents stay."""
+        return Conditions(portrait=self.portrait)
+
+
+class Model(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.reference_unet = UNet(config.unet.as_reference(config.vae.latent_channels))
+        self.denoising_unet = UNet(config.unet)
+        self.pose_encoder = PoseEncoder(config.pose_encoder)
+        self.vae = VAE(config.vae)
+        self.audio_encoder = build_audio_encoder(config.audio)
+
+    def encode(self, pixels: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n c h w"]:
+        """Pixels in −1..1 to scaled latents."""
+        return self.vae.encode(pixels)
+
+    def decode(self, latents: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 H W"]:
+        """Scaled latents to pixels, about −1..1."""
+        return self.vae.decode(latents)
+
+    def appearance(
+        self, portrait: Float[Tensor, "b c h w"], pose_map: Float[Tensor, "b 3 H W"] | None = None
+    ) -> Appearance:
+        """The portrait as the reference network sees it. ``pose_map`` only with ``reference_pose``."""
+        pose = None
+        if self.config.reference_pose and pose_map is not None:
+            pose = self.pose_encoder(pose_map)
+        seen = self.reference_unet.appearance(portrait, pose)
+        if self.config.half_appearance:
+            seen = {name: tokens.half().to(tokens.dtype) for name, tokens in seen.items()}
+        return seen
+
+    def remember(
+        self, portrait: Float[Tensor, "b c h w"], pose_map: Float[Tensor, "b 3 H W"] | None = None
+    ) -> Memory:
+        """Keys and values of the portrait for every layer of the denoiser, computed once per clip."""
+        return self.denoising_unet.remember(self.appearance(portrait, pose_map))
+
+    def pose_features(self, maps: Float[Tensor, "b f 3 H W"]) -> Float[Tensor, "b f c h w"]:
+        """Drawn pose maps in 0..1 to features."""
+        return self.pose_encoder(maps.flatten(0, 1)).unflatten(0, maps.shape[:2])
+
+    def denoise(
+        self, latents: Float[Tensor, "b f c h w"], t: Float[Tensor, " b"], conditions: Conditions
+    ) -> Float[Tensor, "b f c h w"]:
+        """One call of the denoising network: its prediction (v, in published weights) for a window."""
+        b, f = latents.shape[:2]
+        x = latents.flatten(0, 1)
+        if self.config.concat_portrait:
+            assert conditions.portrait is not None, "this model needs the portrait's latents"
+            x = torch.cat([x, conditions.portrait.repeat_interleave(f, dim=0)], dim=1)
+        audio, audio_time = None, None
+        if conditions.audio is not None:
+            audio, audio_time = self.denoising_unet.remember_audio(conditions.audio.flatten(0, 1))
+        mask = conditions.audio_mask
+        out = self.denoising_unet(
+            x,
+            t,
+            frames=f,
+            pose=None if conditions.pose is None else conditions.pose.flatten(0, 1),
+            reference=conditions.reference,
+            audio=audio,
+            audio_time=audio_time,
+            audio_mask=None if mask is None else mask.flatten(0, 1)[:, None],
+        )
+        return out.unflatten(0, (b, f))
+
+    def guided(
+        self,
+        latents: Float[Tensor, "b f c h w"],
+        t: Float[Tensor, " b"],
+        conditions: Conditions,
+        guidance: float,
+    ) -> Float[Tensor, "b f c h w"]:
+        """Classifier-free guidance u + g (c − u); at g <= 1 the unconditional half is not computed.
+
+        The halves run one after the other: they differ in length of attention, and separately they
+        need less memory and fewer operations than as one padded batch.
+        """
+        conditional = self.denoise(latents, t, conditions)
+        if guidance <= 1.0:
+            return conditional
+        unconditional = self.denoise(latents, t, conditions.unconditional())
+        return torch.lerp(unconditional, conditional, guidance)
+
+
+def small_config(unet: UNetConfig, **changes: object) -> ModelConfig:
+    """A ModelConfig whose pose encoder fits ``unet``."""
+    pose = PoseEncoderConfig(out_channels=unet.widths[0])
+    return replace(ModelConfig(unet=unet, pose_encoder=pose), **changes)  # type: ignore[arg-type]
