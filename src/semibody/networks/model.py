@@ -137,24 +137,6 @@ class Model(nn.Module):
         )
         return out.unflatten(0, (b, f))
 
-    def guided(
-        self,
-        latents: Float[Tensor, "b f c h w"],
-        t: Float[Tensor, " b"],
-        conditions: Conditions,
-        guidance: float,
-    ) -> Float[Tensor, "b f c h w"]:
-        """Classifier-free guidance u + g (c − u); at g <= 1 the unconditional half is not computed.
-
-        The halves run one after the other: they differ in length of attention, and separately they
-        need less memory and fewer operations than as one padded batch.
-        """
-        conditional = self.denoise(latents, t, conditions)
-        if guidance <= 1.0:
-            return conditional
-        unconditional = self.denoise(latents, t, conditions.unconditional())
-        return torch.lerp(unconditional, conditional, guidance)
-
 
 def small_config(unet: UNetConfig, **changes: object) -> ModelConfig:
     """A ModelConfig whose pose encoder fits ``unet``."""
