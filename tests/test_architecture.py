@@ -14,6 +14,7 @@ FLOORS: dict[str, int] = {
     "config": 0,
     "media": 1,
     "weights": 1,
+    "runtime": 1,
     "networks": 2,
     "diffusion": 2,
     "pose": 2,

@@ -1,1 +1,20 @@
 """Files <-> arrays: video, audio, image. The only importer of PyAV and Pillow (floor 1)."""
+
+from semibody.media.audio import read_speech, write_speech
+from semibody.media.files import atomic_write
+from semibody.media.image import read_image, resize_image, write_image
+from semibody.media.video import VideoReader, VideoWriter, read_clip, read_metadata, write_clip
+
+__all__ = [
+    "VideoReader",
+    "VideoWriter",
+    "atomic_write",
+    "read_clip",
+    "read_image",
+    "read_metadata",
+    "read_speech",
+    "resize_image",
+    "write_clip",
+    "write_image",
+    "write_speech",
+]

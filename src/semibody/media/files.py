@@ -7,6 +7,8 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+from semibody.types import SemibodyError
+
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
@@ -26,3 +28,18 @@ def atomic_write(path: Path) -> Iterator[Path]:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def require_file(path: Path, what: str) -> None:
+    """Raise SemibodyError unless ``path`` is a readable file with something in it."""
+    if path.is_dir():
+        raise SemibodyError(f"{path}: is a folder; give {what}")
+    try:
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except FileNotFoundError:
+        raise SemibodyError(f"{path}: no such file; check the path of {what}") from None
+    except OSError as error:
+        raise SemibodyError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    if empty:
+        raise SemibodyError(f"{path}: is empty; give {what}")

@@ -13,7 +13,6 @@ chosen frames when a window needs them (``tokens``), so memory for long speech s
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -273,18 +272,3 @@ def wav2vec2_sizes(width: int) -> dict[str, Any]:
 def frame_count(seconds: float, fps: float) -> int:
     """Video frames that a recording fills."""
     return int(seconds * fps)
-
-
-OPENAI_TO_TRANSFORMERS: Sequence[tuple[str, str]] = (
-    ("encoder.positional_embedding", "encoder.embed_positions.weight"),
-    (".blocks.", ".layers."),
-    (".attn.query.", ".self_attn.q_proj."),
-    (".attn.key.", ".self_attn.k_proj."),
-    (".attn.value.", ".self_attn.v_proj."),
-    (".attn.out.", ".self_attn.out_proj."),
-    (".attn_ln.", ".self_attn_layer_norm."),
-    (".mlp.0.", ".fc1."),
-    (".mlp.2.", ".fc2."),
-    (".mlp_ln.", ".final_layer_norm."),
-)
-"""Key names of OpenAI's ``tiny.pt`` -> those of transformers' encoder (``ln_post`` is not used)."""

@@ -1,0 +1,66 @@
+"""Pictures: png, jpeg, webp and whatever else Pillow reads, as uint8 (h, w, 3) RGB."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from semibody.media.files import atomic_write, require_file
+from semibody.types import SemibodyError
+
+WHITE = (255, 255, 255)
+
+
+def read_image(path: Path | str, background: tuple[int, int, int] = WHITE) -> NDArray[np.uint8]:
+    """Read a picture upright (EXIF rotation applied), transparent parts over ``background``.
+
+    Of an animated picture the first frame is taken. Raises SemibodyError, naming the file.
+    """
+    path = Path(path)
+    require_file(path, "a png, jpeg or webp picture")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns at 90 and refuses at 180 megapixels; both are too many here.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.filterwarnings("ignore", category=UserWarning)
+            with Image.open(path) as opened:
+                picture = ImageOps.exif_transpose(opened)
+                return np.asarray(_flatten(picture, background))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise SemibodyError(f"{path}: has too many pixels; scale it below 80 megapixels") from None
+    except UnidentifiedImageError:
+        raise SemibodyError(f"{path}: is not a picture; give a png, jpeg or webp file") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise SemibodyError(f"{path}: the picture is damaged ({error}); export it again") from None
+
+
+def _flatten(picture: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    if picture.mode in ("I;16", "I", "F"):  # 16-bit greyscale: Pillow would clip it to white
+        levels = np.asarray(picture, dtype=np.float64)
+        return Image.fromarray((levels / max(levels.max(), 1.0) * 255).astype(np.uint8)).convert("RGB")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        below = Image.new("RGBA", picture.size, (*background, 255))
+        picture = Image.alpha_composite(below, picture)
+    return picture.convert("RGB")
+
+
+def resize_image(rgb: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """Scale a picture to ``width`` x ``height`` with Lanczos, whatever its aspect."""
+    if rgb.shape[:2] == (height, width):
+        return rgb
+    return np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def write_image(path: Path | str, rgb: NDArray[np.uint8]) -> None:
+    """Write uint8 (h, w, 3) RGB in the format of the file's ending, all or nothing."""
+    path = Path(path)
+    with atomic_write(path) as unfinished:
+        try:
+            Image.fromarray(rgb).save(unfinished)
+        except ValueError:
+            raise SemibodyError(f"{path}: unknown picture format; use .png, .jpg or .webp") from None

@@ -1,0 +1,235 @@
+"""Video: frames in and out one at a time, so memory does not grow with length.
+
+Written files are H.264 in yuv420p with AAC sound and the index in front (faststart): encoded once,
+and the same input gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import av
+import numpy as np
+from av.container import InputContainer, OutputContainer
+from numpy.typing import NDArray
+
+from semibody.media.audio import audio_frame, read_speech
+from semibody.media.files import atomic_write, require_file
+from semibody.types import Clip, SemibodyError, Speech
+
+Frame = NDArray[np.uint8]
+"""(h, w, 3) RGB."""
+
+
+class VideoReader:
+    """Iterates the frames of a video, upright.
+
+        with VideoReader(path) as video:
+            for frame in video.frames(fps=24): ...
+
+    Raises SemibodyError when opened on something that is not a video.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        require_file(self.path, "a video file")
+        try:
+            self._container: InputContainer = av.open(str(self.path))
+        except av.FFmpegError as error:
+            raise SemibodyError(
+                f"{self.path}: is not a video that can be read ({error.strerror}); convert it to mp4"
+            ) from None
+        if not self._container.streams.video:
+            self._container.close()
+            raise SemibodyError(f"{self.path}: has no pictures; give a video file")
+        self._stream = self._container.streams.video[0]
+        self._stream.thread_type = "AUTO"
+
+    @property
+    def fps(self) -> float:
+        """Average frames per second (nominal, for a variable rate)."""
+        return float(self._stream.average_rate or self._stream.guessed_rate or 25)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height as stored, before any rotation."""
+        return self._stream.width, self._stream.height
+
+    @property
+    def frame_count(self) -> int:
+        """How many frames there are, as the file says; 0 when it does not."""
+        if self._stream.frames:
+            return self._stream.frames
+        duration = self._container.duration
+        return int(duration / av.time_base * self.fps) if duration else 0
+
+    def __iter__(self) -> Iterator[Frame]:
+        for _, frame in self._timed():
+            yield frame
+
+    def frames(self, fps: float | None = None) -> Iterator[Frame]:
+        """Frames at ``fps``: for each moment the frame then on screen, whatever the file's own rate."""
+        if fps is None:
+            yield from self
+            return
+        number, shown = 0, None
+        for time, frame in self._timed():
+            while shown is not None and number / fps < time - 1e-6:
+                yield shown
+                number += 1
+            shown = frame
+        if shown is not None:
+            yield shown
+
+    def _timed(self) -> Iterator[tuple[float, Frame]]:
+        first: float | None = None
+        try:
+            for frame in self._container.decode(self._stream):
+                time = frame.time if frame.time is not None else 0.0
+                first = time if first is None else first
+                picture = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+                # PyAV gives the display rotation counter-clockwise in degrees.
+                yield time - first, np.rot90(picture, round(frame.rotation / 90) % 4).copy()
+        except av.FFmpegError as error:
+            if first is None:
+                raise SemibodyError(f"{self.path}: the video is damaged ({error.strerror})") from None
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._container.close()
+
+
+def read_clip(path: Path | str, fps: float | None = None, *, with_speech: bool = True) -> Clip:
+    """Read a whole (short) video into memory, with its sound if it has any."""
+    with VideoReader(path) as video:
+        rate = fps or video.fps
+        frames = list(video.frames(fps))
+        has_sound = bool(video._container.streams.audio)
+    if not frames:
+        raise SemibodyError(f"{path}: holds no frame that can be read; export it again")
+    speech = read_speech(path) if with_speech and has_sound else None
+    return Clip(np.stack(frames), rate, speech, read_metadata(path))
+
+
+def read_metadata(path: Path | str) -> dict[str, Any]:
+    """The seed, settings and weights that ``VideoWriter`` left in a file; empty for foreign files."""
+    path = Path(path)
+    require_file(path, "a video file")
+    try:
+        with av.open(str(path)) as container:
+            values = json.loads(container.metadata.get("comment", "{}"))
+    except (av.FFmpegError, json.JSONDecodeError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+class VideoWriter:
+    """Writes frames as they come; the file appears under its name only when complete.
+
+        with VideoWriter(path, fps=24, width=768, height=768, speech=speech) as video:
+            video.write(frames)  # uint8 (f, h, w, 3), any number of times
+
+    The sound is cut to the video's length, or ends before it. Odd sizes are padded by one line,
+    because yuv420p halves the colour planes. ``crf`` 0..51: lower is better and larger.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        fps: float,
+        width: int,
+        height: int,
+        speech: Speech | None = None,
+        crf: int = 18,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        if self.path.suffix.lower() not in (".mp4", ".mov", ".mkv"):
+            raise SemibodyError(f"{self.path}: video is written as .mp4 (or .mov, .mkv)")
+        self._fps = Fraction(fps).limit_denominator(1001)
+        self._size = (height, width)
+        self._speech = speech
+        self._written, self._heard = 0, 0
+        self._atomic = atomic_write(self.path)
+        unfinished = self._atomic.__enter__()
+        options = {"movflags": "+faststart"} if self.path.suffix.lower() != ".mkv" else {}
+        self._container: OutputContainer = av.open(str(unfinished), "w", options=options)
+        self._container.metadata["comment"] = json.dumps(metadata or {}, sort_keys=True)
+        self._video: Any = self._container.add_stream("libx264", rate=self._fps)
+        self._video.width, self._video.height = width + width % 2, height + height % 2
+        self._video.pix_fmt = "yuv420p"
+        self._video.options = {"crf": str(crf), "preset": "medium"}
+        self._audio: Any = None
+        if speech is not None:
+            self._audio = self._container.add_stream("aac", rate=speech.rate, layout="mono")
+            self._audio.bit_rate = 128_000
+
+    def write(self, frames: Frame) -> None:
+        """Append uint8 frames (f, h, w, 3) RGB, or one frame (h, w, 3)."""
+        for picture in frames[None] if frames.ndim == 3 else frames:
+            if picture.shape[:2] != self._size:
+                raise ValueError(f"frames must be {self._size}, got {picture.shape[:2]}")
+            height, width = self._size
+            picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")  # noqa: PLW2901
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            frame.pts = self._written
+            frame.time_base = 1 / self._fps
+            self._mux(self._video.encode(frame))
+            self._written += 1
+            self._write_sound_until(self._written)
+
+    def _write_sound_until(self, frames: int) -> None:
+        # Sound goes in beside the pictures, so that neither is buffered for the whole length.
+        if self._speech is None:
+            return
+        rate = self._speech.rate
+        until = min(len(self._speech.waveform), int(frames / self._fps * rate))
+        if until > self._heard:
+            chunk = self._speech.waveform[self._heard : until]
+            self._mux(self._audio.encode(audio_frame(chunk, rate, self._heard)))
+            self._heard = until
+
+    def _mux(self, packets: Iterable[Any]) -> None:
+        for packet in packets:
+            self._container.mux(packet)
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            with contextlib.suppress(Exception):  # the first error is the one worth telling
+                self._container.close()
+            self._atomic.__exit__(kind, error, trace)
+            return
+        try:
+            if self._written == 0:
+                raise ValueError(f"{self.path}: no frame was written")
+            self._mux(self._video.encode(None))
+            if self._audio is not None:
+                self._mux(self._audio.encode(None))
+            self._container.close()
+        except BaseException as failure:
+            self._atomic.__exit__(type(failure), failure, failure.__traceback__)
+            raise
+        self._atomic.__exit__(None, None, None)
+
+
+def write_clip(clip: Clip, path: Path | str, *, crf: int = 18) -> None:
+    """Write a clip that is in memory; see VideoWriter."""
+    height, width = clip.frames.shape[1:3]
+    with VideoWriter(
+        path, fps=clip.fps, width=width, height=height, speech=clip.speech, crf=crf, metadata=clip.metadata
+    ) as video:
+        video.write(clip.frames)

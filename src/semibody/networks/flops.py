@@ -1,0 +1,65 @@
+"""How much arithmetic the networks need, counted on the meta device (no memory, no time)."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from semibody.networks.audio_encoders import AudioConfig
+from semibody.networks.model import Conditions, Model, ModelConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """Operations (a multiply-add counts as two) of the parts of an animation."""
+
+    conditional: float
+    """one call of the denoiser with all conditions, for one window"""
+    unconditional: float
+    """the other half of guidance"""
+    reference: float
+    """the portrait, once per clip"""
+    pose: float
+    """the pose features of one window"""
+    decode_frame: float
+    """the VAE's decoder, for one frame"""
+
+    def step(self, guidance: float) -> float:
+        return self.conditional + (self.unconditional if guidance > 1.0 else 0.0)
+
+
+@functools.lru_cache(maxsize=16)
+def count_work(config: ModelConfig, height: int, width: int, frames: int = 12) -> Work:
+    """Count the work of a ``height`` x ``width`` picture and a window of ``frames`` frames."""
+    tokens = _tokens_per_frame(config.audio)
+    counted = dataclasses.replace(config, audio=AudioConfig(kind="logmel", width=config.audio.width))
+    with torch.device("meta"), torch.inference_mode():
+        model = Model(counted)
+        h, w = height // model.vae.factor, width // model.vae.factor
+        portrait = torch.empty(1, config.vae.latent_channels, h, w)
+        latents = torch.empty(1, frames, config.vae.latent_channels, h, w)
+        maps = torch.empty(1, frames, 3, height, width)
+        audio = torch.empty(1, frames, tokens, config.audio.width)
+        t = torch.zeros(1)
+        reference_work, reference = _count(lambda: model.remember(portrait, maps[:, 0]))
+        pose_work, pose = _count(lambda: model.pose_features(maps))
+        conditions = Conditions(portrait=portrait, reference=reference, audio=audio, pose=pose)
+        conditional, _ = _count(lambda: model.denoise(latents, t, conditions))
+        unconditional, _ = _count(lambda: model.denoise(latents, t, conditions.unconditional()))
+        decode, _ = _count(lambda: model.decode(portrait))
+    return Work(conditional, unconditional, reference_work, pose_work, decode)
+
+
+def _count(call):  # type: ignore[no-untyped-def]
+    with FlopCounterMode(display=False) as counter:
+        result = call()
+    return float(counter.get_total_flops()), result
+
+
+def _tokens_per_frame(audio: AudioConfig) -> int:
+    if audio.kind == "whisper":
+        return audio.rows_per_frame * 5
+    return audio.mapped_tokens if audio.kind == "wav2vec2" else -(-audio.rows_per_frame // 4)

@@ -1,0 +1,135 @@
+"""From a weights folder to a Model, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from semibody import config as settings
+from semibody.networks.model import PARTS, Model, ModelConfig
+from semibody.types import Progress, SemibodyError, silent
+from semibody.weights import official, state, store
+from semibody.weights.official import Variant
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsInfo:
+    """What a weights folder says of itself."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    schedule: dict[str, Any] = field(default_factory=dict)
+    """settings of the noise schedule that differ from the published one"""
+    defaults: dict[str, Any] = field(default_factory=dict)
+    """settings these weights are meant to be used with: size, steps, guidance, …"""
+    origin: str = ""
+    """where the weights come from, for metadata"""
+
+
+def describe(folder: Path, variant: Variant = "official") -> WeightsInfo:
+    """Read what a folder holds, without its tensors. Raises SemibodyError if it is no weights folder."""
+    if store.is_store(folder):
+        index = store.read_index(folder)
+        known: dict[str, Any] = {
+            key: index[key] for key in ("model", "schedule", "defaults", "origin") if key in index
+        }
+        return settings.build(WeightsInfo, known, str(folder / store.INDEX))
+    if official.is_official(folder):
+        return WeightsInfo(origin=f"EchoMimicV2 {variant}")
+    raise SemibodyError(
+        f"{folder}: holds no weights (neither {store.INDEX} nor the published .pth files); "
+        "run: semibody weights fetch official"
+    )
+
+
+def load_model(
+    folder: Path,
+    *,
+    variant: Variant = "official",
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    progress: Progress = silent,
+) -> tuple[Model, WeightsInfo]:
+    """Build the networks a folder describes and fill them, part by part, strictly.
+
+    Raises SemibodyError naming each missing, extra or misshaped tensor.
+    """
+    info = describe(folder, variant)
+    with torch.device("meta"):
+        model = Model(info.model)
+    for number, part in enumerate(PARTS):
+        progress("load weights", number, len(PARTS))
+        tensors = read_part(folder, part, variant)
+        source = f"{folder} ({part})"
+        module = getattr(model, part)
+        state.fill(module, tensors, dtype=dtype, device=torch.device(device), source=source)
+    progress("load weights", len(PARTS), len(PARTS))
+    return model.eval().requires_grad_(False), info
+
+
+def read_part(folder: Path, part: str, variant: Variant = "official") -> state.State:
+    if store.is_store(folder):
+        return store.read_part(folder, part)
+    return official.read_part(folder, part, variant)
+
+
+def save_model(
+    folder: Path, model: Model, info: Mapping[str, Any] | None = None, dtype: torch.dtype | None = None
+) -> None:
+    """Write ``model`` as a weights folder; ``info`` may hold schedule, defaults and origin."""
+    for part in PARTS:
+        store.write_part(folder, part, getattr(model, part).state_dict(), dtype)
+    store.write_index(folder, {**(info or {}), "model": settings.to_dict(model.config)})
+
+
+def convert(
+    source: Path,
+    target: Path,
+    *,
+    variant: Variant = "official",
+    dtype: torch.dtype | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    progress: Progress = silent,
+) -> None:
+    """Copy a folder into our format, part by part, checked against the networks it describes."""
+    info = describe(source, variant)
+    with torch.device("meta"):
+        model = Model(info.model)
+    for number, part in enumerate(PARTS):
+        progress("convert", number, len(PARTS))
+        tensors = read_part(source, part, variant)
+        module = getattr(model, part)
+        state.check(tensors, state.shapes_of(module), f"{source} ({part})")
+        store.write_part(target, part, tensors, dtype)
+    progress("convert", len(PARTS), len(PARTS))
+    index = settings.to_dict(info)
+    index["defaults"] = {**index["defaults"], **(defaults or {})}
+    store.write_index(target, index)
+
+
+def verify(folder: Path, variant: Variant = "official") -> dict[str, list[str]]:
+    """For each part the phrases of what does not fit (empty lists: everything does)."""
+    info = describe(folder, variant)
+    with torch.device("meta"):
+        model = Model(info.model)
+    report: dict[str, list[str]] = {}
+    for part in PARTS:
+        module = getattr(model, part)
+        try:
+            tensors = read_part(folder, part, variant)
+        except SemibodyError as error:
+            report[part] = [str(error)]
+            continue
+        report[part] = state.mismatches(tensors, state.shapes_of(module)) or _not_finite(tensors)
+    return report
+
+
+def _not_finite(tensors: state.State) -> list[str]:
+    return [
+        f"{key} holds NaN or infinity"
+        for key, value in tensors.items()
+        if value.is_floating_point() and not bool(torch.isfinite(value).all())
+    ]

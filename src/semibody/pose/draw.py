@@ -1,0 +1,58 @@
+"""The drawing the pose encoder was trained on: hands only, fingers in rainbow colours, joints red."""
+
+from __future__ import annotations
+
+import colorsys
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from semibody.pose.skeleton import HAND_EDGES
+from semibody.types import HANDS, Floats, Pose
+
+_REFERENCE_SIDE = 800
+"""Drawing happens at this length of the shorter side, then is scaled: line widths stay in proportion."""
+_EDGE_COLOURS: list[Floats] = [
+    np.array(colorsys.hsv_to_rgb(i / len(HAND_EDGES), 1.0, 1.0)) for i in range(len(HAND_EDGES))
+]
+
+
+def draw_pose(pose: Pose, height: int, width: int) -> NDArray[np.uint8]:
+    """Draw the hands of ``pose`` on a black canvas, uint8 (height, width, 3) RGB."""
+    return draw_hands(
+        pose.joints[HANDS].reshape(2, 21, 2), pose.confidence[HANDS].reshape(2, 21), height, width
+    )
+
+
+def draw_hands(hands: Floats, scores: Floats, height: int, width: int) -> NDArray[np.uint8]:
+    """Draw ``hands`` (n, 21, 2), fractions of the picture, with brightness ``scores`` (n, 21).
+
+    Pixel for pixel the published drawing at every size (which itself only works for squares): an edge
+    is drawn if both its ends lie right of and below the origin, its brightness the product of their
+    scores; then the joints. Colours above 255 saturate.
+    """
+    scale = _REFERENCE_SIDE / min(height, width)
+    canvas_height, canvas_width = int(height * scale), int(width * scale)
+    canvas = np.zeros((canvas_height, canvas_width, 3), np.uint8)
+    for hand, score in zip(hands, scores, strict=True):
+        points = (hand * [canvas_width, canvas_height]).astype(int)
+        for (a, b), colour in zip(HAND_EDGES, _EDGE_COLOURS, strict=True):
+            if points[[a, b]].min() > 0:
+                brightness = int(score[a] * score[b] * 255)
+                _line(canvas, points[a], points[b], colour * float(brightness))
+        for point, s in zip(points, score, strict=True):
+            if point.min() > 0:
+                cv2.circle(canvas, _pixel(point), 4, (0, 0, int(s * 255)), thickness=-1)
+    # OpenCV's colour order is BGR: the joints' (0, 0, x) is red.
+    resized = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.ascontiguousarray(resized[..., ::-1])
+
+
+def _line(canvas: NDArray[np.uint8], a: NDArray[np.int_], b: NDArray[np.int_], colour: Floats) -> None:
+    cv2.line(canvas, _pixel(a), _pixel(b), tuple(colour.tolist()), thickness=2)
+
+
+def _pixel(point: NDArray[np.int_]) -> tuple[int, int]:
+    # Far outside is as invisible as just outside, and OpenCV's coordinates are 32-bit.
+    return int(np.clip(point[0], -32000, 32000)), int(np.clip(point[1], -32000, 32000))

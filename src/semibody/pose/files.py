@@ -1,0 +1,206 @@
+"""Gesture files: the published folder of pickled ``.npy`` frames, and our own ``.npz``.
+
+A ``.npz`` of ours holds ``joints`` (f, 128, 2), ``confidence`` (f, 128), ``fps``, ``aspect`` and
+``version``; it is read without pickle. A published ``.npy`` is a pickle, and a pickle can run code:
+it is read by an unpickler that knows arrays, numbers, strings and containers, and refuses the rest.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy_format
+
+from semibody.media import atomic_write
+from semibody.types import BODY, FACE, HANDS, N_JOINTS, Floats, Gesture, Pose, SemibodyError
+
+VERSION = 1
+OFFICIAL_FPS = 24.0
+
+_HARMLESS = {
+    (module, name)
+    for module in ("numpy.core.multiarray", "numpy._core.multiarray")
+    for name in ("_reconstruct", "scalar")
+} | {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
+"""Everything numpy needs to rebuild arrays and numbers; nothing here can run code."""
+
+
+def load_gesture(path: Path | str) -> Gesture:
+    """Read a published folder of ``.npy`` frames or an ``.npz`` of ours.
+
+    Raises SemibodyError, naming the file, for anything missing, damaged, of wrong shape or not finite.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _load_folder(path)
+    if not path.exists():
+        raise SemibodyError(f"{path}: no such gesture; give a folder of .npy poses, an .npz file or a name")
+    if path.suffix == ".npz":
+        return _load_npz(path)
+    if path.suffix == ".npy":
+        return Gesture.from_poses([load_official_pose(path)], OFFICIAL_FPS, name=path.stem)
+    raise SemibodyError(f"{path}: not a gesture; give a folder of .npy poses, an .npz file or a name")
+
+
+def save_gesture(gesture: Gesture, path: Path | str) -> None:
+    """Write a gesture as ``.npz``, all or nothing."""
+    path = Path(path)
+    if path.suffix != ".npz":
+        raise SemibodyError(f"{path}: a gesture is written as .npz")
+    with atomic_write(path) as unfinished, unfinished.open("wb") as file:
+        np.savez_compressed(
+            file,
+            joints=gesture.joints,
+            confidence=gesture.confidence,
+            fps=np.float64(gesture.fps),
+            aspect=np.float64(gesture.aspect),
+            version=np.int64(VERSION),
+        )
+
+
+def _load_npz(path: Path) -> Gesture:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: np.asarray(file[key]) for key in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise SemibodyError(f"{path}: not a gesture file that can be read ({_first_line(error)})") from None
+    for key in ("joints", "confidence", "fps"):
+        if key not in arrays:
+            raise SemibodyError(f"{path}: is an .npz without '{key}'; not a gesture written by Semibody")
+    if int(arrays.get("version", np.array(VERSION))) > VERSION:
+        raise SemibodyError(f"{path}: written by a newer Semibody; update this one")
+    try:
+        gesture = Gesture(
+            arrays["joints"].astype(np.float64),
+            arrays["confidence"].astype(np.float64),
+            float(arrays["fps"]),
+            float(arrays.get("aspect", np.array(1.0))),
+            path.stem,
+        )
+    except (ValueError, TypeError) as error:
+        raise SemibodyError(f"{path}: {_first_line(error)}") from None
+    _require_finite(path, gesture.joints, gesture.confidence)
+    return gesture
+
+
+def _load_folder(folder: Path) -> Gesture:
+    files = {int(file.stem): file for file in folder.glob("*.npy") if re.fullmatch(r"\d+", file.stem)}
+    if not files:
+        raise SemibodyError(f"{folder}: holds no poses named 0.npy, 1.npy, …; choose another folder")
+    missing = sorted(set(range(min(files), max(files) + 1)) - files.keys())
+    if missing:
+        raise SemibodyError(
+            f"{folder}: pose {missing[0]}.npy is missing ({len(missing)} in all); copy it again"
+        )
+    poses = [load_official_pose(files[number]) for number in sorted(files)]
+    return Gesture.from_poses(poses, OFFICIAL_FPS, name=folder.name)
+
+
+def load_official_pose(path: Path) -> Pose:
+    """Read one published pose file. Of several people the first body, face and pair of hands is taken."""
+    return pose_from_official(read_official(path), str(path))
+
+
+def read_official(path: Path) -> dict[str, Any]:
+    """The dict in a published pose file, read by the restricted unpickler."""
+    try:
+        with path.open("rb") as file:
+            version = npy_format.read_magic(file)
+            header = (
+                npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+            )
+            shape, _, dtype = header(file)
+            if dtype != np.dtype(object) or shape != ():
+                raise SemibodyError(f"{path}: holds a plain array, not the pose of a frame")
+            content = _ArrayUnpickler(io.BytesIO(file.read()), path).load()
+    except SemibodyError:
+        raise
+    except Exception as error:  # a damaged pickle may fail in any way
+        raise SemibodyError(f"{path}: not a pose file that can be read ({_first_line(error)})") from None
+    value = content.item() if isinstance(content, np.ndarray) and content.shape == () else content
+    if not isinstance(value, dict):
+        raise SemibodyError(f"{path}: holds a {type(value).__name__}, not the pose of a frame")
+    return value
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Builds arrays, numbers, strings and containers; refuses everything else by name."""
+
+    def __init__(self, file: io.BytesIO, path: Path) -> None:
+        super().__init__(file)
+        self._path = path
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _HARMLESS:
+            return super().find_class(module, name)
+        raise SemibodyError(
+            f"{self._path}: asks to load {module}.{name}, which a pose file must not; do not use this file"
+        )
+
+    def persistent_load(self, pid: Any) -> Any:  # noqa: ARG002 - pickle's signature
+        raise SemibodyError(f"{self._path}: refers to outside objects, which a pose file must not")
+
+
+def pose_from_official(value: Mapping[str, Any], source: str, person: int = 0) -> Pose:
+    """The Pose of one person in a published dict.
+
+    With n people ``hands`` is (2n, 21, 2): all left hands, then all right hands.
+    """
+    hands, hands_score = _array(value, "hands", source), _array(value, "hands_score", source)
+    people = len(hands) // 2
+    if hands.shape != (2 * people, 21, 2) or hands_score.shape != (2 * people, 21) or person >= people:
+        raise SemibodyError(
+            f"{source}: hands have shape {hands.shape} and {hands_score.shape}, not (2, 21, 2)"
+        )
+    pose = Pose.empty()
+    pair = [person, people + person]
+    pose.joints[HANDS] = hands[pair].reshape(-1, 2)
+    pose.confidence[HANDS] = hands_score[pair].reshape(-1)
+    if "bodies" in value:
+        body = value["bodies"]
+        rows = slice(18 * person, 18 * (person + 1))
+        pose.joints[BODY] = _shaped(_array(body, "candidate", source)[rows], (18, 2), "candidate", source)
+        pose.confidence[BODY] = _shaped(_array(body, "score", source)[person], (18,), "score", source)
+    if "faces" in value and "faces_score" in value:
+        pose.joints[FACE] = _shaped(_array(value, "faces", source)[person], (68, 2), "faces", source)
+        pose.confidence[FACE] = _shaped(
+            _array(value, "faces_score", source)[person], (68,), "faces_score", source
+        )
+    _require_finite(source, pose.joints, pose.confidence)
+    return pose
+
+
+def _array(value: Mapping[str, Any], key: str, source: str) -> Floats:
+    if not isinstance(value, Mapping) or key not in value:
+        raise SemibodyError(f"{source}: has no '{key}'; not a pose file of the published format")
+    try:
+        return np.asarray(value[key], dtype=np.float64)
+    except (TypeError, ValueError):
+        raise SemibodyError(f"{source}: '{key}' holds no numbers") from None
+
+
+def _shaped(array: Floats, shape: tuple[int, ...], key: str, source: str) -> Floats:
+    if array.shape != shape:
+        raise SemibodyError(f"{source}: '{key}' has shape {array.shape}, not {shape}")
+    return array
+
+
+def _require_finite(source: Path | str, *arrays: Floats) -> None:
+    for array in arrays:
+        bad = np.argwhere(~np.isfinite(array))
+        if len(bad):
+            joint = int(bad[0][-2] if array.ndim > 1 and array.shape[-1] == 2 else bad[0][-1])
+            raise SemibodyError(
+                f"{source}: joint {joint % N_JOINTS} is not a number (NaN); detect this pose again"
+            )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,65 @@
+"""The tables of the 128 joints: names, edges and groups.
+
+Body joints are OpenPose-18, face points iBUG-68, hands 21 each in OpenPose order (wrist, then thumb to
+little finger, from palm to tip). "Left" is the person's own left.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semibody.types import BODY, FACE, HANDS, LEFT_HAND, N_JOINTS, RIGHT_HAND
+
+Joints = NDArray[np.int_]
+
+BODY_NAMES = (
+    "nose", "neck",
+    "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
+    "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle",
+    "right_eye", "left_eye", "right_ear", "left_ear",
+)  # fmt: skip
+
+FINGERS = ("thumb", "index", "middle", "ring", "little")
+
+BODY_EDGES = (
+    (1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13),
+    (1, 0), (0, 14), (14, 16), (0, 15), (15, 17),
+)  # fmt: skip
+
+HAND_EDGES = tuple((0 if i % 4 == 1 else i - 1, i) for i in range(1, 21))
+"""Each finger is a chain of four joints that starts at the wrist (0)."""
+
+FACE_PARTS = {
+    "jaw": slice(0, 17),
+    "right_brow": slice(17, 22),
+    "left_brow": slice(22, 27),
+    "nose": slice(27, 36),
+    "right_eye": slice(36, 42),
+    "left_eye": slice(42, 48),
+    "outer_lips": slice(48, 60),
+    "inner_lips": slice(60, 68),
+}
+
+HEAD_BODY_JOINTS = (0, 14, 15, 16, 17)
+"""Body joints that belong to the head: nose, eyes, ears."""
+
+
+def _group(*indices: int | slice) -> Joints:
+    every = np.arange(N_JOINTS)
+    return np.concatenate([np.atleast_1d(every[i]) for i in indices])
+
+
+_FACE_START = FACE.start
+
+GROUPS: dict[str, Joints] = {
+    "lips": _group(slice(_FACE_START + 48, _FACE_START + 68)),
+    "head": _group(slice(_FACE_START, _FACE_START + 48), *HEAD_BODY_JOINTS),
+    "body": _group(*(i for i in range(BODY.stop) if i not in HEAD_BODY_JOINTS)),
+    "hands": _group(HANDS),
+    "face": _group(FACE),
+    "left_hand": _group(LEFT_HAND),
+    "right_hand": _group(RIGHT_HAND),
+}
+"""Joint numbers by name. ``lips``, ``head``, ``body``, ``hands`` are disjoint and cover all joints:
+they are the groups that spatial pose sampling removes one after another (all but the hands)."""

@@ -1,0 +1,60 @@
+"""Fitting a gesture to a clip in time: another frame rate, and what happens when it runs out."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semibody.types import Gesture
+
+OnShort = Literal["pingpong", "loop", "hold", "stop"]
+
+
+def resample(gesture: Gesture, fps: float) -> Gesture:
+    """The same motion at ``fps``: joints interpolated in between, confidence the lower neighbour's."""
+    if fps == gesture.fps or len(gesture) == 1:
+        return Gesture(gesture.joints, gesture.confidence, fps, gesture.aspect, gesture.name)
+    count = max(1, round(len(gesture) * fps / gesture.fps))
+    position = np.clip(np.arange(count) * gesture.fps / fps, 0, len(gesture) - 1)
+    before = np.minimum(position.astype(int), len(gesture) - 2)
+    weight = (position - before)[:, None, None]
+    joints = (1 - weight) * gesture.joints[before] + weight * gesture.joints[before + 1]
+    # A joint that was not seen has no place to move from or to: the nearer neighbour's is taken.
+    first, second = gesture.confidence[before], gesture.confidence[before + 1]
+    unseen = np.minimum(first, second) <= 0
+    nearer = gesture.joints[np.rint(position).astype(int)]
+    joints = np.where(unseen[..., None], nearer, joints)
+    confidence = np.where(weight[..., 0] == 0, first, np.minimum(first, second))
+    return Gesture(joints, confidence, fps, gesture.aspect, gesture.name)
+
+
+def fill(gesture: Gesture, frames: int, how: OnShort = "pingpong") -> Gesture:
+    """Exactly ``frames`` poses (fewer with ``stop``).
+
+    A gesture that is too short goes back and forth (``pingpong``: never a jump), starts over
+    (``loop``), stays at its last pose (``hold``) or ends the clip (``stop``).
+    """
+    index = fill_index(len(gesture), frames, how)
+    return Gesture(
+        gesture.joints[index], gesture.confidence[index], gesture.fps, gesture.aspect, gesture.name
+    )
+
+
+def fill_index(length: int, frames: int, how: OnShort) -> NDArray[np.int_]:
+    """Which pose each frame shows. Raises ValueError for an unknown ``how``."""
+    number = np.arange(frames)
+    if frames <= length:
+        return number
+    if how == "hold" or length == 1:
+        return np.minimum(number, length - 1) if how != "stop" else number[:length]
+    if how == "loop":
+        return number % length
+    if how == "stop":
+        return number[:length]
+    if how == "pingpong":
+        # The turning points are shown once: 0 1 2 3 2 1 0 1 …
+        round_trip = 2 * (length - 1)
+        return (length - 1) - np.abs(number % round_trip - (length - 1))
+    raise ValueError(f"unknown way to fill: {how}")

@@ -1,0 +1,121 @@
+"""The machine: which device and precision to use, and how memory is kept (floor 1).
+
+``prepare_cpu`` matters more than any operator on CPUs: by default the C library gives every large
+buffer back to the system when it is freed, and a diffusion network allocates hundreds of them a
+second, so each operation pays for fresh pages. Keeping freed memory makes wide layers several
+times faster (``make bench-step`` shows it).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import platform
+import sys
+import time
+from typing import TYPE_CHECKING, Literal
+
+from semibody.types import SemibodyError
+
+if TYPE_CHECKING:
+    import torch
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+
+
+def choose_device(device: str = "auto") -> torch.device:
+    """``auto``: CUDA, else Apple's GPU, else the CPU. Raises SemibodyError for a device that is not there."""
+    import torch
+
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        torch.empty(1, device=device)
+        return torch.device(device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise SemibodyError(f"--device {device} cannot be used here ({reason}); try --device cpu") from None
+
+
+def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    """``auto``: bf16 where the processor computes in it, fp16 on other GPUs, else fp32."""
+    import torch
+
+    named = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if precision != "auto":
+        if precision not in named:
+            raise SemibodyError(f"--precision {precision} is unknown; choose auto, fp32, bf16 or fp16")
+        if precision == "fp16" and device.type == "cpu":
+            raise SemibodyError("--precision fp16 does not work on a CPU; choose bf16 or fp32")
+        return named[precision]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if device.type == "mps":
+        return torch.float16
+    return torch.bfloat16 if cpu_has_bf16() else torch.float32
+
+
+@functools.cache
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 natively (AMX or AVX512-BF16 on Intel and AMD, or ARM's bf16)."""
+    if sys.platform == "linux":
+        try:
+            with open("/proc/cpuinfo", encoding="utf-8") as info:  # noqa: PTH123 - a device, not a path
+                flags = info.read()
+        except OSError:
+            return False
+        return any(flag in flags for flag in ("amx_bf16", "avx512_bf16", " bf16 "))
+    return False
+
+
+@functools.cache
+def prepare_cpu() -> None:
+    """Keep freed memory for the next allocation, instead of returning it page by page (glibc only)."""
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_M_MMAP_MAX, 0)
+    libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    libc.mallopt(_M_TOP_PAD, 64 * 2**20)
+
+
+def matmul_tflops(dtype: torch.dtype, device: torch.device, seconds: float = 0.5) -> float:
+    """This machine's own peak: the best rate over several sizes of matrix product, in TFLOP/s."""
+    import torch
+
+    best = 0.0
+    with torch.inference_mode():
+        for rows, inner, columns in ((4096, 4096, 4096), (12288, 320, 1280), (3072, 640, 2560)):
+            a = torch.randn(rows, inner, device=device).to(dtype)
+            b = torch.randn(columns, inner, device=device).to(dtype)
+            torch.nn.functional.linear(a, b)
+            until = time.perf_counter() + seconds / 3
+            while True:
+                _synchronise(device)
+                start = time.perf_counter()
+                torch.nn.functional.linear(a, b)
+                _synchronise(device)
+                now = time.perf_counter()
+                best = max(best, 2e-12 * rows * inner * columns / (now - start))
+                if now > until:
+                    break
+    return best
+
+
+def _synchronise(device: torch.device) -> None:
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_memory() -> int:
+    """Bytes of the largest resident size this process has had."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,136 @@
+"""Where weights live on this machine, and how to fetch them from the Hugging Face Hub.
+
+``~/.cache/semibody/weights`` (or ``$SEMIBODY_HOME/weights``) holds a folder per name. Fetching is
+resumable: a file that is complete is not fetched again, an unfinished one goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from semibody.types import Progress, SemibodyError, silent
+
+ECHOMIMIC = "BadToBest/EchoMimicV2"
+VAE = "stabilityai/sd-vae-ft-mse"
+FOLDER = "echomimic_v2"
+LOCK = "fetched.json"
+"""Written last: which commit of which repository the files come from."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of a Hub repository and its place in our folder."""
+
+    repository: str
+    name: str
+    place: str
+
+
+_COMMON = (
+    RemoteFile(ECHOMIMIC, "reference_unet.pth", "reference_unet.pth"),
+    RemoteFile(ECHOMIMIC, "pose_encoder.pth", "pose_encoder.pth"),
+    RemoteFile(
+        VAE, "diffusion_pytorch_model.safetensors", "sd-vae-ft-mse/diffusion_pytorch_model.safetensors"
+    ),
+    RemoteFile(ECHOMIMIC, "audio_processor/tiny.pt", "audio_processor/tiny.pt"),
+)
+SETS: dict[str, tuple[RemoteFile, ...]] = {
+    "official": (
+        *_COMMON,
+        RemoteFile(ECHOMIMIC, "denoising_unet.pth", "denoising_unet.pth"),
+        RemoteFile(ECHOMIMIC, "motion_module.pth", "motion_module.pth"),
+    ),
+    "accelerated": (
+        *_COMMON,
+        RemoteFile(ECHOMIMIC, "denoising_unet_acc.pth", "denoising_unet_acc.pth"),
+        RemoteFile(ECHOMIMIC, "motion_module_acc.pth", "motion_module_acc.pth"),
+    ),
+}
+
+
+def home() -> Path:
+    """The folder of everything Semibody keeps on this machine."""
+    given = os.environ.get("SEMIBODY_HOME")
+    return Path(given) if given else Path.home() / ".cache" / "semibody"
+
+
+def find_weights(name: str) -> tuple[Path, str | None]:
+    """The folder of a name or path, and the preset that the name implies.
+
+    Raises SemibodyError if nothing is there.
+    """
+    if name in SETS:
+        converted, fetched = home() / "weights" / name, home() / "weights" / FOLDER
+        folder = converted if converted.is_dir() else fetched
+        if not folder.is_dir():
+            raise SemibodyError(
+                f"the {name} weights are not on this machine; run: semibody weights fetch {name}"
+            )
+        return folder, name
+    folder = Path(name)
+    if not folder.is_dir():
+        known = ", ".join(SETS)
+        raise SemibodyError(f"{name}: no such weights folder; give a folder or one of: {known}")
+    return folder, None
+
+
+def fetch(
+    name: str, *, revision: str = "main", folder: Path | None = None, progress: Progress = silent
+) -> Path:
+    """Fetch a set of weights by name, resumably; returns its folder.
+
+    ``revision`` (a branch, tag or commit) is resolved to a commit once and written to ``fetched.json``;
+    a later fetch goes on with that commit unless another revision is asked for.
+    Raises SemibodyError if the name is unknown or the Hub does not answer.
+    """
+    if name not in SETS:
+        raise SemibodyError(f"{name}: unknown weights; choose {' or '.join(SETS)}")
+    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    folder = folder or home() / "weights" / FOLDER
+    files = SETS[name]
+    commits = _read_lock(folder) if revision == "main" else {}
+    try:
+        for number, file in enumerate(files):
+            progress(f"fetch {file.name}", number, len(files))
+            asked = revision if file.repository == ECHOMIMIC else "main"
+            if file.repository not in commits:
+                commits[file.repository] = HfApi().model_info(file.repository, revision=asked).sha or asked
+            got = hf_hub_download(
+                file.repository, file.name, revision=commits[file.repository], local_dir=folder / ".hub"
+            )
+            _place(Path(got), folder / file.place)
+        progress("fetch", len(files), len(files))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None and error.errno == 28:
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SemibodyError(
+            f"fetching the {name} weights stopped ({reason}); run the same command again to go on"
+        ) from None
+    lock = folder / LOCK
+    lock.write_text(json.dumps(commits, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return folder
+
+
+def _place(got: Path, wanted: Path) -> None:
+    """Give a fetched file its place without a second copy."""
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    if wanted.exists() and wanted.samefile(got):
+        return
+    unfinished = wanted.with_name(wanted.name + ".unfinished")
+    unfinished.unlink(missing_ok=True)
+    os.link(got, unfinished)
+    unfinished.replace(wanted)
+
+
+def _read_lock(folder: Path) -> dict[str, str]:
+    try:
+        commits = json.loads((folder / LOCK).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return {}
+    return {str(key): str(value) for key, value in commits.items()} if isinstance(commits, dict) else {}

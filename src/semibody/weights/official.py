@@ -1,0 +1,116 @@
+"""The published files of EchoMimicV2, and of the networks it builds on.
+
+A folder as published (or as its readme asks to arrange it)::
+
+    reference_unet.pth  pose_encoder.pth
+    denoising_unet.pth  motion_module.pth            variant "official"
+    denoising_unet_acc.pth  motion_module_acc.pth    variant "accelerated"
+    sd-vae-ft-mse/diffusion_pytorch_model.safetensors (or .bin)
+    audio_processor/tiny.pt   (or whisper-tiny/model.safetensors)
+
+Foreign key names are turned into ours here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from semibody.types import SemibodyError
+from semibody.weights.state import State, read_state
+
+Variant = Literal["official", "accelerated"]
+
+DENOISER_FILES: dict[Variant, tuple[str, str]] = {
+    "official": ("motion_module.pth", "denoising_unet.pth"),
+    "accelerated": ("motion_module_acc.pth", "denoising_unet_acc.pth"),
+}
+"""In loading order: what the second file holds goes over the first."""
+
+VAE_FILES = (
+    "sd-vae-ft-mse/diffusion_pytorch_model.safetensors",
+    "sd-vae-ft-mse/diffusion_pytorch_model.bin",
+)
+WHISPER_FILES = ("audio_processor/tiny.pt", "whisper-tiny/model.safetensors", "whisper_tiny/tiny.pt")
+
+_VAE_NAMES = (
+    (".query.", ".to_q."),
+    (".key.", ".to_k."),
+    (".value.", ".to_v."),
+    (".proj_attn.", ".to_out.0."),
+)
+"""Attention names of older autoencoder files -> today's."""
+
+_WHISPER_NAMES = (
+    ("encoder.positional_embedding", "encoder.embed_positions.weight"),
+    (".blocks.", ".layers."),
+    (".attn.query.", ".self_attn.q_proj."),
+    (".attn.key.", ".self_attn.k_proj."),
+    (".attn.value.", ".self_attn.v_proj."),
+    (".attn.out.", ".self_attn.out_proj."),
+    (".attn_ln.", ".self_attn_layer_norm."),
+    (".mlp.0.", ".fc1."),
+    (".mlp.2.", ".fc2."),
+    (".mlp_ln.", ".final_layer_norm."),
+)
+"""Names of OpenAI's Whisper -> those of transformers' encoder, which we use."""
+
+_WHISPER_UNUSED = ("encoder.ln_post.", "encoder.layer_norm.")
+"""The final norm, which EchoMimicV2 does not apply."""
+
+
+def is_official(folder: Path) -> bool:
+    names = [name for pair in DENOISER_FILES.values() for name in pair] + ["reference_unet.pth"]
+    return any((folder / name).is_file() for name in names)
+
+
+def files_of(folder: Path, part: str, variant: Variant = "official") -> list[Path]:
+    """The files that hold ``part``, in loading order. Raises SemibodyError naming one that is missing."""
+    if part == "denoising_unet":
+        names = DENOISER_FILES[variant]
+        found = [folder / name for name in names]
+    elif part == "vae":
+        found = [_first_of(folder, VAE_FILES)]
+    elif part == "audio_encoder":
+        found = [_first_of(folder, WHISPER_FILES)]
+    else:
+        found = [folder / f"{part}.pth"]
+    for path in found:
+        if not path.is_file():
+            raise SemibodyError(
+                f"{path}: missing from the {variant} weights; run: semibody weights fetch {variant}"
+            )
+    return found
+
+
+def _first_of(folder: Path, names: tuple[str, ...]) -> Path:
+    return next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
+
+
+def read_part(folder: Path, part: str, variant: Variant = "official") -> State:
+    """The tensors of ``part`` under our names, memory-mapped (overwritten ones are never read)."""
+    state: State = {}
+    for path in files_of(folder, part, variant):
+        state |= read_state(path)
+    if part == "vae":
+        return {_rename(key, _VAE_NAMES): _as_linear(key, value) for key, value in state.items()}
+    if part == "audio_encoder":
+        state = {key.removeprefix("model."): value for key, value in state.items()}
+        return {
+            _rename(key, _WHISPER_NAMES): value
+            for key, value in state.items()
+            if key.startswith("encoder.") and not key.startswith(_WHISPER_UNUSED)
+        }
+    return state
+
+
+def _rename(key: str, names: tuple[tuple[str, str], ...]) -> str:
+    for theirs, ours in names:
+        key = key.replace(theirs, ours)
+    return key
+
+
+def _as_linear(key: str, value):  # type: ignore[no-untyped-def]
+    """Some autoencoder files keep attention projections as 1x1 convolutions."""
+    is_projection = ".attentions." in key and value.ndim == 4
+    return value[:, :, 0, 0] if is_projection else value

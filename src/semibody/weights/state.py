@@ -1,0 +1,128 @@
+"""Reading tensors from files without needing their memory twice, and filling modules strictly."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from semibody.types import SemibodyError
+
+State = dict[str, Tensor]
+Shapes = Mapping[str, tuple[int, ...]]
+
+_NAMED_AT_MOST = 6
+
+
+def read_state(path: Path) -> State:
+    """The tensors of a ``.safetensors``, ``.pth``, ``.pt``, ``.bin`` or ``.ckpt`` file, memory-mapped.
+
+    Nothing is read from disk until a tensor is used. Raises SemibodyError, naming the file.
+    """
+    if not path.is_file():
+        raise SemibodyError(f"{path}: no such weights file; run: semibody weights fetch official")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # damaged archives fail in many ways
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise SemibodyError(f"{path}: damaged or not a weights file ({reason}); fetch it again") from None
+    if isinstance(content, dict):
+        # tiny.pt of Whisper wraps its tensors; so do some training checkpoints.
+        for wrapper in ("model_state_dict", "state_dict"):
+            content = content.get(wrapper, content)
+    if not isinstance(content, dict) or not content:
+        raise SemibodyError(f"{path}: holds no named tensors; fetch it again")
+    return {key: value for key, value in content.items() if isinstance(value, Tensor)}
+
+
+def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Names and shapes that ``module`` expects."""
+    return {key: tuple(value.shape) for key, value in module.state_dict().items()}
+
+
+def check(state: Mapping[str, Tensor], expected: Shapes, source: str) -> None:
+    """Raise SemibodyError that names every missing, extra or misshaped tensor (the first few of many)."""
+    problems = mismatches(state, expected)
+    if problems:
+        raise SemibodyError(f"{source}: does not fit: {_shorten(problems)}")
+
+
+def mismatches(state: Mapping[str, Tensor], expected: Shapes) -> list[str]:
+    """One phrase per tensor that is missing, extra, misshaped or not a floating number."""
+    problems = [f"missing {key}" for key in expected if key not in state]
+    problems += [f"extra {key}" for key in state if key not in expected]
+    for key, shape in expected.items():
+        if key in state and tuple(state[key].shape) != shape:
+            problems.append(f"{key} has shape {tuple(state[key].shape)}, not {shape}")
+    return problems
+
+
+def _shorten(problems: list[str]) -> str:
+    more = len(problems) - _NAMED_AT_MOST
+    return ", ".join(problems[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
+
+
+def fill(
+    module: nn.Module,
+    state: State,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    source: str,
+    on_tensor: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Fill ``module`` (built on the meta device) tensor by tensor; ``state`` is emptied on the way.
+
+    The file's pages are let go as soon as a tensor is converted, so the peak is the model in its new
+    precision plus one tensor. ``on_tensor`` is told the bytes done. Raises SemibodyError on misfits.
+    """
+    check(state, shapes_of(module), source)
+    done = 0
+    for key in list(state):
+        mapped = state.pop(key)
+        layout = torch.channels_last if mapped.ndim == 4 else torch.contiguous_format
+        converted = mapped.to(device, dtype if mapped.is_floating_point() else None, copy=True)
+        converted = converted.contiguous(memory_format=layout)
+        module.load_state_dict({key: converted}, strict=False, assign=True)
+        done += mapped.nbytes
+        _forget_pages(mapped)
+        on_tensor(done)
+    left = [name for name, value in _parameters_and_buffers(module) if value.is_meta]
+    if left:
+        raise SemibodyError(f"{source}: leaves {_shorten(left)} without a value")
+
+
+def _parameters_and_buffers(module: nn.Module) -> Iterable[tuple[str, Tensor]]:
+    yield from module.named_parameters()
+    yield from module.named_buffers()
+
+
+def _forget_pages(tensor: Tensor) -> None:
+    """Drop a mapped tensor's whole pages from memory (they can be read from the file again)."""
+    if sys.platform != "linux" or tensor.nbytes < mmap.PAGESIZE:
+        return
+    start = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    end = (tensor.data_ptr() + tensor.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if end > start and _is_file_mapping(start):
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
+
+
+def _is_file_mapping(address: int) -> bool:
+    # Forgetting pages that no file backs would zero them, so make sure.
+    with open("/proc/self/maps", encoding="utf-8") as maps:  # noqa: PTH123 - a device, not a path
+        for line in maps:
+            span, _, _, _, inode, *_ = line.split(maxsplit=5)
+            low, high = (int(x, 16) for x in span.split("-"))
+            if low <= address < high:
+                return inode != "0"
+    return False

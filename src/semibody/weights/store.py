@@ -1,0 +1,72 @@
+"""Our own weights folder: ``semibody.json`` and one safetensors file per network part.
+
+``semibody.json`` holds the sizes of the networks, the schedule, the settings the weights were made
+for, their precision and where they came from, so a folder needs no flags to be used.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from semibody.types import SemibodyError
+from semibody.weights.state import State, read_state
+
+INDEX = "semibody.json"
+VERSION = 1
+
+
+def is_store(folder: Path) -> bool:
+    return (folder / INDEX).is_file()
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The content of ``semibody.json``. Raises SemibodyError if it is missing or damaged."""
+    path = folder / INDEX
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SemibodyError(f"{folder}: is not a weights folder ({INDEX} is missing)") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise SemibodyError(f"{path}: cannot be read ({error}); convert or fetch the weights again") from None
+    if not isinstance(index, dict) or index.get("version", VERSION) > VERSION:
+        raise SemibodyError(f"{path}: written by a newer Semibody; update this one")
+    return index
+
+
+def read_part(folder: Path, part: str) -> State:
+    """The tensors of one part, memory-mapped."""
+    return read_state(folder / f"{part}.safetensors")
+
+
+def write_part(folder: Path, part: str, state: Mapping[str, Tensor], dtype: torch.dtype | None) -> None:
+    """Write one part in ``dtype`` (None: as it is), all or nothing."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{part}.safetensors"
+    unfinished = path.with_suffix(".unfinished")
+    try:
+        save_file({key: _plain(value, dtype) for key, value in state.items()}, unfinished)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_index(folder: Path, index: Mapping[str, Any]) -> None:
+    """Write ``semibody.json``; do it last, so that an unfinished folder is not taken for a whole one."""
+    text = json.dumps({"version": VERSION, **index}, indent=1, sort_keys=True) + "\n"
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = folder / f"{INDEX}.unfinished"
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(folder / INDEX)
+
+
+def _plain(value: Tensor, dtype: torch.dtype | None) -> Tensor:
+    wanted = dtype if dtype is not None and value.is_floating_point() else value.dtype
+    return value.detach().to("cpu", wanted).contiguous()
