@@ -25,8 +25,10 @@ FLOORS: dict[str, int] = {
     "training": 4,
     "cluster": 4,
     "web": 4,
-    "doctor": 4,
-    "cli": 5,
+    "plan": 4,
+    "demo": 4,
+    "doctor": 5,
+    "cli": 6,
 }
 ONLY_IN_MEDIA = {"av", "PIL"}
 

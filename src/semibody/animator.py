@@ -129,7 +129,7 @@ class Animator:
         weights: str | Path = "official",
         *,
         preset: str | None = None,
-        precision: runtime.Precision = "auto",
+        precision: str = "auto",
         device: str = "auto",
         progress: Progress = silent,
     ) -> Animator:

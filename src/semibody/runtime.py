@@ -13,14 +13,12 @@ import functools
 import platform
 import sys
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from semibody.types import SemibodyError
 
 if TYPE_CHECKING:
     import torch
-
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
@@ -41,8 +39,11 @@ def choose_device(device: str = "auto") -> torch.device:
         raise SemibodyError(f"--device {device} cannot be used here ({reason}); try --device cpu") from None
 
 
-def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
-    """``auto``: bf16 where the processor computes in it, fp16 on other GPUs, else fp32."""
+def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """``auto``, ``fp32``, ``bf16`` or ``fp16``. Raises SemibodyError for another name.
+
+    ``auto`` is bf16 where the processor computes in it, fp16 on other GPUs, else fp32.
+    """
     import torch
 
     named = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

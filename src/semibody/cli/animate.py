@@ -1,0 +1,181 @@
+"""``semibody animate`` and ``semibody demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from semibody.cli.app import app
+from semibody.cli.progress import progress_bar
+from semibody.types import SemibodyError
+
+if TYPE_CHECKING:
+    from semibody.animator import Animator, Settings
+
+Option = typer.Option
+
+
+def parse_size(size: str) -> tuple[int, int]:
+    """``768`` or ``512x768`` (width x height)."""
+    parts = size.lower().replace("×", "x").split("x")
+    if len(parts) not in (1, 2) or not all(part.isdigit() for part in parts):
+        raise SemibodyError(f"--size {size}: write it as 768 or as width x height, for example 512x768")
+    width = int(parts[0])
+    return width, int(parts[-1])
+
+
+@app.command()
+def animate(
+    portrait: Annotated[Path, typer.Argument(help="Picture of a half body (png, jpeg, webp).")],
+    speech: Annotated[
+        Path, typer.Argument(help="Recording (wav, mp3, m4a, flac, ogg) or a video with sound.")
+    ],
+    gesture: Annotated[
+        str, Option("--gesture", "-g", help="Folder of .npy poses or an .npz file.", show_default=False)
+    ] = "",
+    out: Annotated[Path, Option("--out", "-o", help="Video to write.")] = Path("out.mp4"),
+    weights: Annotated[
+        str, Option("--weights", "-w", help="official, accelerated or a weights folder.")
+    ] = "official",
+    preset: Annotated[
+        str | None, Option(help="official or accelerated: weights, steps and guidance that belong together.")
+    ] = None,
+    size: Annotated[str | None, Option(help="Side, or width x height. Multiples of 8.")] = None,
+    width: Annotated[int | None, Option(help="Width in pixels.")] = None,
+    height: Annotated[int | None, Option(help="Height in pixels.")] = None,
+    fps: Annotated[float | None, Option(help="Frames per second.")] = None,
+    length: Annotated[int | None, Option("--length", "-L", help="Most frames to make.")] = None,
+    steps: Annotated[int | None, Option(help="Denoising steps.")] = None,
+    guidance: Annotated[
+        float | None, Option(help="1.0: none. Higher: livelier lips, harsher picture.")
+    ] = None,
+    solver: Annotated[str | None, Option(help="ddim, dpm++ or unipc.")] = None,
+    seed: Annotated[int | None, Option(help="Same seed, same inputs, same machine: the same file.")] = None,
+    context: Annotated[int | None, Option(help="Frames denoised together.")] = None,
+    overlap: Annotated[int | None, Option(help="Frames that neighbouring windows share.")] = None,
+    on_short_gesture: Annotated[
+        str | None, Option(help="When the poses end first: pingpong, loop, hold or stop.")
+    ] = None,
+    frame: Annotated[
+        str | None, Option(help="auto: crop to the wanted aspect; keep: the whole picture.")
+    ] = None,
+    background: Annotated[str, Option(help="Colour behind transparent parts, as #rrggbb.")] = "#ffffff",
+    allow_silence: Annotated[
+        bool, Option("--allow-silence", help="Animate even without audible speech.")
+    ] = False,
+    precision: Annotated[str, Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    device: Annotated[str, Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    crf: Annotated[
+        int, Option(help="Video quality, 0 to 51; lower is better and larger.", min=0, max=51)
+    ] = 18,
+    dry_run: Annotated[bool, Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
+    quiet: Annotated[bool, Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Make a video of the person in PORTRAIT speaking SPEECH and moving the hands of a gesture."""
+    from semibody import media
+    from semibody.animator import Animator, prepare
+    from semibody.pose.files import load_gesture
+
+    if not gesture:
+        raise SemibodyError("--gesture is missing; give a folder of .npy poses or an .npz file")
+    if size is not None:
+        width, height = parse_size(size)
+    changes: dict[str, Any] = {
+        "width": width, "height": height, "fps": fps, "length": length, "steps": steps, "guidance": guidance,
+        "solver": solver, "seed": seed, "window": context, "overlap": overlap,
+        "on_short_gesture": on_short_gesture, "frame": frame, "allow_silence": allow_silence or None,
+    }  # fmt: skip
+    # Inputs are read before the weights: a typing mistake should not cost a minute of loading.
+    picture = media.read_image(portrait, parse_colour(background))
+    sound = media.read_speech(speech)
+    poses = load_gesture(gesture)
+    if dry_run:
+        from semibody.plan import Source, make_plan
+
+        planned = make_plan(
+            Source(weights, preset, precision, device), changes, portrait=picture, speech=sound, gesture=poses
+        )
+        _print_plan(planned.lines())
+        return
+    _require_writable(out)
+    with progress_bar(quiet=quiet) as progress:
+        animator = Animator.load(
+            weights, preset=preset, precision=precision, device=device, progress=progress
+        )
+        settings = animator.settings(**changes)
+        inputs = prepare(picture, sound, poses, settings)
+        for notice in [*_notices(settings, changes, animator), *inputs.notices]:
+            _say(f"note: {notice}")
+        animator.write(out, inputs, settings, crf=crf, progress=progress)
+    seconds = len(inputs) / settings.fps
+    _say(f"{out}: {len(inputs)} frames, {settings.width} x {settings.height}, {seconds:.1f} s")
+
+
+def _notices(settings: Settings, changes: dict[str, Any], animator: Animator) -> list[str]:
+    said = []
+    wanted = (changes["width"] or settings.width, changes["height"] or settings.height)
+    if wanted != (settings.width, settings.height):
+        said.append(
+            f"size {wanted[0]} x {wanted[1]} rounded to multiples of {animator.model.vae.factor}: "
+            f"{settings.width} x {settings.height}"
+        )
+    published = "EchoMimicV2" in animator.origin
+    if published and "accelerated" in animator.origin and (settings.steps > 10 or settings.guidance > 1):
+        said.append("the accelerated weights are made for about 6 steps and guidance 1.0")
+    elif published and "official" in animator.origin and settings.steps < 15 and settings.solver == "ddim":
+        said.append(
+            "few steps with the official weights; --weights accelerated or --solver dpm++ suit better"
+        )
+    return said
+
+
+def _print_plan(lines: list[tuple[str, str]]) -> None:
+    for name, value in lines:
+        typer.echo(f"{name:<18} {value}")
+
+
+def parse_colour(text: str) -> tuple[int, int, int]:
+    """``#rrggbb`` to three numbers."""
+    digits = text.removeprefix("#")
+    try:
+        if len(digits) != 6:
+            raise ValueError
+        red, green, blue = bytes.fromhex(digits)
+    except ValueError:
+        raise SemibodyError(f"--background {text}: write it as #rrggbb, for example #ffffff") from None
+    return red, green, blue
+
+
+def _require_writable(out: Path) -> None:
+    """Find out before the minutes of computing, not after."""
+    if out.is_dir():
+        raise SemibodyError(f"{out}: is a folder; name a video file, for example {out / 'out.mp4'}")
+    if out.suffix.lower() not in (".mp4", ".mov", ".mkv"):
+        raise SemibodyError(f"{out}: video is written as .mp4 (or .mov, .mkv)")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    probe = out.with_name(f".{out.name}.probe")
+    try:
+        probe.write_bytes(b"")
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, Option("--out", "-o", help="Video to write.")] = Path("out/demo.mp4"),
+    quiet: Annotated[bool, Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Make a short video from inputs that come with the package, without any download."""
+    from semibody.demo import make_demo
+
+    _require_writable(out)
+    with progress_bar(quiet=quiet) as progress:
+        summary = make_demo(out, progress=progress)
+    for line in summary:
+        _say(line)

@@ -1,0 +1,114 @@
+"""``semibody weights list|fetch|convert|verify``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from semibody.cli.app import app
+from semibody.cli.progress import progress_bar
+from semibody.types import SemibodyError
+
+weights = typer.Typer(help="List, fetch, convert and verify weights.", no_args_is_help=True)
+app.add_typer(weights, name="weights")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Variant = Annotated[str, typer.Option(help="Of a published folder: official or accelerated.")]
+
+
+def _variant(name: str):  # type: ignore[no-untyped-def]
+    from semibody.weights.official import DENOISER_FILES
+
+    if name not in DENOISER_FILES:
+        raise SemibodyError(f"--variant {name} is unknown; choose {' or '.join(DENOISER_FILES)}")
+    return name
+
+
+@weights.command("list")
+def list_(as_json: Json = False) -> None:
+    """Show which weights are on this machine."""
+    from semibody.weights.hub import SETS, find_weights
+
+    found = {}
+    for name in SETS:
+        try:
+            found[name] = str(find_weights(name)[0])
+        except SemibodyError as error:
+            found[name] = f"not here ({error})"
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    for name, where in found.items():
+        typer.echo(f"{name:<14} {where}")
+
+
+@weights.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="official or accelerated.")],
+    revision: Annotated[str, typer.Option(help="Branch, tag or commit; kept for later fetches.")] = "main",
+    to: Annotated[Path | None, typer.Option(help="Folder to fetch into.")] = None,
+) -> None:
+    """Fetch published weights from the Hugging Face Hub. Run it again to go on after a stop."""
+    from semibody.weights import hub
+
+    with progress_bar() as progress:
+        folder = hub.fetch(name, revision=revision, folder=to, progress=progress)
+    typer.echo(f"{name}: in {folder}")
+
+
+@weights.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="A weights folder or name.")],
+    target: Annotated[Path, typer.Argument(help="Folder to write: safetensors and semibody.json.")],
+    precision: Annotated[str, typer.Option(help="fp16, bf16, fp32, or keep.")] = "keep",
+    variant: Variant = "official",
+) -> None:
+    """Copy weights into one safetensors folder that needs no further settings."""
+    import torch
+
+    from semibody.animator import PRESETS
+    from semibody.networks import loading
+    from semibody.weights.hub import find_weights
+
+    dtypes = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32, "keep": None}
+    if precision not in dtypes:
+        raise SemibodyError(f"--precision {precision} is unknown; choose {', '.join(dtypes)}")
+    folder, named = find_weights(source)
+    chosen = _variant(named or variant)
+    if target.resolve() == folder.resolve():
+        raise SemibodyError(f"{target}: is the source folder; choose another one to write to")
+    with progress_bar() as progress:
+        loading.convert(
+            folder,
+            target,
+            variant=chosen,
+            dtype=dtypes[precision],
+            defaults=PRESETS[chosen][1],
+            progress=progress,
+        )
+    typer.echo(f"{target}: written ({precision})")
+
+
+@weights.command()
+def verify(
+    source: Annotated[str, typer.Argument(help="A weights folder or name.")],
+    variant: Variant = "official",
+    as_json: Json = False,
+) -> None:
+    """Check every tensor's name, shape and values. Exit code 2 if anything does not fit."""
+    from semibody.networks import loading
+    from semibody.weights.hub import find_weights
+
+    folder, named = find_weights(source)
+    report = loading.verify(folder, _variant(named or variant))
+    if as_json:
+        typer.echo(json.dumps(report, indent=1))
+    else:
+        for part, problems in report.items():
+            typer.echo(f"{part:<16} {'complete' if not problems else '; '.join(problems[:20])}")
+    wrong = [part for part, problems in report.items() if problems]
+    if wrong:
+        raise SemibodyError(f"{folder}: {', '.join(wrong)} do not fit; fetch or convert the weights again")

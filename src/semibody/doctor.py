@@ -1,0 +1,117 @@
+"""Facts about this machine and this installation, for the user and for bug reports (floor 4)."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+from dataclasses import dataclass
+from typing import Any
+
+from semibody import plan, runtime
+from semibody.animator import PRESETS, Settings
+from semibody.networks.model import ModelConfig
+from semibody.types import SemibodyError
+from semibody.weights import official
+from semibody.weights.hub import SETS, find_weights, home
+
+PACKAGES = ("torch", "diffusers", "transformers", "av", "opencv-contrib-python-headless", "numpy")
+EXTRAS = {
+    "pose": "mediapipe", "train": "accelerate", "eval": "scikit-image", "synth": "moderngl",
+    "web": "gradio", "cluster": "ray",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fact; ``ok`` False asks for attention."""
+
+    name: str
+    value: str
+    ok: bool = True
+
+
+def examine() -> list[Finding]:
+    """Look at versions, devices, memory, disk, weights; estimate the speed. Takes a few seconds."""
+    return [*_versions(), *_machine(), *_weights(), *_speed()]
+
+
+def as_dict(findings: list[Finding]) -> dict[str, Any]:
+    return {finding.name: {"value": finding.value, "ok": finding.ok} for finding in findings}
+
+
+def _versions() -> list[Finding]:
+    import semibody
+
+    found = [Finding("semibody", semibody.__version__), Finding("python", platform.python_version())]
+    for package in PACKAGES:
+        found.append(_version(package, missing="not installed"))
+    for extra, package in EXTRAS.items():
+        found.append(_version(package, missing=f"not installed (pip install 'semibody[{extra}]')", ok=True))
+    return found
+
+
+def _version(package: str, missing: str, ok: bool = False) -> Finding:
+    try:
+        return Finding(package, importlib.metadata.version(package))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(package, missing, ok)
+
+
+def _machine() -> list[Finding]:
+    import psutil
+    import torch
+
+    memory = psutil.virtual_memory()
+    where = home() if home().exists() else home().anchor
+    disk = shutil.disk_usage(where)
+    gib = 2**30
+    bf16 = "with" if runtime.cpu_has_bf16() else "without"
+    found = [
+        Finding("cpu", f"{torch.get_num_threads()} threads, {bf16} bf16"),
+        Finding(
+            "memory", f"{memory.available / gib:.1f} of {memory.total / gib:.1f} GiB free",
+            memory.available > 6 * gib,
+        ),
+        Finding("disk", f"{disk.free / gib:.0f} GiB free for weights in {home()}", disk.free > 12 * gib),
+    ]  # fmt: skip
+    for number in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(number)
+        bf16 = "bf16 yes" if torch.cuda.is_bf16_supported() else "bf16 no"
+        size = properties.total_memory / gib
+        found.append(Finding(f"gpu {number}", f"{properties.name}, {size:.0f} GiB, {bf16}"))
+    if not torch.cuda.device_count():
+        apple = torch.backends.mps.is_available()
+        found.append(Finding("gpu", "Apple" if apple else "none; the CPU is used"))
+    return found
+
+
+def _weights() -> list[Finding]:
+    found = []
+    for name in SETS:
+        try:
+            folder, _ = find_weights(name)
+            if not (folder / "semibody.json").exists():
+                for part in ("reference_unet", "denoising_unet", "pose_encoder", "vae", "audio_encoder"):
+                    official.files_of(folder, part, PRESETS[name][0])
+            found.append(Finding(f"weights {name}", f"complete, in {folder}"))
+        except SemibodyError as error:
+            found.append(Finding(f"weights {name}", str(error), ok=False))
+    return found
+
+
+def _speed() -> list[Finding]:
+    device = runtime.choose_device()
+    dtype = runtime.choose_dtype("auto", device)
+    rate = runtime.matmul_tflops(dtype, device)
+    found = [Finding("matmul", f"{rate:.2f} TFLOP/s in {str(dtype).removeprefix('torch.')} on {device}")]
+    for name, (_, preset) in PRESETS.items():
+        for side in (512, 768):
+            settings = Settings(width=side, height=side, **preset)
+            frames = int(settings.fps) * 5
+            tflop, _ = plan.estimate_work(ModelConfig(), settings, frames, bytes_per_number=dtype.itemsize)
+            seconds = tflop / (rate * plan.EFFICIENCY) / 5
+            found.append(
+                Finding(f"{name} at {side}²", f"about {plan.format_seconds(seconds)} per second of video")
+            )
+    return found

@@ -1,0 +1,131 @@
+"""What an animation will need, before it is begun: frames, windows, memory, time (floor 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from semibody import config as settings_of
+from semibody import runtime
+from semibody.animator import PRESETS, Inputs, Picture, Settings, check_settings, prepare
+from semibody.diffusion.windows import ring_windows
+from semibody.networks.flops import count_work
+from semibody.networks.loading import describe
+from semibody.networks.model import ModelConfig
+from semibody.types import Gesture, SemibodyError, Speech
+from semibody.weights.hub import find_weights
+
+EFFICIENCY = 0.45
+"""Share of the machine's measured matmul rate that a step reaches (``make bench-step`` prints it)."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The figures of an animation; times and memory are estimates."""
+
+    settings: Settings
+    frames: int
+    windows: int
+    tflop: float
+    seconds: float
+    memory_gib: float
+    device: str
+    precision: str
+    notices: tuple[str, ...] = ()
+
+    def lines(self) -> list[tuple[str, str]]:
+        s = self.settings
+        made = [
+            ("frames", f"{self.frames} at {s.fps:g} fps ({self.frames / s.fps:.1f} s)"),
+            ("size", f"{s.width} x {s.height}"),
+            ("steps, guidance", f"{s.steps}, {s.guidance:g} ({s.solver})"),
+            ("windows", f"{self.windows} of {min(s.window, self.frames)} frames in each step"),
+            ("device", f"{self.device}, {self.precision}"),
+            ("work", f"{self.tflop:,.0f} TFLOP"),
+            ("estimated time", f"{format_seconds(self.seconds)}"),
+            ("estimated memory", f"{self.memory_gib:.1f} GiB"),
+        ]
+        return [*made, *(("note", notice) for notice in self.notices)]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which weights, and how to run them; as for Animator.load."""
+
+    weights: str
+    preset: str | None = None
+    precision: str = "auto"
+    device: str = "auto"
+
+
+def make_plan(
+    source: Source, changes: dict[str, Any], *, portrait: Picture, speech: Speech, gesture: Gesture
+) -> Plan:
+    """Plan without loading weights. Raises SemibodyError for whatever would stop the real run."""
+    target = runtime.choose_device(source.device)
+    dtype = runtime.choose_dtype(source.precision, target)
+    model, defaults = _model_and_defaults(source.weights, source.preset)
+    given = {key: value for key, value in changes.items() if value is not None}
+    settings = check_settings(settings_of.build(Settings, {**defaults, **given}), model)
+    inputs: Inputs = prepare(portrait, speech, gesture, settings)
+    tflop, memory = estimate_work(model, settings, len(inputs), bytes_per_number=dtype.itemsize)
+    rate = runtime.matmul_tflops(dtype, target) * EFFICIENCY
+    return Plan(
+        settings=settings,
+        frames=len(inputs),
+        windows=len(ring_windows(len(inputs), settings.window, settings.overlap)),
+        tflop=tflop,
+        seconds=tflop / rate,
+        memory_gib=memory / 2**30,
+        device=str(target),
+        precision=str(dtype).removeprefix("torch."),
+        notices=inputs.notices,
+    )
+
+
+def _model_and_defaults(weights: str, preset: str | None) -> tuple[ModelConfig, dict[str, Any]]:
+    try:
+        folder, named = find_weights(weights)
+    except SemibodyError:
+        if weights not in PRESETS:
+            raise
+        # The published sizes are known without the files.
+        return ModelConfig(), PRESETS[weights][1]
+    preset = preset or named
+    info = describe(folder, PRESETS[preset][0] if preset else "official")
+    return info.model, {**(PRESETS[preset][1] if preset else {}), **info.defaults}
+
+
+def estimate_work(
+    model: ModelConfig, settings: Settings, frames: int, *, bytes_per_number: int
+) -> tuple[float, float]:
+    """(TFLOP, bytes of memory) of a clip of ``frames`` frames."""
+    window = min(settings.window, frames)
+    work = count_work(model, settings.height, settings.width, window)
+    windows = len(ring_windows(frames, settings.window, settings.overlap))
+    step = work.step(settings.guidance) + work.pose
+    total = settings.steps * windows * step + frames * work.decode_frame + work.reference
+    parameters = sum(count_parameters(model).values()) * bytes_per_number
+    pixels = settings.width * settings.height
+    # The widest layers of a window, and the decoder's of one frame, are alive at the peak.
+    activations = max(window * pixels / 64 * model.unet.widths[0] * 40, pixels * model.vae.widths[0] * 8)
+    return total / 1e12, parameters + activations * bytes_per_number + 0.5 * 2**30
+
+
+def count_parameters(model: ModelConfig) -> dict[str, int]:
+    """Numbers in each part of a model, without building it in memory."""
+    import torch
+
+    from semibody.networks.model import PARTS, Model
+
+    with torch.device("meta"):
+        built = Model(model)
+    return {part: sum(p.numel() for p in getattr(built, part).parameters()) for part in PARTS}
+
+
+def format_seconds(seconds: float) -> str:
+    """90 -> ``1 min 30 s``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

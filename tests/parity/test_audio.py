@@ -1,0 +1,65 @@
+"""Mel spectrogram, Whisper features and their frames against the published code's."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from parity.golden import WHISPER_NAMES, Case, cases, fill
+from semibody.networks.audio_encoders import AudioConfig, WhisperEncoder, mel_filters, whisper_mel
+
+EXACT = 1e-5
+
+
+@cache
+def whisper() -> Any:
+    return fill(WhisperEncoder(AudioConfig()), "whisper/", WHISPER_NAMES)
+
+
+@cache
+def rows(case: Case) -> torch.Tensor:
+    return whisper().rows(waveform(case))
+
+
+def waveform(case: Case) -> torch.Tensor:
+    holder = case if "pcm16k" in case else Case(case.path.with_name(f"{case.name}_pcm.npz"))
+    return torch.from_numpy(holder["pcm16k"].astype(np.float32) / 32768)
+
+
+SPEECH = cases("whisper_*.npz", "mel")
+
+
+@pytest.mark.parametrize("case", cases("mel_filterbank*.npz", "filters"))
+def test_mel_filters(case: Case, compare: Any) -> None:
+    compare(mel_filters(), case["filters"], 1e-7)
+
+
+@pytest.mark.parametrize("case", SPEECH)
+def test_mel(case: Case, compare: Any) -> None:
+    mel = whisper_mel(waveform(case))
+    assert list(mel.shape) == case.meta["mel_shape"]
+    compare(mel[:, :: case.meta.get("mel_step", 1)], case["mel"], EXACT)
+
+
+@pytest.mark.parametrize("case", SPEECH)
+def test_features(case: Case, compare: Any) -> None:
+    recorded = Case(case.path.with_name(f"{case.name}_feat.npz"))
+    ours = rows(case)
+    assert list(ours.shape) == case.meta["feat_shape"]
+    compare(ours[recorded["rows"]] if "rows" in recorded else ours, recorded["features"], EXACT)
+
+
+@pytest.mark.parametrize("case", SPEECH)
+def test_frames(case: Case, compare: Any) -> None:
+    for key in case.names("chunk_index/fps"):
+        fps = int(key.removeprefix("chunk_index/fps"))
+        index = case[key]
+        ours = whisper().frame_rows(len(rows(case)), torch.arange(len(index)), fps)
+        compare(ours, index, 0, f"rows at {fps} fps")
+        picked = case.tensor(f"chunk_pick/fps{fps}")
+        tokens = whisper().tokens(rows(case), picked, fps)
+        compare(tokens, case[f"chunks/fps{fps}"], EXACT, f"tokens at {fps} fps")
