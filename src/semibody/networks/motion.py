@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from semibody.networks.attention import Attention, FeedForward
+from semibody.networks.attention import FeedForward, attend
 
 
 class MotionModule(nn.Module):
@@ -27,7 +27,10 @@ class MotionModule(nn.Module):
 
 
 class TemporalTransformer(nn.Module):
-    """Group norm per frame, linear in, one temporal block, linear out, residual."""
+    """Group norm per frame, linear in, one temporal block, linear out, residual.
+
+    Tokens stay in the order (b, f, pixel, c) throughout; only attention itself looks along time.
+    """
 
     def __init__(self, width: int, heads: int, groups: int, longest: int) -> None:
         super().__init__()
@@ -38,10 +41,9 @@ class TemporalTransformer(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c h w"], frames: int) -> Float[Tensor, "n c h w"]:
         n, _, height, width = x.shape
-        tokens = self.proj_in(self.norm(x).flatten(2).transpose(1, 2))  # (b f) (h w) c
-        tokens = tokens.unflatten(0, (n // frames, frames)).transpose(1, 2).flatten(0, 1)  # (b h w) f c
-        tokens = self.transformer_blocks[0](tokens)
-        tokens = tokens.unflatten(0, (n // frames, height * width)).transpose(1, 2).flatten(0, 1)
+        tokens = self.proj_in(self.norm(x).flatten(2).transpose(1, 2))
+        tokens = tokens.unflatten(0, (n // frames, frames))
+        tokens = self.transformer_blocks[0](tokens).flatten(0, 1)
         return x + self.proj_out(tokens).transpose(1, 2).unflatten(2, (height, width))
 
 
@@ -55,22 +57,31 @@ class TemporalBlock(nn.Module):
         self.ff = FeedForward(width)
         self.ff_norm = nn.LayerNorm(width)
 
-    def forward(self, x: Float[Tensor, "n f c"]) -> Float[Tensor, "n f c"]:
+    def forward(self, x: Float[Tensor, "b f l c"]) -> Float[Tensor, "b f l c"]:
         for norm, attention in zip(self.norms, self.attention_blocks, strict=True):
             x = x + attention(norm(x))
         return x + self.ff(self.ff_norm(x))
 
 
-class TemporalAttention(Attention):
-    """Self-attention whose input carries the frame's position in the window, in q, k and v alike."""
+class TemporalAttention(nn.Module):
+    """Self-attention over frames; the input carries the frame's position, in q, k and v alike."""
 
     def __init__(self, width: int, heads: int, longest: int) -> None:
-        super().__init__(width, heads)
+        super().__init__()
+        self.heads = heads
+        self.to_q, self.to_k, self.to_v = (nn.Linear(width, width, bias=False) for _ in range(3))
+        self.to_out = nn.ModuleList([nn.Linear(width, width)])
         self.pos_encoder = PositionTable(width, longest)
 
-    def forward(self, x: Float[Tensor, "n f c"]) -> Float[Tensor, "n f c"]:  # type: ignore[override]
+    def forward(self, x: Float[Tensor, "b f l c"]) -> Float[Tensor, "b f l c"]:
         x = self.pos_encoder(x)
-        return super().forward(x, self.project(x))
+        b, frames, pixels, _ = x.shape
+
+        def along_time(tokens: Tensor) -> Tensor:
+            return tokens.transpose(1, 2).reshape(b * pixels, frames, -1)
+
+        out = attend(along_time(self.to_q(x)), along_time(self.to_k(x)), along_time(self.to_v(x)), self.heads)
+        return self.to_out[0](out.unflatten(0, (b, pixels)).transpose(1, 2))
 
 
 class PositionTable(nn.Module):
@@ -82,12 +93,12 @@ class PositionTable(nn.Module):
         super().__init__()
         self.register_buffer("pe", position_table(width, longest)[None])
 
-    def forward(self, x: Float[Tensor, "n f c"]) -> Float[Tensor, "n f c"]:
+    def forward(self, x: Float[Tensor, "b f l c"]) -> Float[Tensor, "b f l c"]:
         if x.shape[1] > self.pe.shape[1]:
             raise ValueError(
                 f"a window of {x.shape[1]} frames is longer than the table of {self.pe.shape[1]}"
             )
-        return x + self.pe[:, : x.shape[1]].to(x.dtype)
+        return x + self.pe[:, : x.shape[1], None].to(x.dtype)
 
 
 def position_table(width: int, longest: int) -> Float[Tensor, "f c"]:
