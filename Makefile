@@ -6,7 +6,7 @@ PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 STAMP  := $(VENV)/.semibody
 
-.PHONY: help demo test test-all parity lint types docs bench bench-flops bench-step clean
+.PHONY: help demo test slow parity lint types bench bench-flops bench-step clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -39,8 +39,8 @@ demo: $(STAMP)-animate ## one person, one recording, hands that move: out/demo.m
 test: $(STAMP)-all ## the fast tests, a few minutes
 	$(PY) -m pytest
 
-test-all: $(STAMP)-all ## the fast and the slow tests
-	$(PY) -m pytest -m ''
+slow: $(STAMP)-all ## the slow tests: full-size networks, long clips (minutes, 10 GB of memory)
+	$(PY) -m pytest -m slow
 
 parity: $(STAMP)-all ## compare with recorded numbers of the published code (SEMIBODY_GOLDEN=folder)
 	$(PY) -m pytest -m parity tests/parity
@@ -53,3 +53,14 @@ types: $(STAMP)-all ## mypy
 
 clean: ## remove the environment and outputs
 	rm -rf $(VENV) out
+
+bench-flops: $(STAMP)-animate ## TFLOP of a guided step at 256, 512, 768 as one JSON line
+	@$(PY) benchmarks/flops.py
+
+SIZE ?= 256
+FRAMES ?= 12
+PRECISION ?= bf16
+bench-step: $(STAMP)-animate ## seconds of a full-size step: SIZE=256 FRAMES=12 PRECISION=bf16|fp32
+	@$(PY) benchmarks/step.py --size $(SIZE) --frames $(FRAMES) --precision $(PRECISION)
+
+bench: bench-flops bench-step ## both of the above

@@ -12,6 +12,13 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "Animator": "semibody.animator",
+    "SemibodyPipeline": "semibody.pipeline",
+    "load_gesture": "semibody.pose.files",
+    "save_gesture": "semibody.pose.files",
+    "read_clip": "semibody.media",
+    "read_speech": "semibody.media",
+    "write_clip": "semibody.media",
     "Pose": "semibody.types",
     "Gesture": "semibody.types",
     "Speech": "semibody.types",
@@ -19,7 +26,21 @@ _PUBLIC = {
     "SemibodyError": "semibody.types",
 }
 
-__all__ = ["Clip", "Gesture", "Pose", "SemibodyError", "Speech", "__version__"]
+__all__ = [
+    "Animator",
+    "Clip",
+    "Gesture",
+    "Pose",
+    "SemibodyError",
+    "SemibodyPipeline",
+    "Speech",
+    "__version__",
+    "load_gesture",
+    "read_clip",
+    "read_speech",
+    "save_gesture",
+    "write_clip",
+]
 
 
 def __getattr__(name: str) -> Any:

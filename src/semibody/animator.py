@@ -12,7 +12,6 @@ the whole clip, only latents do.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -227,6 +226,14 @@ class Animator:
         given = {key: value for key, value in changes.items() if value is not None}
         chosen = config.build(Settings, {**dataclasses.asdict(self.defaults), **given})
         return check_settings(chosen, self.model.config)
+
+    def info(self) -> dict[str, Any]:
+        """What a weights folder says of these weights beside their sizes."""
+        return {
+            "schedule": dataclasses.asdict(self.schedule),
+            "defaults": dataclasses.asdict(self.defaults),
+            "origin": self.origin,
+        }
 
     def metadata(self, settings: Settings) -> dict[str, Any]:
         import semibody
@@ -497,14 +504,3 @@ def _cut(speech: Speech, seconds: float) -> Speech:
 
 def _name(source: object, otherwise: str) -> str:
     return str(source) if isinstance(source, str | Path) else otherwise
-
-
-@contextlib.contextmanager
-def steady_threads(count: int | None = None) -> Iterator[None]:
-    """Compute with a fixed number of threads: the order of sums, and so every bit, depends on it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
