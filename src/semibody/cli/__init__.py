@@ -22,9 +22,12 @@ def main() -> None:
     if debug:
         sys.argv.remove("--debug")
     try:
-        app(standalone_mode=True)
-    except KeyboardInterrupt:
-        _leave("stopped; nothing half-written was kept", EXIT_INTERRUPTED, debug)
+        app()
+    except SystemExit as left:
+        # typer turns Ctrl-C into this code without a word.
+        if left.code == EXIT_INTERRUPTED:
+            print("semibody: stopped; nothing half-written was kept", file=sys.stderr)
+        raise
     except SemibodyError as error:
         _leave(str(error), EXIT_MISTAKE, debug)
     except OSError as error:

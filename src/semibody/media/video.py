@@ -78,14 +78,15 @@ class VideoReader:
         if fps is None:
             yield from self
             return
-        number, shown = 0, None
+        number, shown, time = 0, None, 0.0
         for time, frame in self._timed():
             while shown is not None and number / fps < time - 1e-6:
                 yield shown
                 number += 1
             shown = frame
-        if shown is not None:
+        while shown is not None and number / fps < time + 1 / self.fps - 1e-6:
             yield shown
+            number += 1
 
     def _timed(self) -> Iterator[tuple[float, Frame]]:
         first: float | None = None

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from semibody.diffusion.guidance import guide
+from semibody.diffusion.sample import sample
+from semibody.diffusion.schedule import ScheduleConfig, build_scheduler, initial_noise
+from semibody.diffusion.windows import ring_windows
+
+
+@given(st.integers(1, 200), st.integers(2, 24), st.integers(0, 10), st.integers(0, 50))
+def test_windows_cover_every_frame(frames: int, length: int, overlap: int, shift: int) -> None:
+    overlap = min(overlap, length - 1)
+    windows = ring_windows(frames, length, overlap, shift=shift)
+    assert {i for window in windows for i in window} == set(range(frames))
+    for window in windows:
+        assert len(window) == len(set(window)) == min(length, frames)
+
+
+@pytest.mark.parametrize("bad", [(0, 12, 3), (5, 4, 4), (5, 4, -1)])
+def test_impossible_windows(bad: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match=r"frame|overlap"):
+        ring_windows(*bad)
+
+
+def test_guidance_of_one_skips_the_unconditional_half() -> None:
+    def never(latents: Tensor, t: Tensor, window: list[int]) -> Tensor:
+        raise AssertionError
+
+    def conditional(latents: Tensor, t: Tensor, window: list[int]) -> Tensor:
+        return latents + 1
+
+    x = torch.zeros(2, 1, 1, 1)
+    assert guide(conditional, never, 1.0)(x, torch.zeros(1), [0, 1]).mean() == 1
+
+
+def test_guidance_is_linear() -> None:
+    both = guide(lambda x, t, w: x + 3, lambda x, t, w: x + 1, 2.5)
+    assert both(torch.zeros(1, 1, 1, 1), torch.zeros(1), [0]).item() == pytest.approx(1 + 2.5 * 2)
+
+
+@pytest.mark.parametrize("solver", ["ddim", "dpm++", "unipc"])
+@pytest.mark.parametrize("frames", [1, 7, 30])
+def test_a_perfect_denoiser_finds_the_picture(solver: str, frames: int) -> None:
+    """v is known exactly when the clean latents are: every solver must land on them."""
+    schedule = build_scheduler(ScheduleConfig(), solver, 12)  # type: ignore[arg-type]
+    clean = torch.linspace(-1, 1, frames * 4).reshape(frames, 1, 2, 2)
+    alphas = build_scheduler(ScheduleConfig(), "ddim", 12).alphas_cumprod
+
+    def denoise(latents: Tensor, t: Tensor, window: list[int]) -> Tensor:
+        a = alphas[int(t)]
+        return (a.sqrt() * latents - clean[window]) / (1 - a).sqrt().clamp(min=1e-6)
+
+    noise = initial_noise(frames, 1, 2, 2, seed=1)
+    found = sample(denoise, noise, schedule, lambda step: ring_windows(frames, shift=3 * step))
+    assert (found - clean).abs().max() < 0.08
+
+
+def test_unknown_solver() -> None:
+    with pytest.raises(ValueError, match="solver"):
+        build_scheduler(ScheduleConfig(), "euler", 3)  # type: ignore[arg-type]
+
+
+def test_noise_is_clamped_and_seeded() -> None:
+    a, b = (initial_noise(3, 4, 8, 8, seed=5) for _ in range(2))
+    assert torch.equal(a, b)
+    assert a.abs().max() <= 1.5
+    assert not torch.equal(a, initial_noise(3, 4, 8, 8, seed=6))

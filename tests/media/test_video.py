@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+import made
+from semibody import media
+from semibody.types import Clip, SemibodyError
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    path = made.write_video(tmp_path / "a.mp4")
+    clip = media.read_clip(path)
+    assert clip.frames.shape == (12, 96, 96, 3)
+    assert clip.fps == 12
+    assert clip.speech is not None
+    assert clip.metadata == {"seed": 1}
+    assert np.abs(clip.frames[0].astype(int) - made.picture()).mean() < 8
+
+
+def test_format_is_what_players_want(tmp_path: Path) -> None:
+    path = made.write_video(tmp_path / "a.mp4")
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].codec_context.name == "h264"
+        assert container.streams.video[0].codec_context.pix_fmt == "yuv420p"
+        assert container.streams.audio[0].codec_context.name == "aac"
+    content = path.read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat"), "the index must come first (faststart)"
+
+
+def test_same_input_same_bytes(tmp_path: Path) -> None:
+    first, second = (made.write_video(tmp_path / name) for name in ("a.mp4", "b.mp4"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_sound_ends_with_the_pictures(tmp_path: Path) -> None:
+    clip = Clip(np.stack([made.picture()] * 12), 24.0, made.tone(3.0))
+    media.write_clip(clip, tmp_path / "a.mp4")
+    assert media.read_speech(tmp_path / "a.mp4").seconds == pytest.approx(0.5, abs=0.1)
+
+
+def test_odd_sizes(tmp_path: Path) -> None:
+    media.write_clip(Clip(np.zeros((2, 33, 41, 3), np.uint8)), tmp_path / "a.mp4")
+    assert media.read_clip(tmp_path / "a.mp4").frames.shape == (2, 34, 42, 3)
+
+
+@pytest.mark.parametrize(("fps", "count"), [(24.0, 24), (6.0, 6), (12.0, 12)])
+def test_resampling_by_time(tmp_path: Path, fps: float, count: int) -> None:
+    with media.VideoReader(made.write_video(tmp_path / "a.mp4")) as video:
+        assert len(list(video.frames(fps))) == count
+
+
+def test_a_failure_keeps_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"precious")
+    with (
+        pytest.raises(RuntimeError, match="broken"),
+        media.VideoWriter(path, fps=24, width=96, height=96) as video,
+    ):
+        video.write(made.picture())
+        raise RuntimeError("broken")
+    assert path.read_bytes() == b"precious"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_bad_videos_are_named(tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "text.mp4").write_text("not a video " * 100)
+    media.write_speech(tmp_path / "sound.wav", made.tone())
+    whole = made.write_video(tmp_path / "whole.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 8])
+    for name in ("missing.mp4", "empty.mp4", "text.mp4", "sound.wav", "cut.mp4"):
+        with pytest.raises(SemibodyError) as error:
+            media.read_clip(tmp_path / name)
+        assert str(tmp_path / name) in str(error.value)
+
+
+def test_unknown_ending(tmp_path: Path) -> None:
+    with pytest.raises(SemibodyError, match="mp4"):
+        media.VideoWriter(tmp_path / "a.gif", fps=24, width=8, height=8)

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import made
+from semibody import media, runtime
+from semibody.animator import Animator, Settings, fit_portrait, prepare
+from semibody.pipeline import SemibodyPipeline
+from semibody.types import Gesture, SemibodyError, Speech
+
+
+@pytest.fixture(scope="module")
+def animator() -> Animator:
+    return made.animator()
+
+
+def test_a_clip_has_the_asked_shape(animator: Animator) -> None:
+    clip = animator.animate(made.picture(), made.tone(1.0), made.gesture(), width=64, height=80)
+    assert clip.frames.shape == (12, 80, 64, 3)
+    assert clip.speech is not None
+    assert clip.seconds == pytest.approx(clip.speech.seconds)
+
+
+def test_one_frame_and_no_guidance_work(animator: Animator) -> None:
+    for guidance in (0.0, 1.0, 2.5):
+        clip = animator.animate(made.picture(), made.tone(), made.gesture(), length=1, guidance=guidance)
+        assert len(clip) == 1
+
+
+def test_a_single_pose_is_held(animator: Animator) -> None:
+    inputs = prepare(made.picture(), made.tone(), made.gesture(1), animator.defaults)
+    assert len(inputs) == 12
+    assert "one pose" in inputs.notices[0]
+
+
+@pytest.mark.parametrize(("how", "frames"), [("pingpong", 24), ("loop", 24), ("hold", 24), ("stop", 6)])
+def test_short_gestures(animator: Animator, how: str, frames: int) -> None:
+    settings = animator.settings(on_short_gesture=how)
+    inputs = prepare(made.picture(), made.tone(2.0), made.gesture(12, fps=24), settings)
+    assert len(inputs) == frames
+    assert how in " ".join(inputs.notices) or inputs.notices
+
+
+def test_same_seed_same_file(animator: Animator, tmp_path: Path) -> None:
+    contents = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        path = tmp_path / f"{name}.mp4"
+        animator.animate_to(path, made.picture(), made.tone(), made.gesture(), seed=seed)
+        contents.append(path.read_bytes())
+    assert contents[0] == contents[1] != contents[2]
+    assert media.read_metadata(tmp_path / "a.mp4")["settings"]["seed"] == 1
+
+
+@pytest.mark.parametrize("solver", ["ddim", "dpm++", "unipc"])
+def test_solvers(animator: Animator, solver: str) -> None:
+    clip = animator.animate(made.picture(), made.tone(0.3), made.gesture(), solver=solver, steps=4)
+    assert len(clip) == 3
+
+
+def test_size_is_rounded_to_the_grid(animator: Animator) -> None:
+    settings = animator.settings(width=67, height=101)
+    assert (settings.width % 4, settings.height % 4) == (0, 0)
+    assert abs(settings.width - 67) <= 4
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"steps": 0}, {"fps": 0.0}, {"guidance": -1.0}, {"length": 0}, {"overlap": 12}, {"width": 8},
+     {"window": 64}, {"seed": -1}, {"solver": "euler"}, {"stepz": 3}],
+)  # fmt: skip
+def test_impossible_settings(animator: Animator, bad: dict[str, object]) -> None:
+    with pytest.raises(SemibodyError):
+        animator.settings(**bad)
+
+
+@pytest.mark.parametrize("frame", ["auto", "keep"])
+@pytest.mark.parametrize("size", [(100, 200), (200, 100), (128, 128)])
+def test_portraits_are_never_stretched(frame: str, size: tuple[int, int]) -> None:
+    """A drawn circle stays as wide as it is high."""
+    import cv2
+
+    canvas = np.zeros((*size, 3), np.uint8)
+    radius = 25
+    cv2.circle(canvas, (size[1] // 2, 50), radius, (255, 255, 255), -1)
+    fitted = fit_portrait(canvas, Settings(width=128, height=128, frame=frame))  # type: ignore[arg-type]
+    lit = np.argwhere(fitted[..., 0] > 127)
+    height, width = lit.max(0) - lit.min(0)
+    assert abs(int(height) - int(width)) <= 2
+
+
+@pytest.mark.parametrize("size", [(10, 10000), (10000, 10), (20, 20)])
+def test_impossible_portraits(size: tuple[int, int]) -> None:
+    with pytest.raises(SemibodyError, match="half-body picture"):
+        fit_portrait(np.zeros((*size, 3), np.uint8), Settings())
+
+
+def test_speech_is_checked(animator: Animator) -> None:
+    silent = Speech(np.zeros(16000, np.float32))
+    for speech, says in ((silent, "silent"), (made.tone(0.05), "lasts 0.05 s")):
+        with pytest.raises(SemibodyError, match=says):
+            prepare(made.picture(), speech, made.gesture(), animator.defaults)
+    allowed = dataclasses.replace(animator.defaults, allow_silence=True)
+    assert len(prepare(made.picture(), silent, made.gesture(), allowed)) == 12
+
+
+def test_memory_grows_by_latents_only(animator: Animator) -> None:
+    """40 times the frames: what is alive between slices is counted, not the process, which is noisy."""
+    import tracemalloc
+
+    def peak(seconds: float) -> int:
+        settings = animator.settings(width=64, height=64, steps=1)
+        inputs = prepare(made.picture(), made.tone(seconds), made.gesture(), settings)
+        tracemalloc.start()
+        for _ in animator.frames(inputs, settings):
+            pass
+        size = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return size
+
+    peak(1.0)
+    short, long = peak(1.0), peak(10.0)
+    one_frame = 64 * 64 * 3
+    assert long - short < 108 * one_frame, "pixels of the whole clip are never held"
+
+
+def test_pipeline_round_trip(animator: Animator, tmp_path: Path) -> None:
+    pipeline = SemibodyPipeline(animator)
+    pipeline.save_pretrained(tmp_path / "w")
+    import torch
+
+    again = SemibodyPipeline.from_pretrained(tmp_path / "w", torch_dtype=torch.float32, device="cpu")
+    inputs = (made.picture(), made.tone(0.3), made.gesture())
+    first = pipeline(*inputs, num_inference_steps=2, guidance_scale=1.0)
+    second = again(*inputs, num_inference_steps=2, guidance_scale=1.0)
+    difference = first.frames.astype(int) - second.frames
+    assert np.abs(difference).max() <= 1
+    assert again.animator.defaults == animator.defaults
+
+
+def test_bf16_is_close_to_fp32(animator: Animator) -> None:
+    import torch
+
+    inputs = (made.picture(), made.tone(0.3), made.gesture())
+    half = SemibodyPipeline(made.animator()).to(dtype=torch.bfloat16)
+    difference = half(*inputs).frames.astype(int) - animator.animate(*inputs).frames
+    assert np.abs(difference).mean() < 6
+
+
+def test_machine_choices() -> None:
+    import torch
+
+    cpu = torch.device("cpu")
+    assert runtime.choose_dtype("fp32", cpu) == torch.float32
+    for precision in ("fp16", "int3"):
+        with pytest.raises(SemibodyError, match=precision):
+            runtime.choose_dtype(precision, cpu)
+    with pytest.raises(SemibodyError, match="--device"):
+        runtime.choose_device("cuda:99")
+    assert runtime.peak_memory() > 10**7
+
+
+def test_gesture_needs_a_pose() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        Gesture(np.zeros((0, 128, 2)), np.zeros((0, 128)))
