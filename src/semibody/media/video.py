@@ -168,7 +168,9 @@ class VideoWriter:
         self._video: Any = self._container.add_stream("libx264", rate=self._fps)
         self._video.width, self._video.height = width + width % 2, height + height % 2
         self._video.pix_fmt = "yuv420p"
-        self._video.options = {"crf": str(crf), "preset": "medium"}
+        # x264's macroblock tree reads memory it never wrote: with it, the same frames gave one of
+        # several files, depending on what the process had held there before.
+        self._video.options = {"crf": str(crf), "preset": "medium", "x264-params": "mbtree=0"}
         self._audio: Any = None
         if speech is not None:
             self._audio = self._container.add_stream("aac", rate=speech.rate, layout="mono")
