@@ -107,7 +107,7 @@ class Truth:
     def load(cls, path: Path) -> Truth:
         """Raises SemibodyError if the file cannot be read or lacks an array."""
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 boxes = {part: arrays[f"boxes/{part}"] for part in BOXES if f"boxes/{part}" in arrays}
                 return cls(arrays["jaw"], boxes)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
