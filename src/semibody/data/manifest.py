@@ -133,7 +133,7 @@ def read_manifest(path: Path | str) -> list[ClipEntry]:
             f"{path}: no readable manifest ({reason}); make data with `semibody data synthesise`"
         ) from None
     entries = [
-        _entry(line, path.parent, f"{path}:{number}")
+        parse_line(line, path.parent, f"{path}:{number}")
         for number, line in enumerate(lines, start=1)
         if line.strip()
     ]
@@ -168,7 +168,8 @@ def _relative(path: Path, folder: Path) -> str:
         raise SemibodyError(f"{path}: lies outside the data folder {folder}; move it inside") from None
 
 
-def _entry(line: str, folder: Path, where: str) -> ClipEntry:
+def parse_line(line: str, folder: Path, where: str) -> ClipEntry:
+    """One line of a manifest in ``folder``; ``where`` is named in errors."""
     try:
         values = json.loads(line)
     except json.JSONDecodeError as error:
