@@ -1,0 +1,53 @@
+"""``semibody data``: make, take in and look at training data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from semibody.cli.app import app
+from semibody.cli.progress import progress_bar
+
+data = typer.Typer(help="Make, take in and look at training data.", no_args_is_help=True)
+app.add_typer(data, name="data")
+
+Assets = Annotated[
+    Path,
+    typer.Option("--assets", envvar="SEMIBODY_ASSETS", help="MakeHuman data folder (base mesh hm08, CC0)."),
+]
+
+
+@data.command()
+def synthesise(
+    out: Annotated[Path, typer.Argument(help="Folder of the data set; running again resumes.")],
+    assets: Assets,
+    people: Annotated[int, typer.Option(min=1, help="Number of people.")] = 20,
+    clips: Annotated[int, typer.Option(min=1, help="Clips of each person.")] = 2,
+    seconds: Annotated[float, typer.Option(min=0.04, help="Length of a clip.")] = 3.0,
+    size: Annotated[int, typer.Option(min=64, max=2048, help="Width and height in pixels.")] = 256,
+    fps: Annotated[float, typer.Option(min=1, max=120, help="Frames per second.")] = 24.0,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, other people.")] = 0,
+    heads: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of clips that show the head only.")
+    ] = 0.15,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 = one a core.")] = 0,
+    backgrounds: Annotated[
+        Path | None, typer.Option(help="Folder of pictures to use as backgrounds too.")
+    ] = None,
+    speech: Annotated[Path | None, typer.Option(help="Folder of recordings to speak.")] = None,
+) -> None:
+    """Render people who speak and gesture: video, sound, pose and truth of every frame."""
+    from semibody.data.synthetic.produce import Order, synthesise
+    from semibody.types import SemibodyError
+
+    for folder in (backgrounds, speech):
+        if folder is not None and not folder.is_dir():
+            raise SemibodyError(f"{folder}: not a folder")
+    order = Order(people, clips, seconds, size, fps, seed, heads, str(backgrounds or ""), str(speech or ""))
+    with progress_bar() as progress:
+        entries = synthesise(out, assets, order, workers or os.cpu_count() or 1, progress)
+    shown = sum(entry.frames for entry in entries)
+    typer.echo(f"{out}: {people} people, {len(entries)} clips, {shown} frames")

@@ -1,0 +1,227 @@
+# ruff: noqa: E501 - tables and shaders read better on one line
+"""One clip of one person: pictures, sound, gesture and truth, in memory.
+
+    stage = Stage(256)
+    person = build_person(draw_look(seed, assets), assets)
+    clip = render_clip(stage, person, seed=7, seconds=1.5)
+
+``people`` streams such clips without touching the disk, for a trainer that renders in the background.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semibody.data.manifest import Truth
+from semibody.data.synthetic.assets import load_assets
+from semibody.data.synthetic.landmarks import EAR_VERTICES, FACE_VERTICES, HIP_VERTICES
+from semibody.data.synthetic.motion import Motion, bone_columns, draw_motion
+from semibody.data.synthetic.person import Person, build_person, draw_look
+from semibody.data.synthetic.render import Scene, Stage
+from semibody.data.synthetic.scenes import draw_scene
+from semibody.data.synthetic.speech import loudness, mouth_from_energy, mouth_track, speak
+from semibody.types import BODY, FACE, HANDS, LEFT_HAND, N_JOINTS, RIGHT_HAND, Clip, Gesture, Speech
+
+Floats = NDArray[np.float64]
+Kind = Literal["full", "head"]
+
+_FLESH = np.full(N_JOINTS, 0.5)
+"""How deep (dm) a joint may lie under the visible surface and still count as seen."""
+_FLESH[BODY] = 1.0
+_FLESH[FACE] = 0.25
+_FLESH[HANDS] = 0.35
+
+
+@dataclass(frozen=True)
+class RenderedClip:
+    """``clip`` pictures, fps and speech · ``gesture`` joints in image space · ``truth`` · ``parameters`` all drawn."""
+
+    clip: Clip
+    gesture: Gesture
+    truth: Truth
+    kind: Kind
+    parameters: dict[str, Any]
+
+
+def render_clip(
+    stage: Stage, person: Person, seed: int, seconds: float, fps: float = 24.0, kind: Kind = "full",
+    backgrounds: list[NDArray[np.uint8]] | None = None, speech: Speech | None = None,
+) -> RenderedClip:  # fmt: skip
+    """Render a clip of a person.
+
+    ``speech`` is the user's own recording: its first ``seconds`` are spoken, lips by energy; without it a
+    sentence is synthesised. Same arguments, same clip.
+    """
+    rng = np.random.default_rng([seed, 3])
+    frames = max(1, round(seconds * fps))
+    spoken_by: dict[str, Any] = {"voice": "recording"}
+    if speech is None:
+        spoken = speak(rng, frames / fps, person.look.sex < 0.5)
+        speech, mouth = spoken.speech, mouth_track(spoken, frames, fps)
+        phonemes = [[round(a, 3), round(b, 3), s] for a, b, s in spoken.phonemes]
+        spoken_by = {"voice": spoken.voice, "text": spoken.text, "phonemes": phonemes}
+    else:
+        speech = Speech(speech.waveform[: round(frames / fps * speech.rate)], speech.rate)
+        mouth = mouth_from_energy(speech, frames, fps)
+    liveliness = float(rng.uniform(0.5, 1.0))
+    motion = draw_motion(person, mouth, loudness(speech, frames, fps), fps, rng, liveliness=liveliness)
+    drawn = draw_scene(person, rng, stage.size, kind, backgrounds or [])
+    stage.dress(person)
+    stage.light(drawn.scene)
+    pictures, depths = _pictures(stage, person, motion)
+    joints, confidence = _joints(person, motion, drawn.scene, depths)
+    gesture = Gesture(joints, confidence, fps, 1.0)
+    parameters = {"liveliness": liveliness, **drawn.parameters, **spoken_by}
+    truth = Truth(motion.jaw.astype(np.float32), _boxes(gesture, person, motion, drawn.scene))
+    return RenderedClip(Clip(pictures, fps, speech), gesture, truth, kind, parameters)
+
+
+def people(
+    assets: Path | str, seed: int, size: int = 256, seconds: float = 1.5, fps: float = 24.0, clips_per_person: int = 2,
+    head_share: float = 0.15, first: int = 0,
+) -> Iterator[tuple[int, RenderedClip]]:  # fmt: skip
+    """Yield (person number, clip) without end, from person ``first`` on. Nothing is written."""
+    loaded, stage, number = load_assets(str(assets)), Stage(size), first
+    while True:
+        person = render_person(seed, number, loaded.folder, size)
+        for take in range(clips_per_person):
+            take_seed = clip_seed(seed, number, take)
+            yield (
+                number,
+                render_clip(stage, person, take_seed, seconds, fps, clip_kind(take_seed, head_share)),
+            )
+        number += 1
+
+
+def render_person(seed: int, number: int, assets: Path | str, size: int = 256) -> Person:
+    """Person ``number`` of the set ``seed``, ready for ``render_clip``."""
+    loaded = load_assets(str(assets))
+    return build_person(draw_look(person_seed(seed, number), loaded), loaded, 512 if size <= 320 else 1024)
+
+
+def person_seed(seed: int, number: int) -> int:
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+def clip_seed(seed: int, number: int, take: int) -> int:
+    return int(np.random.SeedSequence([seed, number, take + 1]).generate_state(1)[0])
+
+
+def clip_kind(seed: int, head_share: float) -> Kind:
+    return "head" if np.random.default_rng([seed, 4]).random() < head_share else "full"
+
+
+def _pictures(stage: Stage, person: Person, motion: Motion) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    frames, bones = len(motion.jaw), len(person.bones)
+    columns = bone_columns(person, motion)
+    positions = (person.skin @ columns).reshape(-1, frames, 3)
+    head = motion.rotations[:, person.bones.index("head")]
+    shifts = np.einsum("fu,ukx,fyx->kfy", motion.face, person.face_units, head, optimize=True)
+    positions[person.moving_face] += shifts.astype(np.float32)
+    # Rest normals are turned by the same bones: weights are every fourth column of ``skin``.
+    turn = columns.reshape(bones, 4, frames, 3)[:, :3].reshape(bones * 3, -1)
+    weighted = (person.skin[:, 3::4, None] * person.normals[:, None, :]).reshape(len(person.rest), -1)
+    normals = (weighted @ turn).reshape(-1, frames, 3)
+    pictures, depths = [], []
+    for frame in range(frames):
+        picture, depth = stage.draw(np.concatenate([positions[:, frame], normals[:, frame]], axis=1))
+        pictures.append(picture)
+        depths.append(depth)
+    return np.stack(pictures), np.stack(depths)
+
+
+def _landmarks(person: Person, motion: Motion, vertices: list[int]) -> Floats:
+    """Base vertices moved like the skin: (f, k, 3)."""
+    rest, weights = person.base[vertices].astype(np.float64), person.base_weights[vertices].astype(np.float64)
+    moved = motion.positions - np.einsum("fbij,bj->fbi", motion.rotations, person.heads)
+    points = np.einsum("kb,fbij,kj->fki", weights, motion.rotations, rest, optimize=True) + np.einsum(
+        "kb,fbi->fki", weights, moved
+    )
+    head = motion.rotations[:, person.bones.index("head")]
+    return points + np.einsum(
+        "fu,ukx,fyx->fky", motion.face, person.base_units[:, vertices], head, optimize=True
+    )
+
+
+def _joints_in_space(person: Person, motion: Motion) -> Floats:
+    at = {name: i for i, name in enumerate(person.bones)}
+
+    def heads(*names: str) -> Floats:
+        return motion.positions[:, [at[n] for n in names]]
+
+    joints = np.zeros((len(motion.jaw), N_JOINTS, 3))
+    face = _landmarks(person, motion, list(FACE_VERTICES))
+    joints[:, FACE] = face
+    shoulders = heads("upperarm01.R", "upperarm01.L")
+    joints[:, 0], joints[:, 1] = face[:, 30], shoulders.mean(axis=1)
+    joints[:, 2:5] = heads("upperarm01.R", "lowerarm01.R", "wrist.R")
+    joints[:, 5:8] = heads("upperarm01.L", "lowerarm01.L", "wrist.L")
+    joints[:, [8, 11]] = _landmarks(person, motion, list(HIP_VERTICES))
+    joints[:, 14], joints[:, 15] = face[:, 36:42].mean(axis=1), face[:, 42:48].mean(axis=1)
+    joints[:, [16, 17]] = _landmarks(person, motion, list(EAR_VERTICES))
+    for side, where in (("L", LEFT_HAND), ("R", RIGHT_HAND)):
+        names = [f"finger{k}-{j}.{side}" for k in range(1, 6) for j in (1, 2, 3)]
+        chains = heads(*names).reshape(-1, 5, 3, 3)
+        ends = [at[f"finger{k}-3.{side}"] for k in range(1, 6)]
+        reach = person.tails[ends] - person.heads[ends]
+        tips = motion.positions[:, ends] + np.einsum("fbij,bj->fbi", motion.rotations[:, ends], reach)
+        joints[:, where.start] = heads(f"wrist.{side}")[:, 0]
+        joints[:, where.start + 1 : where.stop] = np.concatenate([chains, tips[:, :, None]], axis=2).reshape(
+            -1, 20, 3
+        )
+    return joints
+
+
+def _project(points: Floats, scene: Scene) -> tuple[Floats, Floats]:
+    """Points (…, 3) to fractions of the picture (…, 2) and window depth (…,)."""
+    clip = points @ scene.view_projection[:, :3].T + scene.view_projection[:, 3]
+    ndc = clip[..., :3] / clip[..., 3:]
+    return ndc[..., :2] * (0.5, -0.5) + 0.5, (ndc[..., 2] + 1) / 2
+
+
+def _joints(
+    person: Person, motion: Motion, scene: Scene, depths: NDArray[np.float32]
+) -> tuple[Floats, Floats]:
+    space = _joints_in_space(person, motion)
+    joints, _ = _project(space, scene)
+    # Seen = no surface in front of the joint, except the flesh it lies in.
+    towards = scene.eye - space
+    lifted = space + towards / np.linalg.norm(towards, axis=-1, keepdims=True) * _FLESH[:, None]
+    _, depth = _project(lifted, scene)
+    size = depths.shape[1]
+    pixel = np.floor(joints * size).astype(int)
+    inside = ((pixel >= 0) & (pixel < size)).all(axis=-1)
+    pixel = pixel.clip(0, size - 1)
+    frame = np.arange(len(joints))[:, None]
+    seen = inside & (depth <= depths[frame, pixel[..., 1], pixel[..., 0]])
+    confidence = np.where(seen, 1.0, np.where(inside, 0.3, 0.0))
+    joints[:, [9, 10, 12, 13]] = 0.0  # knees and ankles are not modelled
+    confidence[:, [9, 10, 12, 13]] = 0.0
+    return joints, confidence
+
+
+def _boxes(gesture: Gesture, person: Person, motion: Motion, scene: Scene) -> dict[str, NDArray[np.float32]]:
+    lips = gesture.joints[:, FACE][:, 48:68]
+    head_vertices = list(np.flatnonzero(person.base_weights[:13380, person.bones.index("head")] > 0.9)[::7])
+    head, _ = _project(_landmarks(person, motion, head_vertices), scene)
+    parts = {
+        "lips": (lips, 0.15), "face": (gesture.joints[:, FACE], 0.05), "head": (head, 0.04),
+        "left_hand": (gesture.joints[:, LEFT_HAND], 0.12), "right_hand": (gesture.joints[:, RIGHT_HAND], 0.12),
+    }  # fmt: skip
+    return {name: _box(points, margin) for name, (points, margin) in parts.items()}
+
+
+def _box(points: Floats, margin: float) -> NDArray[np.float32]:
+    """(f, 4) around points (f, k, 2), grown by ``margin`` of its size, cut to the picture; NaN when outside it."""
+    low, high = points.min(axis=1), points.max(axis=1)
+    grow = margin * (high - low).max(axis=1, keepdims=True)
+    boxes = np.concatenate([low - grow, high + grow], axis=1).clip(0, 1)
+    gone = (boxes[:, 2] - boxes[:, 0] < 0.004) | (boxes[:, 3] - boxes[:, 1] < 0.004)
+    boxes[gone] = np.nan
+    return boxes.astype(np.float32)

@@ -1,0 +1,197 @@
+# ruff: noqa: E501 - tables and shaders read better on one line
+"""A data set of rendered people: many clips by several processes, resumable after a kill.
+
+Every clip depends on (seed, person, take) alone, so the files are the same for any number of workers.
+A clip is done when its ``.json`` stands; it is written last. The manifest is written when all are done.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semibody.data.manifest import NAME, ClipEntry, read_manifest, split_of, write_manifest
+from semibody.media import VideoWriter, atomic_write, read_image, read_speech, write_speech
+from semibody.pose.files import save_gesture
+from semibody.types import Progress, SemibodyError, silent
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LP_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to make. The same order gives the same bytes (on one machine's libraries and driver)."""
+
+    people: int = 20
+    """Number of people."""
+    clips: int = 2
+    """Clips of each person."""
+    seconds: float = 3.0
+    """Length of a clip."""
+    size: int = 256
+    """Width and height in pixels."""
+    fps: float = 24.0
+    """Frames per second."""
+    seed: int = 0
+    """Another seed, other people."""
+    head_share: float = 0.15
+    """Share of clips that show the head only."""
+    backgrounds: str = ""
+    """Folder of pictures to use as backgrounds too."""
+    speech: str = ""
+    """Folder of recordings to speak instead of synthesised sentences."""
+
+    def __post_init__(self) -> None:
+        for name in ("people", "clips", "seconds", "size", "fps"):
+            if not getattr(self, name) > 0:
+                raise SemibodyError(f"{name} = {getattr(self, name)}: must be positive")
+        if self.size % 2:
+            raise SemibodyError(f"size = {self.size}: must be even")
+
+
+def synthesise(
+    out: Path | str, assets: Path | str, order: Order, workers: int = 1, progress: Progress = silent
+) -> list[ClipEntry]:
+    """Make the clips that are not there yet and write the manifest; returns all its entries.
+
+    Raises SemibodyError when the folder holds a set of another order, or EGL or the assets are missing.
+    """
+    from semibody.data.synthetic.assets import load_assets
+
+    out = Path(out)
+    load_assets(str(assets))  # a mistake is told before processes start
+    _claim(out, order)
+    numbers = [n for n in range(order.people) if not _finished(out, order, n)]
+    done = order.people - len(numbers)
+    progress("people", done, order.people)
+    for _ in _work(out, assets, order, numbers, workers):
+        done += 1
+        progress("people", done, order.people)
+    entries = [_load_entry(out, clip_id(n, k)) for n in range(order.people) for k in range(order.clips)]
+    write_manifest(entries, out)
+    return read_manifest(out)
+
+
+def clip_id(person: int, take: int) -> str:
+    return f"p{person:05d}c{take:02d}"
+
+
+def _claim(out: Path, order: Order) -> None:
+    """Write the order into a new folder; refuse a folder that holds another one (more people may be added)."""
+    file = out / "order.json"
+    values = dataclasses.asdict(order)
+    if file.exists():
+        try:
+            before = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise SemibodyError(f"{file}: not readable; choose another folder or delete this one") from None
+        changed = [k for k in values if k not in ("people", "clips") and before.get(k) != values[k]]
+        if changed:
+            raise SemibodyError(
+                f"{out}: holds clips made with {changed[0]} = {before.get(changed[0])}; choose another folder"
+            )
+    elif (out / NAME).exists():
+        raise SemibodyError(f"{out}: holds another data set; choose another folder")
+    with atomic_write(file) as unfinished:
+        unfinished.write_text(json.dumps(values, indent=1), encoding="utf-8")
+
+
+def _finished(out: Path, order: Order, person: int) -> bool:
+    return all((out / "clips" / f"{clip_id(person, k)}.json").exists() for k in range(order.clips))
+
+
+def _work(out: Path, assets: Path | str, order: Order, numbers: list[int], workers: int) -> Iterator[int]:
+    for name in _THREADS:  # before the workers start: each keeps to one thread
+        os.environ[name] = "1"
+    if not numbers:
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max(1, min(workers, len(numbers))), context) as pool:
+        jobs = [pool.submit(make_person, str(out), str(assets), order, n) for n in numbers]
+        try:
+            for job in as_completed(jobs):
+                yield job.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+_stages: dict[int, Any] = {}
+
+
+def make_person(out: str, assets: str, order: Order, number: int) -> int:
+    """Make all missing clips of one person; runs in a worker."""
+    from semibody.data.synthetic.clip import clip_kind, clip_seed, render_clip, render_person
+    from semibody.data.synthetic.render import Stage
+
+    if order.size not in _stages:
+        _stages[order.size] = Stage(order.size)
+    person = render_person(order.seed, number, assets, order.size)
+    pictures = [_picture(p, order.size) for p in _files(order.backgrounds)]
+    recordings = _files(order.speech)
+    for take in range(order.clips):
+        if (Path(out) / "clips" / f"{clip_id(number, take)}.json").exists():
+            continue
+        seed = clip_seed(order.seed, number, take)
+        speech = read_speech(recordings[seed % len(recordings)]) if recordings else None
+        kind = clip_kind(seed, order.head_share)
+        clip = render_clip(
+            _stages[order.size], person, seed, order.seconds, order.fps, kind, pictures, speech
+        )
+        _store(Path(out), order, number, take, seed, clip, dataclasses.asdict(person.look))
+    return number
+
+
+def _files(folder: str) -> list[Path]:
+    return sorted(p for p in Path(folder).iterdir() if p.is_file()) if folder else []
+
+
+def _picture(path: Path, size: int) -> NDArray[np.uint8]:
+    import cv2
+
+    picture = read_image(path)
+    scale = 1.6 * size / min(picture.shape[:2])
+    if scale >= 1:
+        return picture
+    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+
+def _store(
+    out: Path, order: Order, number: int, take: int, seed: int, clip: Any, look: dict[str, Any]
+) -> None:
+    name, folder = clip_id(number, take), out / "clips"
+    frames, height, width, _ = clip.clip.frames.shape
+    person = f"synthetic-{order.seed}-{number:05d}"
+    entry = ClipEntry(
+        id=name, split=split_of(person), person=person, kind=clip.kind, source="synthetic",
+        video=folder / f"{name}.mp4", audio=folder / f"{name}.wav", gesture=folder / f"{name}.gesture.npz",
+        truth=folder / f"{name}.truth.npz", frames=frames, fps=order.fps, width=width, height=height,
+        seconds=frames / order.fps, seed=seed, parameters={"look": look, **clip.parameters},
+    )  # fmt: skip
+    with VideoWriter(
+        entry.video, fps=order.fps, width=width, height=height, speech=clip.clip.speech, crf=12
+    ) as video:
+        video.write(clip.clip.frames)
+    assert entry.audio is not None and entry.truth is not None
+    write_speech(entry.audio, clip.clip.speech)
+    save_gesture(clip.gesture, entry.gesture)
+    clip.truth.save(entry.truth)
+    with atomic_write(folder / f"{name}.json") as unfinished:
+        unfinished.write_text(entry.as_line(out), encoding="utf-8")
+
+
+def _load_entry(out: Path, name: str) -> ClipEntry:
+    from semibody.data.manifest import parse_line
+
+    file = out / "clips" / f"{name}.json"
+    return parse_line(file.read_text(encoding="utf-8"), out, str(file))

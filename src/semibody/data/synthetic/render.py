@@ -1,0 +1,291 @@
+# ruff: noqa: E501 - tables and shaders read better on one line
+"""Draws posed people with moderngl on EGL: one vertex array for all parts, 4x MSAA, a soft shadow map.
+
+A ``Stage`` is one GL context; keep one per process. llvmpipe (software) and GPUs give the same kind of
+picture, but only runs on one driver give the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semibody.data.synthetic.person import Person, garment_lines
+from semibody.types import MissingPartError, SemibodyError
+
+_SHADOW = 512
+_SAMPLES = 4
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Camera, light and background of a clip.
+
+    ``view_projection`` (4, 4) and ``light_projection`` (4, 4) · ``eye`` (3,) camera position · ``key_direction``
+    towards the key light · colours linear RGB · ``background`` (h, w, 3) uint8 · ``mouth`` (3,) rest position
+    between the lips (what lies behind it is in the dark).
+    """
+
+    view_projection: NDArray[np.float64]
+    light_projection: NDArray[np.float64]
+    eye: NDArray[np.float64]
+    key_direction: NDArray[np.float64]
+    key: NDArray[np.float64]
+    fill_direction: NDArray[np.float64]
+    fill: NDArray[np.float64]
+    sky: NDArray[np.float64]
+    ground: NDArray[np.float64]
+    exposure: float
+    background: NDArray[np.uint8]
+    mouth: NDArray[np.float64]
+
+
+_VERTEX = """
+#version 330
+in vec3 in_position; in vec3 in_normal; in vec2 in_uv; in vec3 in_rest; in vec2 in_surface;
+uniform mat4 view; uniform mat4 light;
+out vec3 position; out vec3 normal; out vec3 uv; out vec3 rest; out vec4 shadowed; flat out int kind;
+void main() {
+  gl_Position = view * vec4(in_position, 1.0);
+  position = in_position; normal = in_normal; uv = vec3(in_uv.x, 1.0 - in_uv.y, in_surface.x);
+  rest = in_rest; kind = int(in_surface.y + 0.5);
+  shadowed = light * vec4(in_position + 0.06 * in_normal, 1.0);
+}
+"""
+
+_FRAGMENT = """
+#version 330
+in vec3 position; in vec3 normal; in vec3 uv; in vec3 rest; in vec4 shadowed; flat in int kind;
+uniform sampler2DArray textures; uniform sampler2DShadow shade;
+uniform vec3 eye, key_direction, key, fill_direction, fill, sky, ground, mouth, cloth, second;
+uniform float exposure; uniform vec4 weave; uniform vec4 cut;
+out vec4 colour;
+
+float lit() {
+  vec3 p = shadowed.xyz / shadowed.w * 0.5 + 0.5;
+  if (p.z > 1.0) return 1.0;
+  float s = 0.0, r = 1.6 / 512.0;
+  s += texture(shade, vec3(p.xy + vec2(-r, -0.4 * r), p.z - 0.0015));
+  s += texture(shade, vec3(p.xy + vec2(0.4 * r, -r), p.z - 0.0015));
+  s += texture(shade, vec3(p.xy + vec2(r, 0.4 * r), p.z - 0.0015));
+  s += texture(shade, vec3(p.xy + vec2(-0.4 * r, r), p.z - 0.0015));
+  return s * 0.25;
+}
+
+vec3 fabric(vec3 base) {
+  // Patterns live in the rest pose, so that they move with the cloth. x is unrolled along the sleeve.
+  vec2 p = vec2(rest.x + 0.6 * rest.z, rest.y) / weave.y;
+  float t = 0.0, aa = 0.12 + 1.2 * fwidth(p.x);
+  int pattern = int(weave.x + 0.5);
+  if (pattern == 1) t = smoothstep(0.5 - aa, 0.5 + aa, abs(fract(p.y) - 0.5) * 2.0);
+  else if (pattern == 2) t = 0.7 * smoothstep(0.75, 0.95, abs(fract(p.x * 1.5) - 0.5) * 2.0);
+  else if (pattern == 3) t = 0.5 * (smoothstep(0.5 - aa, 0.5 + aa, abs(fract(p.x) - 0.5) * 2.0)
+                                  + smoothstep(0.5 - aa, 0.5 + aa, abs(fract(p.y) - 0.5) * 2.0));
+  else if (pattern == 4) t = 1.0 - smoothstep(0.22, 0.34, length(fract(p * 1.3) - 0.5));
+  else if (pattern == 5) t = smoothstep(0.1, 0.5, sin(p.x * 2.1 + sin(p.y * 1.7)) * sin(p.y * 2.3 + sin(p.x * 1.3)));
+  return mix(base, second * (0.3 + 0.7 * dot(base, vec3(0.4)) / max(dot(cloth, vec3(0.4)), 0.08)), t);
+}
+
+void main() {
+  vec4 texel = texture(textures, uv);
+  vec3 n = normalize(normal), v = normalize(eye - position);
+  if (kind == 2 || kind == 6 || kind == 7) n = dot(n, v) < 0.0 ? -n : n;
+  vec3 albedo = pow(texel.rgb, vec3(2.2));
+  float alpha = 1.0, gloss = 20.0, shine = 0.03, wrap = 0.25;
+  vec3 terminator = vec3(0.0);
+  if (kind == 0) { shine = 0.055; gloss = 18.0; wrap = 0.32; terminator = vec3(0.10, 0.015, 0.0); }
+  else if (kind == 1) { if (texel.a < 0.4) discard; if (weave.x > 0.5 && rest.y > 0.6) albedo = fabric(albedo); shine = 0.015; }
+  else if (kind == 2) { alpha = smoothstep(0.15, 0.75, texel.a); if (alpha < 0.06) discard; shine = 0.09; gloss = 14.0; }
+  else if (kind == 3) { shine = 0.9; gloss = 260.0; }
+  else if (kind == 4) { shine = 0.25; gloss = 60.0; albedo *= vec3(0.78, 0.75, 0.70); }
+  else if (kind == 5) { shine = 0.2; gloss = 40.0; albedo = vec3(0.36, 0.10, 0.09); }
+  else if (kind == 6) { alpha = texel.a; if (alpha < 0.06) discard; shine = 0.0; }
+  else if (kind == 7) {
+    float across = abs(rest.x), arm = (across - weave.z) / weave.w;
+    float neck = cut.x - cut.y * max(0.0, 0.75 - across) * step(0.0, rest.z - 0.2);
+    float hem = min(neck + 0.3 * min(across, 1.2) - rest.y, (cut.z - arm) * weave.w);
+    if (hem < 0.0) discard;
+    albedo = fabric(cloth) * albedo;
+    albedo *= mix(0.72, 1.0, smoothstep(0.02, 0.13, abs(hem - 0.12)));
+    // Soft folds: they gather at the waist and the elbows.
+    float fold = sin(rest.x * 5.0 + rest.y * 2.3 + 1.5 * sin(rest.y * 1.9)) * sin(rest.y * 3.1 + rest.x * 1.7);
+    float deep = smoothstep(4.8, 1.0, rest.y) * 0.22 + 0.05;
+    n = normalize(n + deep * fold * vec3(0.8, 0.5, 0.0));
+    shine = 0.012;
+  }
+  float facing = dot(n, key_direction);
+  float shadow = lit();
+  float diffuse = max(0.0, (facing + wrap) / (1.0 + wrap));
+  float soft = diffuse * mix(1.0, shadow, 0.92);
+  vec3 light = key * soft + key * terminator * smoothstep(0.35, 0.0, abs(facing)) * shadow;
+  light += fill * max(0.0, 0.35 + 0.65 * dot(n, fill_direction));
+  float occluded = 1.0;
+  if (kind == 0 || kind == 4 || kind == 5) {
+    vec3 m = rest - mouth;
+    float inside = (1.0 - smoothstep(0.30, 0.42, length(m.xy * vec2(0.85, 1.0)))) * smoothstep(0.12, 0.5, -m.z);
+    if (kind == 0) { albedo = mix(albedo, vec3(0.12, 0.02, 0.02), inside); occluded = mix(1.0, 0.15, inside); }
+    else occluded = mix(0.85, 0.12, smoothstep(0.05, 0.55, -m.z));
+  }
+  light += mix(ground, sky, 0.5 + 0.5 * n.y) * (0.75 + 0.25 * shadow);
+  vec3 h = normalize(v + key_direction);
+  float fresnel = 0.3 + 0.7 * pow(1.0 - max(0.0, dot(n, v)), 4.0);
+  float spark = pow(max(0.0, dot(n, h)), gloss) * shine * mix(1.0, fresnel * 2.0, step(float(kind), 0.5));
+  vec3 h2 = normalize(v + fill_direction);
+  float spark2 = pow(max(0.0, dot(n, h2)), gloss) * shine * 0.5;
+  if (kind == 2) {  // hair glints across the strands: use the angle to the near-vertical strand
+    float along = dot(h, normalize(vec3(0.0, 1.0, 0.0) - n * n.y));
+    spark = pow(sqrt(max(0.0, 1.0 - along * along)), 24.0) * 0.14 * smoothstep(-0.1, 0.5, facing);
+  }
+  vec3 specular = (key * spark * shadow + fill * spark2) * (kind == 2 ? 0.4 + 2.0 * albedo : vec3(1.0));
+  if (kind == 3) occluded = 0.86 - 0.2 * step(0.0, -n.z);
+  vec3 c = (albedo * light + specular) * occluded * exposure;
+  c = c * (1.0 + c * 0.12) / (1.0 + 0.45 * c);
+  colour = vec4(pow(clamp(c, 0.0, 1.0), vec3(1.0 / 2.2)), alpha);
+}
+"""
+
+_SHADOW_VERTEX = """
+#version 330
+in vec3 in_position; in vec2 in_uv; in vec2 in_surface;
+uniform mat4 light; out vec3 uv; flat out int kind;
+void main() { gl_Position = light * vec4(in_position, 1.0); uv = vec3(in_uv.x, 1.0 - in_uv.y, in_surface.x); kind = int(in_surface.y + 0.5); }
+"""
+_SHADOW_FRAGMENT = """
+#version 330
+in vec3 uv; flat in int kind; uniform sampler2DArray textures;
+void main() { if (kind == 2 && texture(textures, uv).a < 0.4) discard; if (kind == 6) discard; }
+"""
+
+_SCREEN_VERTEX = """
+#version 330
+in vec2 in_corner; out vec2 at;
+void main() { at = vec2(in_corner.x, -in_corner.y) * 0.5 + 0.5; gl_Position = vec4(in_corner, 0.99999, 1.0); }
+"""
+_SCREEN_FRAGMENT = """
+#version 330
+in vec2 at; uniform sampler2D picture; out vec4 colour;
+void main() { colour = vec4(texture(picture, at).rgb, 1.0); }
+"""
+
+
+class Stage:
+    """A GL context that draws ``size`` × ``size`` pictures of one person at a time.
+
+    Raises MissingPartError when moderngl or EGL is missing.
+    """
+
+    def __init__(self, size: int) -> None:
+        # One thread a process: workers are the parallelism, and the picture must not depend on it.
+        os.environ.setdefault("LP_NUM_THREADS", "1")
+        gl = _context()
+        self._gl, self.size = gl, size
+        self._program = gl.program(vertex_shader=_VERTEX, fragment_shader=_FRAGMENT)
+        self._shadow_program = gl.program(vertex_shader=_SHADOW_VERTEX, fragment_shader=_SHADOW_FRAGMENT)
+        self._screen_program = gl.program(vertex_shader=_SCREEN_VERTEX, fragment_shader=_SCREEN_FRAGMENT)
+        corners = gl.buffer(np.array([-1, -1, 3, -1, -1, 3], np.float32).tobytes())
+        self._screen = gl.vertex_array(self._screen_program, [(corners, "2f", "in_corner")])
+        self._samples = gl.framebuffer(
+            [gl.renderbuffer((size, size), 4, samples=_SAMPLES)],
+            gl.depth_renderbuffer((size, size), samples=_SAMPLES),
+        )
+        self._depth = gl.depth_texture((size, size))
+        self._picture = gl.framebuffer([gl.renderbuffer((size, size), 4)], self._depth)
+        self._shadow = gl.depth_texture((_SHADOW, _SHADOW))
+        self._shadow.compare_func = "<="
+        self._shadow.repeat_x = self._shadow.repeat_y = False
+        self._shadow_target = gl.framebuffer(depth_attachment=self._shadow)
+        self._background = gl.texture((size, size), 3)
+        self._owned: list[Any] = []
+
+    def dress(self, person: Person) -> None:
+        """Load a person: textures and everything that does not move."""
+        gl = self._gl
+        for thing in self._owned:
+            thing.release()
+        layers, height, width, _ = person.textures.shape
+        self._textures = gl.texture_array(
+            (width, height, layers), 4, np.ascontiguousarray(person.textures).tobytes()
+        )
+        self._textures.build_mipmaps()
+        self._textures.filter = (gl.LINEAR_MIPMAP_NEAREST, gl.LINEAR)
+        count = len(person.rest)
+        fixed = np.concatenate(
+            [person.uv, person.rest, person.layer[:, None], person.kind[:, None]], axis=1
+        ).astype(np.float32)
+        self._fixed = gl.buffer(fixed.tobytes())
+        self._moving = gl.buffer(reserve=count * 24, dynamic=True)
+        index = gl.buffer(person.triangles.astype(np.uint32).tobytes())
+        content = [
+            (self._moving, "3f 3f", "in_position", "in_normal"),
+            (self._fixed, "2f 3f 2f", "in_uv", "in_rest", "in_surface"),
+        ]
+        self._array = gl.vertex_array(self._program, content, index)
+        content = [(self._moving, "3f 12x", "in_position"), (self._fixed, "2f 12x 2f", "in_uv", "in_surface")]
+        self._shadow_array = gl.vertex_array(self._shadow_program, content, index)
+        self._owned = [self._textures, self._fixed, self._moving, index, self._array, self._shadow_array]
+        cloth = person.look.cloth
+        neck, shoulder, arm = garment_lines(person.heads, person.bones)
+        pattern = cloth["pattern"] if (not person.look.clothes or cloth["recolour"]) else 0
+        self._set("cloth", np.array(cloth["colour"]) ** 2.2)
+        self._set("second", np.array(cloth["second"]) ** 2.2)
+        self._program["weave"].value = (float(pattern), float(cloth["scale"]), shoulder, arm)
+        self._program["cut"].value = (
+            neck - 0.42 + 0.4 * cloth["neckline"], float(cloth["vee"]), float(cloth["sleeve"]), 0.0,
+        )  # fmt: skip
+
+    def light(self, scene: Scene) -> None:
+        """Load camera, lights and background."""
+        for name in ("eye", "key_direction", "key", "fill_direction", "fill", "sky", "ground", "mouth"):
+            self._set(name, getattr(scene, name))
+        self._program["exposure"].value = scene.exposure
+        self._program["view"].write(scene.view_projection.T.astype(np.float32).tobytes())
+        for program in (self._program, self._shadow_program):
+            program["light"].write(scene.light_projection.T.astype(np.float32).tobytes())
+        self._background.write(np.ascontiguousarray(scene.background).tobytes())
+
+    def draw(self, vertices: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Draw positions and normals (n, 6); returns uint8 (s, s, 3) RGB and depth (s, s) 0..1, top row first."""
+        gl = self._gl
+        self._moving.write(np.ascontiguousarray(vertices))
+        gl.enable(gl.DEPTH_TEST)
+        self._shadow_target.use()
+        self._shadow_target.clear(depth=1.0)
+        self._textures.use(0)
+        self._shadow_program["textures"].value = 0
+        self._shadow_array.render()
+        self._samples.use()
+        self._samples.clear(depth=1.0)
+        gl.disable(gl.DEPTH_TEST)
+        self._background.use(2)
+        self._screen_program["picture"].value = 2
+        self._screen.render()
+        gl.enable(gl.DEPTH_TEST)
+        gl.enable_direct(0x809E)  # SAMPLE_ALPHA_TO_COVERAGE: hair and lashes fade without sorting
+        self._shadow.use(1)
+        self._program["textures"].value, self._program["shade"].value = 0, 1
+        self._array.render()
+        gl.disable_direct(0x809E)
+        gl.copy_framebuffer(self._picture, self._samples)
+        rgb = np.frombuffer(self._picture.read(components=3), np.uint8).reshape(self.size, self.size, 3)
+        depth = np.frombuffer(self._depth.read(), np.float32).reshape(self.size, self.size)
+        return np.ascontiguousarray(rgb[::-1]), depth[::-1]
+
+    def _set(self, name: str, value: NDArray[np.float64]) -> None:
+        self._program[name].value = tuple(float(v) for v in value)
+
+
+def _context() -> Any:
+    try:
+        import moderngl
+    except ImportError:
+        raise MissingPartError("rendering people needs moderngl: pip install 'semibody[synth]'") from None
+    try:
+        return moderngl.create_context(standalone=True, backend="egl", require=330)  # type: ignore[arg-type]
+    except Exception as error:  # the EGL loader raises plain Exception
+        raise SemibodyError(
+            f"no OpenGL through EGL ({error}); install libegl1 and libgl1-mesa-dri (Debian) or a GPU driver"
+        ) from None
