@@ -73,10 +73,24 @@ def broken() -> dict[str, Any]:
     missing = made.official_pose()
     del missing["hands_score"]
     text = {**made.official_pose(), "hands": "text"}
-    return {"nan": nan, "shape": shape, "missing": missing, "text": text, "list": [1, 2]}
+    faceless = {**made.official_pose(), "faces": np.zeros((0, 68, 2)), "faces_score": np.zeros((0, 68))}
+    bodiless = {**made.official_pose(), "bodies": {"candidate": np.zeros((18, 2)), "score": np.zeros(())}}
+    number = {**made.official_pose(), "hands": 3.0}
+    return {
+        "faceless": faceless,
+        "bodiless": bodiless,
+        "number": number,
+        "nan": nan,
+        "shape": shape,
+        "missing": missing,
+        "text": text,
+        "list": [1, 2],
+    }
 
 
-@pytest.mark.parametrize("kind", ["nan", "shape", "missing", "text", "list"])
+@pytest.mark.parametrize(
+    "kind", ["nan", "shape", "missing", "text", "list", "faceless", "bodiless", "number"]
+)
 def test_broken_poses_are_named(tmp_path: Path, kind: str) -> None:
     folder = made.official_folder(tmp_path / "g", 3)
     path = save(folder / "1.npy", broken()[kind])

@@ -154,6 +154,8 @@ class VideoWriter:
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self.path = Path(path)
+        if not 0 <= crf <= 51:
+            raise SemibodyError(f"crf {crf} must be from 0 (lossless) to 51")
         if self.path.suffix.lower() not in (".mp4", ".mov", ".mkv"):
             raise SemibodyError(f"{self.path}: video is written as .mp4 (or .mov, .mkv)")
         self._fps = Fraction(fps).limit_denominator(1001)

@@ -154,7 +154,7 @@ def pose_from_official(value: Mapping[str, Any], source: str, person: int = 0) -
     With n people ``hands`` is (2n, 21, 2): all left hands, then all right hands.
     """
     hands, hands_score = _array(value, "hands", source), _array(value, "hands_score", source)
-    people = len(hands) // 2
+    people = len(hands) // 2 if hands.ndim else 0
     if hands.shape != (2 * people, 21, 2) or hands_score.shape != (2 * people, 21) or person >= people:
         raise SemibodyError(
             f"{source}: hands have shape {hands.shape} and {hands_score.shape}, not (2, 21, 2)"
@@ -165,14 +165,13 @@ def pose_from_official(value: Mapping[str, Any], source: str, person: int = 0) -
     pose.confidence[HANDS] = hands_score[pair].reshape(-1)
     if "bodies" in value:
         body = value["bodies"]
-        rows = slice(18 * person, 18 * (person + 1))
-        pose.joints[BODY] = _shaped(_array(body, "candidate", source)[rows], (18, 2), "candidate", source)
-        pose.confidence[BODY] = _shaped(_array(body, "score", source)[person], (18,), "score", source)
+        candidate = _array(body, "candidate", source)[18 * person : 18 * (person + 1)]
+        pose.joints[BODY] = _shaped(candidate, (18, 2), "candidate", source)
+        pose.confidence[BODY] = _shaped(_row(body, "score", person, source), (18,), "score", source)
     if "faces" in value and "faces_score" in value:
-        pose.joints[FACE] = _shaped(_array(value, "faces", source)[person], (68, 2), "faces", source)
-        pose.confidence[FACE] = _shaped(
-            _array(value, "faces_score", source)[person], (68,), "faces_score", source
-        )
+        pose.joints[FACE] = _shaped(_row(value, "faces", person, source), (68, 2), "faces", source)
+        score = _row(value, "faces_score", person, source)
+        pose.confidence[FACE] = _shaped(score, (68,), "faces_score", source)
     _require_finite(source, pose.joints, pose.confidence)
     return pose
 
@@ -184,6 +183,13 @@ def _array(value: Mapping[str, Any], key: str, source: str) -> Floats:
         return np.asarray(value[key], dtype=np.float64)
     except (TypeError, ValueError):
         raise SemibodyError(f"{source}: '{key}' holds no numbers") from None
+
+
+def _row(value: Mapping[str, Any], key: str, person: int, source: str) -> Floats:
+    array = _array(value, key, source)
+    if array.ndim == 0 or len(array) <= person:
+        raise SemibodyError(f"{source}: '{key}' has shape {array.shape}: nothing of person {person}")
+    return np.asarray(array[person])
 
 
 def _shaped(array: Floats, shape: tuple[int, ...], key: str, source: str) -> Floats:

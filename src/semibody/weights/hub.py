@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ ECHOMIMIC = "BadToBest/EchoMimicV2"
 VAE = "stabilityai/sd-vae-ft-mse"
 FOLDER = "echomimic_v2"
 LOCK = "fetched.json"
-"""Written last: which commit of which repository the files come from."""
+"""Which commit of which repository the files come from."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,8 @@ def fetch(
             asked = revision if file.repository == ECHOMIMIC else "main"
             if file.repository not in commits:
                 commits[file.repository] = HfApi().model_info(file.repository, revision=asked).sha or asked
+                # Written before the files, so that a fetch that goes on later never mixes commits.
+                _write_lock(folder, commits)
             got = hf_hub_download(
                 file.repository, file.name, revision=commits[file.repository], local_dir=folder / ".hub"
             )
@@ -112,8 +115,6 @@ def fetch(
         raise SemibodyError(
             f"fetching the {name} weights stopped ({reason}); run the same command again to go on"
         ) from None
-    lock = folder / LOCK
-    lock.write_text(json.dumps(commits, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return folder
 
 
@@ -124,8 +125,18 @@ def _place(got: Path, wanted: Path) -> None:
         return
     unfinished = wanted.with_name(wanted.name + ".unfinished")
     unfinished.unlink(missing_ok=True)
-    os.link(got, unfinished)
+    try:
+        os.link(got, unfinished)
+    except OSError:  # some file systems have no hard links
+        shutil.copyfile(got, unfinished)
     unfinished.replace(wanted)
+
+
+def _write_lock(folder: Path, commits: dict[str, str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = folder / f"{LOCK}.unfinished"
+    unfinished.write_text(json.dumps(commits, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    unfinished.replace(folder / LOCK)
 
 
 def _read_lock(folder: Path) -> dict[str, str]:
