@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from parity.golden import WHISPER_NAMES
 from semibody import demo, media
 from semibody.animator import Animator
 from semibody.networks.model import PARTS, Model, ModelConfig
@@ -72,20 +73,6 @@ def weights_folder(folder: Path) -> Path:
     return folder
 
 
-OPENAI = (
-    ("encoder.embed_positions.weight", "encoder.positional_embedding"),
-    (".layers.", ".blocks."),
-    (".self_attn.q_proj.", ".attn.query."),
-    (".self_attn.k_proj.", ".attn.key."),
-    (".self_attn.v_proj.", ".attn.value."),
-    (".self_attn.out_proj.", ".attn.out."),
-    (".self_attn_layer_norm.", ".attn_ln."),
-    (".fc1.", ".mlp.0."),
-    (".fc2.", ".mlp.2."),
-    (".final_layer_norm.", ".mlp_ln."),
-)
-
-
 def published_folder(folder: Path, model: Model) -> Path:
     """Write ``model`` as the files that EchoMimicV2 publishes."""
     states = {part: getattr(model, part).state_dict() for part in PARTS}
@@ -102,7 +89,7 @@ def published_folder(folder: Path, model: Model) -> Path:
     torch.save(states["vae"], folder / "sd-vae-ft-mse" / "diffusion_pytorch_model.bin")
     whisper = {}
     for key, value in states["audio_encoder"].items():
-        for ours, theirs in OPENAI:
+        for ours, theirs in WHISPER_NAMES:
             key = key.replace(ours, theirs)  # noqa: PLW2901
         whisper[key] = value
     whisper |= {"encoder.ln_post.weight": torch.ones(384), "decoder.token_embedding.weight": torch.ones(2, 2)}

@@ -30,7 +30,7 @@ from semibody.diffusion.guidance import guide
 from semibody.diffusion.sample import sample
 from semibody.diffusion.schedule import ScheduleConfig, Solver, build_scheduler, initial_noise
 from semibody.diffusion.windows import Window, ring_windows
-from semibody.networks.audio_encoders import RATE
+from semibody.networks.audio_encoders import RATE, frame_count
 from semibody.networks.loading import load_model
 from semibody.networks.model import Conditions, Model, ModelConfig
 from semibody.pose import timing
@@ -400,7 +400,7 @@ def prepare(
     poses = gesture if isinstance(gesture, Gesture) else load_gesture(gesture)
     poses = timing.resample(poses, settings.fps)
 
-    frames = max(1, int(sound.seconds * settings.fps))
+    frames = max(1, frame_count(sound.seconds, settings.fps))
     if settings.length is not None:
         frames = min(frames, settings.length)
     if len(poses) < frames:

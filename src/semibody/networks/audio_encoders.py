@@ -76,10 +76,6 @@ class AudioEncoder(nn.Module):
         """The tokens of the numbered video frames."""
         raise NotImplementedError
 
-    def silence(self, tokens: Float[Tensor, "f l d"]) -> Float[Tensor, "f l d"]:
-        """What guidance's unconditional half hears: zeros."""
-        return torch.zeros_like(tokens)
-
     def frame_rows(self, count: int, frames: Int[Tensor, " f"], fps: float) -> Int[Tensor, "f r"]:
         """Row numbers of each frame: from ``before`` to ``after`` its centre, clamped to the recording."""
         centre = (frames.double() * self.rate / fps).long()
@@ -199,9 +195,6 @@ class LogMelEncoder(AudioEncoder):
     ) -> Float[Tensor, "f l d"]:
         windows = rows[self.frame_rows(len(rows), frames, fps)].transpose(1, 2).to(self.conv1.weight)
         return self.norm(self.conv2(F.gelu(self.conv1(windows))).transpose(1, 2))
-
-    def silence(self, tokens: Float[Tensor, "f l d"]) -> Float[Tensor, "f l d"]:
-        return torch.zeros_like(tokens)
 
 
 # -- spectrograms ------------------------------------------------------------------------------

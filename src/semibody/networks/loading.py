@@ -58,8 +58,7 @@ def load_model(
     Raises SemibodyError naming each missing, extra or misshaped tensor.
     """
     info = describe(folder, variant)
-    with torch.device("meta"):
-        model = Model(info.model)
+    model = _shell(info.model)
     for number, part in enumerate(PARTS):
         progress("load weights", number, len(PARTS))
         tensors = read_part(folder, part, variant)
@@ -68,6 +67,12 @@ def load_model(
         state.fill(module, tensors, dtype=dtype, device=torch.device(device), source=source)
     progress("load weights", len(PARTS), len(PARTS))
     return model.eval().requires_grad_(False), info
+
+
+def _shell(config: ModelConfig) -> Model:
+    """The networks with names and shapes but no memory."""
+    with torch.device("meta"):
+        return Model(config)
 
 
 def read_part(folder: Path, part: str, variant: Variant = "official") -> state.State:
@@ -96,8 +101,7 @@ def convert(
 ) -> None:
     """Copy a folder into our format, part by part, checked against the networks it describes."""
     info = describe(source, variant)
-    with torch.device("meta"):
-        model = Model(info.model)
+    model = _shell(info.model)
     for number, part in enumerate(PARTS):
         progress("convert", number, len(PARTS))
         tensors = read_part(source, part, variant)
@@ -113,8 +117,7 @@ def convert(
 def verify(folder: Path, variant: Variant = "official") -> dict[str, list[str]]:
     """For each part the phrases of what does not fit (empty lists: everything does)."""
     info = describe(folder, variant)
-    with torch.device("meta"):
-        model = Model(info.model)
+    model = _shell(info.model)
     report: dict[str, list[str]] = {}
     for part in PARTS:
         module = getattr(model, part)
