@@ -145,12 +145,9 @@ class MediapipeDetector:
         boxes: list[Floats] = []
         for detection in answer.detections or []:
             box = detection.location_data.relative_bounding_box
-            boxes.append(
-                np.array(
-                    [box.xmin, box.ymin, box.xmin + box.width, box.ymin + box.height, detection.score[0]]
-                )
-                * (width, height, width, height, 1)
-            )
+            x0, y0 = box.xmin, box.ymin
+            corners = (x0 * width, y0 * height, (x0 + box.width) * width, (y0 + box.height) * height)
+            boxes.append(np.asarray([*corners, detection.score[0]], dtype=np.float64))
         return boxes
 
     def _pose(self, image: Picture, face: Floats | None) -> Pose | None:
