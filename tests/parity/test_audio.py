@@ -13,6 +13,9 @@ from parity.golden import WHISPER_NAMES, Case, cases, fill
 from semibody.networks.audio_encoders import AudioConfig, WhisperEncoder, mel_filters, whisper_mel
 
 EXACT = 1e-5
+MEL = 3e-5
+"""The recorded spectrogram is itself up to 1.8e-5 from one computed in double precision, and which
+side of it a processor's Fourier transform falls on differs between processors."""
 
 
 @cache
@@ -42,7 +45,7 @@ def test_mel_filters(case: Case, compare: Any) -> None:
 def test_mel(case: Case, compare: Any) -> None:
     mel = whisper_mel(waveform(case))
     assert list(mel.shape) == case.meta["mel_shape"]
-    compare(mel[:, :: case.meta.get("mel_step", 1)], case["mel"], EXACT)
+    compare(mel[:, :: case.meta.get("mel_step", 1)], case["mel"], MEL)
 
 
 @pytest.mark.parametrize("case", SPEECH)

@@ -12,7 +12,8 @@ from semibody.cli.progress import progress_bar
 from semibody.types import SemibodyError
 
 if TYPE_CHECKING:
-    from semibody.animator import Animator, Settings
+    from semibody.animator import Animator
+    from semibody.inputs import Settings
 
 Option = typer.Option
 
@@ -75,7 +76,8 @@ def animate(
 ) -> None:
     """Make a video of the person in PORTRAIT speaking SPEECH and moving the hands of a gesture."""
     from semibody import media
-    from semibody.animator import Animator, prepare
+    from semibody.animator import Animator
+    from semibody.inputs import prepare
     from semibody.pose.files import load_gesture
 
     if not gesture:

@@ -172,8 +172,9 @@ def _wanted(points: Floats, pose: Pose, width: int, height: int, aspect: float) 
         notices.append(f"the picture was continued at its sides by {outside:.0%}")
     if y0 < -0.01 * down:
         notices.append(f"head room was added: {-y0 / down:.0%} above the picture")
-    box = [round(x0), round(y0), round(x0) + round(across), round(y0) + round(down)]
-    return _crop(*box, width, height), notices
+    left, over = round(x0), round(y0)
+    crop = _crop(left, over, left + round(across), over + round(down), width, height)
+    return crop, notices
 
 
 def _plain_crop(width: int, height: int, aspect: float) -> Crop:
@@ -183,6 +184,13 @@ def _plain_crop(width: int, height: int, aspect: float) -> Crop:
         left = (width - across) // 2
         return _crop(left, 0, left + across, height, width, height)
     return _crop(0, 0, width, max(1, round(width / aspect)), width, height)
+
+
+def keep_whole(width: int, height: int, aspect: float) -> Crop:
+    """The smallest rectangle of the wanted aspect that holds the whole picture, in its middle."""
+    across, down = max(width, round(height * aspect)), max(height, round(width / aspect))
+    left, over = -((across - width) // 2), -((down - height) // 2)
+    return _crop(left, over, left + across, over + down, width, height)
 
 
 def _crop(x0: int, y0: int, x1: int, y1: int, width: int, height: int) -> Crop:

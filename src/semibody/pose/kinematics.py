@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from semibody.pose.skeleton import HAND_EDGES
 from semibody.types import BODY, FACE, LEFT_HAND, N_JOINTS, RIGHT_HAND, Floats, Gesture
 
 _FINGERS = ("index", "middle", "ring", "little")
@@ -127,6 +128,14 @@ def _place_thumb(a: Floats, turned: Floats, wrist: Floats) -> list[Floats]:
         at = at + HAND * bone * along[..., :, 1]
         points.append(at)
     return points
+
+
+@functools.cache
+def hand_bones() -> Floats:
+    """Lengths (20,) of a hand's bones in the order of ``skeleton.HAND_EDGES``, in shoulder widths."""
+    hand = place_arm(np.zeros(len(ANGLES))).hand
+    ends = np.array(HAND_EDGES)
+    return np.asarray(np.linalg.norm(hand[ends[:, 1]] - hand[ends[:, 0]], axis=1))
 
 
 # -- hand shapes and reaching --------------------------------------------------------------
@@ -290,7 +299,7 @@ def pose_bodies(
     points[:, 0] = face[:, 30]
     points[:, 14], points[:, 15] = face[:, 36:42].mean(axis=1), face[:, 42:48].mean(axis=1)
     nearer = 1.0 / (1.0 - points[..., 2:] / _VIEWER)
-    joints = np.array(body.neck) + body.shoulders * points[..., :2] * nearer
+    joints = np.asarray(np.array(body.neck) + body.shoulders * points[..., :2] * nearer, dtype=np.float64)
     confidence = np.ones((frames, N_JOINTS))
     confidence[~((joints >= 0) & (joints <= 1)).all(axis=-1)] = 0.0
     confidence[:, [9, 10, 12, 13]] = 0.0

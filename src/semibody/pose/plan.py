@@ -43,8 +43,11 @@ class Stroke:
 class Repertoire(Protocol):
     """What hands can do: families of strokes that go together, and how states become a gesture."""
 
-    rest: Floats
-    families: Sequence[Sequence[Stroke]]
+    @property
+    def rest(self) -> Floats: ...
+
+    @property
+    def families(self) -> Sequence[Sequence[Stroke]]: ...
 
     def top_speed(self, a: Floats, b: Floats) -> float:
         """Of the fastest hand joint on its way from state a to b in one second, in shoulder widths."""

@@ -6,11 +6,15 @@ is how far it stands out from its surroundings in energy, pitch and length.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from semibody.types import Floats, Speech
+
+Mask = NDArray[np.bool_]
 
 STEP = 0.01
 """Seconds between measurements."""
@@ -87,7 +91,7 @@ def _measure(speech: Speech) -> tuple[Floats, Floats, Floats]:
     return _smooth(level, 3), pitch, periodic
 
 
-def _voice_activity(level: Floats) -> Floats:
+def _voice_activity(level: Floats) -> Mask:
     """Where somebody speaks: clearly above the quietest and not far below the loudest parts."""
     floor, top = np.percentile(level, 8), np.percentile(level, 95)
     if top < -25 or top - floor < 6:
@@ -104,7 +108,7 @@ def _voice_activity(level: Floats) -> Floats:
     return active
 
 
-def _nuclei(level: Floats, periodic: Floats, active: Floats) -> list[int]:
+def _nuclei(level: Floats, periodic: Floats, active: Mask) -> list[int]:
     """Peaks of energy in voiced sound, with a dip before and after."""
     peaks = np.flatnonzero((level[1:-1] >= level[:-2]) & (level[1:-1] > level[2:])) + 1
     kept: list[int] = []
@@ -119,10 +123,10 @@ def _nuclei(level: Floats, periodic: Floats, active: Floats) -> list[int]:
     return kept
 
 
-def _rate(nuclei: list[int], level: Floats, pitch: Floats, active: Floats) -> list[Syllable]:
+def _rate(nuclei: list[int], level: Floats, pitch: Floats, active: Mask) -> list[Syllable]:
     if not nuclei:
         return []
-    edges = [0, *((a + b) // 2 for a, b in zip(nuclei, nuclei[1:], strict=False)), len(level)]
+    edges = [0, *((a + b) // 2 for a, b in itertools.pairwise(nuclei)), len(level)]
     loud, high, long, middle = [], [], [], []
     for nucleus, start, stop in zip(nuclei, edges, edges[1:], strict=False):
         near = np.arange(max(start, nucleus - 20), min(stop, nucleus + 21))
@@ -155,6 +159,6 @@ def _smooth(values: Floats, half: int) -> Floats:
     return np.convolve(np.pad(values, half, mode="edge"), kernel / kernel.sum(), mode="valid")
 
 
-def _runs(mask: Floats) -> list[tuple[int, int]]:
+def _runs(mask: Mask) -> list[tuple[int, int]]:
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(int)))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
