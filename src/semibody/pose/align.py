@@ -1,7 +1,7 @@
 """Fit a gesture to the person in a portrait, by keypoints.
 
-The gesture's skeleton is scaled and moved so that its shoulders lie on the portrait's; then its arms and
-hands get the portrait's length, where the portrait shows that they differ: bones that point at the
+The gesture's skeleton is scaled and moved so that its shoulders lie on the portrait's, and its head on the
+portrait's head; then its arms and hands get the portrait's length, where the portrait shows that they differ: bones that point at the
 camera look short, so a picture says how long an arm is *at least*. Hands stay within the arms' reach.
 """
 
@@ -13,13 +13,15 @@ import numpy as np
 
 from semibody.pose.detect import SEEN, face_found, hands_found
 from semibody.pose.kinematics import FOREARM, HAND, UPPER_ARM, hand_bones
-from semibody.pose.skeleton import HAND_EDGES
+from semibody.pose.skeleton import HAND_EDGES, HEAD_BODY_JOINTS
 from semibody.types import FACE, HANDS, LEFT_HAND, RIGHT_HAND, Floats, Gesture, Pose
 
 _ARMS = ((LEFT_HAND, 5, 6, 7), (RIGHT_HAND, 2, 3, 4))
 """Hand, shoulder, elbow, wrist of each side."""
 _LONGEST = 1.25
-"""No arm or hand is changed by more than this factor, nor made shorter than its inverse."""
+"""No arm or hand is made longer by more than this factor."""
+_SMALLEST_HAND = 0.9
+"""Nor a hand smaller than this: one that looks small mostly points at the camera."""
 _ALIKE = 0.15
 """A hand whose size differs by less than this is left as it is: detection is no more exact."""
 _REACH = 1.1 * (UPPER_ARM + FOREARM)
@@ -74,6 +76,8 @@ def align(gesture: Gesture, portrait: Pose, aspect: float = 1.0) -> tuple[Gestur
     shoulders = _shoulder_width(moved, gesture.confidence)
     arms, hands = [], []
     pulled = 0.0
+    if by == "shoulders":
+        _place_head(moved, gesture.confidence, goal, portrait.confidence)
     for where, *arm in _ARMS:
         arms.append(_lengthen_arm(moved, gesture.confidence, goal, portrait.confidence, where, arm))
         hands.append(_resize_hand(moved, gesture.confidence, goal, portrait.confidence, where))
@@ -118,6 +122,19 @@ def _shoulder_width(points: Floats, seen: Floats) -> float:
     return max(float(np.median(np.hypot(across[:, 0], across[:, 1]))), 1e-6)
 
 
+def _place_head(moved: Floats, seen: Floats, goal: Floats, goal_seen: Floats) -> None:
+    """Give the head the portrait's size and place in place: necks differ in length, and heads in size."""
+    frames = seen[:, FACE].mean(axis=1) >= SEEN
+    if goal_seen[FACE].mean() < SEEN or not frames.any():
+        return
+    faces = moved[frames][:, FACE]
+    height = float(np.median(np.ptp(faces[..., 1], axis=1)))
+    factor = float(np.ptp(goal[FACE, 1])) / max(height, 1e-6)
+    centre = np.median(faces.mean(axis=1), axis=0)
+    head = [*range(FACE.start, FACE.stop), *HEAD_BODY_JOINTS]
+    moved[:, head] = (moved[:, head] - centre) * factor + goal[FACE].mean(axis=0)
+
+
 def _lengthen_arm(
     moved: Floats, seen: Floats, goal: Floats, goal_seen: Floats, where: slice, arm: list[int]
 ) -> float:
@@ -152,7 +169,7 @@ def _resize_hand(moved: Floats, seen: Floats, goal: Floats, goal_seen: Floats, w
     factor = float(hand_size(goal[where][None])[0]) / max(ours, 1e-6)
     if abs(factor - 1) < _ALIKE:
         return 1.0
-    factor = float(np.clip(factor, 1 / _LONGEST, _LONGEST))
+    factor = float(np.clip(factor, _SMALLEST_HAND, _LONGEST))
     root = moved[:, where.start : where.start + 1]
     moved[:, where] = root + factor * (moved[:, where] - root)
     return factor

@@ -79,6 +79,31 @@ def emtd_crop(joints: Floats, width: int, height: int) -> Crop:
     return Crop(x0, y0, x1, y1, (x0 / width, float(low)), (x1 / width, float(high)))
 
 
+def crop_gesture(gesture: Gesture) -> Gesture:
+    """A detected gesture as seen in the square of the training set; frames without a person stay empty.
+
+    As ``emtd_crop``, but from the frames and joints that were seen. Without a face in any of them the
+    gesture comes back as it is.
+    """
+    seen = (gesture.confidence[:, FACE].mean(axis=1) >= SEEN) & (gesture.confidence[:, 1] >= SEEN)
+    if not seen.any():
+        return gesture
+    joints, confidence = gesture.joints[seen], gesture.confidence[seen]
+    trunk = np.where(confidence[:, TRUNK] >= SEEN, joints[:, TRUNK, 1], -np.inf)
+    known = joints.copy()
+    known[:, TRUNK, 1] = np.where(np.isfinite(trunk), trunk, joints[:, 1:2, 1])
+    height = 10000
+    width = round(height * gesture.aspect)
+    cropped = emtd_crop(known, width, height).gesture(gesture)
+    return Gesture(
+        np.where(gesture.confidence[..., None] > 0, cropped.joints, 0.0),
+        gesture.confidence,
+        gesture.fps,
+        1.0,
+        gesture.name,
+    )
+
+
 def fit_square(image: Picture, side: int) -> Picture:
     """Scaled to fit a square of ``side`` pixels, in the middle of black, as published frames are saved."""
     height, width = image.shape[:2]
@@ -105,8 +130,8 @@ _CLOSE_SCALE, _CLOSE_SHIFT = 0.15, 0.08
 """A picture that is framed this nearly right stays as it is."""
 _MOST_PADDING = 0.2
 """Sides and top may be continued by at most this share of the crop."""
-_ELBOWS = 0.85
-"""Where elbows hang, in shoulder widths below the shoulders; for pictures that do not show them."""
+_WAIST = 1.05
+"""Where wrists rest, in shoulder widths below the shoulders; gestures go there whatever the picture shows."""
 _WRISTS = (4, 7)
 _HAIR = 0.75
 """Top of the hair above the brows, in heights of the face from brows to chin."""
@@ -140,9 +165,7 @@ def _wanted(points: Floats, pose: Pose, width: int, height: int, aspect: float) 
     seen = pose.confidence >= SEEN
     shoulders = float(np.hypot(*(points[2] - points[5])))
     low = [points[i, 1] for i in (*range(TRUNK.start, TRUNK.stop), *_WRISTS) if seen[i]]
-    bottom = max(low)
-    if not seen[[3, 6]].any():
-        bottom = max(bottom, points[[2, 5], 1].max() + _ELBOWS * shoulders)
+    bottom = max(*low, points[[2, 5], 1].max() + _WAIST * shoulders)
     top = points[FACE, 1].min()
     person = bottom - top
     y0 = top - ABOVE * MARGIN * person

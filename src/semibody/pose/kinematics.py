@@ -279,7 +279,7 @@ def pose_bodies(
     """A gesture of arm angles ``left`` and ``right`` (f, 27).
 
     ``head`` (f, 3): the head's turn to its left, nod and tilt in radians. Every keypoint has confidence 1
-    but for what lies outside the picture and the legs, which do not show.
+    but for the legs, which do not show.
     """
     frames = len(left)
     head = np.zeros((frames, 3)) if head is None else head
@@ -301,7 +301,6 @@ def pose_bodies(
     nearer = 1.0 / (1.0 - points[..., 2:] / _VIEWER)
     joints = np.asarray(np.array(body.neck) + body.shoulders * points[..., :2] * nearer, dtype=np.float64)
     confidence = np.ones((frames, N_JOINTS))
-    confidence[~((joints >= 0) & (joints <= 1)).all(axis=-1)] = 0.0
     confidence[:, [9, 10, 12, 13]] = 0.0
     assert BODY.stop == 18
     return Gesture(joints, confidence, fps, 1.0, name)
