@@ -36,6 +36,7 @@ def extract(
     quiet: Quiet = False,
 ) -> None:
     """Take the poses of a person from a video. Run it again after a stop and it goes on."""
+    from semibody.media.files import require_file
     from semibody.pose.detect import open_detector
     from semibody.pose.files import save_gesture
     from semibody.pose.frame import crop_gesture
@@ -44,6 +45,7 @@ def extract(
 
     if crop not in ("auto", "none"):
         raise SemibodyError(f"--crop {crop} is unknown; choose auto or none")
+    require_file(video, "a video file")
     target = out or video.with_suffix(".npz")
     unfinished = target.with_name(f".{target.name}.unfinished")
     with progress_bar(quiet=quiet) as progress, open_detector(detector) as opened:

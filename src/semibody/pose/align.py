@@ -1,8 +1,9 @@
 """Fit a gesture to the person in a portrait, by keypoints.
 
 The gesture's skeleton is scaled and moved so that its shoulders lie on the portrait's, and its head on the
-portrait's head; then its arms and hands get the portrait's length, where the portrait shows that they differ: bones that point at the
-camera look short, so a picture says how long an arm is *at least*. Hands stay within the arms' reach.
+portrait's head. Then arms and hands get the portrait's length, where the portrait shows that they differ:
+bones that point at the camera look short, so a picture says how long an arm is *at least*. Hands stay
+within the arms' reach.
 """
 
 from __future__ import annotations
