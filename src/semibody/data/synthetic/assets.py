@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - tables and shaders read better on one line
 """Reads a MakeHuman data folder: base mesh hm08, rig, targets and fitted parts (hair, clothes, eyes …).
 
 Units are decimetres, y up, z forward, +x the person's left. The formats are MakeHuman's own text files:
@@ -8,6 +7,7 @@ Units are decimetres, y up, z forward, +x the person's left. The formats are Mak
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ _REQUIRED = ("3dobjs/base.obj", "rigs/default.mhskel", "rigs/default_weights.mhw
 
 @dataclass(frozen=True)
 class Mesh:
-    """``corner_of`` (n,) source vertex of each unique (vertex, uv) corner; ``uv`` (n, 2); ``triangles`` (m, 3)."""
+    """Unique pairs of vertex and uv: ``corner_of`` (n,) the vertex, ``uv`` (n, 2), ``triangles`` (m, 3)."""
 
     corner_of: Index
     uv: Array
@@ -35,7 +35,10 @@ class Mesh:
 
 @dataclass(frozen=True)
 class Fit:
-    """How a part hangs on the base mesh: v = Σ weights·base[vertices] + offsets·scale (scale from base distances)."""
+    """How a part hangs on the base mesh: v = Σ weights·base[vertices] + offsets·scale.
+
+    ``scales`` per axis: two base vertices and the distance they have where the scale is 1.
+    """
 
     vertices: Index
     weights: Array
@@ -89,6 +92,12 @@ class Assets:
         self._fits: dict[Path, Fit] = {}
         self._targets: dict[str, tuple[Index, Array]] = {}
         self._pictures: dict[tuple[Path, int], NDArray[np.uint8]] = {}
+
+    def fingerprint(self) -> str:
+        """Changes when files of the folder are added, lost or exchanged: a hash of their names and sizes."""
+        files = sorted(p for p in self.folder.rglob("*") if p.is_file())
+        lines = [f"{p.relative_to(self.folder).as_posix()} {p.stat().st_size}" for p in files]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
     def target(self, name: str) -> tuple[Index, Array]:
         """A shape change: vertex numbers (k,) and offsets (k, 3)."""
@@ -261,7 +270,7 @@ _KEPT = ("root", "spine", "clavicle", "shoulder", "upperarm", "lowerarm", "wrist
 
 
 def _read_rig(folder: Path, vertices: int) -> Rig:
-    """The bones that move; the weights of all others (face muscles, legs, toes) go to the nearest such parent."""
+    """The bones that move; the weights of all others (face muscles, legs, toes) go to the nearest mover."""
     try:
         skeleton = json.loads((folder / "rigs/default.mhskel").read_text(encoding="utf-8"))
         tables = json.loads((folder / "rigs/default_weights.mhw").read_text(encoding="utf-8"))["weights"]

@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - tables and shaders read better on one line
 """One person: what is drawn for them (``Look``) and the fitted geometry, ready to be posed (``Person``).
 
 Everything is fitted once. Posing is then one matrix product for all frames of a clip: the columns of
@@ -255,10 +254,10 @@ def build_person(look: Look, assets: Assets, texture_size: int = 512) -> Person:
             placed = (placed + volume * _normals(placed, fit.mesh.triangles, fit.mesh.corner_of)).astype(
                 np.float32
             )
-        parts.append(
-            _Part(placed, fit.mesh.uv, fit.mesh.triangles, fit.carry(assets.rig.weights),
-                  np.stack([fit.carry(u) for u in units]), layer(picture if picture is not None else _plain(texture_size)), kind)
-        )  # fmt: skip
+        moves = np.stack([fit.carry(u) for u in units])
+        at = layer(picture if picture is not None else _plain(texture_size))
+        weights = fit.carry(assets.rig.weights)
+        parts.append(_Part(placed, fit.mesh.uv, fit.mesh.triangles, weights, moves, at, kind))
     body = _Part(base[assets.body.corner_of], assets.body.uv, assets.body.triangles,
                  assets.rig.weights[assets.body.corner_of], units[:, assets.body.corner_of],
                  layer(_skin_picture(look, assets, texture_size)), SKIN)  # fmt: skip
@@ -391,7 +390,7 @@ def _shell(
 
 
 def garment_lines(heads: Array, bones: tuple[str, ...]) -> tuple[float, float, float]:
-    """Height of the neck's root, distance of the shoulder from the middle, and from there to the wrist (dm)."""
+    """Height of the neck's root, the shoulder's distance from the middle, from there to the wrist (dm)."""
     at = {name: heads[i] for i, name in enumerate(bones)}
     shoulder = float(at["upperarm01.L"][0])
     return float(at["neck01"][1]), shoulder, float(at["wrist.L"][0]) - shoulder

@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - tables and shaders read better on one line
 """A data set of rendered people: many clips by several processes, resumable after a kill.
 
 Every clip depends on (seed, person, take) alone, so the files are the same for any number of workers.
@@ -7,12 +6,17 @@ A clip is done when its ``.json`` stands; it is written last. The manifest is wr
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +27,12 @@ from numpy.typing import NDArray
 from semibody.data.manifest import NAME, ClipEntry, read_manifest, split_of, write_manifest
 from semibody.media import VideoWriter, atomic_write, read_image, read_speech, write_speech
 from semibody.pose.files import save_gesture
-from semibody.types import Progress, SemibodyError, silent
+from semibody.types import MissingPartError, Progress, SemibodyError, silent
 
+GENERATOR = 2
+"""Grows whenever the same order would give other pictures, so that one folder never mixes two kinds."""
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LP_NUM_THREADS")
 
 
@@ -64,21 +72,35 @@ def synthesise(
 ) -> list[ClipEntry]:
     """Make the clips that are not there yet and write the manifest; returns all its entries.
 
-    Raises SemibodyError when the folder holds a set of another order, or EGL or the assets are missing.
+    Raises SemibodyError when the folder holds a set of another order or is being filled by another run,
+    when EGL, the assets or room on the disk are missing, and, after all others are made, when some person
+    could not be made (the manifest then lists the others).
     """
     from semibody.data.synthetic.assets import load_assets
+    from semibody.data.synthetic.render import require_renderer
 
     out = Path(out)
-    load_assets(str(assets))  # a mistake is told before processes start
-    _claim(out, order)
-    numbers = [n for n in range(order.people) if not _finished(out, order, n)]
-    done = order.people - len(numbers)
-    progress("people", done, order.people)
-    for _ in _work(out, assets, order, numbers, workers):
-        done += 1
+    loaded = load_assets(str(assets))  # mistakes are told before processes start
+    require_renderer()
+    failures: list[str] = []
+    with _disk_errors_named(out), only_run(out):
+        _claim(out, order, loaded.fingerprint())
+        _sweep(out)
+        numbers = [n for n in range(order.people) if not _finished(out, order, n)]
+        done = order.people - len(numbers)
         progress("people", done, order.people)
-    entries = [_load_entry(out, clip_id(n, k)) for n in range(order.people) for k in range(order.clips)]
-    write_manifest(entries, out)
+        for failure in make_people(out, assets, order, numbers, workers):
+            failures += [failure] if failure else []
+            done += 1
+            progress("people", done, order.people)
+        made = [n for n in range(order.people) if _finished(out, order, n)]
+        entries = [_load_entry(out, clip_id(n, k)) for n in made for k in range(order.clips)]
+        write_manifest(entries, out)
+    if failures:
+        raise SemibodyError(
+            f"{len(failures)} of {order.people} people could not be made; mend this and run the command "
+            f"again, the others are kept: {failures[0]}"
+        )
     return read_manifest(out)
 
 
@@ -86,10 +108,10 @@ def clip_id(person: int, take: int) -> str:
     return f"p{person:05d}c{take:02d}"
 
 
-def _claim(out: Path, order: Order) -> None:
-    """Write the order into a new folder; refuse a folder that holds another one (more people may be added)."""
+def _claim(out: Path, order: Order, assets: str) -> None:
+    """Write the order into a new folder; refuse one that holds another order (more people may be added)."""
     file = out / "order.json"
-    values = dataclasses.asdict(order)
+    values = dataclasses.asdict(order) | {"assets": assets, "generator": GENERATOR}
     if file.exists():
         try:
             before = json.loads(file.read_text(encoding="utf-8"))
@@ -106,31 +128,103 @@ def _claim(out: Path, order: Order) -> None:
         unfinished.write_text(json.dumps(values, indent=1), encoding="utf-8")
 
 
+def _sweep(out: Path) -> None:
+    """Remove what a killed run left half-written."""
+    for stray in [*out.glob(".*.unfinished*"), *out.glob("clips/.*.unfinished*")]:
+        stray.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def only_run(out: Path) -> Iterator[None]:
+    """Let one process at a time fill ``out``; the lock falls with the process, however it ends."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # not on Windows; there the user takes care
+            pass
+        except BlockingIOError:
+            raise SemibodyError(f"{out}: another run is filling this folder; wait for its end") from None
+        yield
+
+
+@contextlib.contextmanager
+def _disk_errors_named(out: Path) -> Iterator[None]:
+    """Turn the operating system's refusal to write into a message that says what to do."""
+    try:
+        yield
+    except Exception as error:
+        code = getattr(error, "errno", None)
+        if code not in _NO_ROOM and not isinstance(error, PermissionError):
+            raise
+        raise SemibodyError(
+            f"{out}: cannot be written ({os.strerror(code or errno.EACCES)}); make room or choose another "
+            "folder and run the command again, finished clips are kept"
+        ) from None
+
+
 def _finished(out: Path, order: Order, person: int) -> bool:
     return all((out / "clips" / f"{clip_id(person, k)}.json").exists() for k in range(order.clips))
 
 
-def _work(out: Path, assets: Path | str, order: Order, numbers: list[int], workers: int) -> Iterator[int]:
+def make_people(
+    out: Path, assets: Path | str, order: Order, numbers: list[int], workers: int
+) -> Iterator[str | None]:
+    """Make people in processes; yields for each what went wrong, or None."""
     for name in _THREADS:  # before the workers start: each keeps to one thread
         os.environ[name] = "1"
     if not numbers:
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max(1, min(workers, len(numbers))), context) as pool:
+    with ProcessPoolExecutor(max(1, min(workers, len(numbers))), context, end_with_parent) as pool:
         jobs = [pool.submit(make_person, str(out), str(assets), order, n) for n in numbers]
         try:
             for job in as_completed(jobs):
                 yield job.result()
-        except BaseException:
+        except BrokenProcessPool:
+            raise SemibodyError(
+                "a worker process died, perhaps for lack of memory; run the command again with fewer "
+                "--workers, finished clips are kept"
+            ) from None
+        finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            raise
+
+
+def end_with_parent() -> None:
+    """Let this worker die with the process that started it: a killed run leaves nobody at work."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    sentinel = parent.sentinel
+
+    def watch() -> None:
+        multiprocessing.connection.wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 _stages: dict[int, Any] = {}
 
 
-def make_person(out: str, assets: str, order: Order, number: int) -> int:
-    """Make all missing clips of one person; runs in a worker."""
+def make_person(out: str, assets: str, order: Order, number: int) -> str | None:
+    """Make all missing clips of one person; runs in a worker. Returns what is wrong with the inputs, if any.
+
+    Raises SemibodyError when nothing can be written: then the whole run must stop.
+    """
+    with _disk_errors_named(Path(out)):
+        try:
+            _make_clips(out, assets, order, number)
+        except MissingPartError:
+            raise
+        except SemibodyError as error:
+            return str(error)
+    return None
+
+
+def _make_clips(out: str, assets: str, order: Order, number: int) -> None:
     from semibody.data.synthetic.clip import clip_kind, clip_seed, render_clip, render_person
     from semibody.data.synthetic.render import Stage
 
@@ -149,7 +243,6 @@ def make_person(out: str, assets: str, order: Order, number: int) -> int:
             _stages[order.size], person, seed, order.seconds, order.fps, kind, pictures, speech
         )
         _store(Path(out), order, number, take, seed, clip, dataclasses.asdict(person.look))
-    return number
 
 
 def _files(folder: str) -> list[Path]:
