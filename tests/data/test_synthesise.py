@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -18,8 +19,10 @@ import pytest
 
 from conftest import shared_folder
 from semibody.data.manifest import Truth, read_manifest
+from semibody.data.synthetic import assets as assets_module
 from semibody.data.synthetic import espeak, produce, render, speech
 from semibody.data.synthetic.produce import Order, synthesise
+from semibody.media import read_clip
 from semibody.pose.files import load_gesture
 from semibody.types import FACE, HANDS, MissingPartError, SemibodyError, Speech
 
@@ -189,6 +192,22 @@ def test_no_moderngl_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_missing_assets_are_named(tmp_path: Path) -> None:
     with pytest.raises(SemibodyError, match=r"base\.obj.*--assets"):
         synthesise(tmp_path / "out", tmp_path, ORDER)
+
+
+def test_without_a_pack_people_are_plain(tmp_path: Path) -> None:
+    pytest.importorskip("moderngl")
+    pytest.importorskip("anny")
+    entries = synthesise(tmp_path, None, Order(people=1, clips=1, seconds=0.1, size=64, head_share=0))
+    look = entries[0].parameters["look"]
+    assert (look["skin"], look["hair"], look["clothes"]) == ("", "", "")
+    frame = read_clip(entries[0].video, with_speech=False).frames[0]
+    assert frame.std() > 10
+
+
+def test_without_a_pack_and_anny_both_ways_out_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(MissingPartError, match=r"--assets.*semibody\[synth\]"):
+        assets_module.find_assets(None)
 
 
 def test_a_damaged_texture_costs_its_person_only(assets: Path, tmp_path: Path) -> None:

