@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -61,3 +62,32 @@ def synthesise(
         entries = synthesise(out, assets, order, workers or os.cpu_count() or 1, progress)
     shown = sum(entry.frames for entry in entries)
     typer.echo(f"{out}: {people} people, {len(entries)} clips, {shown} frames")
+
+
+@data.command()
+def inspect(
+    folder: Annotated[Path, typer.Argument(help="Data set: the folder of a manifest.jsonl.")],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="The page to write; default FOLDER/report.html.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the numbers as JSON, write no page.")
+    ] = False,
+) -> None:
+    """Show what is in a data set: numbers, and a page of contact sheets with the truth drawn in."""
+    from semibody.data.inspect import summary, survey, write_report
+    from semibody.types import SemibodyError
+
+    page = out or (folder if folder.is_dir() else folder.parent) / "report.html"
+    if page.suffix.lower() != ".html":
+        raise SemibodyError(f"{page}: the page is written as .html")
+    with progress_bar() as progress:
+        found = survey(folder, progress)
+        if not as_json:
+            write_report(folder, page, found, progress)
+    if as_json:
+        typer.echo(json.dumps(found.as_dict(), indent=1))
+        return
+    for line in summary(found):
+        typer.echo(line)
+    typer.echo(f"{page}: the report")
