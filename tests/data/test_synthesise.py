@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from conftest import shared_folder
+from semibody.data import folder
 from semibody.data.manifest import Truth, read_manifest
 from semibody.data.synthetic import assets as assets_module
 from semibody.data.synthetic import espeak, produce, render, speech
@@ -45,9 +46,9 @@ def made(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def digests(folder: Path) -> dict[str, str]:
-    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != ".lock"]
-    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+def digests(where: Path) -> dict[str, str]:
+    files = [p for p in sorted(where.rglob("*")) if p.is_file() and p.name != ".lock"]
+    return {p.relative_to(where).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
 # --- the same seed gives the same bytes ---------------------------------------------------------------
@@ -139,9 +140,9 @@ def test_a_killed_run_goes_on_where_it_was(made: Path, assets: Path, tmp_path: P
     assert digests(tmp_path) == digests(made)
 
 
-def lock_is_held(folder: Path) -> bool:
+def lock_is_held(where: Path) -> bool:
     try:
-        with produce.only_run(folder):
+        with folder.only_run(where):
             return False
     except SemibodyError:
         return True
@@ -156,9 +157,9 @@ def wait_for(condition: Any, seconds: float = 60) -> None:
 
 def test_two_runs_cannot_fill_one_folder(tmp_path: Path) -> None:
     with (
-        produce.only_run(tmp_path),
+        folder.only_run(tmp_path),
         pytest.raises(SemibodyError, match="another run"),
-        produce.only_run(tmp_path),
+        folder.only_run(tmp_path),
     ):
         pass
 

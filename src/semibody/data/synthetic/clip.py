@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.data.manifest import Truth
+from semibody.data.manifest import Truth, box_around
 from semibody.data.synthetic.assets import find_assets, load_assets
 from semibody.data.synthetic.landmarks import EAR_VERTICES, FACE_VERTICES, HIP_VERTICES
 from semibody.data.synthetic.motion import Motion, bone_columns, draw_motion
@@ -216,14 +216,4 @@ def _boxes(gesture: Gesture, person: Person, motion: Motion, scene: Scene) -> di
         "left_hand": (gesture.joints[:, LEFT_HAND], 0.12),
         "right_hand": (gesture.joints[:, RIGHT_HAND], 0.12),
     }  # fmt: skip
-    return {name: _box(points, margin) for name, (points, margin) in parts.items()}
-
-
-def _box(points: Floats, margin: float) -> NDArray[np.float32]:
-    """(f, 4) around points (f, k, 2), grown by ``margin`` of its size, cut to the picture; NaN outside it."""
-    low, high = points.min(axis=1), points.max(axis=1)
-    grow = margin * (high - low).max(axis=1, keepdims=True)
-    boxes = np.concatenate([low - grow, high + grow], axis=1).clip(0, 1)
-    gone = (boxes[:, 2] - boxes[:, 0] < 0.004) | (boxes[:, 3] - boxes[:, 1] < 0.004)
-    boxes[gone] = np.nan
-    return boxes.astype(np.float32)
+    return {name: box_around(points, margin) for name, (points, margin) in parts.items()}

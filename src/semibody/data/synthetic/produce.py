@@ -6,17 +6,8 @@ A clip is done when its ``.json`` stands; it is written last. The manifest is wr
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import errno
-import json
-import multiprocessing
-import multiprocessing.connection
-import os
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,16 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.data.manifest import NAME, ClipEntry, read_manifest, split_of, write_manifest
+from semibody.data.folder import disk_errors_named, filling, in_processes
+from semibody.data.manifest import ClipEntry, read_manifest, split_of, write_manifest
 from semibody.media import VideoWriter, atomic_write, read_image, read_speech, write_speech
 from semibody.pose.files import save_gesture
 from semibody.types import MissingPartError, Progress, SemibodyError, silent
 
 GENERATOR = 2
 """Grows whenever the same order would give other pictures, so that one folder never mixes two kinds."""
-
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LP_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -84,10 +73,9 @@ def synthesise(
     out, assets = Path(out), find_assets(assets)
     loaded = load_assets(str(assets))  # mistakes are told before processes start
     require_renderer()
+    settings = dataclasses.asdict(order) | {"assets": loaded.fingerprint(), "generator": GENERATOR}
     failures: list[str] = []
-    with _disk_errors_named(out), only_run(out):
-        _claim(out, order, loaded.fingerprint())
-        _sweep(out)
+    with filling(out, "order.json", settings, may_change=("people", "clips")):
         numbers = [n for n in range(order.people) if not _finished(out, order, n)]
         done = order.people - len(numbers)
         progress("people", done, order.people)
@@ -110,63 +98,6 @@ def clip_id(person: int, take: int) -> str:
     return f"p{person:05d}c{take:02d}"
 
 
-def _claim(out: Path, order: Order, assets: str) -> None:
-    """Write the order into a new folder; refuse one that holds another order (more people may be added)."""
-    file = out / "order.json"
-    values = dataclasses.asdict(order) | {"assets": assets, "generator": GENERATOR}
-    if file.exists():
-        try:
-            before = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            raise SemibodyError(f"{file}: not readable; choose another folder or delete this one") from None
-        changed = [k for k in values if k not in ("people", "clips") and before.get(k) != values[k]]
-        if changed:
-            raise SemibodyError(
-                f"{out}: holds clips made with {changed[0]} = {before.get(changed[0])}; choose another folder"
-            )
-    elif (out / NAME).exists():
-        raise SemibodyError(f"{out}: holds another data set; choose another folder")
-    with atomic_write(file) as unfinished:
-        unfinished.write_text(json.dumps(values, indent=1), encoding="utf-8")
-
-
-def _sweep(out: Path) -> None:
-    """Remove what a killed run left half-written."""
-    for stray in [*out.glob(".*.unfinished*"), *out.glob("clips/.*.unfinished*")]:
-        stray.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def only_run(out: Path) -> Iterator[None]:
-    """Let one process at a time fill ``out``; the lock falls with the process, however it ends."""
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # not on Windows; there the user takes care
-            pass
-        except BlockingIOError:
-            raise SemibodyError(f"{out}: another run is filling this folder; wait for its end") from None
-        yield
-
-
-@contextlib.contextmanager
-def _disk_errors_named(out: Path) -> Iterator[None]:
-    """Turn the operating system's refusal to write into a message that says what to do."""
-    try:
-        yield
-    except Exception as error:
-        code = getattr(error, "errno", None)
-        if code not in _NO_ROOM and not isinstance(error, PermissionError):
-            raise
-        raise SemibodyError(
-            f"{out}: cannot be written ({os.strerror(code or errno.EACCES)}); make room or choose another "
-            "folder and run the command again, finished clips are kept"
-        ) from None
-
-
 def _finished(out: Path, order: Order, person: int) -> bool:
     return all((out / "clips" / f"{clip_id(person, k)}.json").exists() for k in range(order.clips))
 
@@ -175,37 +106,7 @@ def make_people(
     out: Path, assets: Path | str, order: Order, numbers: list[int], workers: int
 ) -> Iterator[str | None]:
     """Make people in processes; yields for each what went wrong, or None."""
-    for name in _THREADS:  # before the workers start: each keeps to one thread
-        os.environ[name] = "1"
-    if not numbers:
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max(1, min(workers, len(numbers))), context, end_with_parent) as pool:
-        jobs = [pool.submit(make_person, str(out), str(assets), order, n) for n in numbers]
-        try:
-            for job in as_completed(jobs):
-                yield job.result()
-        except BrokenProcessPool:
-            raise SemibodyError(
-                "a worker process died, perhaps for lack of memory; run the command again with fewer "
-                "--workers, finished clips are kept"
-            ) from None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def end_with_parent() -> None:
-    """Let this worker die with the process that started it: a killed run leaves nobody at work."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-    sentinel = parent.sentinel
-
-    def watch() -> None:
-        multiprocessing.connection.wait([sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    yield from in_processes(make_person, [(str(out), str(assets), order, n) for n in numbers], workers)
 
 
 _stages: dict[int, Any] = {}
@@ -216,7 +117,7 @@ def make_person(out: str, assets: str, order: Order, number: int) -> str | None:
 
     Raises SemibodyError when nothing can be written: then the whole run must stop.
     """
-    with _disk_errors_named(Path(out)):
+    with disk_errors_named(Path(out)):
         try:
             _make_clips(out, assets, order, number)
         except MissingPartError:
