@@ -91,3 +91,40 @@ def inspect(
     for line in summary(found):
         typer.echo(line)
     typer.echo(f"{page}: the report")
+
+
+@data.command()
+def ingest(
+    videos: Annotated[Path, typer.Argument(help="A video or a folder of videos.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the data set; running again resumes.")],
+    listing: Annotated[
+        Path | None,
+        typer.Option("--list", help="Take only what EMTD's or HumanVid's published list names."),
+    ] = None,
+    size: Annotated[int, typer.Option(min=64, max=2048, help="Width and height of the clips.")] = 512,
+    fps: Annotated[float, typer.Option(min=1, max=120, help="Frames per second of the clips.")] = 24.0,
+    shortest: Annotated[float, typer.Option(min=0.1, help="Leave out shorter scenes (seconds).")] = 2.0,
+    longest: Annotated[float, typer.Option(min=0.1, help="Cut longer scenes (seconds).")] = 10.0,
+    heads: Annotated[
+        bool, typer.Option("--heads", help="Keep clips without hands, cropped to the head.")
+    ] = False,
+    detector: Annotated[str, typer.Option(help="auto, mediapipe or dwpose.")] = "auto",
+    workers: Annotated[int, typer.Option(min=1, help="Videos at a time.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the account as JSON.")] = False,
+) -> None:
+    """Cut real videos into training clips with poses and sound; rejections are counted and explained."""
+    from semibody.data.ingest import Wanted
+    from semibody.data.ingest import ingest as take_in
+
+    wanted = Wanted(size=size, fps=fps, shortest=shortest, longest=longest, heads=heads, detector=detector)
+    with progress_bar() as progress:
+        account = take_in(videos, out, wanted, listing, workers, progress)
+    if as_json:
+        typer.echo(json.dumps(account.as_dict(), indent=1))
+        return
+    seconds = sum(clip.seconds for clip in account.clips)
+    typer.echo(f"{out}: {len(account.clips)} clips, {seconds:.1f} s; rejected {len(account.rejected)} pieces")
+    for why, count in account.reasons().items():
+        typer.echo(f"  {count:5d}  {why}")
+    if account.rejected:
+        typer.echo(f"{out / 'rejected.json'}: each rejection with its reason")

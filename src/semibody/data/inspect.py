@@ -182,7 +182,8 @@ def envelope(speech: Speech, frames: int, fps: float) -> Floats:
 
 def correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
     """Pearson's r; NaN when one of the two does not change."""
-    if len(a) < 2 or np.std(a) < 1e-9 or np.std(b) < 1e-9:
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if len(a) < 2 or min(np.std(a), np.std(b)) < 1e-6:
         return math.nan
     return float(np.corrcoef(a, b)[0, 1])
 
