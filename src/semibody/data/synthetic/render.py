@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - tables and shaders read better on one line
 """Draws posed people with moderngl on EGL: one vertex array for all parts, 4x MSAA, a soft shadow map.
 
 A ``Stage`` is one GL context; keep one per process. llvmpipe (software) and GPUs give the same kind of
@@ -25,9 +24,9 @@ _SAMPLES = 4
 class Scene:
     """Camera, light and background of a clip.
 
-    ``view_projection`` (4, 4) and ``light_projection`` (4, 4) · ``eye`` (3,) camera position · ``key_direction``
-    towards the key light · colours linear RGB · ``background`` (h, w, 3) uint8 · ``mouth`` (3,) rest position
-    between the lips (what lies behind it is in the dark).
+    ``view_projection`` (4, 4) and ``light_projection`` (4, 4) · ``eye`` (3,) camera position ·
+    ``key_direction`` towards the key light · colours linear RGB · ``background`` (h, w, 3) uint8 ·
+    ``mouth`` (3,) rest position between the lips (what lies behind it is in the dark).
     """
 
     view_projection: NDArray[np.float64]
@@ -86,7 +85,8 @@ vec3 fabric(vec3 base) {
   else if (pattern == 3) t = 0.5 * (smoothstep(0.5 - aa, 0.5 + aa, abs(fract(p.x) - 0.5) * 2.0)
                                   + smoothstep(0.5 - aa, 0.5 + aa, abs(fract(p.y) - 0.5) * 2.0));
   else if (pattern == 4) t = 1.0 - smoothstep(0.22, 0.34, length(fract(p * 1.3) - 0.5));
-  else if (pattern == 5) t = smoothstep(0.1, 0.5, sin(p.x * 2.1 + sin(p.y * 1.7)) * sin(p.y * 2.3 + sin(p.x * 1.3)));
+  else if (pattern == 5)
+    t = smoothstep(0.1, 0.5, sin(p.x * 2.1 + sin(p.y * 1.7)) * sin(p.y * 2.3 + sin(p.x * 1.3)));
   return mix(base, second * (0.3 + 0.7 * dot(base, vec3(0.4)) / max(dot(cloth, vec3(0.4)), 0.08)), t);
 }
 
@@ -98,8 +98,15 @@ void main() {
   float alpha = 1.0, gloss = 20.0, shine = 0.03, wrap = 0.25;
   vec3 terminator = vec3(0.0);
   if (kind == 0) { shine = 0.055; gloss = 18.0; wrap = 0.32; terminator = vec3(0.10, 0.015, 0.0); }
-  else if (kind == 1) { if (texel.a < 0.4) discard; if (weave.x > 0.5 && rest.y > 0.6) albedo = fabric(albedo); shine = 0.015; }
-  else if (kind == 2) { alpha = smoothstep(0.15, 0.75, texel.a); if (alpha < 0.06) discard; shine = 0.09; gloss = 14.0; }
+  else if (kind == 1) {
+    if (texel.a < 0.4) discard;
+    if (weave.x > 0.5 && rest.y > 0.6) albedo = fabric(albedo);
+    shine = 0.015;
+  } else if (kind == 2) {
+    alpha = smoothstep(0.15, 0.75, texel.a);
+    if (alpha < 0.06) discard;
+    shine = 0.09; gloss = 14.0;
+  }
   else if (kind == 3) { shine = 0.9; gloss = 260.0; }
   else if (kind == 4) { shine = 0.25; gloss = 60.0; albedo *= vec3(0.78, 0.75, 0.70); }
   else if (kind == 5) { shine = 0.2; gloss = 40.0; albedo = vec3(0.36, 0.10, 0.09); }
@@ -112,7 +119,8 @@ void main() {
     albedo = fabric(cloth) * albedo;
     albedo *= mix(0.72, 1.0, smoothstep(0.02, 0.13, abs(hem - 0.12)));
     // Soft folds: they gather at the waist and the elbows.
-    float fold = sin(rest.x * 5.0 + rest.y * 2.3 + 1.5 * sin(rest.y * 1.9)) * sin(rest.y * 3.1 + rest.x * 1.7);
+    float fold = sin(rest.x * 5.0 + rest.y * 2.3 + 1.5 * sin(rest.y * 1.9));
+    fold *= sin(rest.y * 3.1 + rest.x * 1.7);
     float deep = smoothstep(4.8, 1.0, rest.y) * 0.22 + 0.05;
     n = normalize(n + deep * fold * vec3(0.8, 0.5, 0.0));
     shine = 0.012;
@@ -126,9 +134,12 @@ void main() {
   float occluded = 1.0;
   if (kind == 0 || kind == 4 || kind == 5) {
     vec3 m = rest - mouth;
-    float inside = (1.0 - smoothstep(0.30, 0.42, length(m.xy * vec2(0.85, 1.0)))) * smoothstep(0.12, 0.5, -m.z);
-    if (kind == 0) { albedo = mix(albedo, vec3(0.12, 0.02, 0.02), inside); occluded = mix(1.0, 0.15, inside); }
-    else occluded = mix(0.85, 0.12, smoothstep(0.05, 0.55, -m.z));
+    float inside = 1.0 - smoothstep(0.30, 0.42, length(m.xy * vec2(0.85, 1.0)));
+    inside *= smoothstep(0.12, 0.5, -m.z);
+    if (kind == 0) {
+      albedo = mix(albedo, vec3(0.12, 0.02, 0.02), inside);
+      occluded = mix(1.0, 0.15, inside);
+    } else occluded = mix(0.85, 0.12, smoothstep(0.05, 0.55, -m.z));
   }
   light += mix(ground, sky, 0.5 + 0.5 * n.y) * (0.75 + 0.25 * shadow);
   vec3 h = normalize(v + key_direction);
@@ -152,7 +163,11 @@ _SHADOW_VERTEX = """
 #version 330
 in vec3 in_position; in vec2 in_uv; in vec2 in_surface;
 uniform mat4 light; out vec3 uv; flat out int kind;
-void main() { gl_Position = light * vec4(in_position, 1.0); uv = vec3(in_uv.x, 1.0 - in_uv.y, in_surface.x); kind = int(in_surface.y + 0.5); }
+void main() {
+  gl_Position = light * vec4(in_position, 1.0);
+  uv = vec3(in_uv.x, 1.0 - in_uv.y, in_surface.x);
+  kind = int(in_surface.y + 0.5);
+}
 """
 _SHADOW_FRAGMENT = """
 #version 330
@@ -248,7 +263,7 @@ class Stage:
         self._background.write(np.ascontiguousarray(scene.background).tobytes())
 
     def draw(self, vertices: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Draw positions and normals (n, 6); returns uint8 (s, s, 3) RGB and depth (s, s) 0..1, top row first."""
+        """Draw positions and normals (n, 6): uint8 (s, s, 3) RGB and depth (s, s) 0..1, top row first."""
         gl = self._gl
         self._moving.write(np.ascontiguousarray(vertices))
         gl.enable(gl.DEPTH_TEST)
@@ -278,6 +293,11 @@ class Stage:
         self._program[name].value = tuple(float(v) for v in value)
 
 
+def require_renderer() -> None:
+    """Raise MissingPartError or SemibodyError, saying what to install, when nothing can be drawn."""
+    _context().release()
+
+
 def _context() -> Any:
     try:
         import moderngl
@@ -287,5 +307,5 @@ def _context() -> Any:
         return moderngl.create_context(standalone=True, backend="egl", require=330)  # type: ignore[arg-type]
     except Exception as error:  # the EGL loader raises plain Exception
         raise SemibodyError(
-            f"no OpenGL through EGL ({error}); install libegl1 and libgl1-mesa-dri (Debian) or a GPU driver"
+            f"no OpenGL through EGL ({error}); install it (Debian: apt install libegl1 libgl1-mesa-dri)"
         ) from None

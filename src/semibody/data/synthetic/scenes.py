@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - tables and shaders read better on one line
 """Camera, light and rooms: everything around a person, drawn per clip."""
 
 from __future__ import annotations
@@ -76,8 +75,8 @@ def draw_scene(
     parameters = {
         "field_of_view": float(np.rad2deg(field)), "camera_yaw": float(np.rad2deg(yaw)),
         "camera_rise": float(np.rad2deg(rise)), "roll": float(np.rad2deg(roll)), "head_share": head / height,
-        "key_direction": key_direction.tolist(), "key": key.tolist(), "fill": fill.tolist(), "sky": sky.tolist(),
-        "exposure": float(exposure), "background": room,
+        "key_direction": key_direction.tolist(), "key": key.tolist(), "fill": fill.tolist(),
+        "sky": sky.tolist(), "exposure": float(exposure), "background": room,
     }  # fmt: skip
     return Drawn(scene, parameters)
 
@@ -126,7 +125,7 @@ def _light(direction: Floats, centre: Floats, reach: float = 6.5) -> Floats:
 def draw_background(
     rng: np.random.Generator, size: int, pictures: list[Picture], warmth: float
 ) -> tuple[Picture, str]:
-    """A picture (size, size, 3) and its name: a room, a soft gradient, or one of the user's pictures, out of focus."""
+    """A picture (size, size, 3) out of focus and its name: room, gradient or the user's own."""
     import cv2
 
     if pictures and rng.random() < 0.6:
@@ -169,7 +168,7 @@ def _gradient(rng: np.random.Generator, size: int) -> Picture:
 
 
 def _room(rng: np.random.Generator, size: int) -> Picture:
-    """A wall with a lit side, perhaps a window, shelves with books, pictures, a lamp, a plant, a table's edge."""
+    """A wall with a lit side, perhaps a window, shelves, pictures, a lamp, a plant, a table's edge."""
     wall = _colour(rng, (0.03, 0.3), (0.4, 0.92))
     y, x = np.mgrid[0:size, 0:size] / size
     side = rng.uniform(-0.5, 0.5)
@@ -208,7 +207,8 @@ def _window(canvas: NDArray[np.float32], rng: np.random.Generator) -> None:
     )
     glass = _box(canvas, x, y, x + w, y + h)
     rows = canvas[glass].shape[0]
-    sky = np.linspace(0, 1, max(rows, 1))[:, None, None] * (_colour(rng, (0.1, 0.5), (0.3, 0.7)) - 235) + 235
+    low = _colour(rng, (0.1, 0.5), (0.3, 0.7))
+    sky = np.linspace(0, 1, max(rows, 1))[:, None, None] * (low - 235) + 235
     canvas[glass] = sky
     bar = _box(canvas, x + w / 2 - 0.008, y, x + w / 2 + 0.008, y + h)
     canvas[bar] = 225

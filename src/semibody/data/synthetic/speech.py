@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - tables and shaders read better on one line
 """Speech with known phoneme times (espeak-ng, flite), and the movement of the mouth that belongs to it.
 
 Phonemes become mouth shapes (``SHAPES``), and neighbours blend into each other by dominance functions
@@ -7,31 +6,29 @@ Phonemes become mouth shapes (``SHAPES``), and neighbours blend into each other 
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
-import functools
 import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from semibody.data.synthetic import espeak
 from semibody.media import read_speech
 from semibody.types import MissingPartError, SemibodyError, Speech
 
 RATE = 16000
 SHAPES = ("jaw", "round", "wide", "press", "lower", "upper")
-"""Columns of a mouth track: jaw opening, lips forward, lips spread, lips pressed, lower lip in, upper lip up."""
+"""Columns of a mouth track: jaw open, lips forward, lips spread, lips pressed, lower lip in, upper lip up."""
 
 _VOWELS = {
-    "a": (0.85, 0.0, 0.15), "A": (0.9, 0.1, 0.0), "{": (0.8, 0.0, 0.35), "V": (0.6, 0.0, 0.1), "E": (0.55, 0.0, 0.4),
-    "e": (0.45, 0.0, 0.5), "i": (0.25, 0.0, 0.75), "I": (0.3, 0.0, 0.5), "o": (0.5, 0.75, 0.0), "O": (0.65, 0.6, 0.0),
-    "0": (0.65, 0.4, 0.0), "u": (0.25, 1.0, 0.0), "U": (0.3, 0.7, 0.0), "@": (0.35, 0.1, 0.1), "3": (0.35, 0.3, 0.0),
-    "y": (0.25, 0.9, 0.1), "Y": (0.3, 0.8, 0.0), "W": (0.45, 0.7, 0.0),
+    "a": (0.85, 0.0, 0.15), "A": (0.9, 0.1, 0.0), "{": (0.8, 0.0, 0.35), "V": (0.6, 0.0, 0.1),
+    "E": (0.55, 0.0, 0.4), "e": (0.45, 0.0, 0.5), "i": (0.25, 0.0, 0.75), "I": (0.3, 0.0, 0.5),
+    "o": (0.5, 0.75, 0.0), "O": (0.65, 0.6, 0.0), "0": (0.65, 0.4, 0.0), "u": (0.25, 1.0, 0.0),
+    "U": (0.3, 0.7, 0.0), "@": (0.35, 0.1, 0.1), "3": (0.35, 0.3, 0.0), "y": (0.25, 0.9, 0.1),
+    "Y": (0.3, 0.8, 0.0), "W": (0.45, 0.7, 0.0),
 }  # fmt: skip
 _CONSONANTS = {
     "m": (0, 0, 0, 1, 0, 0), "b": (0, 0, 0, 1, 0, 0), "p": (0, 0, 0, 1, 0, 0),
@@ -40,12 +37,13 @@ _CONSONANTS = {
     "T": (0.2, 0, 0.2, 0, 0, 0.2), "D": (0.2, 0, 0.2, 0, 0, 0.2), "j": (0.2, 0, 0.5, 0, 0, 0),
     "s": (0.1, 0, 0.45, 0, 0, 0.3), "z": (0.1, 0, 0.45, 0, 0, 0.3), "t": (0.15, 0, 0.25, 0, 0, 0.1),
     "d": (0.15, 0, 0.25, 0, 0, 0.1), "n": (0.18, 0, 0.2, 0, 0, 0.1), "l": (0.25, 0, 0.2, 0, 0, 0.1),
-    "k": (0.25, 0, 0.1, 0, 0, 0), "g": (0.25, 0, 0.1, 0, 0, 0), "N": (0.25, 0, 0.1, 0, 0, 0), "h": (0.35, 0, 0, 0, 0, 0),
+    "k": (0.25, 0, 0.1, 0, 0, 0), "g": (0.25, 0, 0.1, 0, 0, 0), "N": (0.25, 0, 0.1, 0, 0, 0),
+    "h": (0.35, 0, 0, 0, 0, 0),
 }  # fmt: skip
 _ARPABET = {
-    "aa": "A", "ae": "{", "ah": "V", "ao": "O", "aw": "a", "ax": "@", "axr": "3", "ay": "a", "eh": "E", "er": "3",
-    "ey": "e", "ih": "I", "iy": "i", "ow": "o", "oy": "O", "uh": "U", "uw": "u", "ch": "S", "jh": "S", "sh": "S",
-    "zh": "Z", "th": "T", "dh": "D", "ng": "N", "hh": "h", "y": "j",
+    "aa": "A", "ae": "{", "ah": "V", "ao": "O", "aw": "a", "ax": "@", "axr": "3", "ay": "a", "eh": "E",
+    "er": "3", "ey": "e", "ih": "I", "iy": "i", "ow": "o", "oy": "O", "uh": "U", "uw": "u", "ch": "S",
+    "jh": "S", "sh": "S", "zh": "Z", "th": "T", "dh": "D", "ng": "N", "hh": "h", "y": "j",
 }  # fmt: skip
 
 
@@ -65,7 +63,7 @@ def speak(rng: np.random.Generator, seconds: float, female: bool) -> Spoken:
     Raises MissingPartError when neither espeak-ng nor flite is installed.
     """
     lead = float(rng.uniform(0.05, 0.45)) if rng.random() < 0.6 else 0.0
-    if shutil.which("flite") and (rng.random() < 0.25 or not _espeak_name()):
+    if shutil.which("flite") and (rng.random() < 0.25 or espeak.library_name() is None):
         voice = str(rng.choice(["slt"] if female else ["rms", "awb", "kal16"]))
         spoken = _flite(_sentences(rng, seconds), voice, float(rng.uniform(0.85, 1.2)))
     else:
@@ -159,7 +157,8 @@ def _cut(spoken: Spoken, lead: float, seconds: float) -> Spoken:
 # --- what is said -------------------------------------------------------------------------------------
 
 _THINGS = (
-    "a blue house", "the whole map", "fifty maps", "a much better idea", "five big boxes", "the morning paper",
+    "a blue house", "the whole map", "fifty maps", "a much better idea", "five big boxes",
+    "the morning paper",
     "a warm room", "the bridge above the river", "a very simple plan", "music for everyone",
     "the path to the farm", "our view of the future",
 )  # fmt: skip
@@ -215,84 +214,24 @@ def _syllables(rng: np.random.Generator, seconds: float) -> str:
     )
 
 
-# --- espeak-ng, through its C interface ------------------------------------------------------------------
-
-
-class _Id(ctypes.Union):
-    _fields_ = (("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8))
-
-
-class _Event(ctypes.Structure):
-    _fields_ = (
-        ("type", ctypes.c_int),
-        ("unique_identifier", ctypes.c_uint),
-        ("text_position", ctypes.c_int),
-        ("length", ctypes.c_int),
-        ("audio_position", ctypes.c_int),
-        ("sample", ctypes.c_int),
-        ("user_data", ctypes.c_void_p),
-        ("id", _Id),
-    )
-
-
-_CALLBACK = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
-)
-_SYNCHRONOUS, _PHONEME_EVENTS, _UTF8, _EVENT_PHONEME = 2, 1, 1, 7
-_P_RATE, _P_PITCH = 1, 3
-
-
-def _espeak_name() -> str | None:
-    return ctypes.util.find_library("espeak-ng")
-
-
-@functools.lru_cache(maxsize=1)
-def _espeak_library() -> tuple[Any, int]:
-    name = _espeak_name()
-    if name is None:
-        raise MissingPartError(
-            "no speech synthesiser found; install espeak-ng or flite (Debian: apt install espeak-ng)"
-        )
-    library = ctypes.CDLL(name)
-    rate = library.espeak_Initialize(_SYNCHRONOUS, 100, None, _PHONEME_EVENTS)
-    if rate <= 0:
-        raise MissingPartError(
-            "espeak-ng finds no voice data; install it (Debian: apt install espeak-ng-data)"
-        )
-    return library, int(rate)
+# --- espeak-ng and flite ---------------------------------------------------------------------------------
 
 
 def _espeak(text: str, voice: str, words_per_minute: int, pitch: int) -> Spoken:
-    library, rate = _espeak_library()
-    sound: list[NDArray[np.int16]] = []
-    marks: list[tuple[float, str]] = []
-
-    def collect(samples: Any, count: int, events: Any) -> int:
-        if samples and count > 0:
-            sound.append(np.ctypeslib.as_array(samples, (count,)).copy())
-        i = 0
-        while events[i].type != 0:
-            if events[i].type == _EVENT_PHONEME:
-                marks.append(
-                    (events[i].audio_position / 1000, events[i].id.string.decode("ascii", "replace"))
-                )
-            i += 1
-        return 0
-
-    callback = _CALLBACK(collect)
-    library.espeak_SetSynthCallback(callback)
-    if library.espeak_SetVoiceByName(voice.encode()) != 0:
-        library.espeak_SetVoiceByName(b"en")
-    library.espeak_SetParameter(_P_RATE, words_per_minute, 0)
-    library.espeak_SetParameter(_P_PITCH, pitch, 0)
-    data = text.encode()
-    status = library.espeak_Synth(data, ctypes.c_size_t(len(data) + 1), 0, 1, 0, _UTF8, None, None)
-    if status != 0 or not sound:
-        raise SemibodyError(f"espeak-ng made no sound with voice {voice}; check the installation")
-    wave = _resample(np.concatenate(sound).astype(np.float32) / 32768, rate)
-    marks.sort(key=lambda m: m[0])
-    ends = [m[0] for m in marks[1:]] + [len(wave) / RATE]
-    phonemes = tuple((a, b, _plain_symbol(s)) for (a, s), b in zip(marks, ends, strict=True) if b > a)
+    try:
+        spoken = espeak.utter(text, voice, words_per_minute, pitch)
+    except espeak.EspeakError as error:
+        raise MissingPartError(
+            f"espeak-ng cannot speak ({error}); install espeak-ng or flite (Debian: apt install espeak-ng)"
+        ) from None
+    wave = _resample(np.frombuffer(spoken.samples, "<i2").astype(np.float32) / 32768, spoken.rate)
+    starts = [at / 1000 for at, _ in spoken.marks]
+    ends = [*starts[1:], len(wave) / RATE]
+    phonemes = tuple(
+        (start, end, _plain_symbol(symbol))
+        for start, end, (_, symbol) in zip(starts, ends, spoken.marks, strict=True)
+        if end > start
+    )
     return Spoken(Speech(wave, RATE), phonemes, voice, text)
 
 
@@ -312,9 +251,6 @@ def _resample(wave: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
     )
     out = np.fft.irfft(spectrum, count) * (count / size)
     return out[: int(len(wave) * RATE / rate)].astype(np.float32)
-
-
-# --- flite, through its command ----------------------------------------------------------------------------
 
 
 def _flite(text: str, voice: str, stretch: float) -> Spoken:

@@ -1,0 +1,739 @@
+"""Training clips from real videos: cut, looked at, judged, cropped, written with the same manifest.
+
+A video is read twice and never held in memory. First every frame's pose is found, piece by piece between
+scene cuts; a piece that fails a test of ``Wanted`` is rejected with the reason. Then the others are cut to
+the square of EMTD's rule and written. Finished pieces stand as ``clips/<id>.json`` or
+``rejected/<id>.json``, poses of the current video as ``poses/<id>.npz``: a killed run goes on there.
+
+What is stored as "truth" of a real clip (boxes, jaw) is what the detector found; ``parameters`` says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import itertools
+import json
+import math
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from semibody.data.folder import disk_errors_named, filling, in_processes
+from semibody.data.inspect import correlation, envelope
+from semibody.data.manifest import ClipEntry, Truth, box_around, parse_line, split_of, write_manifest
+from semibody.media import VideoReader, VideoWriter, atomic_write, read_speech, write_speech
+from semibody.pose.detect import SEEN, Detector, face_found, hands_found, open_detector
+from semibody.pose.files import save_gesture
+from semibody.pose.track import clean
+from semibody.types import (
+    FACE,
+    LEFT_HAND,
+    N_JOINTS,
+    RIGHT_HAND,
+    Floats,
+    Gesture,
+    MissingPartError,
+    Pose,
+    Progress,
+    SemibodyError,
+    Speech,
+    silent,
+)
+
+Picture = NDArray[np.uint8]
+Kind = Literal["full", "head"]
+
+VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv")
+RATE = 16000
+
+# The rule of EMTD, the paper's test set, as its published script has it.
+_MARGIN, _ABOVE, _BELOW = 0.25, 0.65, 0.5
+_TRUNK = slice(0, 7)
+"""Body joints that decide the lower edge: nose, neck, right arm, left shoulder and elbow."""
+_INNER_LIPS = ((61, 67), (62, 66), (63, 65))
+_WIDEST = 0.22
+"""Gap of the inner lips, in heights of the face from brows to chin, that counts as jaw 1."""
+_SAMPLES = 6
+_FADE = 0.1
+"""Seconds left out at a scene cut, where pictures may be blended."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which pieces are kept, and how they are written."""
+
+    size: int = 512
+    """Width and height of a clip in pixels."""
+    fps: float = 24.0
+    """Frames per second."""
+    shortest: float = 2.0
+    """Seconds; a shorter scene is left out."""
+    longest: float = 10.0
+    """Seconds; a longer scene is cut into equal pieces."""
+    sharpness: float = 0.4
+    """The cropped square must have this share of the clip's side in pixels of the video."""
+    outside: float = 0.12
+    """Largest share of the square that may lie beyond the picture's edge."""
+    face: float = 0.9
+    """Least share of frames that show the face."""
+    face_size: float = 0.09
+    """Least height of the face, brows to chin, as a share of the square."""
+    hands: float = 0.6
+    """Least share of frames that show a hand."""
+    hand_confidence: float = 0.5
+    """Least mean confidence of the hands that are seen."""
+    voice: float = 0.3
+    """Least share of time with sound as loud as speech."""
+    lips: float = 0.15
+    """Least correlation of the lips' opening, or motion, with loudness, at the best shift within 80 ms."""
+    heads: bool = False
+    """Keep pieces without hands as head-only clips, cropped to the head."""
+    detector: str = "auto"
+    """Detector of poses, as in ``pose.detect``."""
+
+    def __post_init__(self) -> None:
+        for name in ("size", "fps", "shortest", "longest"):
+            if not getattr(self, name) > 0:
+                raise SemibodyError(f"{name} = {getattr(self, name)}: must be positive")
+        if self.size % 2:
+            raise SemibodyError(f"size = {self.size}: must be even")
+        if self.longest < self.shortest:
+            raise SemibodyError(f"longest = {self.longest}: must not be below shortest = {self.shortest}")
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A piece, or a whole video, that was not kept: ``why`` to count by, ``detail`` with values."""
+
+    id: str
+    video: str
+    start: float
+    stop: float
+    why: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Account:
+    """What an ingest made: the clips, what was rejected, and how often for which reason."""
+
+    clips: list[ClipEntry]
+    rejected: list[Rejection]
+
+    def reasons(self) -> dict[str, int]:
+        """Reason → number of pieces, the most frequent first."""
+        return dict(Counter(r.why for r in self.rejected).most_common())
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "clips": len(self.clips),
+            "seconds": round(sum(c.seconds for c in self.clips), 3),
+            "reasons": self.reasons(),
+            "rejected": [dataclasses.asdict(r) for r in self.rejected],
+        }
+
+
+class _UnwantedError(Exception):
+    """A piece fails a test: (why, detail)."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Seconds ``start`` to ``stop`` of a video."""
+
+    id: str
+    start: float
+    stop: float
+
+
+def ingest(
+    videos: Path | str,
+    out: Path | str,
+    wanted: Wanted | None = None,
+    listing: Path | str | None = None,
+    workers: int = 1,
+    progress: Progress = silent,
+) -> Account:
+    """Take in a video, or every video of a folder, and write the manifest.
+
+    ``listing`` is a published list: EMTD's table (URL, start_timecode, end_timecode) or HumanVid's addresses,
+    a line each; only what it names and the folder holds is taken. Raises SemibodyError when there is nothing
+    to take in, or ``out`` holds a set of other settings.
+    """
+    videos, out, wanted = Path(videos), Path(out), wanted or Wanted()
+    _require_scene_detection()
+    sources = find_videos(videos)
+    times: dict[str, list[tuple[float, float]]] = {}
+    absent: list[str] = []
+    if listing is not None:
+        times = read_listing(Path(listing))
+        absent = sorted(times.keys() - {p.stem for p in sources.values()})
+        sources = {name: p for name, p in sources.items() if p.stem in times}
+        if not sources:
+            raise SemibodyError(
+                f"{listing}: none of its {len(times)} videos is in {videos}; download them first"
+            )
+    with filling(out, "ingest.json", dataclasses.asdict(wanted)):
+        jobs = [
+            (str(path), name, times.get(path.stem) or None, str(out), wanted)
+            for name, path in sources.items()
+            if not (out / "videos" / f"{name}.json").exists()
+        ]
+        done = len(sources) - len(jobs)
+        progress("videos", done, len(sources))
+        for _ in in_processes(take_in, jobs, workers, threads=2):
+            done += 1
+            progress("videos", done, len(sources))
+        account = _gather(out)
+        write_manifest(account.clips, out)
+        with atomic_write(out / "rejected.json") as unfinished:
+            unfinished.write_text(
+                json.dumps(account.as_dict() | {"absent": absent}, indent=1), encoding="utf-8"
+            )
+    return account
+
+
+def find_videos(where: Path) -> dict[str, Path]:
+    """Name → file of a video or of all videos below a folder; names are made of the relative path.
+
+    Raises SemibodyError when there is none, or two would get one name.
+    """
+    if where.is_file():
+        return {_slug(where.stem): where}
+    if not where.is_dir():
+        raise SemibodyError(f"{where}: no such file or folder; give a video or a folder of videos")
+    found: dict[str, Path] = {}
+    for path in sorted(p for p in where.rglob("*") if p.suffix.lower() in VIDEOS and p.is_file()):
+        name = _slug(path.relative_to(where).with_suffix("").as_posix())
+        if name in found:
+            raise SemibodyError(f"{path}: would get the same name as {found[name]}; rename one of them")
+        found[name] = path
+    if not found:
+        raise SemibodyError(f"{where}: holds no video ({', '.join(VIDEOS)})")
+    return found
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^\w-]+", "_", name.replace("/", "__")).strip("_") or "video"
+
+
+def read_listing(path: Path) -> dict[str, list[tuple[float, float]]]:
+    """A published list: stem of the file → pieces in seconds (empty: the whole video).
+
+    A YouTube address stands for ``<its id>.*``, another address for its last part.
+    """
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise SemibodyError(
+            f"{path}: not a readable list ({error}); give EMTD's or HumanVid's text file"
+        ) from None
+    pieces: dict[str, list[tuple[float, float]]] = {}
+    for number, row in enumerate(csv.reader(lines), start=1):
+        url, *when = (cell.strip() for cell in row)
+        if url.lower() == "url":
+            continue
+        stem = _stem_of(url)
+        times = pieces.setdefault(stem, [])
+        if len(when) >= 2:
+            try:
+                start, stop = (_seconds(cell) for cell in when[:2])
+            except ValueError:
+                raise SemibodyError(
+                    f"{path}:{number}: {when[0]}, {when[1]} are not two times; mend it"
+                ) from None
+            if not 0 <= start < stop:
+                raise SemibodyError(f"{path}:{number}: ends before it starts; mend or remove the line")
+            times.append((start, stop))
+    if not pieces:
+        raise SemibodyError(f"{path}: lists no video")
+    return pieces
+
+
+def _stem_of(url: str) -> str:
+    match = re.search(r"(?:[?&]v=|youtu\.be/)([\w-]+)", url)
+    return match.group(1) if match else Path(url.partition("?")[0]).stem
+
+
+def _seconds(text: str) -> float:
+    """``90``, ``1:30`` or ``0:01:30.0``; frames after a semicolon or fourth colon are not expected."""
+    total = 0.0
+    for part in text.split(":"):
+        total = total * 60 + float(part)
+    return total
+
+
+# --- one video ------------------------------------------------------------------------------------------
+
+
+def take_in(
+    path: str, name: str, times: Sequence[tuple[float, float]] | None, out: str, wanted: Wanted
+) -> int:
+    """Cut, judge and write one video; runs in a worker. Gives the number of clips kept.
+
+    A video that cannot be read is itself rejected; only a missing detector or a full disk stop the run.
+    """
+    folder, source = Path(out), Path(path)
+    kept = 0
+    with disk_errors_named(folder):
+        try:
+            kept = _Video(source, name, folder, wanted).take_in(times)
+        except MissingPartError:
+            raise
+        except SemibodyError as error:
+            _store_rejection(folder, Rejection(name, source.name, 0, 0, "cannot be read", str(error)))
+        with atomic_write(folder / "videos" / f"{name}.json") as unfinished:
+            unfinished.write_text(json.dumps({"video": source.name, "clips": kept}), encoding="utf-8")
+    return kept
+
+
+class _Video:
+    """One video being taken in."""
+
+    def __init__(self, path: Path, name: str, out: Path, wanted: Wanted) -> None:
+        self._path, self._name, self._out, self._wanted = path, name, out, wanted
+
+    def take_in(self, times: Sequence[tuple[float, float]] | None) -> int:
+        with VideoReader(self._path) as video:
+            seconds = video.frame_count / video.fps
+        speech = _speech_of(self._path)
+        pieces = self._pieces(times, seconds)
+        if not pieces:
+            shortest = f"no scene of {self._wanted.shortest:g} s in {seconds:.1f} s"
+            self._reject(Piece(self._name, 0, seconds), "too short", shortest)
+        with contextlib.ExitStack() as stack:
+            detector: Detector | None = None
+            for piece, frames in self._frames(pieces, missing=".npz"):
+                detector = detector or stack.enter_context(open_detector(self._wanted.detector))
+                _save_poses(self._poses(piece), _look(frames, detector, self._wanted.fps))
+        judged = [(piece, self._judge(piece, speech)) for piece in pieces if not self._finished(piece)]
+        good = {piece.id: verdict for piece, verdict in judged if verdict is not None}
+        for piece, frames in self._frames([p for p, v in judged if v is not None], missing=""):
+            self._write(piece, good[piece.id], frames, speech)
+        for piece in pieces:
+            self._poses(piece).unlink(missing_ok=True)
+        return sum((self._out / "clips" / f"{piece.id}.json").exists() for piece in pieces)
+
+    def _pieces(self, times: Sequence[tuple[float, float]] | None, seconds: float) -> list[Piece]:
+        scenes = list(times) if times else find_scenes(self._path, seconds)
+        parts = []
+        for start, stop in scenes:
+            if stop - start < self._wanted.shortest:
+                continue
+            count = 1 if times else math.ceil((stop - start) / self._wanted.longest)
+            edges = np.linspace(start, stop, count + 1)
+            parts += [(float(a), float(b)) for a, b in itertools.pairwise(edges)]
+        return [Piece(f"{self._name}-{n:04d}", a, b) for n, (a, b) in enumerate(parts)]
+
+    def _poses(self, piece: Piece) -> Path:
+        return self._out / "poses" / f"{piece.id}.npz"
+
+    def _finished(self, piece: Piece) -> bool:
+        return any((self._out / room / f"{piece.id}.json").exists() for room in ("clips", "rejected"))
+
+    def _frames(self, pieces: list[Piece], missing: str) -> Iterator[tuple[Piece, Iterator[Picture]]]:
+        """Each unfinished piece with the stream of its frames, in one pass over the video."""
+        due = [p for p in pieces if not self._finished(p) and not (missing and self._poses(p).exists())]
+        due.sort(key=lambda piece: piece.start)
+        fps = self._wanted.fps
+        with contextlib.ExitStack() as stack:
+            frames: Iterator[Picture] = iter(())
+            at: int | None = None
+            for piece in due:
+                first, last = round(piece.start * fps), round(piece.stop * fps)
+                if at is None or first < at:  # one that overlaps the piece before reads from the start again
+                    stack.close()
+                    frames, at = stack.enter_context(VideoReader(self._path)).frames(fps), 0
+                for _ in itertools.islice(frames, first - at):
+                    pass
+                yield piece, itertools.islice(frames, last - first)
+                at = last
+
+    def _reject(self, piece: Piece, why: str, detail: str) -> None:
+        _store_rejection(
+            self._out,
+            Rejection(piece.id, self._path.name, round(piece.start, 3), round(piece.stop, 3), why, detail),
+        )
+
+    def _judge(self, piece: Piece, speech: Speech | None) -> _Verdict | None:
+        try:
+            looked = _load_poses(self._poses(piece))
+            return judge(looked, _part_of(speech, piece, len(looked.joints) / self._wanted.fps), self._wanted)
+        except _UnwantedError as error:
+            why, detail = error.args
+            self._reject(piece, why, detail)
+            return None
+
+    def _write(
+        self, piece: Piece, verdict: _Verdict, frames: Iterator[Picture], speech: Speech | None
+    ) -> None:
+        size, fps, room = self._wanted.size, self._wanted.fps, self._out / "clips"
+        count, person = len(verdict.gesture), f"real-{self._name}"
+        entry = ClipEntry(
+            id=piece.id, split=split_of(person), person=person, kind=verdict.kind, source="real",
+            video=room / f"{piece.id}.mp4", audio=room / f"{piece.id}.wav",
+            gesture=room / f"{piece.id}.gesture.npz", truth=room / f"{piece.id}.truth.npz", frames=count,
+            fps=fps, width=size, height=size, seconds=count / fps,
+            parameters={
+                "video": self._path.name, "start": round(piece.start, 3), "stop": round(piece.stop, 3),
+                "truth": "detected", "crop": list(verdict.crop.box), **verdict.numbers,
+            },
+        )  # fmt: skip
+        sound = _part_of(speech, piece, count / fps)
+        assert sound is not None and entry.audio is not None and entry.truth is not None
+        with VideoWriter(entry.video, fps=fps, width=size, height=size, speech=sound, crf=14) as video:
+            for frame in frames:
+                video.write(verdict.crop.cut(frame, size))
+        write_speech(entry.audio, sound)
+        save_gesture(verdict.gesture, entry.gesture)
+        verdict.truth.save(entry.truth)
+        with atomic_write(room / f"{piece.id}.json") as unfinished:
+            unfinished.write_text(entry.as_line(self._out), encoding="utf-8")
+
+
+def find_scenes(path: Path, seconds: float) -> list[tuple[float, float]]:
+    """Seconds between cuts; the whole video when there is none (or its frames cannot be compared)."""
+    from scenedetect import ContentDetector, detect
+
+    try:
+        scenes = [(a.seconds, b.seconds) for a, b in detect(str(path), ContentDetector())]
+    except Exception:  # whatever OpenCV cannot open PyAV often can: then cuts are not known
+        scenes = []
+    last = len(scenes) - 1
+    return [
+        (start + _FADE * (i > 0), stop - _FADE * (i < last)) for i, (start, stop) in enumerate(scenes)
+    ] or [(0.0, seconds)]
+
+
+def _require_scene_detection() -> None:
+    try:
+        import scenedetect  # noqa: F401
+    except ImportError:
+        raise MissingPartError("cutting videos needs scenedetect: pip install 'semibody[synth]'") from None
+
+
+def _speech_of(path: Path) -> Speech | None:
+    try:
+        return read_speech(path, RATE)
+    except SemibodyError:
+        return None  # no sound track: each piece will be rejected for it
+
+
+def _part_of(speech: Speech | None, piece: Piece, seconds: float) -> Speech | None:
+    if speech is None:
+        return None
+    start, count = round(piece.start * speech.rate), round(seconds * speech.rate)
+    wave = speech.waveform[start : start + count]
+    return Speech(np.pad(wave, (0, count - len(wave))), speech.rate)
+
+
+# --- looking --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What was seen in a piece: ``joints`` (f, 128, 2), ``confidence`` (f, 128), ``people`` in each searched
+    frame, ``samples`` (k, h, w) grey pictures, ``width`` and ``height`` of the video in pixels."""
+
+    joints: Floats
+    confidence: Floats
+    people: NDArray[np.int64]
+    samples: Picture
+    width: int
+    height: int
+
+
+def _look(frames: Iterator[Picture], detector: Detector, fps: float) -> Looked:
+    """Find the largest person in every frame; everyone is counted once a second."""
+    joints, confidence, people, samples = [], [], [], []
+    last: Pose | None = None
+    size = (1, 1)
+    for number, frame in enumerate(frames):
+        size = (frame.shape[1], frame.shape[0])
+        every_second = number % max(1, round(fps)) == 0
+        found = detector.people(frame) if every_second or last is None else []
+        people += [len(found)] if every_second else []
+        samples += [_grey(frame)] if every_second else []
+        pose = detector.follow(frame, last) if last is not None else None
+        pose = pose or (found[0] if found else None)
+        last = pose
+        shown = pose or Pose(np.zeros((N_JOINTS, 2)), np.zeros(N_JOINTS))
+        joints.append(shown.joints)
+        confidence.append(shown.confidence)
+    if not joints:
+        return Looked(np.zeros((0, N_JOINTS, 2)), np.zeros((0, N_JOINTS)), np.zeros(0, np.int64),
+                      np.zeros((0, 1, 1), np.uint8), *size)  # fmt: skip
+    chosen = np.linspace(0, len(samples) - 1, min(_SAMPLES, len(samples))).round().astype(int)
+    greys = np.stack([samples[int(i)] for i in chosen])
+    return Looked(np.stack(joints), np.stack(confidence), np.array(people), greys, *size)
+
+
+def _grey(frame: Picture) -> Picture:
+    """Grey, 720 lines high or less: enough to see captions."""
+    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+    scale = min(1.0, 720 / grey.shape[0])
+    return np.asarray(cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _save_poses(path: Path, looked: Looked) -> None:
+    with atomic_write(path) as unfinished:
+        np.savez_compressed(unfinished, **dataclasses.asdict(looked))
+
+
+def _load_poses(path: Path) -> Looked:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        values = {name: arrays[name] for name in arrays.files}
+    return Looked(**values | {"width": int(values["width"]), "height": int(values["height"])})
+
+
+# --- judging --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Square:
+    """A square of a video: ``box`` x0, y0, x1, y1 in pixels, which may reach beyond the picture."""
+
+    box: tuple[int, int, int, int]
+    width: int
+    height: int
+
+    @property
+    def side(self) -> int:
+        return self.box[2] - self.box[0]
+
+    @property
+    def outside(self) -> float:
+        """Share of the square that lies beyond the picture."""
+        x0, y0, x1, y1 = self.box
+        inside = max(0, min(x1, self.width) - max(x0, 0)) * max(0, min(y1, self.height) - max(y0, 0))
+        return 1 - inside / self.side**2
+
+    def joints(self, joints: Floats) -> Floats:
+        """Fractions of the video's picture to fractions of the square."""
+        pixels = joints * (self.width, self.height) - np.array(self.box[:2])
+        return np.asarray(pixels / self.side)
+
+    def cut(self, frame: Picture, size: int) -> Picture:
+        """The square of a frame, ``size`` pixels wide; beyond the picture its edge is repeated."""
+        x0, y0, x1, y1 = self.box
+        height, width = frame.shape[:2]
+        pads = (max(0, -y0), max(0, y1 - height), max(0, -x0), max(0, x1 - width))
+        inner = frame[max(0, y0) : min(y1, height), max(0, x0) : min(x1, width)]
+        whole = cv2.copyMakeBorder(inner, *pads, cv2.BORDER_REPLICATE) if any(pads) else inner
+        how = cv2.INTER_AREA if self.side > size else cv2.INTER_CUBIC
+        return np.asarray(cv2.resize(whole, (size, size), interpolation=how), np.uint8)
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    kind: Kind
+    crop: Square
+    gesture: Gesture
+    truth: Truth
+    numbers: dict[str, float]
+
+
+def judge(looked: Looked, speech: Speech | None, wanted: Wanted) -> _Verdict:
+    """Decide on a piece. Raises _UnwantedError (why, detail) at the first test it fails."""
+    frames = len(looked.joints)
+    _want(frames >= wanted.shortest * wanted.fps * 0.9, "too short", f"{frames} frames could be read")
+    seen = looked.confidence.any(axis=1)
+    _want(seen.mean() > 0.5, "nobody", f"a person in {seen.mean():.0%} of frames")
+    crowd = float((looked.people > 1).mean())
+    _want(crowd <= 0.2, "several people", f"in {crowd:.0%} of frames")
+    joints, confidence, _, _ = clean(
+        looked.joints, looked.confidence, wanted.fps, 0.5, looked.width / looked.height
+    )
+    poses = [Pose(j, c) for j, c in zip(joints, confidence, strict=True)]
+    face = float(np.mean([face_found(p) for p in poses]))
+    _want(face >= wanted.face, "face not seen", f"in {face:.0%} of frames")
+    hands, sure, kind = _hands(poses, wanted)
+    crop = emtd_square(joints, confidence, looked.width, looked.height)
+    if kind == "head":
+        crop = head_square(joints, confidence, looked.width, looked.height)
+    sharp = crop.side / wanted.size
+    _want(sharp >= wanted.sharpness, "person too small", f"{crop.side} pixels for a clip of {wanted.size}")
+    beyond = f"{crop.outside:.0%} of the square lies outside"
+    _want(crop.outside <= wanted.outside, "at the picture's edge", beyond)
+    gesture = Gesture(crop.joints(joints), confidence, wanted.fps, 1.0)
+    tall = float(np.median(np.ptp(gesture.joints[:, FACE, 1], axis=1)))
+    _want(tall >= wanted.face_size, "face too small", f"{tall:.1%} of the height")
+    captioned = caption_share(looked.samples, crop)
+    _want(captioned < 0.5, "captions", f"in {captioned:.0%} of the frames looked at")
+    jaw = lip_opening(gesture.joints[:, FACE])
+    voice, follows = _heard(speech, jaw, wanted)
+    numbers = {"face": face, "hands": hands, "hand_confidence": sure, "voice": voice, "lips": follows}
+    numbers = {name: round(value, 4) for name, value in numbers.items() if math.isfinite(value)}
+    return _Verdict(kind, crop, gesture, Truth(jaw, _boxes(gesture)), numbers)
+
+
+def _want(good: bool | np.bool_, why: str, detail: str) -> None:
+    if not good:
+        raise _UnwantedError(why, detail)
+
+
+def _hands(poses: list[Pose], wanted: Wanted) -> tuple[float, float, Kind]:
+    """Share of frames with a hand, mean confidence of the hands seen, and what kind of clip that makes."""
+    found = np.array([hands_found(pose) for pose in poses])
+    share = float(found.any(axis=1).mean())
+    each = [np.array([pose.confidence[part] for pose in poses]) for part in (LEFT_HAND, RIGHT_HAND)]
+    surest = np.concatenate([each[k][found[:, k]].ravel() for k in (0, 1)])
+    sure = float(np.minimum(surest, 1).mean()) if len(surest) else 0.0
+    if share >= wanted.hands and sure >= wanted.hand_confidence:
+        return share, sure, "full"
+    if not wanted.heads:
+        _want(share >= wanted.hands, "hands not seen", f"a hand in {share:.0%} of frames")
+        raise _UnwantedError("hands unsure", f"mean confidence {sure:.2f}")
+    return share, sure, "head"
+
+
+def _heard(speech: Speech | None, jaw: NDArray[np.float32], wanted: Wanted) -> tuple[float, float]:
+    """Share of time with a voice, and how well the lips follow it."""
+    if speech is None:
+        raise _UnwantedError("no sound", "the video has no sound track that can be read")
+    loud = envelope(speech, len(jaw), wanted.fps)
+    threshold = max(0.003, 0.12 * float(np.percentile(loud, 95)))
+    voice = float((loud > threshold).mean())
+    _want(voice >= wanted.voice, "no speech", f"sound in {voice:.0%} of the time")
+    # A smile is open in silence too: lips that move while there is sound count as well as lips that open.
+    moving = _smooth(np.abs(np.gradient(jaw)), wanted.fps)
+    follows = max(_shifted(jaw, loud, wanted.fps), _shifted(moving, _smooth(loud, wanted.fps), wanted.fps))
+    _want(follows >= wanted.lips, "lips do not follow the sound", f"correlation {follows:.2f}")
+    return voice, follows
+
+
+def _smooth(values: NDArray[Any], fps: float, seconds: float = 0.3) -> Floats:
+    reach = max(1, round(seconds * fps / 2))
+    window = np.ones(2 * reach + 1) / (2 * reach + 1)
+    return np.asarray(np.convolve(np.pad(values, reach, "edge"), window, "valid"))
+
+
+def _shifted(a: NDArray[Any], b: NDArray[Any], fps: float) -> float:
+    """The largest correlation of two tracks within 80 ms of each other; -1 when one does not change."""
+    reach, count = max(1, round(0.08 * fps)), len(a)
+    found = [
+        correlation(a[max(0, s) : count + min(0, s)], b[max(0, -s) : count + min(0, -s)])
+        for s in range(-reach, reach + 1)
+    ]
+    return max((r for r in found if not math.isnan(r)), default=-1.0)
+
+
+def emtd_square(joints: Floats, confidence: Floats, width: int, height: int) -> Square:
+    """One square for a piece: from the brows to the lowest elbow or right wrist, a margin, around the neck.
+
+    As EMTD's published script, except that joints which were not seen do not count, a square beyond the
+    picture's left edge is padded rather than lost, and poses and pixels are mapped by one rule.
+    """
+    face = joints[:, FACE, 1][confidence[:, FACE] >= SEEN]
+    trunk = joints[:, _TRUNK, 1][confidence[:, _TRUNK] >= SEEN]
+    neck = joints[:, 1, 0][confidence[:, 1] >= SEEN]
+    if not len(trunk) or not len(neck):
+        raise _UnwantedError("shoulders not seen", "in any frame")
+    top, bottom = float(face.min()), float(trunk.max())
+    margin = _MARGIN * (bottom - top)
+    y0 = int(max(0.0, top - _ABOVE * margin) * height)
+    y1 = int(min(1.0, bottom + _BELOW * margin) * height)
+    side = y1 - y0 + 1
+    x0 = int(float(neck.mean()) * width) - side // 2
+    return Square((x0, y0, x0 + side, y0 + side), width, height)
+
+
+def head_square(joints: Floats, confidence: Floats, width: int, height: int) -> Square:
+    """One square for a head-only piece: the face, brows to chin, takes two fifths of its height."""
+    pixels = joints[:, FACE] * (width, height)
+    pixels = pixels[(confidence[:, FACE] >= SEEN).all(axis=1)]
+    if not len(pixels):
+        raise _UnwantedError("face not seen", "whole in any frame")
+    low, high = pixels.min(axis=(0, 1)), pixels.max(axis=(0, 1))
+    side = int(max(high[1] - low[1], high[0] - low[0]) / 0.4)
+    x0 = int((low[0] + high[0]) / 2) - side // 2
+    y0 = int((low[1] + high[1]) / 2 - 0.55 * side)
+    return Square((x0, y0, x0 + side, y0 + side), width, height)
+
+
+def lip_opening(face: Floats) -> NDArray[np.float32]:
+    """How far the lips are apart (f,), 0..1, from face landmarks (f, 68, 2)."""
+    gaps = [np.hypot(*(face[:, below] - face[:, above]).T) for above, below in _INNER_LIPS]
+    tall = np.hypot(*(face[:, 8] - face[:, [19, 24]].mean(axis=1)).T)
+    return np.clip(np.mean(gaps, axis=0) / np.maximum(_WIDEST * tall, 1e-6), 0, 1).astype(np.float32)
+
+
+def _boxes(gesture: Gesture) -> dict[str, NDArray[np.float32]]:
+    face = gesture.joints[:, FACE]
+    low, high = face.min(axis=1), face.max(axis=1)
+    crown = np.stack([(low[:, 0] + high[:, 0]) / 2, low[:, 1] - 0.7 * (high[:, 1] - low[:, 1])], axis=1)
+    head = np.concatenate([face, crown[:, None]], axis=1)
+    boxes = {
+        "lips": box_around(face[:, 48:68], 0.15),
+        "face": box_around(face, 0.05),
+        "head": box_around(head, 0.1),
+    }
+    for name, part in (("left_hand", LEFT_HAND), ("right_hand", RIGHT_HAND)):
+        box = box_around(gesture.joints[:, part], 0.12)
+        box[np.median(gesture.confidence[:, part], axis=1) < SEEN] = np.nan
+        boxes[name] = box
+    return boxes
+
+
+def caption_share(samples: Picture, crop: Square) -> float:
+    """Share of grey samples (k, h, w) in which lines of captions lie in the square.
+
+    A caption is a low, wide band whose rows jump between bright glyphs and a dark rim many times; stripes of
+    a shirt do the same over more rows, a window's frame in fewer places.
+    """
+    if not len(samples):
+        return 0.0
+    height = samples.shape[1]
+    scale = height / crop.height
+    x0, y0, x1, y1 = (max(0, round(v * scale)) for v in crop.box)
+    return float(np.mean([_has_caption(sample[y0:y1, x0:x1], height) for sample in samples]))
+
+
+def _has_caption(grey: Picture, picture_height: int) -> bool:
+    reach = max(1, picture_height // 240)
+    levels = grey.astype(np.int16)
+    if min(levels.shape) <= 4 * reach:
+        return False
+    bright, dark = levels >= 200, levels <= 80
+    jumps = (bright[:, reach:] & dark[:, :-reach]) | (dark[:, reach:] & bright[:, :-reach])
+    starts = jumps[:, 1:] & ~jumps[:, :-1]
+    wide = grey.shape[1]
+    # A row of text: many jumps, spread over at least a fifth of the width.
+    where = np.arange(starts.shape[1])
+    count = starts.sum(axis=1)
+    first = np.where(starts, where, wide).min(axis=1)
+    last = np.where(starts, where, -1).max(axis=1)
+    rows = (count >= 10) & (last - first >= 0.2 * wide)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], rows, [False]]).astype(int)))
+    tall = edges[1::2] - edges[::2]
+    return bool(((tall >= 0.012 * picture_height) & (tall <= 0.09 * picture_height)).any())
+
+
+# --- the account ----------------------------------------------------------------------------------------
+
+
+def _store_rejection(out: Path, rejection: Rejection) -> None:
+    with atomic_write(out / "rejected" / f"{rejection.id}.json") as unfinished:
+        unfinished.write_text(json.dumps(dataclasses.asdict(rejection)), encoding="utf-8")
+
+
+def _gather(out: Path) -> Account:
+    clips = [
+        parse_line(p.read_text(encoding="utf-8"), out, str(p)) for p in sorted((out / "clips").glob("*.json"))
+    ]
+    rejected = [
+        Rejection(**json.loads(p.read_text(encoding="utf-8")))
+        for p in sorted((out / "rejected").glob("*.json"))
+    ]
+    shutil.rmtree(out / "poses", ignore_errors=True)
+    return Account(clips, rejected)

@@ -1,0 +1,336 @@
+"""Real videos taken in: cut at scenes, judged with reasons, cropped, resumable; broken ones are told."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from conftest import shared_folder
+from semibody.data import ingest as room
+from semibody.data.ingest import Square, Wanted, caption_share, emtd_square, find_videos, ingest, read_listing
+from semibody.data.manifest import Truth, read_manifest
+from semibody.media import VideoReader, VideoWriter, read_speech, write_speech
+from semibody.pose.files import load_gesture
+from semibody.types import (
+    FACE,
+    LEFT_HAND,
+    N_JOINTS,
+    RIGHT_HAND,
+    MissingPartError,
+    Pose,
+    SemibodyError,
+    Speech,
+)
+
+pytest.importorskip("scenedetect")
+
+FPS, SIZE = 12, 96
+WANTED = Wanted(size=64, fps=FPS, shortest=1.0, longest=3.0)
+GOOD, EMPTY, CROWD, HANDLESS, MUTE_LIPS = (
+    (30, 90, 150),
+    (200, 40, 40),
+    (240, 240, 240),
+    (40, 40, 120),
+    (220, 220, 90),
+)
+"""Colours of scenes; the detector below knows by them what it shall find."""
+
+
+def loudness(frame: int) -> float:
+    return 0.5 - 0.5 * np.cos(2 * np.pi * frame / 7)
+
+
+def pose(opening: float, hands: bool) -> Pose:
+    """A person in the middle of the picture, whose mouth is open by ``opening``."""
+    joints = np.zeros((N_JOINTS, 2))
+    joints[0:5] = [(0.5, 0.3), (0.5, 0.45), (0.38, 0.45), (0.34, 0.6), (0.4, 0.7)]
+    joints[5:8] = [(0.62, 0.45), (0.66, 0.6), (0.6, 0.7)]
+    angles = np.linspace(np.pi, 0, 17)
+    face = np.full((68, 2), 0.3)
+    face[:, 0] = 0.5
+    face[:17] = np.stack([0.5 + 0.1 * np.cos(angles), 0.28 + 0.12 * np.sin(angles)], axis=1)
+    face[17:27] = [(0.42 + 0.018 * i, 0.22) for i in range(10)]
+    face[61:64, 1], face[65:68, 1] = 0.34 - 0.012 * opening, 0.34 + 0.012 * opening
+    joints[FACE] = face
+    confidence = np.zeros(N_JOINTS)
+    confidence[:8] = 0.9
+    confidence[FACE] = 0.9
+    for part, x in ((LEFT_HAND, 0.6), (RIGHT_HAND, 0.4)):
+        joints[part] = (x, 0.7)
+        joints[part] += np.stack([np.linspace(0, 0.06, 21), np.linspace(0, 0.03, 21)], axis=1)
+        confidence[part] = 0.8 if hands else 0.0
+    return Pose(joints, confidence)
+
+
+class ByColour:
+    """Finds what the picture's background says, and reads the mouth off a grey patch in the corner."""
+
+    name = "by colour"
+    looked_at = 0
+
+    def people(self, image: Any) -> list[Pose]:
+        ByColour.looked_at += 1
+        near = {
+            c: np.abs(image[5, -5].astype(int) - c).sum() for c in (GOOD, EMPTY, CROWD, HANDLESS, MUTE_LIPS)
+        }
+        scene = min(near, key=lambda c: near[c])
+        if scene == EMPTY:
+            return []
+        opening = 0.2 if scene == MUTE_LIPS else float(image[2:10, 2:10].mean()) / 255
+        one = pose(opening, hands=scene != HANDLESS)
+        return [one, one] if scene == CROWD else [one]
+
+    def follow(self, image: Any, last: Pose) -> Pose | None:
+        found = self.people(image)
+        return found[0] if found else None
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> ByColour:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def video(
+    path: Path, scenes: Sequence[tuple[int, int, int]], *, seconds: float = 1.5, sound: bool = True
+) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count = round(seconds * FPS)
+    frames = []
+    for scene in scenes:
+        for i in range(count):
+            frame = np.full((SIZE, SIZE, 3), scene, np.uint8)
+            frame[:12, :12] = round(255 * loudness(i))
+            frames.append(frame)
+    track = np.repeat([loudness(i) for _ in scenes for i in range(count)], round(16000 / FPS))
+    noise = np.random.default_rng(0).uniform(-0.4, 0.4, len(track))
+    speech = Speech((track * noise).astype(np.float32), 16000) if sound else None
+    with VideoWriter(path, fps=FPS, width=SIZE, height=SIZE, speech=speech) as writer:
+        writer.write(np.stack(frames))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def detector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything in this process, with the detector above."""
+
+    def inline(
+        function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], *_: Any, **__: Any
+    ) -> Iterator[Any]:
+        for job in jobs:
+            yield function(*job)
+
+    monkeypatch.setattr(room, "open_detector", lambda name: ByColour())
+    monkeypatch.setattr(room, "in_processes", inline)
+
+
+def digests(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_scenes_are_cut_judged_and_explained(tmp_path: Path) -> None:
+    video(tmp_path / "in/talk show.mp4", [GOOD, EMPTY, CROWD, HANDLESS, MUTE_LIPS, GOOD])
+    account = ingest(tmp_path / "in", tmp_path / "out", WANTED)
+    assert account.reasons() == {
+        "nobody": 1, "several people": 1, "hands not seen": 1, "lips do not follow the sound": 1,
+    }  # fmt: skip
+    assert [c.id for c in account.clips] == ["talk_show-0000", "talk_show-0005"]
+    assert read_manifest(tmp_path / "out") == account.clips
+    told = json.loads((tmp_path / "out/rejected.json").read_text())
+    assert {r["why"]: r["detail"] for r in told["rejected"]}["hands not seen"] == "a hand in 0% of frames"
+
+
+def test_a_clip_holds_what_the_manifest_says(tmp_path: Path) -> None:
+    video(tmp_path / "a.mp4", [GOOD])
+    (entry,) = ingest(tmp_path / "a.mp4", tmp_path / "out", WANTED).clips
+    assert (entry.frames, entry.fps, entry.width, entry.source, entry.kind) == (18, FPS, 64, "real", "full")
+    gesture, speech = load_gesture(entry.gesture), read_speech(entry.audio or Path())
+    truth = Truth.load(entry.truth or Path())
+    assert len(gesture) == len(truth.jaw) == 18
+    assert speech.seconds == pytest.approx(entry.seconds, abs=0.01)
+    # The neck is in the middle, the brows below the upper edge, the elbows above the lower one.
+    assert gesture.joints[:, 1, 0] == pytest.approx(0.5, abs=0.02)
+    assert 0.05 < gesture.joints[:, FACE, 1].min() < 0.2
+    lips = truth.boxes["lips"]
+    mouth = gesture.joints[:, FACE][:, 48:68]
+    assert (lips[:, None, :2] <= mouth).all() and (mouth <= lips[:, None, 2:]).all()
+    assert entry.parameters["truth"] == "detected"
+    with VideoReader(entry.video) as reader:
+        assert reader.size == (64, 64) and reader.frame_count == 18
+
+
+def test_a_long_scene_becomes_equal_pieces_and_short_ones_are_told(tmp_path: Path) -> None:
+    video(tmp_path / "long.mp4", [GOOD], seconds=7.0)
+    account = ingest(tmp_path / "long.mp4", tmp_path / "out", WANTED)
+    assert [c.frames for c in account.clips] == [28, 28, 28]
+    video(tmp_path / "short.mp4", [GOOD], seconds=0.5)
+    account = ingest(tmp_path / "short.mp4", tmp_path / "other", WANTED)
+    assert account.reasons() == {"too short": 1}
+
+
+def test_heads_are_kept_when_asked_for(tmp_path: Path) -> None:
+    video(tmp_path / "a.mp4", [HANDLESS])
+    wanted = dataclasses.replace(WANTED, heads=True)
+    (entry,) = ingest(tmp_path / "a.mp4", tmp_path / "out", wanted).clips
+    assert entry.kind == "head"
+    face = load_gesture(entry.gesture).joints[:, FACE]
+    assert np.ptp(face[0, :, 1]) > 0.25
+
+
+def test_broken_mute_and_empty_videos_do_not_stop_the_rest(tmp_path: Path) -> None:
+    video(tmp_path / "in/good.mp4", [GOOD])
+    video(tmp_path / "in/mute.mp4", [GOOD], sound=False)
+    (tmp_path / "in/empty.mp4").write_bytes(b"")
+    (tmp_path / "in/text.mp4").write_text("not a video")
+    cut = video(tmp_path / "in/cut.mp4", [GOOD])
+    cut.write_bytes(cut.read_bytes()[:1500])
+    account = ingest(tmp_path / "in", tmp_path / "out", WANTED)
+    assert [c.id for c in account.clips] == ["good-0000"]
+    why = {r.id: r.why for r in account.rejected}
+    assert why["mute-0000"] == "no sound"
+    assert {why["empty"], why["text"], why["cut"]} == {"cannot be read"}
+
+
+def test_a_run_that_stops_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video(tmp_path / "in/a.mp4", [GOOD, CROWD, GOOD, GOOD[::-1], GOOD])
+    ingest(tmp_path / "in", tmp_path / "whole", WANTED)
+    writes: list[Path] = []
+
+    def interrupted(path: Path, speech: Speech) -> None:
+        if len(writes) == 1:
+            raise KeyboardInterrupt
+        writes.append(path)
+        write_speech(path, speech)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(room, "write_speech", interrupted)
+        ingest(tmp_path / "in", tmp_path / "out", WANTED)
+    finished = {p: p.stat().st_mtime_ns for p in (tmp_path / "out/clips").glob("*.json")}
+    assert len(finished) == 1
+    ByColour.looked_at = 0
+    ingest(tmp_path / "in", tmp_path / "out", WANTED)
+    assert ByColour.looked_at == 0, "poses that were found are not looked for again"
+    assert {p: p.stat().st_mtime_ns for p in finished} == finished
+    assert digests(tmp_path / "out") == digests(tmp_path / "whole")
+
+
+def test_settings_of_a_folder_cannot_change(tmp_path: Path) -> None:
+    video(tmp_path / "a.mp4", [GOOD])
+    ingest(tmp_path / "a.mp4", tmp_path / "out", WANTED)
+    with pytest.raises(SemibodyError, match="size = 64"):
+        ingest(tmp_path / "a.mp4", tmp_path / "out", dataclasses.replace(WANTED, size=128))
+
+
+def test_published_lists_name_files_and_times(tmp_path: Path) -> None:
+    emtd = tmp_path / "emtd.txt"
+    emtd.write_text(
+        "URL,start_timecode,end_timecode\n"
+        "https://www.youtube.com/watch?v=ab-C_1,0:00:01.5,0:00:03\n"
+        "https://www.youtube.com/watch?v=ab-C_1,2,4\n"
+    )
+    assert read_listing(emtd) == {"ab-C_1": [(1.5, 3.0), (2.0, 4.0)]}
+    humanvid = tmp_path / "pexels.txt"
+    humanvid.write_text("https://videos.pexels.com/video-files/49/49-hd_1920_1080_24fps.mp4\n")
+    assert read_listing(humanvid) == {"49-hd_1920_1080_24fps": []}
+    video(tmp_path / "in/ab-C_1.mp4", [GOOD], seconds=5.0)
+    video(tmp_path / "in/other.mp4", [GOOD])
+    account = ingest(tmp_path / "in", tmp_path / "out", WANTED, emtd)
+    # The two pieces overlap: each is read whole.
+    assert [(c.id, c.frames) for c in account.clips] == [("ab-C_1-0000", 18), ("ab-C_1-0001", 24)]
+    with pytest.raises(SemibodyError, match="none of its 1 videos"):
+        ingest(tmp_path / "in", tmp_path / "none", WANTED, humanvid)
+
+
+@pytest.mark.parametrize("text", ["", "https://youtu.be/abc,5,2\n", "https://youtu.be/abc,soon,later\n"])
+def test_a_list_that_makes_no_sense_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "list.txt").write_text(text)
+    with pytest.raises(SemibodyError, match=r"list\.txt"):
+        read_listing(tmp_path / "list.txt")
+
+
+def test_nothing_to_take_in_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(SemibodyError, match="holds no video"):
+        find_videos(tmp_path)
+    with pytest.raises(SemibodyError, match="no such file"):
+        find_videos(tmp_path / "nowhere")
+    for name in ("a b.mp4", "a_b.mov"):
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(SemibodyError, match="same name"):
+        find_videos(tmp_path)
+
+
+def test_without_scenedetect_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "scenedetect", None)
+    with pytest.raises(MissingPartError, match=r"semibody\[synth\]"):
+        ingest(tmp_path, tmp_path / "out", WANTED)
+
+
+# --- the square ---------------------------------------------------------------------------------------
+
+
+def test_the_square_follows_the_rule_of_emtd() -> None:
+    one = pose(0.5, hands=True)
+    square = emtd_square(one.joints[None], one.confidence[None], 1920, 1080)
+    top, bottom = 0.22, 0.7  # brows; the right wrist
+    margin = 0.25 * (bottom - top)
+    x0, y0, x1, y1 = square.box
+    assert (y0, y1 - 1) == (int((top - 0.65 * margin) * 1080), int((bottom + 0.5 * margin) * 1080))
+    assert x1 - x0 == y1 - y0 and abs((x0 + x1) / 2 - 0.5 * 1920) <= 1
+    back = square.joints(one.joints) * square.side + (x0, y0)
+    np.testing.assert_allclose(back, one.joints * (1920, 1080))
+
+
+def test_joints_that_were_not_seen_do_not_move_the_square() -> None:
+    one = pose(0.5, hands=True)
+    seen = np.stack([one.joints, np.zeros_like(one.joints)])
+    sure = np.stack([one.confidence, np.zeros_like(one.confidence)])
+    assert emtd_square(seen, sure, 640, 480) == emtd_square(one.joints[None], one.confidence[None], 640, 480)
+
+
+def test_a_square_beyond_the_edge_is_padded() -> None:
+    frame = np.zeros((100, 200, 3), np.uint8)
+    frame[:, :, 0] = np.arange(200)
+    square = Square((-20, 0, 80, 100), 200, 100)
+    assert square.outside == pytest.approx(0.2)
+    cut = square.cut(frame, 100)
+    assert cut.shape == (100, 100, 3)
+    assert not cut[:, :20, 0].any() and cut[50, 99, 0] == 79
+
+
+# --- captions -----------------------------------------------------------------------------------------
+
+
+def picture(rng: np.random.Generator) -> Any:
+    return cv2.GaussianBlur(rng.integers(60, 200, (720, 720)).astype(np.uint8), (0, 0), 6)
+
+
+def test_captions_are_seen_and_stripes_are_none() -> None:
+    rng = np.random.default_rng(2)
+    whole = Square((0, 0, 720, 720), 720, 720)
+    plain, striped = picture(rng), picture(rng)
+    striped[300:700, 200:500] = np.where(np.arange(300) % 14 < 7, 240, 20)
+    text = picture(rng)
+    for thick, shade in ((9, 0), (2, 255)):
+        cv2.putText(text, "and so we went to the sea", (90, 600), cv2.FONT_HERSHEY_DUPLEX, 1.2, shade, thick)
+    assert caption_share(plain[None], whole) == 0
+    assert caption_share(striped[None], whole) == 0
+    assert caption_share(text[None], whole) == 1
+    assert caption_share(text[None], Square((0, 0, 500, 500), 720, 720)) == 0
+
+
+@pytest.mark.slow
+def test_the_shared_clips_with_the_real_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mediapipe")
+    monkeypatch.undo()
+    account = ingest(shared_folder("inputs") / "clips", tmp_path / "out", Wanted(size=256))
+    assert len(account.clips) + len(account.rejected) >= 2
+    assert "desk_host_two_hands_30fps-0000" in {c.id for c in account.clips}
