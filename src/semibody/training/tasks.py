@@ -319,6 +319,10 @@ class DenoisingTask:
         recipe, alphas = self.recipe, self.alphas.to(batch.latents.device)
         kind = recipe.schedule.prediction
         noisy = add_noise(batch.latents, batch.noise, alphas, batch.t)
+        if self.stage == "motion":
+            # torch 2.13 crashes in GroupNorm's backward pass (CPU, channels last) when only its weights,
+            # not its input, want a gradient: so the first motion module's input must want one.
+            noisy.requires_grad_()
         said = module(noisy, batch.t, batch)
         target = target_of(kind, batch.latents, batch.noise, alphas, batch.t)
         each = latent_loss(said, target, batch.weight)

@@ -299,7 +299,8 @@ class Training:
         folder, recipe = self.out / WEIGHTS, self.recipe
         defaults = {"width": recipe.data.size, "height": recipe.data.size, "fps": recipe.data.fps}
         if stage == "motion":
-            defaults |= {"window": min(recipe.motion.frames, recipe.model.unet.motion_frames)}
+            window = recipe.motion.frames
+            defaults |= {"window": window, "overlap": window // 4, "shift": max(1, window // 4)}
         info = {
             "schedule": dataclasses.asdict(recipe.schedule),
             "defaults": {**defaults, **recipe.defaults},
