@@ -257,10 +257,12 @@ class Stage:
         totals: dict[str, float] = {}
         started = time.perf_counter()
         try:
+            if not self._flops:
+                self._count(parts[0])
             for number, part in enumerate(parts):
                 last = number == len(parts) - 1
                 together = contextlib.nullcontext() if last else self.accelerator.no_sync(self.module)
-                with together, self._counted():
+                with together:
                     batch = part.to(self.accelerator.device)
                     losses = self.task.losses(self.module, batch)
                     self.accelerator.backward(losses["loss"] / len(parts))
@@ -309,16 +311,17 @@ class Stage:
             f"checkpoint is {kept}; lower {stage}.optimiser.lr and go on with --resume"
         )
 
-    @contextlib.contextmanager
-    def _counted(self) -> Iterator[None]:
-        """Count the floating point operations of the first part this process works on."""
-        if self._flops:
-            yield
-            return
+    def _count(self, part: Any) -> None:
+        """Count the floating point operations of a step, once in a process, on a pass that is thrown away.
+
+        Counting takes some operations apart, which changes last bits, so no real step may be counted.
+        """
         from torch.utils.flop_counter import FlopCounterMode
 
-        with FlopCounterMode(display=False) as counter:
-            yield
+        with self.accelerator.no_sync(self.module), FlopCounterMode(display=False) as counter:
+            losses = self.task.losses(self.module, part.to(self.accelerator.device))
+            self.accelerator.backward(losses["loss"])
+        self.optimiser.zero_grad(set_to_none=True)
         self._flops = float(counter.get_total_flops()) * self.settings.accumulate
 
     def _tell(self, window: _Window, progress: Progress) -> None:
