@@ -1,0 +1,187 @@
+"""DWPose, the published system's detector: YOLOX finds people, an RTMPose network their 133 points.
+
+The networks are two ONNX files that the user brings. What stands around them follows the published
+code, which differs from rtmlib's: only class 0 counts as a person (score above 0.3 after suppression at
+0.1), a point's score is the smaller of its two maxima, and the neck has score 1 or 0.
+"""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from semibody.pose.detect import DWPOSE_FILES, DWPOSE_VARIABLE, Picture, anchor, person_size
+from semibody.pose.files import pose_from_official
+from semibody.types import Floats, MissingPartError, Pose
+
+_SIDE = 640
+_STRIDES = (8, 16, 32)
+_GREY = 114
+_CANDIDATE, _PERSON, _SAME = 0.1, 0.3, 0.45
+"""Scores from which a box is a candidate and a person; overlap from which two are the same."""
+_POSE_SIZE = (288, 384)
+_PADDING = 1.25
+_MEAN, _STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
+_SPLIT = 2.0
+"""SimCC bins a pixel."""
+_SEEN = 0.3
+_FARTHEST_STEP = 0.2
+"""A person who moved farther than this share of the picture between two frames is another one."""
+
+_BODY_FROM_COCO = (
+    (1, 2, 3, 4, 6, 7, 8, 9, 10, 12, 13, 14, 15, 16, 17),
+    (17, 6, 8, 10, 7, 9, 12, 14, 16, 13, 15, 2, 1, 4, 3),
+)
+"""OpenPose body joints, and where they stand in COCO order with the neck inserted at 17."""
+
+
+class DWPose:
+    """See the module; a ``pose.detect.Detector``."""
+
+    name = "dwpose"
+
+    def __init__(self, folder: Path | None) -> None:
+        self._find, self._point = (_open(folder, file) for file in DWPOSE_FILES)
+
+    def people(self, image: Picture) -> list[Pose]:
+        poses = [pose for pose in self._poses(image) if pose.confidence.max() >= _SEEN]
+        aspect = image.shape[1] / image.shape[0]
+        return sorted(poses, key=lambda pose: person_size(pose, aspect), reverse=True)
+
+    def follow(self, image: Picture, last: Pose) -> Pose | None:
+        was = anchor(last)
+        found = self.people(image)
+        nearest = min(found, key=lambda pose: float(np.hypot(*(anchor(pose) - was))), default=None)
+        if nearest is None or np.hypot(*(anchor(nearest) - was)) > _FARTHEST_STEP:
+            return None
+        return nearest
+
+    def official(self, image: Picture) -> dict[str, Any]:
+        """The published code's dict of everyone in the picture; with nobody, of the whole picture."""
+        inputs, ratio = letterbox(image)
+        boxes = decode_boxes(self._run(self._find, inputs[None])[0], ratio)
+        points, scores = [], []
+        for box in boxes if len(boxes) else [np.array([0.0, 0.0, image.shape[1], image.shape[0]])]:
+            picture, centre, scale = crop_person(image, box)
+            x, y = self._run(self._point, picture.transpose(2, 0, 1)[None])
+            joints, score = decode_points(x[0], y[0], centre, scale)
+            points.append(joints)
+            scores.append(score)
+        return to_official(np.stack(points), np.stack(scores), image.shape[1], image.shape[0])
+
+    def _poses(self, image: Picture) -> list[Pose]:
+        value = self.official(image)
+        return [pose_from_official(value, "DWPose", person) for person in range(len(value["faces"]))]
+
+    def _run(self, network: Any, inputs: NDArray[Any]) -> list[NDArray[np.float32]]:
+        return network.run(None, {network.get_inputs()[0].name: inputs.astype(np.float32)})
+
+    def close(self) -> None:
+        """Free the networks' memory; the detector cannot be used afterwards."""
+        del self._find, self._point
+        gc.collect()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def letterbox(image: Picture) -> tuple[NDArray[np.float32], float]:
+    """The picture at the upper left of a grey square: (3, 640, 640) in 0..255, and its scale."""
+    ratio = min(_SIDE / image.shape[0], _SIDE / image.shape[1])
+    height, width = int(image.shape[0] * ratio), int(image.shape[1] * ratio)
+    padded = np.full((_SIDE, _SIDE, 3), _GREY, np.uint8)
+    padded[:height, :width] = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    return padded.transpose(2, 0, 1).astype(np.float32), ratio
+
+
+def decode_boxes(output: NDArray[np.float32], ratio: float) -> Floats:
+    """YOLOX's output (1, 8400, 85) to the boxes of people (n, 4): x0, y0, x1, y1 in pixels."""
+    from rtmlib.tools.object_detection.post_processings import multiclass_nms
+
+    grids, strides = [], []
+    for stride in _STRIDES:
+        y, x = np.mgrid[0 : _SIDE // stride, 0 : _SIDE // stride]
+        grids.append(np.stack([x, y], axis=-1).reshape(-1, 2))
+        strides.append(np.full((x.size, 1), stride))
+    grid, stride_of = np.concatenate(grids), np.concatenate(strides)
+    rows = output[0]
+    centre = (rows[:, :2] + grid) * stride_of
+    size = np.exp(rows[:, 2:4]) * stride_of
+    boxes = np.concatenate([centre - size / 2, centre + size / 2], axis=1) / ratio
+    kept, _ = multiclass_nms(boxes, rows[:, 4:5] * rows[:, 5:], nms_thr=_SAME, score_thr=_CANDIDATE)
+    if kept is None:
+        return np.zeros((0, 4))
+    people = kept[(kept[:, 4] > _PERSON) & (kept[:, 5] == 0)]
+    return np.asarray(people[:, :4], dtype=np.float64)
+
+
+def crop_person(image: Picture, box: Floats) -> tuple[Floats, Floats, Floats]:
+    """A person's box, widened and in the network's aspect: (384, 288, 3) normalised, centre, scale."""
+    from rtmlib.tools.pose_estimation.pre_processings import bbox_xyxy2cs, top_down_affine
+
+    centre, scale = bbox_xyxy2cs(np.asarray(box, dtype=np.float64), padding=_PADDING)
+    picture, scale = top_down_affine(_POSE_SIZE, scale, centre, image)
+    return (picture - _MEAN) / _STD, centre, scale
+
+
+def decode_points(
+    x: NDArray[np.float32], y: NDArray[np.float32], centre: Floats, scale: Floats
+) -> tuple[Floats, Floats]:
+    """SimCC outputs (133, bins) to points (133, 2) in pixels and scores (133,); −1 where none is found."""
+    bins = np.stack([x.argmax(axis=1), y.argmax(axis=1)], axis=1).astype(np.float64)
+    scores = np.minimum(x.max(axis=1), y.max(axis=1))
+    bins[scores <= 0] = -1
+    return bins / _SPLIT / _POSE_SIZE * scale + centre - scale / 2, scores
+
+
+def to_official(points: Floats, scores: Floats, width: int, height: int) -> dict[str, Any]:
+    """Points (n, 133, 2) in pixels and scores (n, 133) to the published dict, all people in it."""
+    people = len(points)
+    shoulders = [5, 6]
+    neck = points[:, shoulders].mean(axis=1, keepdims=True)
+    seen = (scores[:, shoulders] > _SEEN).all(axis=1, keepdims=True).astype(np.float64)
+    joints = np.insert(points, 17, neck[:, 0], axis=1)
+    score = np.insert(scores.astype(np.float64), 17, seen[:, 0], axis=1)
+    openpose, coco = (list(order) for order in _BODY_FROM_COCO)
+    joints[:, openpose], score[:, openpose] = joints[:, coco], score[:, coco]
+    joints = joints / (width, height)
+    body_score = score[:, :18]
+    subset = np.where(body_score > _SEEN, 18.0 * np.arange(people)[:, None] + np.arange(18), -1.0)
+    return {
+        "bodies": {"candidate": joints[:, :18].reshape(-1, 2), "subset": subset, "score": body_score},
+        "hands": np.concatenate([joints[:, 92:113], joints[:, 113:134]]),
+        "hands_score": np.concatenate([score[:, 92:113], score[:, 113:134]]),
+        "faces": joints[:, 24:92],
+        "faces_score": score[:, 24:92],
+    }
+
+
+def _open(folder: Path | None, file: str) -> Any:
+    where = f"put {' and '.join(DWPOSE_FILES)} into a folder and name it with {DWPOSE_VARIABLE}"
+    if folder is None:
+        raise MissingPartError(f"DWPose needs its networks; {where}, or use --detector mediapipe")
+    path = folder / file
+    if not path.is_file():
+        raise MissingPartError(f"{path}: no such file; {where}, or use --detector mediapipe")
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingPartError("DWPose needs onnxruntime; pip install 'semibody[pose]'") from None
+    try:
+        return onnxruntime.InferenceSession(str(path), providers=onnxruntime.get_available_providers())
+    except Exception as error:  # onnxruntime's own errors share no base class
+        reason = str(error).splitlines()[0]
+        raise MissingPartError(
+            f"{path}: not an ONNX network that can be read ({reason}); copy it again"
+        ) from None

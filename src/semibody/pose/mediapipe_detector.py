@@ -1,0 +1,354 @@
+"""The offline detector: mediapipe's holistic network merged with its hand network.
+
+Holistic gives body and face, and hands it finds by way of the body's wrists; the hand network finds
+hands on its own and places fingers better. Each hand is taken from the hand network where it has one at
+that wrist, else from holistic, else searched once more in a window around the wrist. The body network's
+wrists are up to a hand's width off, so a found hand replaces them.
+
+mediapipe gives no confidence for most joints: a hand has its handedness score, a face the face
+detector's score, and what lies outside the picture counts as not seen.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from semibody.pose.detect import SEEN, Picture, anchor, hand_length, person_size
+from semibody.types import BODY, FACE, LEFT_HAND, RIGHT_HAND, Floats, MissingPartError, Pose
+
+BODY_FROM_33 = (0, -1, 12, 14, 16, 11, 13, 15, 24, 26, 28, 23, 25, 27, 5, 2, 8, 7)
+"""OpenPose-18 from mediapipe's 33 body points; −1: the neck, which is the middle of the shoulders."""
+
+FACE_FROM_478 = (
+    127, 234, 93, 132, 58, 172, 150, 176, 152, 400, 379, 397, 288, 361, 323, 454, 356,
+    70, 63, 105, 66, 107, 336, 296, 334, 293, 300,
+    168, 197, 5, 4, 75, 97, 2, 326, 305,
+    33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380,
+    61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181,
+    78, 82, 13, 312, 308, 317, 14, 87,
+)  # fmt: skip
+"""iBUG-68 from mediapipe's face mesh."""
+
+_CONFIDENCE = 0.3
+"""mediapipe's own threshold: with its default of 0.5 hands that anyone can see are missed."""
+_HOLISTIC_HAND = 0.6
+"""Confidence of a hand that only holistic found: it gives no score, and is less precise."""
+_REACH = 1.3
+"""A hand belongs to a wrist if it is nearer than this many shoulder widths."""
+
+
+@dataclass(frozen=True)
+class _Region:
+    """A part of the picture in pixels: x0, y0, x1, y1."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+
+    def cut(self, image: Picture) -> Picture:
+        return np.ascontiguousarray(image[self.y0 : self.y1, self.x0 : self.x1])
+
+    def pixels(self, points: Floats) -> Floats:
+        """Fractions of the region to pixels of the picture."""
+        return points * (self.x1 - self.x0, self.y1 - self.y0) + (self.x0, self.y0)
+
+
+@dataclass(frozen=True)
+class _Hand:
+    joints: Floats
+    """(21, 2) pixels"""
+    score: float
+    left: bool
+    """as the hand network sees it, of the person's own left"""
+
+
+class MediapipeDetector:
+    """See the module; ``people`` and ``follow`` as in ``pose.detect.Detector``."""
+
+    name = "mediapipe"
+
+    def __init__(self) -> None:
+        solutions = _import_solutions()
+        with _quiet():
+            self._faces = solutions.face_detection.FaceDetection(
+                model_selection=1, min_detection_confidence=_CONFIDENCE
+            )
+            self._holistic = solutions.holistic.Holistic(
+                static_image_mode=True, model_complexity=1, min_detection_confidence=_CONFIDENCE
+            )
+            self._hands = solutions.hands.Hands(
+                static_image_mode=True,
+                max_num_hands=4,
+                model_complexity=1,
+                min_detection_confidence=_CONFIDENCE,
+            )
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, "hands")
+        self._spoken = False
+
+    def people(self, image: Picture) -> list[Pose]:
+        height, width = image.shape[:2]
+        found = [self._pose(image, face) for face in self._find_faces(image)] or [self._pose(image, None)]
+        poses = sorted(
+            (pose for pose in found if pose is not None),
+            key=lambda pose: person_size(pose, width / height),
+            reverse=True,
+        )
+        return _distinct(poses)
+
+    def follow(self, image: Picture, last: Pose) -> Pose | None:
+        height, width = image.shape[:2]
+        size = (width, height)
+        was, reach = anchor(last) * size, max(_face_extent(last, size), 0.05 * height)
+        faces = self._find_faces(image)
+        near = [f for f in faces if np.hypot(*((f[:2] + f[2:4]) / 2 - was)) < 2.5 * reach]
+        if near:
+            return self._pose(image, min(near, key=lambda f: float(np.hypot(*((f[:2] + f[2:4]) / 2 - was)))))
+        # The face detector misses turned heads that holistic still finds where the person was.
+        pose = self._pose(image, np.array([*(was - reach / 2), *(was + reach / 2), 0.5]))
+        moved = np.hypot(*(anchor(pose) * size - was)) if pose is not None else np.inf
+        return pose if moved < 2.5 * reach else None
+
+    def close(self) -> None:
+        """Free the networks' memory; the detector cannot be used afterwards."""
+        self._thread.shutdown()
+        for network in (self._faces, self._holistic, self._hands):
+            network.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _hushed(self) -> contextlib.AbstractContextManager[None]:
+        """Each network prints its notes when it first runs; later there is nothing to silence."""
+        return contextlib.nullcontext() if self._spoken else _quiet()
+
+    def _find_faces(self, image: Picture) -> list[Floats]:
+        """Boxes x0, y0, x1, y1 in pixels and a score, as arrays (5,)."""
+        height, width = image.shape[:2]
+        with self._hushed():
+            answer = self._faces.process(image)
+        boxes: list[Floats] = []
+        for detection in answer.detections or []:
+            box = detection.location_data.relative_bounding_box
+            boxes.append(
+                np.array(
+                    [box.xmin, box.ymin, box.xmin + box.width, box.ymin + box.height, detection.score[0]]
+                )
+                * (width, height, width, height, 1)
+            )
+        return boxes
+
+    def _pose(self, image: Picture, face: Floats | None) -> Pose | None:
+        """The person whose face is at ``face``; None when the networks find no body there."""
+        height, width = image.shape[:2]
+        region = _person_region(face, width, height)
+        part = region.cut(image)
+        with self._hushed():
+            searching = self._thread.submit(self._hands.process, part)
+            answer = self._holistic.process(part)
+            hands = _read_hands(searching.result(), region)
+        ran = (hands, answer.face_landmarks, answer.left_hand_landmarks, answer.right_hand_landmarks)
+        self._spoken |= all(ran)
+        if answer.pose_landmarks is None:
+            return None
+        pose = Pose.empty()
+        body, visible = _points(answer.pose_landmarks, region)
+        joints = body[list(BODY_FROM_33)]
+        confidence = visible[list(BODY_FROM_33)]
+        joints[1], confidence[1] = joints[[2, 5]].mean(axis=0), min(confidence[2], confidence[5])
+        pose.joints[BODY], pose.confidence[BODY] = joints, confidence
+        if answer.face_landmarks is not None:
+            mesh, _ = _points(answer.face_landmarks, region)
+            pose.joints[FACE] = mesh[list(FACE_FROM_478)]
+            pose.confidence[FACE] = max(float(face[4]) if face is not None else 0.5, 0.5)
+        elif face is None and min(confidence[2], confidence[5]) < 0.5:
+            return None  # neither a face nor shoulders: not a person to animate
+        self._place_hands(image, pose, hands, answer, region)
+        pose.joints[:] /= (width, height)
+        inside = ((pose.joints >= 0) & (pose.joints <= 1)).all(axis=1)
+        pose.confidence[~inside] = 0.0
+        return pose
+
+    def _place_hands(
+        self, image: Picture, pose: Pose, hands: list[_Hand], answer: Any, region: _Region
+    ) -> None:
+        """Give each wrist its hand; joints are in pixels here."""
+        width = np.hypot(*(pose.joints[2] - pose.joints[5])) or 1.0
+        plausible = [hand for hand in hands if _plausible(hand, pose, width)]
+        chosen = assign_hands(plausible, pose.joints[7], pose.joints[4], width)
+        slots = (
+            (LEFT_HAND, 7, answer.left_hand_landmarks, chosen[0]),
+            (RIGHT_HAND, 4, answer.right_hand_landmarks, chosen[1]),
+        )
+        for where, wrist, landmarks, found in slots:
+            hand = found
+            if hand is None and landmarks is not None:
+                points, _ = _points(landmarks, region)
+                hand = _Hand(points, _HOLISTIC_HAND, where is LEFT_HAND)
+                hand = hand if _plausible(hand, pose, width) else None
+            if hand is None and pose.confidence[wrist] >= 0.5:
+                hand = self._search_again(image, pose, wrist, width, chosen)
+            if hand is not None:
+                pose.joints[where], pose.confidence[where] = hand.joints, hand.score
+                pose.joints[wrist] = hand.joints[0]
+                pose.confidence[wrist] = max(pose.confidence[wrist], hand.score)
+
+    def _search_again(
+        self, image: Picture, pose: Pose, wrist: int, width: float, taken: tuple[_Hand | None, _Hand | None]
+    ) -> _Hand | None:
+        """Look once more, closely, around a wrist that shows but has no hand."""
+        height, across = image.shape[:2]
+        # Past the wrist in the forearm's direction is where the hand is.
+        towards = pose.joints[wrist] - pose.joints[wrist - 1]
+        middle = pose.joints[wrist] + 0.25 * towards
+        half = 0.55 * width
+        region = _clip_region(
+            middle[0] - half, middle[1] - half, middle[0] + half, middle[1] + half, across, height
+        )
+        if region is None:
+            return None
+        with self._hushed():
+            found = _read_hands(self._hands.process(region.cut(image)), region)
+        others = [hand.joints.mean(axis=0) for hand in taken if hand is not None]
+        free = [
+            hand
+            for hand in found
+            if _plausible(hand, pose, width)
+            and all(np.hypot(*(hand.joints.mean(axis=0) - other)) > 0.15 * width for other in others)
+        ]
+        return max(free, key=lambda hand: hand.score, default=None)
+
+
+def assign_hands(
+    hands: list[_Hand], left_wrist: Floats, right_wrist: Floats, width: float
+) -> tuple[_Hand | None, _Hand | None]:
+    """Which found hand is the left and which the right one.
+
+    Distance to the body's wrists in shoulder widths decides; the network's own idea of left and right
+    counts where wrists are near each other (crossed and folded hands).
+    """
+
+    def cost(hand: _Hand | None, wrist: Floats, left: bool) -> float:
+        if hand is None:
+            return _REACH
+        distance = float(np.hypot(*(hand.joints[0] - wrist))) / width
+        return distance + (0.35 * hand.score if hand.left != left else 0.0)
+
+    options: list[_Hand | None] = [*hands, None]
+    pairs = [(a, b) for a in options for b in options if a is None or a is not b]
+    return min(pairs, key=lambda pair: cost(pair[0], left_wrist, True) + cost(pair[1], right_wrist, False))
+
+
+def _plausible(hand: _Hand, pose: Pose, width: float) -> bool:
+    """A hand of about human size that is not a part of the face."""
+    length = hand_length(hand.joints)
+    face = pose.joints[FACE]
+    if not 0.1 * width < length < 1.2 * width:
+        return False
+    if pose.confidence[FACE].max() < SEEN:
+        return True
+    inside = (hand.joints > face.min(axis=0)).all(axis=1) & (hand.joints < face.max(axis=0)).all(axis=1)
+    return not (inside.all() and hand.score < 0.8)
+
+
+def _person_region(face: Floats | None, width: int, height: int) -> _Region:
+    """The part of the picture in which a person with this face may move body and hands."""
+    whole = _Region(0, 0, width, height)
+    if face is None:
+        return whole
+    side = max(face[2] - face[0], face[3] - face[1])
+    x, y = (face[0] + face[2]) / 2, (face[1] + face[3]) / 2
+    region = _clip_region(x - 5 * side, y - 3 * side, x + 5 * side, y + 7 * side, width, height)
+    if region is None:
+        return whole
+    share = (region.x1 - region.x0) * (region.y1 - region.y0) / (width * height)
+    return whole if share > 0.7 else region
+
+
+def _clip_region(x0: float, y0: float, x1: float, y1: float, width: int, height: int) -> _Region | None:
+    left, right = int(np.clip(x0, 0, width)), int(np.clip(x1, 0, width))
+    top, bottom = int(np.clip(y0, 0, height)), int(np.clip(y1, 0, height))
+    return _Region(left, top, right, bottom) if right - left >= 16 and bottom - top >= 16 else None
+
+
+def _points(landmarks: Any, region: _Region) -> tuple[Floats, Floats]:
+    values = np.array([(p.x, p.y, p.visibility) for p in landmarks.landmark], dtype=np.float64)
+    return region.pixels(values[:, :2]), values[:, 2]
+
+
+def _read_hands(answer: Any, region: _Region) -> list[_Hand]:
+    if not answer.multi_hand_landmarks:
+        return []
+    hands = []
+    for landmarks, side in zip(answer.multi_hand_landmarks, answer.multi_handedness, strict=True):
+        points, _ = _points(landmarks, region)
+        label = side.classification[0]
+        # The network was made for mirrored pictures: its "Right" is the person's left.
+        hands.append(_Hand(points, float(label.score), label.label == "Right"))
+    return hands
+
+
+def _face_extent(pose: Pose, size: tuple[int, int]) -> float:
+    """Height of the face in pixels."""
+    face = pose.joints[FACE] * size
+    if pose.confidence[FACE].max() >= SEEN:
+        return float(np.ptp(face[:, 1]))
+    return 0.5 * float(np.hypot(*((pose.joints[2] - pose.joints[5]) * size)))
+
+
+def _distinct(poses: list[Pose]) -> list[Pose]:
+    """Without the same body found twice: by way of two faces in one region, or a face on a poster."""
+    kept: list[Pose] = []
+    for pose in poses:
+        reach = 0.3 * np.ptp(pose.joints[FACE], axis=0).max() if pose.confidence[FACE].any() else 0.05
+        if all(np.hypot(*(anchor(pose) - anchor(other))) > reach for other in kept):
+            kept.append(pose)
+    return kept
+
+
+def _import_solutions() -> Any:
+    # Read by the native library when it loads: without it, every network prints to the terminal.
+    os.environ.setdefault("GLOG_minloglevel", "3")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        with warnings.catch_warnings(), _quiet():
+            warnings.simplefilter("ignore")
+            import mediapipe
+    except ImportError as error:
+        raise MissingPartError(
+            f"pose detection needs mediapipe ({error}); pip install 'semibody[pose]'"
+        ) from None
+    if not hasattr(mediapipe, "solutions"):
+        raise MissingPartError(
+            "this mediapipe holds no models; pip install 'semibody[pose]' installs mediapipe==0.10.21"
+        )
+    return mediapipe.solutions
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep native code, which ignores Python's streams, from printing notes to the terminal."""
+    with contextlib.ExitStack() as stack:
+        sys.stderr.flush()
+        kept = os.dup(2)
+        stack.callback(os.close, kept)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        stack.callback(os.close, nowhere)
+        os.dup2(nowhere, 2)
+        stack.callback(os.dup2, kept, 2)
+        yield

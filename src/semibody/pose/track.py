@@ -1,0 +1,395 @@
+"""Poses of a whole video: one person followed, hands kept apart, short gaps filled, jitter smoothed.
+
+``extract`` reads a video and keeps what it detected in small files beside the result, so that a stopped
+run goes on where it was. ``clean`` is pure: it turns raw detections into a Gesture.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from semibody.media import VideoReader
+from semibody.pose.detect import SEEN, Detector, Picture, anchor, face_found, open_detector
+from semibody.types import (
+    BODY,
+    FACE,
+    LEFT_HAND,
+    N_JOINTS,
+    RIGHT_HAND,
+    Floats,
+    Gesture,
+    Pose,
+    Progress,
+    SemibodyError,
+    silent,
+)
+
+CHUNK = 240
+"""Frames in each file of a run that may be resumed."""
+LONGEST_GAP = 0.4
+"""Seconds for which a lost hand is filled in."""
+_LOST_SECONDS = 0.5
+"""After this long the person is looked for in the whole picture again."""
+_SWAP_COST = 0.15
+"""How much (in shoulder widths of movement) speaks against calling two found hands the other way round."""
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """A gesture with an account of how it was found."""
+
+    gesture: Gesture
+    frames: int
+    with_person: int
+    with_face: int
+    with_left: int
+    with_right: int
+    filled: int
+    """hand poses that were filled in over short gaps"""
+    swapped: int
+    """frames in which left and right were put right"""
+    most_people: int
+    """largest number of people in one searched frame"""
+
+    def notices(self) -> list[str]:
+        """What the user should know, a line each."""
+        said = []
+        gone = self.frames - self.with_person
+        if self.most_people > 1:
+            said.append(f"{self.most_people} people in view: the largest was followed; choose with --person")
+        if gone:
+            said.append(
+                f"the person was not in view in {gone} of {self.frames} frames; hands are empty there"
+            )
+        for side, count in (("left", self.with_left), ("right", self.with_right)):
+            if count < 0.5 * self.with_person:
+                said.append(f"the {side} hand was found in {count} of {self.with_person} frames only")
+        return said
+
+
+def detect_gesture(
+    path: Path | str,
+    fps: float = 24.0,
+    *,
+    detector: Detector | None = None,
+    person: int = 0,
+    smooth: float = 1.0,
+    progress: Progress = silent,
+) -> Gesture:
+    """The gesture in a video; see ``extract``."""
+    return extract(path, fps, detector=detector, person=person, smooth=smooth, progress=progress).gesture
+
+
+def extract(
+    path: Path | str,
+    fps: float = 24.0,
+    *,
+    detector: Detector | None = None,
+    person: int = 0,
+    smooth: float = 1.0,
+    keep: Path | None = None,
+    progress: Progress = silent,
+) -> Extraction:
+    """Detect one person in every frame of a video at ``fps``, in fractions of the video's picture.
+
+    ``person`` counts from the largest in the first frame with people. ``smooth`` 0 leaves jitter, 1 is
+    the default, more is smoother. ``keep`` names a folder for unfinished work: the same call goes on from
+    there, and removes it at the end. Memory does not grow with the video but for the joints (2 KB a
+    frame). Raises SemibodyError if the video cannot be read or nobody is in it.
+    """
+    path = Path(path)
+    store = _Unfinished(keep, _signature(path, fps, person, detector)) if keep else None
+    raw: list[_Found] = store.load() if store else []
+    with contextlib.ExitStack() as stack:
+        video = stack.enter_context(VideoReader(path))
+        source = video.fps
+        total = max(1, round(video.frame_count * fps / source)) if video.frame_count else 0
+        opened = detector or stack.enter_context(open_detector())
+        follower = _Follower(opened, person, fps)
+        follower.resume(raw)
+        aspect, size = 1.0, (0, 0)
+        for number, frame in enumerate(video.frames(fps)):
+            size = (frame.shape[1], frame.shape[0])
+            aspect = size[0] / size[1]
+            if number < len(raw):
+                continue
+            raw.append(follower.find(frame))
+            progress("detect poses", number + 1, max(total, number + 1))
+            if store and len(raw) % CHUNK == 0:
+                store.save(raw)
+            if number == 0 and not raw[0].people:
+                _refuse_upside_down(path, opened, frame)
+    if not raw:
+        raise SemibodyError(f"{path}: holds no frame that can be read; export it again")
+    if not any(found.confidence.any() for found in raw):
+        raise SemibodyError(
+            f"{path}: nobody was found in {len(raw)} frames; the face must be visible and the person upright"
+        )
+    extraction = _account(raw, fps, aspect, smooth, path.stem)
+    if store:
+        store.remove()
+    return extraction
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A frame's raw detection: zeros when the person was not there."""
+
+    joints: Floats
+    confidence: Floats
+    people: int
+
+
+class _Follower:
+    """Chooses a person once and keeps to them."""
+
+    def __init__(self, detector: Detector, person: int, fps: float) -> None:
+        self._detector, self._person, self._fps = detector, person, fps
+        self._last: Pose | None = None
+        self._lost = 0
+
+    def resume(self, found: list[_Found]) -> None:
+        for one in found:
+            if one.confidence.any():
+                self._last, self._lost = Pose(one.joints, one.confidence), 0
+            else:
+                self._lost += 1
+
+    def find(self, frame: Picture) -> _Found:
+        pose, people = None, 0
+        if self._last is not None:
+            pose = self._detector.follow(frame, self._last)
+            people = 1 if pose is not None else 0
+        if pose is None and (self._last is None or self._lost > _LOST_SECONDS * self._fps):
+            found = self._detector.people(frame)
+            people = len(found)
+            pose = self._choose(found)
+        if pose is None:
+            self._lost += 1
+            return _Found(np.zeros((N_JOINTS, 2)), np.zeros(N_JOINTS), people)
+        self._last, self._lost = pose, 0
+        return _Found(pose.joints, pose.confidence, people)
+
+    def _choose(self, found: list[Pose]) -> Pose | None:
+        if not found:
+            return None
+        if self._last is not None:  # come back: whoever is nearest to where the person was last
+            was = anchor(self._last)
+            return min(found, key=lambda pose: float(np.hypot(*(anchor(pose) - was))))
+        if self._person < len(found):
+            return found[self._person]
+        raise SemibodyError(f"--person {self._person}: only {len(found)} people were found; count from 0")
+
+
+def _refuse_upside_down(path: Path, detector: Detector, frame: Picture) -> None:
+    if detector.people(np.ascontiguousarray(frame[::-1, ::-1])):
+        raise SemibodyError(f"{path}: the person is upside down; rotate the video by 180 degrees first")
+
+
+# -- from raw detections to a gesture ------------------------------------------------------
+
+
+def clean(
+    joints: Floats, confidence: Floats, fps: float, smooth: float, aspect: float
+) -> tuple[Floats, Floats, int, int]:
+    """Raw detections (f, 128, 2), (f, 128) put right: joints, confidence, hands filled, frames swapped."""
+    joints, confidence = joints.copy(), confidence.copy()
+    swapped = untangle_hands(joints, confidence, aspect)
+    filled = 0
+    for part in (LEFT_HAND, RIGHT_HAND, FACE, *(slice(i, i + 1) for i in range(BODY.stop))):
+        count = fill_gaps(joints[:, part], confidence[:, part], round(LONGEST_GAP * fps))
+        filled += count if part in (LEFT_HAND, RIGHT_HAND) else 0
+    if smooth > 0:
+        scale = _typical_shoulders(joints, confidence, aspect)
+        joints = one_euro(joints * (aspect, 1.0), confidence > 0, fps, smooth, scale) / (aspect, 1.0)
+    return joints, confidence, filled, swapped
+
+
+def untangle_hands(joints: Floats, confidence: Floats, aspect: float = 1.0) -> int:
+    """Exchange left and right in place where that makes the hands move less; gives the frames changed.
+
+    A Viterbi search over {as found, exchanged}: an exchange must save more movement than it costs.
+    """
+    scale = _typical_shoulders(joints, confidence, aspect)
+    hands = joints[:, LEFT_HAND.start : RIGHT_HAND.stop].reshape(len(joints), 2, 21, 2)
+    seen = confidence[:, [LEFT_HAND.start, RIGHT_HAND.start]] > 0
+    at = hands.mean(axis=2) * (aspect, 1.0) / scale
+    start = (0.0, np.full((2, 2), np.nan), np.zeros(0, bool))
+    paths: list[tuple[float, Floats, Any]] = [start, start]
+    for frame in range(len(joints)):
+        made = []
+        for exchanged in (False, True):
+            order = [1, 0] if exchanged else [0, 1]
+            options = []
+            for cost, last, path in paths:
+                move = np.hypot(*(at[frame][order] - last).T)
+                step = np.nansum(np.where(seen[frame][order], np.minimum(move, 1.0), 0.0))
+                now = np.where(seen[frame][order][:, None], at[frame][order], last)
+                options.append((cost + step + _SWAP_COST * exchanged, now, (path, exchanged)))
+            made.append(min(options, key=lambda option: option[0]))
+        paths = made
+    path = min(paths, key=lambda one: one[0])[2]
+    exchanged_frames = []
+    for frame in range(len(joints) - 1, -1, -1):
+        path, exchanged = path
+        if exchanged and seen[frame].any():
+            exchanged_frames.append(frame)
+    for array in (joints, confidence):
+        left = array[exchanged_frames, LEFT_HAND].copy()
+        array[exchanged_frames, LEFT_HAND] = array[exchanged_frames, RIGHT_HAND]
+        array[exchanged_frames, RIGHT_HAND] = left
+    return len(exchanged_frames)
+
+
+def fill_gaps(joints: Floats, confidence: Floats, longest: int) -> int:
+    """Fill gaps of at most ``longest`` frames of a part (f, k, 2), (f, k) in place; gives frames filled.
+
+    Joints go straight from one side to the other; confidence falls towards the middle of the gap.
+    """
+    seen = confidence.max(axis=1) > 0
+    filled = 0
+    for start, stop in _runs(~seen):
+        if start == 0 or stop == len(seen) or stop - start > longest:
+            continue
+        weight = (np.arange(start, stop) - start + 1) / (stop - start + 1)
+        before, after = joints[start - 1], joints[stop]
+        joints[start:stop] = before + weight[:, None, None] * (after - before)
+        edge = np.minimum(confidence[start - 1], confidence[stop])
+        falling = 1 - 0.8 * (1 - np.abs(2 * weight - 1))
+        confidence[start:stop] = edge * falling[:, None]
+        filled += stop - start
+    return filled
+
+
+def one_euro(joints: Floats, seen: Any, fps: float, strength: float, scale: float) -> Floats:
+    """The One-Euro filter (Casiez et al. 2012), run forwards and backwards so that nothing lags.
+
+    ``joints`` (f, j, 2) in one unit for both axes, ``scale`` the shoulder width in it, ``seen`` (f, j).
+    Slow joints are smoothed at 2.5 Hz / ``strength``; faster ones less.
+    """
+    forwards = _one_euro(joints, seen, fps, strength, scale)
+    backwards = _one_euro(joints[::-1], seen[::-1], fps, strength, scale)[::-1]
+    return np.where(seen[..., None], (forwards + backwards) / 2, joints)
+
+
+def _one_euro(joints: Floats, seen: Any, fps: float, strength: float, scale: float) -> Floats:
+    slow, gain, speed_cutoff = 2.5 / strength, 3.0, 2.0
+
+    def share(cutoff: Any) -> Any:
+        return 1 / (1 + fps / (2 * math.pi * cutoff))
+
+    out = joints.copy()
+    value, speed = joints[0].copy(), np.zeros_like(joints[0])
+    known = seen[0]
+    for frame in range(1, len(joints)):
+        raw = joints[frame]
+        fresh = (seen[frame] & ~known)[:, None]
+        value, speed = np.where(fresh, raw, value), np.where(fresh, 0.0, speed)
+        speed += share(speed_cutoff) * ((raw - value) * fps - speed)
+        pace = np.hypot(speed[:, 0], speed[:, 1])[:, None] / scale
+        value += share(slow + gain * pace) * (raw - value)
+        out[frame] = value
+        known = seen[frame]
+    return out
+
+
+def _typical_shoulders(joints: Floats, confidence: Floats, aspect: float) -> float:
+    both = confidence[:, [2, 5]].min(axis=1) > 0
+    if not both.any():
+        return 0.3
+    across = (joints[both, 2] - joints[both, 5]) * (aspect, 1.0)
+    return max(float(np.median(np.hypot(across[:, 0], across[:, 1]))), 1e-3)
+
+
+def _runs(mask: Any) -> Iterator[tuple[int, int]]:
+    """Start and end of every run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(int)))
+    yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
+
+
+def _account(raw: list[_Found], fps: float, aspect: float, smooth: float, name: str) -> Extraction:
+    joints = np.stack([found.joints for found in raw])
+    confidence = np.stack([found.confidence for found in raw])
+    hands = confidence[:, [LEFT_HAND.start, RIGHT_HAND.start]] >= SEEN
+    faces = sum(face_found(Pose(j, c)) for j, c in zip(joints, confidence, strict=True))
+    made, sure, filled, swapped = clean(joints, confidence, fps, smooth, aspect)
+    return Extraction(
+        gesture=Gesture(made, sure, fps, aspect, name),
+        frames=len(raw),
+        with_person=int(confidence.any(axis=1).sum()),
+        with_face=faces,
+        with_left=int(hands[:, 0].sum()),
+        with_right=int(hands[:, 1].sum()),
+        filled=filled,
+        swapped=swapped,
+        most_people=max(found.people for found in raw),
+    )
+
+
+# -- unfinished work -----------------------------------------------------------------------
+
+
+def _signature(path: Path, fps: float, person: int, detector: Detector | None) -> dict[str, Any]:
+    try:
+        stat = path.stat()
+    except OSError:
+        return {}
+    name = detector.name if detector else "auto"
+    return {
+        "video": str(path.absolute()), "bytes": stat.st_size, "changed": stat.st_mtime_ns,
+        "fps": fps, "person": person, "detector": name,
+    }  # fmt: skip
+
+
+class _Unfinished:
+    """Detections of a run that was stopped, in chunks; of another video or setting they are dropped."""
+
+    def __init__(self, folder: Path, signature: dict[str, Any]) -> None:
+        self._folder, self._signature = folder, signature
+
+    def load(self) -> list[_Found]:
+        note = self._folder / "run.json"
+        with contextlib.suppress(OSError, ValueError):
+            if json.loads(note.read_text(encoding="utf-8")) == self._signature:
+                return list(self._chunks())
+        self.remove()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps(self._signature), encoding="utf-8")
+        return []
+
+    def _chunks(self) -> Iterator[_Found]:
+        for number in range(10**6):
+            try:
+                with np.load(self._chunk(number), allow_pickle=False) as file:
+                    arrays = file["joints"], file["confidence"], file["people"].tolist()
+            except (OSError, ValueError, KeyError, EOFError):
+                return
+            yield from (_Found(*one) for one in zip(*arrays, strict=True))
+
+    def save(self, found: list[_Found]) -> None:
+        """Write the newest full chunk, complete or not at all."""
+        part = found[-CHUNK:]
+        target = self._chunk(len(found) // CHUNK - 1)
+        unfinished = target.with_suffix(".writing.npz")
+        np.savez_compressed(
+            unfinished,
+            joints=np.stack([one.joints for one in part]),
+            confidence=np.stack([one.confidence for one in part]),
+            people=np.array([one.people for one in part]),
+        )
+        unfinished.replace(target)
+
+    def _chunk(self, number: int) -> Path:
+        return self._folder / f"{number:06d}.npz"
+
+    def remove(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
