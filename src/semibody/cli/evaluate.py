@@ -73,9 +73,8 @@ def evaluate(
 def print_table(found: Evaluation) -> None:
     """The numbers, what could not be computed, and what was noticed, on the terminal."""
     from semibody.evaluation.metrics import METRICS
-    from semibody.evaluation.report import show
+    from semibody.evaluation.report import ARROWS, show
 
-    arrows = {"higher": "↑", "lower": "↓", "zero": "→0", "": ""}
     typer.echo(f"{len(found.items)} clips, {found.seconds:.0f} s")
     typer.echo(f"{'metric':<22} {'value':>9}  {'95 % interval':<19} {'of REAL':>9}  unit")
     for name, measured in found.results.items():
@@ -83,7 +82,7 @@ def print_table(found: Evaluation) -> None:
         interval = measured.interval
         between = f"{show(interval.low)} … {show(interval.high)}" if interval else ""
         theirs = show(measured.real) if measured.real is not None else ""
-        title = f"{name} {arrows[metric.better]}"
+        title = f"{name} {ARROWS[metric.better]}"
         typer.echo(
             f"{title:<22} {show(measured.value):>9}  {between:<19} {theirs:>9}  {metric.unit}".rstrip()
         )
@@ -102,5 +101,5 @@ def _print_metrics() -> None:
     for metric in METRICS.values():
         missing = metric.missing()
         state = f"not here: {missing}" if missing else "ready"
-        kind = "standard" if metric.standard else "stand-in" if metric.family != metric.name else "ours"
+        kind = "standard" if metric.standard else "stand-in" if metric.stand_in else "ours"
         typer.echo(f"{metric.name:<20} {kind:<9} {metric.about}. {state}")

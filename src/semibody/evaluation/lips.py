@@ -27,21 +27,28 @@ class Sync:
     distance: float
 
 
-def sync(video: NDArray[Any], audio: NDArray[Any], shift: int) -> Sync | None:
+def sync(video: NDArray[Any], audio: NDArray[Any], shift: int, *, inside: bool = False) -> Sync | None:
     """SyncNet's scores of window embeddings (n, d) of a moving mouth and its sound; None without windows.
 
     For every shift −s … s of the sound the mean L2 distance over all windows; the smallest is Sync-D, the
     median of all minus the smallest is Sync-C (Chung & Zisserman 2016). As in the published code, shifts that
     leave the clip meet zeros, the median of an even number is the lower one, and 1e-6 is added to
-    differences.
+    differences. ``inside`` leaves those windows out instead: for embeddings of unit length zeros are nearer
+    than strangers, and would win; None then for clips shorter than 2·``shift`` windows.
     """
     windows = min(len(video), len(audio))
-    if windows < 1:
+    if windows < (2 * shift if inside else 1):
         return None
     v = np.asarray(video[:windows], np.float64)
     padded = np.pad(np.asarray(audio[:windows], np.float64), ((shift, shift), (0, 0)))
+    heard = np.pad(np.ones(windows, bool), shift)
     distances = np.array(
-        [np.linalg.norm(v - padded[k : k + windows] + 1e-6, axis=1).mean() for k in range(2 * shift + 1)]
+        [
+            np.linalg.norm(v - padded[k : k + windows] + 1e-6, axis=1)[
+                heard[k : k + windows] if inside else slice(None)
+            ].mean()
+            for k in range(2 * shift + 1)
+        ]
     )
     best = int(distances.argmin())
     median = np.sort(distances)[(len(distances) - 1) // 2]

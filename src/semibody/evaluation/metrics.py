@@ -71,6 +71,11 @@ class Metric:
     measure: Callable[[Gathered], Measured]
     absent: str = ""
 
+    @property
+    def stand_in(self) -> bool:
+        """Whether it stands in for a standard metric of its family (and is not a measure of our own)."""
+        return not self.standard and self.family in _STANDARD_FAMILIES
+
     def missing(self) -> str:
         """Empty when this machine can compute it; otherwise what is missing and how to get it."""
         return self.absent or next((why for kind in self.kinds if (why := _missing(kind))), "")
@@ -378,6 +383,20 @@ def _sync(kind: str, value: Callable[[lips.Sync], float]) -> Callable[[Gathered]
     return lambda gathered: over_clips(gathered, one, real=True)
 
 
+def _sync_small(value: Callable[[lips.Sync], float]) -> Callable[[Gathered], Measured]:
+    def one(gathered: Gathered, item: Item, side: Side) -> OneClip | None:
+        from semibody.evaluation import sync_small
+
+        found, sound = (gathered.arrays(item.name, side, kind) for kind in ("faces", "sound"))
+        if found is None or sound is None:
+            return None
+        both = sync_small.embed(found, sound["mfcc"], gathered.fps[item.name])
+        scores = lips.sync(*both, gathered.rules.sync_shift, inside=True) if both is not None else None
+        return OneClip(value(scores)) if scores is not None else None
+
+    return lambda gathered: over_clips(gathered, one, real=True)
+
+
 # -- hands ---------------------------------------------------------------------------------------------
 
 
@@ -518,6 +537,12 @@ def _table() -> tuple[Metric, ...]:
                _sync("syncnet", lambda found: found.confidence)),
         Metric("Sync-D", "Sync", True, "lower", "", "SyncNet distance", ("syncnet",), clip,
                _sync("syncnet", lambda found: found.distance)),
+        Metric("Sync-C-small", "Sync", False, "higher", "", "the same of our own small network",
+               ("expressions", "sound"), clip, _sync_small(lambda found: found.confidence)),
+        Metric("Sync-D-small", "Sync", False, "lower", "", "the same of our own small network",
+               ("expressions", "sound"), clip, _sync_small(lambda found: found.distance)),
+        Metric("Sync-offset-small", "Sync", False, "zero", "frames at 25 fps", "size of the offset it finds",
+               ("expressions", "sound"), clip, _sync_small(lambda found: float(abs(found.offset)))),
         Metric("Sync-jaw", "Sync", False, "higher", "", "correlation of jaw and loudness at the best lag",
                ("expressions", "sound"), clip, _jaw_lag(correlation, "sound", 0.0)),
         Metric("Sync-jaw-lag", "Sync", False, "zero", "frames", "size of that lag",
@@ -553,6 +578,7 @@ def _table() -> tuple[Metric, ...]:
     return tuple(rows)
 
 
+_STANDARD_FAMILIES = frozenset({"FID", "FVD", "PSNR", "SSIM", "E-FID", "CSIM", "Sync", "HKC", "HKV"})
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _table()}
 
 
@@ -578,5 +604,4 @@ def default_metrics() -> list[Metric]:
     """Standard metrics all (so that what is missing is told), stand-ins where their family lacks the
     standard."""
     lacking = {m.family for m in METRICS.values() if m.standard and m.missing()}
-    alone = {m.family for m in METRICS.values()} - {m.family for m in METRICS.values() if m.standard}
-    return [m for m in METRICS.values() if m.standard or m.family in lacking | alone]
+    return [m for m in METRICS.values() if not m.stand_in or m.family in lacking]
