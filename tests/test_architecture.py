@@ -26,6 +26,7 @@ FLOORS: dict[str, int] = {
     "cluster": 4,
     "web": 4,
     "plan": 4,
+    "quality": 4,
     "demo": 4,
     "doctor": 5,
     "cli": 6,

@@ -70,6 +70,38 @@ def evaluate(
             typer.echo(f"{report}: written")
 
 
+@app.command("bench-quality")
+def bench_quality(
+    recipe: Annotated[Path, typer.Argument(help="TOML: cases, weights, out, [settings], [protocol].")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A value of the recipe, key=value.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 = one a core.")] = 0,
+) -> None:
+    """Animate every case of a test set with given weights and evaluate the clips. Run it again to go on."""
+    from semibody import quality
+
+    with progress_bar() as progress:
+        found = quality.bench_quality(recipe, overrides=settings or [], workers=workers, progress=progress)
+    print_table(found)
+
+
+@app.command("build-emtd")
+def build_emtd(
+    videos: Annotated[Path, typer.Argument(help="Folder of the clips of EMTD (or of any half-body videos).")],
+    out: Annotated[Path, typer.Argument(help="Folder of the test set; running again goes on.")],
+    detector: Annotated[str, typer.Option(help="auto, mediapipe or dwpose.")] = "auto",
+) -> None:
+    """Crop videos as the official test set does: 768 x 768, 24 fps, with sound, poses and portrait."""
+    from semibody.evaluation import emtd
+
+    with progress_bar() as progress:
+        problems = emtd.build(videos, out, detector=detector, progress=progress)
+    for problem in problems:
+        typer.echo(f"left out: {problem.name}: {problem.what}", err=True)
+    typer.echo(f"{out}: written")
+
+
 def print_table(found: Evaluation) -> None:
     """The numbers, what could not be computed, and what was noticed, on the terminal."""
     from semibody.evaluation.metrics import METRICS

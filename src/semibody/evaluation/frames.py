@@ -80,7 +80,7 @@ class Stillness:
     t − 2, t − 1 and t (blurred a little against sensor noise). There the real world has no temporal
     high-frequency energy, so what the generated video has is flicker: the mean absolute second difference
     |g_t − 2 g_{t−1} + g_{t−2}| minus the real video's own, in grey levels, never below 0. Drift is
-    |g_t − g_0| over the pixels that are where they were in the real video's first frame.
+    |g_t − g_0| − |r_t − r_0| over the pixels that have not changed since the real video's first frame.
     """
 
     _generated: list[Floats] = field(default_factory=list)
@@ -96,7 +96,8 @@ class Stillness:
         self._generated = [*self._generated[-2:], g]
         self._real = [*self._real[-2:], r]
         unmoved = np.abs(r - self._first[1]) < STILL
-        values = {"drift": _mean(np.abs(g - self._first[0]), unmoved)}
+        change = np.abs(g - self._first[0]) - np.abs(r - self._first[1])
+        values = {"drift": max(_mean(change, unmoved), 0.0)}
         if len(self._real) < 3:
             return {**values, **{f"flicker/{name}": math.nan for name in regions}}
         still = np.maximum(np.abs(r - self._real[1]), np.abs(self._real[1] - self._real[0])) < STILL

@@ -316,6 +316,36 @@ def _mean_of_faces(arrays: dict[str, NDArray[Any]], value: Callable[[NDArray[Any
     return OneClip(float(values.mean()), (arrays["frame"][known], values), counts)
 
 
+def _identity_of_pairs(
+    kind: str, centre: Callable[[], NDArray[Any] | float]
+) -> Callable[[Gathered], Measured]:
+    """Cosine between the faces of the generated and of the real frame of the same moment."""
+
+    def one(gathered: Gathered, item: Item, side: Side) -> OneClip | None:
+        ours, real = (gathered.arrays(item.name, which, kind) for which in (side, "real"))
+        if ours is None or real is None:
+            return None
+        frames = min(len(ours["embedding"]), len(real["embedding"]))
+        pairs = ours["embedding"][:frames].astype(np.float64), real["embedding"][:frames].astype(np.float64)
+        known = np.isfinite(pairs[0]).all(axis=1) & np.isfinite(pairs[1]).all(axis=1)
+        counts = {"pairs of frames without two faces": int((~known).sum())}
+        if not known.any():
+            return OneClip(math.nan, None, counts)
+        values = np.array(
+            [
+                faces.cosine(a, b, centre()).item()
+                for a, b in zip(*(rows[known] for rows in pairs), strict=True)
+            ]
+        )
+        return OneClip(float(values.mean()), (ours["frame"][:frames][known], values), counts)
+
+    return lambda gathered: over_clips(gathered, one)
+
+
+def _dlib_centre() -> NDArray[Any]:
+    return faces.dlib_centre()
+
+
 def _dlib_cosine(vectors: NDArray[Any], reference: NDArray[Any]) -> Floats:
     return faces.cosine(vectors, reference, faces.dlib_centre())
 
@@ -530,6 +560,10 @@ def _table() -> tuple[Metric, ...]:
                ("dlib",), clip, _identity("dlib", _dlib_cosine)),
         Metric("ID-L2-dlib", "CSIM", False, "lower", "", "L2 distance of dlib embeddings; people: 0.6",
                ("dlib",), clip, _identity("dlib", _distance)),
+        Metric("ID-pair", "CSIM", False, "higher", "", "cosine of ArcFace embeddings at the same moment",
+               ("arcface",), pair, _identity_of_pairs("arcface", lambda: 0.0)),
+        Metric("ID-pair-dlib", "CSIM", False, "higher", "", "the same of dlib embeddings, from their centre",
+               ("dlib",), pair, _identity_of_pairs("dlib", _dlib_centre)),
         Metric("ID-drift-dlib", "stability", False, "lower", "",
                "mean L2 distance of a clip's embeddings from their mean: an identity that wavers",
                ("dlib",), clip, _steadiness),
