@@ -106,7 +106,7 @@ def examples(count: int) -> list[Example]:
 def test_training_learns_to_find_shifts() -> None:
     learn, held = sync_training.split(examples(12), 1 / 4)
     assert not {e.name for e in learn} & {e.name for e in held}
-    settings = sync_training.Settings(steps=60, batch=4, ticks=40, rate=5e-3)
+    settings = sync_training.Settings(steps=40, batch=4, ticks=40, rate=5e-3)
     found = sync_training.shift_test(sync_training.train(learn, settings), held)
     assert found.trials == 3 * len(sync_training.SHIFTS)
     assert found.within_one > 0.9

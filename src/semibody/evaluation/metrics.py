@@ -375,11 +375,11 @@ def _jaw(gathered: Gathered, item: Item, side: Side) -> Floats | None:
 
 
 def _jaw_lag(
-    value: Callable[[lips.Lag], float], against: str, still: float
+    value: Callable[[lips.Lag], float], against: str, still: float, *, search: bool = True
 ) -> Callable[[Gathered], Measured]:
     """The jaw of a clip against its sound ("sound") or against the true jaw, or REAL's ("truth").
 
-    ``still`` is the value of a jaw that does not move.
+    ``still`` is the value of a jaw that does not move; ``search`` for the best lag, or take none.
     """
 
     def leader(gathered: Gathered, item: Item, side: Side) -> Floats | None:
@@ -393,7 +393,7 @@ def _jaw_lag(
         jaw, wanted = _jaw(gathered, item, side), leader(gathered, item, side)
         if jaw is None or wanted is None:
             return None
-        lag = lips.best_lag(jaw, wanted, gathered.rules.max_lag)
+        lag = lips.best_lag(jaw, wanted, gathered.rules.max_lag if search else 0)
         unseen = {"frames without a face": int(np.isnan(jaw).sum())}
         if lag is None:  # a mouth that never moves follows nothing
             return OneClip(still, None, unseen)
@@ -595,9 +595,9 @@ def _table() -> tuple[Metric, ...]:
                ("joints",), ("truth or real",), _hand_errors(lambda errors: errors.pck)),
         Metric("hand-error", "hands", False, "lower", "px of 768", "mean distance of found hand keypoints",
                ("joints",), ("truth or real",), _hand_errors(lambda errors: errors.error)),
-        Metric("jaw-correlation", "jaw", False, "higher", "", "jaw against the true jaw at the best lag",
-               ("expressions",), ("truth or real",), _jaw_lag(correlation, "truth", 0.0)),
-        Metric("jaw-lag", "jaw", False, "zero", "frames", "size of that lag",
+        Metric("jaw-correlation", "jaw", False, "higher", "", "correlation of the jaw with the true jaw",
+               ("expressions",), ("truth or real",), _jaw_lag(correlation, "truth", 0.0, search=False)),
+        Metric("jaw-lag", "jaw", False, "zero", "frames", "size of the lag at which they fit best",
                ("expressions",), ("truth or real",), _jaw_lag(frames_late, "truth", math.nan)),
         Metric("background-drift", "stability", False, "lower", "grey levels",
                "change since the first frame where the real video has none", ("pixels",), pair,

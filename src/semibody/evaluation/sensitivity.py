@@ -20,7 +20,7 @@ from semibody.evaluation.run import evaluate
 from semibody.evaluation.truth import Truth, read_truth
 from semibody.media import read_clip, write_clip
 from semibody.pose.files import load_gesture
-from semibody.types import FACE, Clip, Gesture, Progress, SemibodyError, silent
+from semibody.types import FACE, HANDS, Clip, Gesture, Progress, SemibodyError, silent
 
 Frames = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -71,14 +71,17 @@ def delay(subject: Subject, frames: float) -> Frames:
 
 
 def freeze_hands(subject: Subject, share: float) -> Frames:
-    """Everything below the chin stands still for this share of the clip, from its beginning."""
+    """Everything below the chin stands still for this share of the clip, from its beginning, where it
+    mostly is."""
     frames = subject.clip.frames.copy()
     until = round(share * len(frames))
     height = frames.shape[1]
+    hands = subject.gesture.joints[: len(frames), HANDS]
+    usual = int(np.linalg.norm(hands - hands.mean(axis=0), axis=-1).mean(axis=1).argmin())
     for number in range(until):
         face = subject.truth.boxes["face"][number]
         chin = int(np.clip(np.nan_to_num(face[3], nan=0.0), 0, 1) * height)
-        frames[number, chin:] = subject.clip.frames[0, chin:]
+        frames[number, chin:] = subject.clip.frames[usual, chin:]
     return frames
 
 
@@ -171,10 +174,12 @@ class Curve:
 
 
 def spearman(values: Sequence[float]) -> float:
-    """Rank correlation of ``values`` with their order; NaN when they do not differ."""
+    """Rank correlation of ``values`` with their order; NaN when they do not differ or one is missing."""
+    if np.isnan(values).any():
+        return float("nan")
     y = _ranks(np.asarray(values, np.float64))
     x = np.arange(len(y), dtype=np.float64)
-    if not np.isfinite(y).all() or y.std() == 0:
+    if y.std() == 0:
         return float("nan")
     return float(np.corrcoef(x, y)[0, 1])
 
@@ -309,5 +314,7 @@ def as_markdown(curves: Mapping[str, Mapping[str, Curve]]) -> str:
 
 
 def _move(curve: Curve) -> float:
-    values = np.minimum(np.array(curve.values), 100.0 if np.isinf(curve.values).any() else np.inf)
-    return float(abs(values[-1] - values[0])) if np.isfinite(values[[0, -1]]).all() else 0.0
+    """How far the strongest damage moved it: from clean, or, where clean is infinite (PSNR), from the
+    slightest."""
+    finite = [value for value in curve.values if np.isfinite(value)]
+    return abs(finite[-1] - finite[0]) if finite and np.isfinite(curve.values[-1]) else 0.0
