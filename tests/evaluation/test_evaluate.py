@@ -332,7 +332,7 @@ def test_command_prints_a_table_and_json(
     assert set(facts["metrics"]) == {"PSNR", "SSIM"}
     assert facts["protocol"]["features_every"] == 4
     assert (tmp_path / "r.html").exists()
-    listed = CliRunner().invoke(app, ["evaluate", ".", "--list"])
+    listed = CliRunner().invoke(app, ["evaluate", "--list"])
     assert "stand-in" in listed.output
 
 

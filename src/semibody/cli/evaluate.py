@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 @app.command()
 def evaluate(
-    generated: Annotated[Path, typer.Argument(help="Folder of videos, manifest.jsonl, or one video.")],
+    generated: Annotated[
+        Path | None, typer.Argument(help="Folder of videos, manifest, or one video.", show_default=False)
+    ] = None,
     real: Annotated[Path | None, typer.Argument(help="The real clips of the same names.")] = None,
     portraits: Annotated[Path | None, typer.Option(help="Folder of pictures of the same names.")] = None,
     metrics: Annotated[
@@ -43,6 +45,8 @@ def evaluate(
     if list_metrics:
         _print_metrics()
         return
+    if generated is None:
+        raise SemibodyError("GENERATED is missing; give a folder of videos, a manifest or one video")
     if report is not None and report.suffix.lower() not in (".html", ".htm"):
         raise SemibodyError(f"{report}: the report is written as .html")
     rules = config.load(Protocol, overrides=settings or [])
