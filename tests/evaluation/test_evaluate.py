@@ -251,6 +251,16 @@ def test_a_damaged_clip_is_named_and_the_rest_goes_on(folders: tuple[Path, Path]
         measure(ours, real, tmp_path, "PSNR")
 
 
+def test_a_damaged_truth_file_leaves_its_clip_out(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    ours, _ = folders
+    (ours / "bad.npz").write_bytes(b"nonsense")
+    lines = [{"video": "clip0.mp4", "truth": "bad.npz"}, {"video": "clip1.mp4"}]
+    (ours / "manifest.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    found = evaluate(ours, folders[1], metrics=["PSNR"], cache=tmp_path / "cache", workers=1)
+    assert list(found.results["PSNR"].clips) == ["clip1"]
+    assert any("not a truth file" in problem.what for problem in found.problems)
+
+
 def test_frames_without_a_face_are_counted(tmp_path: Path, fakes: None) -> None:
     path = tmp_path / "half.mp4"
     with media.VideoWriter(path, fps=24, width=96, height=96, crf=0) as video:

@@ -128,6 +128,7 @@ def test_cache_keeps_arrays_and_takes_damage_for_a_miss(tmp_path: Path) -> None:
     (file,) = tmp_path.rglob("*.npz")
     file.write_bytes(file.read_bytes()[:20])
     assert cache.load(key) is None
+    assert not cache.has(key)
     assert key_of("kind", 1, {"every": 3}) != key
 
 

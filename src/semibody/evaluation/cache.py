@@ -41,7 +41,8 @@ class Cache:
             return None
 
     def has(self, key: str) -> bool:
-        return self._path(key).is_file()
+        """Whether the entry is there and whole (a zip's directory stands at its end)."""
+        return zipfile.is_zipfile(self._path(key))
 
     def save(self, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         with atomic_write(self._path(key)) as unfinished:

@@ -7,7 +7,7 @@ import functools
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -62,7 +62,7 @@ class _Job:
 
     name: str
     keys: tuple[tuple[str, str], ...]
-    work: Callable[[Cache, Protocol], Mapping[str, Arrays]]
+    work: Callable[[Protocol], Mapping[str, Arrays]]
 
 
 def gather(
@@ -77,7 +77,7 @@ def gather(
 ) -> tuple[Gathered, list[Problem]]:
     """Measure what the cache does not hold. Damaged files become Problems and their clips are left out.
 
-    ``kinds`` names of ``extract.KINDS`` (all must be available); ``pairs`` compare pixels with REAL;
+    ``kinds`` names of ``extract.KINDS`` (all must be available); ``pairs`` compare pixels with REAL.
     Every finished file is kept at once, so an interrupted run goes on.
     """
     names = sorted(kinds)
@@ -115,18 +115,17 @@ def _drop(gathered: Gathered, problems: Sequence[Problem]) -> None:
 
 
 def _file_jobs(gathered: Gathered, item: Item, names: Sequence[str]) -> Iterator[_Job]:
-    facts = {"generated": probe(item.generated)}
+    sides: dict[Side, Path] = {"generated": item.generated}
     if item.real is not None:
-        facts["real"] = probe(item.real)
+        sides["real"] = item.real
+    facts = {side: probe(path) for side, path in sides.items()}
     fps = gathered.fps[item.name] = facts["generated"].fps
-    sounds = [path for side, path in (("generated", item.generated), ("real", item.real)) if side in facts
-              and facts[side].sound and path is not None]  # fmt: skip
-    spoken = item.speech or (sounds[0] if sounds else None)
-    for side, path in (("generated", item.generated), ("real", item.real)):
-        if path is None:
-            continue
-        own = path if facts[side].sound else spoken
-        yield from _job(gathered, item.name, side, extract.Source(path, fps, own), names)  # type: ignore[arg-type]
+    # Read for their mistakes: better told now, with the clip's name, than after the work.
+    gathered.truth(item), gathered.gesture(item)
+    spoken = item.speech or next((path for side, path in sides.items() if facts[side].sound), None)
+    for side, path in sides.items():
+        source = extract.Source(path, fps, path if facts[side].sound else spoken)
+        yield from _job(gathered, item.name, side, source, names)
     embedders = [name for name in names if name in ("dlib", "arcface")]
     if item.portrait is not None and embedders:
         yield from _portrait_job(gathered, item.name, item.portrait, embedders)
@@ -152,7 +151,7 @@ def _job(
         yield _Job(name, missing, functools.partial(_measure, source, [kind for kind, _ in missing]))
 
 
-def _measure(source: extract.Source, kinds: Sequence[str], _: Cache, rules: Protocol) -> Mapping[str, Arrays]:
+def _measure(source: extract.Source, kinds: Sequence[str], rules: Protocol) -> Mapping[str, Arrays]:
     return extract.measure(source, [extract.KINDS[name] for name in kinds], rules)
 
 
@@ -164,7 +163,7 @@ def _portrait_job(gathered: Gathered, name: str, portrait: Path, kinds: Sequence
         yield _Job(name, missing, functools.partial(_look_at, portrait, [kind for kind, _ in missing]))
 
 
-def _look_at(portrait: Path, kinds: Sequence[str], _: Cache, rules: Protocol) -> Mapping[str, Arrays]:
+def _look_at(portrait: Path, kinds: Sequence[str], rules: Protocol) -> Mapping[str, Arrays]:
     view = extract.View(0, read_image(portrait))
     found = {}
     for kind in kinds:
@@ -189,7 +188,7 @@ def _pair_job(gathered: Gathered, item: Item) -> Iterator[_Job]:
 
 
 def _compare(
-    generated: Path, real: Path, boxes: Mapping[str, NDArray[Any]], every: int, _: Cache, __: Protocol
+    generated: Path, real: Path, boxes: Mapping[str, NDArray[Any]], every: int, _: Protocol
 ) -> Mapping[str, Arrays]:
     return {"pixels": pixels.compare(generated, real, boxes, every=every)}
 
@@ -209,46 +208,38 @@ def _run(
     jobs: Sequence[_Job], cache: Cache, rules: Protocol, workers: int, progress: Progress, stage: str
 ) -> list[Problem]:
     problems: list[Problem] = []
-    if not jobs:
-        return problems
-    progress(stage, 0, len(jobs))
-    with _workers(min(workers, len(jobs))) as pool:
+    for number, (job, mistake) in enumerate(_finished(jobs, cache, rules, min(workers, len(jobs)))):
+        if mistake:
+            problems.append(Problem(job.name, mistake, fatal=True))
+        progress(stage, number + 1, len(jobs))
+    return problems
+
+
+def _finished(
+    jobs: Sequence[_Job], cache: Cache, rules: Protocol, workers: int
+) -> Iterator[tuple[_Job, str]]:
+    """Every job with what the user must know of it (mostly nothing), as it gets done."""
+    if workers <= 1:
+        yield from ((job, _do(job, cache, rules)) for job in jobs)
+        return
+    for name in _THREADS:  # before the workers start: each keeps to one thread
+        os.environ[name] = "1"
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         futures = {pool.submit(_do, job, cache, rules): job for job in jobs}
         try:
-            for number, future in enumerate(as_completed(futures), start=1):
-                mistake = future.result()
-                if mistake:
-                    problems.append(Problem(futures[future].name, mistake, fatal=True))
-                progress(stage, number, len(jobs))
+            for future in as_completed(futures):
+                yield futures[future], future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return problems
 
 
 def _do(job: _Job, cache: Cache, rules: Protocol) -> str:
     """Runs in a worker: an empty string, or what the user must know."""
     try:
-        found = job.work(cache, rules)
+        found = job.work(rules)
     except SemibodyError as error:
         return str(error)
     for kind, key in job.keys:
         cache.save(key, found[kind])
     return ""
-
-
-def _workers(count: int) -> Executor:
-    if count <= 1:
-        return _Here()
-    for name in _THREADS:  # before the workers start: each keeps to one thread
-        os.environ[name] = "1"
-    return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"))
-
-
-class _Here(Executor):
-    """Does the work at once, in this process."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_result(fn(*args, **kwargs))
-        return future
