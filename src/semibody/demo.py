@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semibody import media
-from semibody.animator import Animator, prepare
+from semibody.animator import Animator
+from semibody.inputs import prepare
 from semibody.networks.audio_encoders import AudioConfig
 from semibody.networks.model import ModelConfig
 from semibody.networks.pose_encoder import PoseEncoderConfig

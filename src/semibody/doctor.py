@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from semibody import plan, runtime
-from semibody.animator import PRESETS, Settings
+from semibody.animator import PRESETS
+from semibody.inputs import Settings
 from semibody.networks.model import ModelConfig
 from semibody.types import SemibodyError
 from semibody.weights import official

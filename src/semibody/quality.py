@@ -1,5 +1,4 @@
-"""Benchmark of quality: animate every case of a test set with given weights, and evaluate the clips (floor
-4).
+"""Benchmark of quality: animate every case of a test set with given weights, evaluate the clips (floor 5).
 
     # bench.toml
     cases = "emtd/manifest.jsonl"
