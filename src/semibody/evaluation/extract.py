@@ -405,7 +405,7 @@ def _detector_missing(name: str) -> str:
     try:
         hand_detector(name)
     except (SemibodyError, ImportError) as error:
-        return str(error)
+        return str(error).removesuffix(", or use --detector mediapipe")
     return ""
 
 

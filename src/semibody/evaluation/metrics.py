@@ -538,7 +538,7 @@ def _table() -> tuple[Metric, ...]:
     rows = [
         Metric("FID", "FID", True, "lower", "", "Fréchet distance of Inception-v3 pool features of frames",
                ("inception",), pair, _features("inception")),
-        Metric("FID-effnet", "FID", False, "lower", "", "the same of EfficientNet-lite0 features",
+        Metric("FID-effnet", "FID", False, "lower", "", "Fréchet distance of EfficientNet-lite0 features",
                ("effnet",), pair, _features("effnet")),
         Metric("FVD", "FVD", True, "lower", "", "Fréchet distance of I3D logits of 16-frame windows",
                ("i3d",), pair, _features("i3d")),
@@ -562,7 +562,7 @@ def _table() -> tuple[Metric, ...]:
                ("dlib",), clip, _identity("dlib", _distance)),
         Metric("ID-pair", "CSIM", False, "higher", "", "cosine of ArcFace embeddings at the same moment",
                ("arcface",), pair, _identity_of_pairs("arcface", lambda: 0.0)),
-        Metric("ID-pair-dlib", "CSIM", False, "higher", "", "the same of dlib embeddings, from their centre",
+        Metric("ID-pair-dlib", "CSIM", False, "higher", "", "dlib embeddings at the same moment: cosine",
                ("dlib",), pair, _identity_of_pairs("dlib", _dlib_centre)),
         Metric("ID-drift-dlib", "stability", False, "lower", "",
                "mean L2 distance of a clip's embeddings from their mean: an identity that wavers",
@@ -571,25 +571,28 @@ def _table() -> tuple[Metric, ...]:
                _sync("syncnet", lambda found: found.confidence)),
         Metric("Sync-D", "Sync", True, "lower", "", "SyncNet distance", ("syncnet",), clip,
                _sync("syncnet", lambda found: found.distance)),
-        Metric("Sync-C-small", "Sync", False, "higher", "", "the same of our own small network",
+        Metric("Sync-C-small", "Sync", False, "higher", "", "confidence of our own small network",
                ("expressions", "sound"), clip, _sync_small(lambda found: found.confidence)),
-        Metric("Sync-D-small", "Sync", False, "lower", "", "the same of our own small network",
+        Metric("Sync-D-small", "Sync", False, "lower", "", "distance of our own small network",
                ("expressions", "sound"), clip, _sync_small(lambda found: found.distance)),
-        Metric("Sync-offset-small", "Sync", False, "zero", "frames at 25 fps", "size of the offset it finds",
+        Metric("Sync-offset-small", "Sync", False, "zero", "frames at 25 fps",
+               "size of the offset that network finds",
                ("expressions", "sound"), clip, _sync_small(lambda found: float(abs(found.offset)))),
         Metric("Sync-jaw", "Sync", False, "higher", "", "correlation of jaw and loudness at the best lag",
                ("expressions", "sound"), clip, _jaw_lag(correlation, "sound", 0.0)),
-        Metric("Sync-jaw-lag", "Sync", False, "zero", "frames", "size of that lag",
+        Metric("Sync-jaw-lag", "Sync", False, "zero", "frames", "size of the lag of jaw and loudness",
                ("expressions", "sound"), clip, _jaw_lag(frames_late, "sound", math.nan)),
         Metric("HKC", "HKC", True, "higher", "", "mean confidence of DWPose's hand keypoints",
                ("joints-dwpose",), clip, _hkc("joints-dwpose")),
-        Metric("HKC-mediapipe", "HKC", False, "higher", "", "the same of MediaPipe's", ("joints",), clip,
+        Metric("HKC-mediapipe", "HKC", False, "higher", "", "mean confidence of MediaPipe's hands",
+               ("joints",), clip,
                _hkc("joints")),
         Metric("HKV", "HKV", True, "", "px of 768", "spread over time of DWPose's hand keypoints",
                ("joints-dwpose",), clip, _hkv("joints-dwpose", normalised=False)),
-        Metric("HKV-mediapipe", "HKV", False, "", "px of 768", "the same of MediaPipe's", ("joints",), clip,
+        Metric("HKV-mediapipe", "HKV", False, "", "px of 768", "spread over time of MediaPipe's hands",
+               ("joints",), clip,
                _hkv("joints", normalised=False)),
-        Metric("HKV-mediapipe-norm", "HKV", False, "", "hand sizes", "the same in sizes of the person's hand",
+        Metric("HKV-mediapipe-norm", "HKV", False, "", "hand sizes", "the same in sizes of the hand",
                ("joints",), clip, _hkv("joints", normalised=True)),
         Metric("PCK", "hands", False, "higher", "", "hand keypoints within 0.2 hand sizes of the truth",
                ("joints",), ("truth or real",), _hand_errors(lambda errors: errors.pck)),
@@ -637,5 +640,10 @@ def choose(wanted: Sequence[str]) -> list[Metric]:
 def default_metrics() -> list[Metric]:
     """Standard metrics all (so that what is missing is told), stand-ins where their family lacks the
     standard."""
-    lacking = {m.family for m in METRICS.values() if m.standard and m.missing()}
-    return [m for m in METRICS.values() if not m.stand_in or m.family in lacking]
+    missing = [m for m in METRICS.values() if m.standard and m.missing()]
+    lacking, told = {m.family for m in missing}, {m.kinds for m in missing if m.kinds}
+    return [
+        m
+        for m in METRICS.values()
+        if m.standard or (m.kinds not in told and (m.family in lacking or not m.stand_in))
+    ]

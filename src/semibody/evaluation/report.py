@@ -119,7 +119,7 @@ def _plot(name: str, measured: Measured) -> dict[str, Any]:
         "low": show(low),
         "high": show(high),
         "last": last,
-        "faint": 0.35 if len(curves) < 6 else 0.15,
+        "faint": 0.35 if len(curves) < 12 else 0.18,
         "lines": [_points(frames, values, low, high, last) for frames, values in curves.values()],
         "mean": _points(*_mean_curve(list(curves.values()), last), low, high, last),
     }
