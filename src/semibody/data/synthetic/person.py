@@ -104,7 +104,7 @@ def draw_look(seed: int, assets: Assets) -> Look:
         skin=skin,
         skin_tone=_draw_tone(rng),
         eyes=int(rng.integers(len(assets.eye_pictures()) or plain.IRISES) if not dark else -1),
-        brows=str(rng.choice(assets.choices("eyebrows"))) if assets.choices("eyebrows") else "",
+        brows=_draw_brows(rng, assets),
         lashes=str(rng.choice(assets.choices("eyelashes"))) if assets.choices("eyelashes") else "",
         teeth=str(rng.choice(assets.choices("teeth"))) if assets.choices("teeth") else "",
         hair=_draw_hair(rng, assets, female),
@@ -167,6 +167,21 @@ def _draw_details(rng: np.random.Generator, assets: Assets) -> dict[str, float]:
     for name in ("breast/female-young-averagemuscle-averageweight-maxcup-averagefirmness",):
         details[name] = round(float(rng.uniform(0, 0.5)), 4)
     return details
+
+
+def _draw_brows(rng: np.random.Generator, assets: Assets) -> str:
+    names = assets.choices("eyebrows")
+    if not names:
+        return ""
+
+    def slant(name: str) -> float:
+        points = assets.fit("eyebrows", name).place(assets.base)
+        points = points[points[:, 0] > 0]
+        inner, outer = np.percentile(points[:, 0], (25, 60))
+        return float(points[points[:, 0] > outer, 1].mean() - points[points[:, 0] < inner, 1].mean())
+
+    # Brows that rise towards the temples make every face angry.
+    return str(rng.choice([n for n in names if slant(n) < 0.04] or names))
 
 
 def _draw_hair(rng: np.random.Generator, assets: Assets, female: bool) -> str:
