@@ -6,7 +6,7 @@ PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 STAMP  := $(VENV)/.semibody
 
-.PHONY: help demo test slow parity lint types bench bench-flops bench-step clean
+.PHONY: help demo data-demo test slow parity lint types bench bench-flops bench-step clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -35,6 +35,12 @@ $(STAMP)-all: $(STAMP)-animate
 
 demo: $(STAMP)-animate ## one person, one recording, hands that move: out/demo.mp4
 	$(PY) -m semibody demo -o out/demo.mp4
+
+# A MakeHuman data folder gives people textures, hair and garments; without one they are plain.
+ASSETS ?= $(wildcard ../shared/assets/makehuman)
+data-demo: $(STAMP)-all ## 20 rendered people who speak and gesture: out/data/report.html (ASSETS=folder)
+	$(PY) -m semibody data synthesise out/data --people 20 --clips 2 --seconds 3 --size 256 $(if $(ASSETS),--assets $(ASSETS))
+	$(PY) -m semibody data inspect out/data
 
 test: $(STAMP)-all ## the fast tests, a few minutes
 	$(PY) -m pytest

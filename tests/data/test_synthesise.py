@@ -27,7 +27,7 @@ from semibody.media import read_clip
 from semibody.pose.files import load_gesture
 from semibody.types import FACE, HANDS, MissingPartError, SemibodyError, Speech
 
-ORDER = Order(people=2, clips=2, seconds=0.5, size=64, seed=3, head_share=0.5)
+ORDER = Order(people=2, clips=2, seconds=0.25, size=64, seed=3, head_share=0.5)
 
 needs_espeak = pytest.mark.skipif(espeak.library_name() is None, reason="espeak-ng is not installed")
 
@@ -69,11 +69,9 @@ def test_workers_and_order_do_not_change_a_byte(made: Path, assets: Path, tmp_pa
     assert digests(tmp_path / "backwards") == clips
 
 
-def test_another_seed_is_another_set(made: Path, assets: Path, tmp_path: Path) -> None:
-    order = Order(people=1, clips=1, seconds=0.5, size=64, seed=4)
-    assert produce.make_person(str(tmp_path), str(assets), order, 0) is None
-    mine, other = digests(tmp_path), digests(made)
-    assert all(other[name] != digest for name, digest in mine.items())
+def test_another_seed_is_another_person(assets: Path) -> None:
+    look, same, other = (produce_look(assets, Order(seed=seed), 0) for seed in (3, 3, 4))
+    assert look == same != other
 
 
 # --- what is stored -----------------------------------------------------------------------------------
@@ -84,14 +82,14 @@ def test_every_clip_is_complete_and_consistent(made: Path) -> None:
     assert len(entries) == ORDER.people * ORDER.clips
     for entry in entries:
         gesture, truth = load_gesture(entry.gesture), Truth.load(entry.truth or Path())
-        assert len(gesture) == len(truth.jaw) == entry.frames == 12
+        assert len(gesture) == len(truth.jaw) == entry.frames == 6
         assert np.isfinite(gesture.joints).all()
         assert ((truth.jaw >= 0) & (truth.jaw <= 1)).all()
         assert entry.parameters["look"]["skin"]
         if entry.kind == "full":
             face = gesture.joints[:, FACE][gesture.confidence[:, FACE] > 0.5]
             assert ((face > 0) & (face < 1)).all()
-            assert (gesture.confidence[:, HANDS] > 0.5).mean() > 0.1
+            assert (gesture.confidence[:, HANDS] > 0.5).mean() > 0.6
 
 
 @needs_espeak
@@ -123,7 +121,7 @@ def test_a_recording_of_the_user_is_spoken_to_its_end() -> None:
 
 def test_a_killed_run_goes_on_where_it_was(made: Path, assets: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "semibody", "data", "synthesise", str(tmp_path), "--assets", str(assets)]
-    command += ["--people", "2", "--clips", "2", "--seconds", "0.5", "--size", "64", "--seed", "3"]
+    command += ["--people", "2", "--clips", "2", "--seconds", "0.25", "--size", "64", "--seed", "3"]
     command += ["--heads", "0.5", "--workers", "1"]
     run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(lambda: any(tmp_path.glob("clips/*.json")))
@@ -169,7 +167,7 @@ def test_a_finished_set_is_not_made_again_and_another_order_is_refused(made: Pat
     synthesise(made, assets, ORDER)
     assert {p: p.stat().st_mtime_ns for p in (made / "clips").iterdir()} == before
     with pytest.raises(SemibodyError, match="seed"):
-        synthesise(made, assets, Order(people=2, clips=2, seconds=0.5, size=64, seed=9, head_share=0.5))
+        synthesise(made, assets, Order(people=2, clips=2, seconds=0.25, size=64, seed=9, head_share=0.5))
 
 
 def test_no_egl_names_the_packages(monkeypatch: pytest.MonkeyPatch, assets: Path, tmp_path: Path) -> None:
@@ -226,11 +224,11 @@ def test_a_damaged_texture_costs_its_person_only(assets: Path, tmp_path: Path) -
 
 
 def produce_look(pack: Path, order: Order, person: int) -> Any:
-    from semibody.data.synthetic.assets import Assets
+    from semibody.data.synthetic.assets import load_assets
     from semibody.data.synthetic.clip import person_seed
     from semibody.data.synthetic.person import draw_look
 
-    return draw_look(person_seed(order.seed, person), Assets(pack))
+    return draw_look(person_seed(order.seed, person), load_assets(str(pack)))
 
 
 def test_a_full_disk_stops_the_run_and_says_so(

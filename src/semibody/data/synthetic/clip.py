@@ -72,11 +72,12 @@ def render_clip(
         mouth = mouth_from_energy(speech, frames, fps)
     liveliness = float(rng.uniform(0.5, 1.0))
     motion = draw_motion(person, mouth, loudness(speech, frames, fps), fps, rng, liveliness=liveliness)
-    drawn = draw_scene(person, rng, stage.size, kind, backgrounds or [])
+    space = _joints_in_space(person, motion)
+    drawn = draw_scene(person, rng, stage.size, kind, backgrounds or [], space)
     stage.dress(person)
     stage.light(drawn.scene)
     pictures, depths = _pictures(stage, person, motion)
-    joints, confidence = _joints(person, motion, drawn.scene, depths)
+    joints, confidence = _joints(space, drawn.scene, depths)
     gesture = Gesture(joints, confidence, fps, 1.0)
     parameters = {"liveliness": liveliness, **drawn.parameters, **spoken_by}
     truth = Truth(motion.jaw.astype(np.float32), _boxes(gesture, person, motion, drawn.scene))
@@ -186,10 +187,7 @@ def _project(points: Floats, scene: Scene) -> tuple[Floats, Floats]:
     return ndc[..., :2] * (0.5, -0.5) + 0.5, (ndc[..., 2] + 1) / 2
 
 
-def _joints(
-    person: Person, motion: Motion, scene: Scene, depths: NDArray[np.float32]
-) -> tuple[Floats, Floats]:
-    space = _joints_in_space(person, motion)
+def _joints(space: Floats, scene: Scene, depths: NDArray[np.float32]) -> tuple[Floats, Floats]:
     joints, _ = _project(space, scene)
     # Seen = no surface in front of the joint, except the flesh it lies in.
     towards = scene.eye - space

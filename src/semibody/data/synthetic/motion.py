@@ -35,10 +35,10 @@ _USUAL = ("relaxed", "relaxed", "relaxed", "flat", "flat", "spread", "cup", "cup
 
 # Wrist zones relative to the shoulder in arm lengths: outwards, up, forwards (centre, then half range).
 _ZONES = {
-    "rest": ((-0.14, -0.54, 0.48), (0.10, 0.05, 0.06)),
-    "front": ((-0.06, -0.38, 0.55), (0.14, 0.12, 0.08)),
-    "side": ((0.16, -0.36, 0.42), (0.08, 0.12, 0.08)),
-    "high": ((0.10, -0.10, 0.46), (0.12, 0.12, 0.10)),
+    "rest": ((-0.30, -0.54, 0.20), (0.10, 0.06, 0.06)),
+    "front": ((-0.20, -0.38, 0.26), (0.14, 0.12, 0.09)),
+    "side": ((0.16, -0.34, 0.20), (0.09, 0.12, 0.09)),
+    "high": ((0.06, -0.12, 0.25), (0.12, 0.12, 0.10)),
 }
 
 
@@ -71,8 +71,8 @@ def draw_motion(
     torso[:, 0] += np.deg2rad(0.5) * np.sin(2 * np.pi * times / rng.uniform(3, 5) + rng.uniform(0, 6))
     for bone in ("spine05", "spine04", "spine03", "spine02", "spine01"):
         pose.turn(bone, _euler(torso / 5))
-    still = np.deg2rad(rng.normal(0, 1, 3) * (3, 7, 3))
-    head = still + np.deg2rad(np.stack([_wander(rng, times, a, 1.2) for a in (5, 8, 4)], -1))
+    still = np.deg2rad(rng.normal(0, 1, 3) * (2.5, 4.5, 1.5))
+    head = still + np.deg2rad(np.stack([_wander(rng, times, a, 1.2) for a in (4, 6, 2.5)], -1))
     head[:, 0] += np.deg2rad(rng.uniform(1, 4)) * (beat - beat.mean())
     for bone in ("neck01", "neck02", "neck03", "head"):
         pose.turn(bone, _euler(head / 4))
@@ -108,14 +108,17 @@ def _face(mouth: NDArray[np.float32], beat: Floats, times: Floats, rng: np.rando
     face[:, at["mouth-depression"]] = 0.0 * lower
     face[:, at["mouth-upward-retraction"]] = 0.25 * upper
     face[:, at["mouth-corner-puller"]] = np.clip(
-        rng.uniform(-0.1, 0.45) + _wander(rng, times, 0.1, 2.0), 0, 0.6
+        rng.uniform(0.05, 0.5) + _wander(rng, times, 0.1, 2.0), 0, 0.65
     )
     blink = _blinks(rng, times)
     for unit in ("eye-left-closure", "eye-right-closure"):
         face[:, at[unit]] = blink
-    brows = np.clip(_wander(rng, times, 0.35, 1.5) + 0.35 * (beat - 0.4), -0.4, 0.9)
+    # Brows that come down look angry: mostly they rise, their inner ends a little more.
+    brows = np.clip(_wander(rng, times, 0.3, 1.5) + 0.35 * (beat - 0.3), -0.12, 0.9)
+    open_look = rng.uniform(0.1, 0.45)
     for side in ("left", "right"):
         face[:, at[f"eyebrows-{side}-up"]] = np.clip(brows, 0, 1)
+        face[:, at[f"eyebrows-{side}-inner-up"]] = open_look
         face[:, at[f"eyebrows-{side}-down"]] = np.clip(-brows, 0, 1)
     return face
 

@@ -36,8 +36,12 @@ _OWN_PARTS = {
     MOUTH: ("helper-tongue",),
 }
 """Shapes of the base mesh that serve where a folder has no finer part."""
+_CLOSED = (SKIN, EYE, TEETH, MOUTH)
+"""Kinds whose back is never seen."""
+_DARK, _DARK_SKIN = 150, (1.0, 0.67, 0.50)
+"""Red level below which a skin is dark, and the proportions of its colour then."""
 _PLAIN_TEXTURE = (230, 225, 215, 255)
-_LOWEST = -0.4
+_LOWEST = -1.0
 """Geometry whose every corner is below this height (dm, rest pose) is never in the picture."""
 
 
@@ -100,7 +104,7 @@ def draw_look(seed: int, assets: Assets) -> Look:
         skin=skin,
         skin_tone=_draw_tone(rng),
         eyes=int(rng.integers(len(assets.eye_pictures()) or plain.IRISES) if not dark else -1),
-        brows=str(rng.choice(assets.choices("eyebrows"))) if assets.choices("eyebrows") else "",
+        brows=_draw_brows(rng, assets),
         lashes=str(rng.choice(assets.choices("eyelashes"))) if assets.choices("eyelashes") else "",
         teeth=str(rng.choice(assets.choices("teeth"))) if assets.choices("teeth") else "",
         hair=_draw_hair(rng, assets, female),
@@ -165,6 +169,21 @@ def _draw_details(rng: np.random.Generator, assets: Assets) -> dict[str, float]:
     return details
 
 
+def _draw_brows(rng: np.random.Generator, assets: Assets) -> str:
+    names = assets.choices("eyebrows")
+    if not names:
+        return ""
+
+    def slant(name: str) -> float:
+        points = assets.fit("eyebrows", name).place(assets.base)
+        points = points[points[:, 0] > 0]
+        inner, outer = np.percentile(points[:, 0], (25, 60))
+        return float(points[points[:, 0] > outer, 1].mean() - points[points[:, 0] < inner, 1].mean())
+
+    # Brows that rise towards the temples make every face angry.
+    return str(rng.choice([n for n in names if slant(n) < 0.04] or names))
+
+
 def _draw_hair(rng: np.random.Generator, assets: Assets, female: bool) -> str:
     names = assets.choices("hair")
     if not names or (not female and rng.random() < 0.08):
@@ -199,7 +218,7 @@ def _draw_cloth(rng: np.random.Generator, female: bool) -> dict[str, Any]:
         "scale": round(float(rng.uniform(0.18, 0.6)), 4),
         "neckline": round(float(rng.uniform(0.0, 1.0)), 4),
         "vee": round(float(rng.uniform(0, 1.4) if rng.random() < (0.5 if female else 0.25) else 0), 4),
-        "sleeve": round(float(rng.choice([0.3, 0.45, 0.8, 0.97, 0.97]) if rng.random() < 0.95 else 0.1), 4),
+        "sleeve": round(float(rng.choice([0.3, 0.45, 0.78, 0.86, 0.88]) if rng.random() < 0.95 else 0.1), 4),
         "loose": round(float(rng.uniform(0.06, 0.16)), 4),
         "open_front": bool(rng.random() < 0.25),
     }
@@ -210,9 +229,10 @@ class Person:
     """A fitted person of n corners, m triangles and B bones.
 
     ``rest`` (n, 3) dm · ``normals`` (n, 3) · ``uv`` (n, 2) · ``layer`` (n,) texture · ``kind`` (n,) surface ·
-    ``triangles`` (m, 3) · ``skin`` (n, 4 B) float32 · ``moving_face`` (k,) corners that face units move, with
-    ``face_units`` (units, k, 3) · ``textures`` (layers, s, s, 4) uint8 · ``base`` (V, 3) the whole base mesh
-    (landmarks) with ``base_weights`` (V, B) and ``base_units`` (units, V, 3) · ``heads``/``tails`` (B, 3).
+    ``triangles`` (m, 3), the first ``closed`` of which nobody sees from behind · ``skin`` (n, 4 B) float32 ·
+    ``moving_face`` (k,) corners that face units move, with ``face_units`` (units, k, 3) · ``textures``
+    (layers, s, s, 4) uint8 · ``base`` (V, 3) the whole base mesh (landmarks) with ``base_weights`` (V, B) and
+    ``base_units`` (units, V, 3) · ``heads``/``tails`` (B, 3).
     """
 
     look: Look
@@ -222,6 +242,7 @@ class Person:
     layer: NDArray[np.uint8]
     kind: NDArray[np.uint8]
     triangles: Index
+    closed: int
     skin: Array
     moving_face: Index
     face_units: Array
@@ -291,7 +312,8 @@ def build_person(look: Look, assets: Assets, texture_size: int = 512) -> Person:
         body.triangles = body.triangles[~covered[body.triangles].all(axis=1)]
     else:
         body.triangles = body.triangles[~hidden[corners][body.triangles].any(axis=1)]
-    return _assemble(look, [body, *parts], textures, base, units, assets)
+    ordered = sorted([body, *parts], key=lambda part: part.kind not in _CLOSED)
+    return _assemble(look, ordered, textures, base, units, assets)
 
 
 def shape(look: Look, assets: Assets) -> Array:
@@ -356,14 +378,18 @@ def _fits(look: Look, assets: Assets) -> list[tuple[int, Fit, float]]:
 
 def _paint(picture: NDArray[np.uint8], kind: int, look: Look) -> NDArray[np.uint8]:
     """Colour a texture: hair and lashes by the hair's colour, cloth by the drawn colour, eyes as they are."""
-    if kind in (EYE, TEETH, MOUTH):
+    if kind in (TEETH, MOUTH) or (kind == EYE and not look.dark_eyes):
         return picture
     rgb = picture[..., :3].astype(np.float32) / 255
     alpha = picture[..., 3:]
     seen = alpha[..., 0] > 64
     grey = rgb @ np.array([0.3, 0.59, 0.11], np.float32)
     level = float(np.percentile(grey[seen], 70)) if seen.any() else 0.5
-    if kind == HAIR:
+    if kind == EYE:  # MakeHuman's brown is red in bright light
+        chroma = np.clip((rgb.max(axis=2) - rgb.min(axis=2) - 0.15) / 0.15, 0, 1)[..., None]
+        brown = grey[..., None] * np.array([1.25, 0.88, 0.62], np.float32)
+        rgb = rgb * (1 - 0.85 * chroma) + 0.85 * chroma * brown
+    elif kind == HAIR:
         detail = np.clip(grey / max(level, 0.05), 0.25, 1.8) ** 0.9
         rgb = detail[..., None] * np.array(look.hair_colour, np.float32)
     elif kind == LASH:
@@ -383,7 +409,11 @@ def _skin_picture(look: Look, assets: Assets, base: Array, size: int) -> NDArray
             assets.body, base, look.ancestry, look.skin_tone, look.hair_colour, look.seed, size
         )
     picture = assets.picture(assets.skin_picture(look.skin), size)
-    rgb = np.clip(picture[..., :3] * np.array(look.skin_tone, np.float32), 0, 255).astype(np.uint8)
+    rgb = picture[..., :3] * np.array(look.skin_tone, np.float32)
+    typical = np.median(rgb[::8, ::8].reshape(-1, 3), axis=0)
+    if typical[0] < _DARK:  # the pack's dark skins are redder than skin is
+        rgb *= np.clip(np.array(_DARK_SKIN) * typical[0] / typical, 1.0, 1.6) ** 0.85
+    rgb = np.clip(rgb, 0, 255).astype(np.uint8)
     return np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
 
 
@@ -412,7 +442,10 @@ def _shell(
     # Smoothing sinks into shoulders and chest: come out again, then stand off, wider at the waist.
     sunk = -((lifted[corners] - base[corners]) * normals).sum(axis=1, keepdims=True)
     height = np.clip((base[corners][:, 1:2] - 1.0) / 4.0, 0, 1)
-    rest = lifted[corners] + normals * (np.maximum(sunk, 0) + look.cloth["loose"] * (1.6 - 0.8 * height))
+    _, shoulder, arm = lines
+    along = np.clip((np.abs(base[corners][:, :1]) - shoulder) / arm, 0, 1)  # narrower towards the wrist
+    stand = look.cloth["loose"] * (1.6 - 0.8 * height) * (1 - 0.6 * along)
+    rest = lifted[corners] + normals * (np.maximum(sunk, 0) + stand)
     kept = _covered(base[corners], lines, look, margin=0.45)
     return _Part(rest.astype(np.float32), body.uv, body.triangles[kept[body.triangles].any(axis=1)],
                  body.weights, body.units * 0, layer, SHELL)  # fmt: skip
@@ -499,6 +532,7 @@ def _assemble(
         layer=np.concatenate([np.full(len(p.rest), p.layer, np.uint8) for p in parts]),
         kind=np.concatenate([np.full(len(p.rest), p.kind, np.uint8) for p in parts]),
         triangles=np.concatenate(triangles),
+        closed=sum(len(part.triangles) for part in parts if part.kind in _CLOSED),
         skin=(weights[:, :, None] * homogeneous[:, None, :]).reshape(len(points), -1).astype(np.float32),
         moving_face=np.concatenate(keep_at),
         face_units=np.concatenate(keep_units, axis=1),

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from semibody.data.synthetic.landmarks import FACE_VERTICES
 from semibody.data.synthetic.person import Person, garment_lines
 from semibody.types import MissingPartError, SemibodyError
 
@@ -43,6 +44,21 @@ class Scene:
     mouth: NDArray[np.float64]
 
 
+_CUT = """
+uniform vec4 cut; uniform vec2 arm; uniform vec3 face_middle; uniform vec2 face_size;
+// How far inside the own garment a rest position lies (dm); below 0 there is no cloth.
+float to_hem(vec3 at) {
+  float across = abs(at.x), along = (across - arm.x) / arm.y;
+  float neck = cut.x - cut.y * max(0.0, 0.75 - across) * step(0.0, at.z - 0.2);
+  return min(neck + 0.3 * min(across, 1.2) - at.y, (cut.z - along) * arm.y);
+}
+// Hair that would hang over eyes, nose and mouth.
+bool over_face(vec3 at) {
+  vec2 off = (at.xy - face_middle.xy) / face_size;
+  return at.z > face_middle.z && dot(off, off) < 1.0;
+}
+"""
+
 _VERTEX = """
 #version 330
 in vec3 in_position; in vec3 in_normal; in vec2 in_uv; in vec3 in_rest; in vec2 in_surface;
@@ -61,9 +77,9 @@ _FRAGMENT = """
 in vec3 position; in vec3 normal; in vec3 uv; in vec3 rest; in vec4 shadowed; flat in int kind;
 uniform sampler2DArray textures; uniform sampler2DShadow shade;
 uniform vec3 eye, key_direction, key, fill_direction, fill, sky, ground, mouth, cloth, second;
-uniform float exposure; uniform vec4 weave; uniform vec4 cut;
+uniform float exposure; uniform vec4 weave;
 out vec4 colour;
-
+#CUT#
 float lit() {
   vec3 p = shadowed.xyz / shadowed.w * 0.5 + 0.5;
   if (p.z > 1.0) return 1.0;
@@ -104,7 +120,7 @@ void main() {
     shine = 0.015;
   } else if (kind == 2) {
     alpha = smoothstep(0.15, 0.75, texel.a);
-    if (alpha < 0.06) discard;
+    if (alpha < 0.06 || over_face(rest)) discard;
     shine = 0.09; gloss = 14.0;
   }
   else if (kind == 3) { shine = 0.9; gloss = 260.0; }
@@ -112,9 +128,7 @@ void main() {
   else if (kind == 5) { shine = 0.2; gloss = 40.0; albedo = vec3(0.36, 0.10, 0.09); }
   else if (kind == 6) { alpha = texel.a; if (alpha < 0.06) discard; shine = 0.0; }
   else if (kind == 7) {
-    float across = abs(rest.x), arm = (across - weave.z) / weave.w;
-    float neck = cut.x - cut.y * max(0.0, 0.75 - across) * step(0.0, rest.z - 0.2);
-    float hem = min(neck + 0.3 * min(across, 1.2) - rest.y, (cut.z - arm) * weave.w);
+    float hem = to_hem(rest);
     if (hem < 0.0) discard;
     albedo = fabric(cloth) * albedo;
     albedo *= mix(0.72, 1.0, smoothstep(0.02, 0.13, abs(hem - 0.12)));
@@ -161,19 +175,25 @@ void main() {
 
 _SHADOW_VERTEX = """
 #version 330
-in vec3 in_position; in vec2 in_uv; in vec2 in_surface;
-uniform mat4 light; out vec3 uv; flat out int kind;
+in vec3 in_position; in vec2 in_uv; in vec3 in_rest; in vec2 in_surface;
+uniform mat4 light; out vec3 uv; out vec3 rest; flat out int kind;
 void main() {
   gl_Position = light * vec4(in_position, 1.0);
+  rest = in_rest;
   uv = vec3(in_uv.x, 1.0 - in_uv.y, in_surface.x);
   kind = int(in_surface.y + 0.5);
 }
 """
 _SHADOW_FRAGMENT = """
 #version 330
-in vec3 uv; flat in int kind; uniform sampler2DArray textures;
-void main() { if (kind == 2 && texture(textures, uv).a < 0.4) discard; if (kind == 6) discard; }
+in vec3 uv; in vec3 rest; flat in int kind; uniform sampler2DArray textures;
+#CUT#void main() {
+  if (kind == 2 && (texture(textures, uv).a < 0.4 || over_face(rest))) discard;
+  if (kind == 6 || (kind == 7 && to_hem(rest) < 0.0)) discard;
+}
 """
+
+_FRAGMENT, _SHADOW_FRAGMENT = (text.replace("#CUT#", _CUT) for text in (_FRAGMENT, _SHADOW_FRAGMENT))
 
 _SCREEN_VERTEX = """
 #version 330
@@ -239,7 +259,10 @@ class Stage:
             (self._fixed, "2f 3f 2f", "in_uv", "in_rest", "in_surface"),
         ]
         self._array = gl.vertex_array(self._program, content, index)
-        content = [(self._moving, "3f 12x", "in_position"), (self._fixed, "2f 12x 2f", "in_uv", "in_surface")]
+        content = [
+            (self._moving, "3f 12x", "in_position"),
+            (self._fixed, "2f 3f 2f", "in_uv", "in_rest", "in_surface"),
+        ]
         self._shadow_array = gl.vertex_array(self._shadow_program, content, index)
         self._owned = [self._textures, self._fixed, self._moving, index, self._array, self._shadow_array]
         cloth = person.look.cloth
@@ -248,9 +271,13 @@ class Stage:
         self._set("cloth", np.array(cloth["colour"]) ** 2.2)
         self._set("second", np.array(cloth["second"]) ** 2.2)
         self._program["weave"].value = (float(pattern), float(cloth["scale"]), shoulder, arm)
-        self._program["cut"].value = (
-            neck - 0.42 + 0.4 * cloth["neckline"], float(cloth["vee"]), float(cloth["sleeve"]), 0.0,
-        )  # fmt: skip
+        neckline = float(neck - 0.42 + 0.4 * cloth["neckline"])
+        middle, reach = _face_window(person)
+        for program in (self._program, self._shadow_program):
+            program["cut"].value = (neckline, float(cloth["vee"]), float(cloth["sleeve"]), 0.0)
+            program["arm"].value = (shoulder, arm)
+            program["face_middle"].value, program["face_size"].value = middle, reach
+        self._closed, self._corners = 3 * person.closed, 3 * len(person.triangles)
 
     def light(self, scene: Scene) -> None:
         """Load camera, lights and background."""
@@ -271,7 +298,7 @@ class Stage:
         self._shadow_target.clear(depth=1.0)
         self._textures.use(0)
         self._shadow_program["textures"].value = 0
-        self._shadow_array.render()
+        self._render(self._shadow_array)
         self._samples.use()
         self._samples.clear(depth=1.0)
         gl.disable(gl.DEPTH_TEST)
@@ -282,15 +309,32 @@ class Stage:
         gl.enable_direct(0x809E)  # SAMPLE_ALPHA_TO_COVERAGE: hair and lashes fade without sorting
         self._shadow.use(1)
         self._program["textures"].value, self._program["shade"].value = 0, 1
-        self._array.render()
+        self._render(self._array)
         gl.disable_direct(0x809E)
         gl.copy_framebuffer(self._picture, self._samples)
         rgb = np.frombuffer(self._picture.read(components=3), np.uint8).reshape(self.size, self.size, 3)
         depth = np.frombuffer(self._depth.read(), np.float32).reshape(self.size, self.size)
         return np.ascontiguousarray(rgb[::-1]), depth[::-1]
 
+    def _render(self, array: Any) -> None:
+        """Closed parts without their backs, which cost as much as their fronts, then all others."""
+        self._gl.enable(self._gl.CULL_FACE)
+        array.render(vertices=self._closed)
+        self._gl.disable(self._gl.CULL_FACE)
+        array.render(vertices=self._corners - self._closed, first=self._closed)
+
     def _set(self, name: str, value: NDArray[np.float64]) -> None:
         self._program[name].value = tuple(float(v) for v in value)
+
+
+def _face_window(person: Person) -> tuple[tuple[float, float, float], tuple[float, float]]:
+    """Middle and half axes (dm, rest pose) of an ellipse from the brows down that hair keeps out of."""
+    face = person.base[list(FACE_VERTICES)].astype(np.float64)
+    brows, chin = face[17:27], face[8]
+    top = float(brows[:, 1].max()) + 0.08
+    wide = 0.86 * float(np.ptp(face[:17, 0])) / 2
+    middle = (float(brows[:, 0].mean()), float(chin[1]), float(face[36:48, 2].mean()) - 0.25)
+    return middle, (wide, top - float(chin[1]))
 
 
 def require_renderer() -> None:

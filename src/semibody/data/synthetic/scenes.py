@@ -12,6 +12,12 @@ from numpy.typing import NDArray
 from semibody.data.synthetic.landmarks import FACE_VERTICES
 from semibody.data.synthetic.person import Person
 from semibody.data.synthetic.render import Scene
+from semibody.types import FACE, HANDS
+
+_MARGIN, _ABOVE, _BELOW = 0.25, 0.65, 0.5
+"""Margin of EMTD's crop as a share of the person, and how much of it goes above and below."""
+_PLANE = 0.45
+"""Depth (dm) at which the picture's height is measured."""
 
 Floats = NDArray[np.float64]
 Picture = NDArray[np.uint8]
@@ -29,19 +35,23 @@ def draw_scene(
     size: int,
     kind: Literal["full", "head"],
     backgrounds: list[Picture],
+    joints: Floats,
 ) -> Drawn:
-    """Draw the surroundings of a clip; ``backgrounds`` are the user's own pictures (may be empty)."""
+    """Draw the surroundings of a clip.
+
+    ``backgrounds`` are the user's own pictures (may be empty); ``joints`` (f, 128, 3) where the person will
+    move, which decides the framing.
+    """
     crown = float(person.rest[:, 1].max())
     chin = float(person.heads[person.bones.index("jaw"), 1]) - 0.75
     head = crown - chin
+    field = np.deg2rad(rng.uniform(20, 34))
     if kind == "full":
-        height = head / rng.uniform(0.275, 0.33)  # share of the picture's height the head takes
-        top = crown + height * rng.uniform(0.035, 0.09)
+        centre, height = _frame_body(joints, crown, head, field, rng)
     else:
         height = head / rng.uniform(0.5, 0.68)
         top = crown + height * rng.uniform(0.1, 0.2)
-    centre = np.array([rng.normal(0, 0.018) * height, top - height / 2, 0.45])
-    field = np.deg2rad(rng.uniform(20, 34))
+        centre = np.array([rng.normal(0, 0.018) * height, top - height / 2, _PLANE])
     distance = height / 2 / np.tan(field / 2)
     yaw, rise = np.deg2rad(rng.normal(0, 7)), np.deg2rad(rng.normal(2, 3))
     eye = centre + distance * np.array([np.sin(yaw) * np.cos(rise), np.sin(rise), np.cos(yaw) * np.cos(rise)])
@@ -79,6 +89,37 @@ def draw_scene(
         "sky": sky.tolist(), "exposure": float(exposure), "background": room,
     }  # fmt: skip
     return Drawn(scene, parameters)
+
+
+def _frame_body(
+    joints: Floats, crown: float, head: float, field: float, rng: np.random.Generator
+) -> tuple[Floats, float]:
+    """Middle and height (dm) of what the camera shows: EMTD's rule, with hands in view in nearly all frames.
+
+    From the brows to the lowest of elbows and wrists plus a margin, then lower and wider as the hands need;
+    what is nearer to the camera counts as it will appear.
+    """
+    margin = _MARGIN * rng.uniform(0.85, 1.2)
+    spare = rng.uniform(0.02, 0.06)
+    brows, arms, hands = joints[:, FACE][:, 17:27], joints[:, [3, 4, 6, 7]], joints[:, HANDS]
+    across = float(joints[:, 1, 0].mean()) + rng.normal(0, 0.018) * 3.5 * head
+    centre, height = np.array([across, crown - 1.6 * head, _PLANE]), 3.5 * head
+    for _ in range(4):
+        distance = height / 2 / np.tan(field / 2)
+
+        def seen(points: Floats, centre: Floats = centre, distance: float = distance) -> Floats:
+            nearer = distance / (distance - (points[..., 2:] - _PLANE))
+            return np.asarray((points - centre)[..., :2] * nearer + centre[:2])
+
+        top, low = seen(brows)[..., 1].max(), seen(arms)[..., 1].min()
+        person = top - low
+        high = max(top + _ABOVE * margin * person, crown + spare * height)
+        lowest = np.percentile(seen(hands)[..., 1].min(axis=1), 3) - spare * height
+        low = min(low - _BELOW * margin * person, lowest)
+        wide = 2 * np.percentile(np.abs(seen(hands)[..., 0] - across).max(axis=1), 95) * (1 + spare)
+        height = float(np.clip(max(high - low, wide), head / 0.34, head / 0.21))
+        centre = np.array([across, high - height / 2, _PLANE])
+    return centre, height
 
 
 def _mouth(person: Person) -> Floats:
