@@ -297,6 +297,7 @@ class DenoisingTask:
         self.heat_maps, self.perceptual = heat_maps, perceptual
         self.autocast = autocast
         model.vae.requires_grad_(False)
+        model.denoising_unet.recompute = model.reference_unet.recompute = recipe.run.recompute
         for name, parameter in self.module.named_parameters():
             parameter.requires_grad_(self._ever_trains(name))
         self.alphas = build_scheduler(recipe.schedule, "ddim", 1).alphas_cumprod.float()
