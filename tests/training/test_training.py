@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -23,7 +24,7 @@ from semibody.training import checkpoint
 from semibody.training.drawn import draw_clip
 from semibody.training.recipe import Recipe
 from semibody.training.report import read_log
-from semibody.training.tasks import VAETask
+from semibody.training.tasks import DenoisingTask, VAETask
 from semibody.training.trainer import Training, train
 from semibody.types import SemibodyError
 from training.nano import NANO, nano, packed
@@ -252,6 +253,23 @@ def test_weights_of_another_shape_are_refused(finished: Path, clips: Path, tmp_p
     out = only_stills(finished, tmp_path / "run")
     with pytest.raises(SemibodyError, match="does not fit"):
         train(stills("model.vae.widths=[16,32]"), out, packed=clips, resume=True)
+
+
+def test_muted_audio_changes_nothing_and_learns_nothing(finished: Path, clips: Path) -> None:
+    """In the initial phase the prediction is the same for any sound, on every way audio enters."""
+    recipe = nano("curriculum.initial=10", *STILL_ONLY)
+    training = Training(recipe, finished)
+    task = training.task("still", training.pack(None, clips, lambda *_: None), lambda *_: None)
+    assert isinstance(task, DenoisingTask)
+    batch = task.batch(0, [0, 1])
+    other = dataclasses.replace(batch, rows=batch.rows + 3.0)
+    assert batch.audio_mask.max() == 0
+    with torch.no_grad():
+        assert torch.equal(*(task.module(b.noise, b.t, b) for b in (batch, other)))
+    resting = task.frozen(0)
+    assert any("audio_encoder" in name for name in resting)
+    assert any("attn2" in name for name in resting)
+    assert not task.frozen(10)
 
 
 def test_missing_stages_are_named(clips: Path, tmp_path: Path) -> None:
