@@ -187,10 +187,12 @@ def test_two_processes_equal_one_with_the_doubled_batch(
     process = start(out, clips, "--device", "cpu", launcher=launcher)
     _, errors = process.communicate()
     assert process.returncode == 0, errors[-3000:]
+    one, two = (read_log(p)["still"]["loss"][1] for p in (unbroken, out))
+    assert np.allclose(one, two, rtol=2e-3), (one, two)
     ours, theirs = weights(unbroken), weights(out)
-    assert np.allclose(read_log(unbroken)["still"]["loss"][1], read_log(out)["still"]["loss"][1], rtol=2e-3)
-    off = max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
-    assert off < 5e-3, off
+    # Adam turns the rounding of gradients near zero into steps of full length, so only the bulk agrees.
+    off = np.concatenate([(ours[name] - theirs[name]).abs().flatten().numpy() for name in ours])
+    assert np.quantile(off, 0.99) < 2e-4
 
 
 def test_a_stage_stops_at_a_signal_with_a_checkpoint(finished: Path, clips: Path, tmp_path: Path) -> None:
