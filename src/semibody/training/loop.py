@@ -212,14 +212,15 @@ class Stage:
                 self.step += 1
                 self._tell(window, progress)
                 last = self.step == self.settings.steps
-                every = self.recipe.run.validate_every
-                if last or (every and self.step % every == 0):
-                    self.validate()
                 now = time.monotonic()
                 stop = self._agreed(now >= deadline or bool(told_to_stop))
                 if last or stop or now - saved >= 60 * self.recipe.run.checkpoint_minutes:
                     self.save()
                     saved = time.monotonic()
+                every = self.recipe.run.validate_every
+                if last or (every and self.step % every == 0):
+                    self.validate()
+                    window.reset()
                 if stop and not last:
                     return False
         return True
