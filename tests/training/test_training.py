@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -23,7 +24,7 @@ from semibody.training import checkpoint
 from semibody.training.drawn import draw_clip
 from semibody.training.recipe import Recipe
 from semibody.training.report import read_log
-from semibody.training.tasks import VAETask
+from semibody.training.tasks import DenoisingTask, VAETask
 from semibody.training.trainer import Training, train
 from semibody.types import SemibodyError
 from training.nano import NANO, nano, packed
@@ -111,16 +112,14 @@ def unbroken(finished: Path, clips: Path, tmp_path_factory: pytest.TempPathFacto
     return out
 
 
-def test_stopping_after_every_step_changes_no_bit(
+def test_stopping_and_resuming_changes_no_bit(
     finished: Path, unbroken: Path, clips: Path, tmp_path: Path
 ) -> None:
     out = only_stills(finished, tmp_path / "run")
-    rounds = 0
-    done = False
-    while not done:
-        done = train(stills(), out, packed=clips, resume=True, max_minutes=0).finished
-        rounds += 1
-    assert rounds == 6
+    for step in range(1, 4):
+        assert not train(stills(), out, packed=clips, resume=True, max_minutes=0).finished
+        assert [p.name for p in checkpoint.checkpoints(out / "still")][-1] == f"step-{step:08d}"
+    assert train(stills(), out, packed=clips, resume=True).finished
     assert_same(weights(unbroken), weights(out))
 
 
@@ -129,6 +128,15 @@ def test_parts_of_a_batch_add_up_to_it(finished: Path, unbroken: Path, clips: Pa
     train(stills("still.optimiser.accumulate=2"), out, packed=clips, resume=True)
     whole, parts = (read_log(p)["still"]["loss"][1] for p in (unbroken, out))
     assert np.allclose(whole, parts, rtol=1e-3)
+
+
+def test_recomputing_activations_changes_nothing(
+    finished: Path, unbroken: Path, clips: Path, tmp_path: Path
+) -> None:
+    out = only_stills(finished, tmp_path / "run")
+    train(stills("run.recompute=true"), out, packed=clips, resume=True)
+    kept, recomputed = (read_log(p)["still"]["loss"][1] for p in (unbroken, out))
+    assert np.allclose(kept, recomputed, rtol=1e-4)
 
 
 def start(out: Path, clips: Path, *words: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
@@ -179,10 +187,12 @@ def test_two_processes_equal_one_with_the_doubled_batch(
     process = start(out, clips, "--device", "cpu", launcher=launcher)
     _, errors = process.communicate()
     assert process.returncode == 0, errors[-3000:]
+    one, two = (read_log(p)["still"]["loss"][1] for p in (unbroken, out))
+    assert np.allclose(one, two, rtol=2e-3), (one, two)
     ours, theirs = weights(unbroken), weights(out)
-    assert np.allclose(read_log(unbroken)["still"]["loss"][1], read_log(out)["still"]["loss"][1], rtol=2e-3)
-    off = max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
-    assert off < 5e-3, off
+    # Adam turns the rounding of gradients near zero into steps of full length, so only the bulk agrees.
+    off = np.concatenate([(ours[name] - theirs[name]).abs().flatten().numpy() for name in ours])
+    assert np.quantile(off, 0.99) < 2e-4
 
 
 def test_a_stage_stops_at_a_signal_with_a_checkpoint(finished: Path, clips: Path, tmp_path: Path) -> None:
@@ -245,6 +255,23 @@ def test_weights_of_another_shape_are_refused(finished: Path, clips: Path, tmp_p
     out = only_stills(finished, tmp_path / "run")
     with pytest.raises(SemibodyError, match="does not fit"):
         train(stills("model.vae.widths=[16,32]"), out, packed=clips, resume=True)
+
+
+def test_muted_audio_changes_nothing_and_learns_nothing(finished: Path, clips: Path) -> None:
+    """In the initial phase the prediction is the same for any sound, on every way audio enters."""
+    recipe = nano("curriculum.initial=10", *STILL_ONLY)
+    training = Training(recipe, finished)
+    task = training.task("still", training.pack(None, clips, lambda *_: None), lambda *_: None)
+    assert isinstance(task, DenoisingTask)
+    batch = task.batch(0, [0, 1])
+    other = dataclasses.replace(batch, rows=batch.rows + 3.0)
+    assert batch.audio_mask.max() == 0
+    with torch.no_grad():
+        assert torch.equal(*(task.module(b.noise, b.t, b) for b in (batch, other)))
+    resting = task.frozen(0)
+    assert any("audio_encoder" in name for name in resting)
+    assert any("attn2" in name for name in resting)
+    assert not task.frozen(10)
 
 
 def test_missing_stages_are_named(clips: Path, tmp_path: Path) -> None:

@@ -20,9 +20,8 @@ from semibody.types import BODY, FACE, HANDS, Floats, Pose
 
 _REFERENCE_SIDE = 800
 """Drawing happens at this length of the shorter side, then is scaled: line widths stay in proportion."""
-_EDGE_COLOURS: list[Floats] = [
-    np.array(colorsys.hsv_to_rgb(i / len(HAND_EDGES), 1.0, 1.0)) for i in range(len(HAND_EDGES))
-]
+_FAR = 32000
+_EDGE_COLOURS = [colorsys.hsv_to_rgb(i / len(HAND_EDGES), 1.0, 1.0) for i in range(len(HAND_EDGES))]
 
 
 def draw_pose(pose: Pose, height: int, width: int) -> NDArray[np.uint8]:
@@ -73,23 +72,24 @@ def draw_hands(hands: Floats, scores: Floats, height: int, width: int) -> NDArra
     canvas_height, canvas_width = int(height * scale), int(width * scale)
     canvas = np.zeros((canvas_height, canvas_width, 3), np.uint8)
     for hand, score in zip(hands, scores, strict=True):
-        points = (hand * [canvas_width, canvas_height]).astype(int)
+        places = (hand * [canvas_width, canvas_height]).astype(int)
+        # Far outside is as invisible as just outside, and OpenCV's coordinates are 32-bit.
+        points = [(x, y) for x, y in places.clip(-_FAR, _FAR).tolist()]
+        right_below = (places.min(axis=1) > 0).tolist()
+        levels = score.tolist()
         for (a, b), colour in zip(HAND_EDGES, _EDGE_COLOURS, strict=True):
-            if points[[a, b]].min() > 0:
-                brightness = int(score[a] * score[b] * 255)
-                _line(canvas, points[a], points[b], colour * float(brightness))
-        for point, s in zip(points, score, strict=True):
-            if point.min() > 0:
-                cv2.circle(canvas, _pixel(point), 4, (0, 0, int(s * 255)), thickness=-1)
+            if right_below[a] and right_below[b]:
+                brightness = float(int(levels[a] * levels[b] * 255))
+                shade = tuple(c * brightness for c in colour)
+                cv2.line(canvas, points[a], points[b], shade, thickness=2)
+        for point, level, inside in zip(points, levels, right_below, strict=True):
+            if inside:
+                cv2.circle(canvas, point, 4, (0, 0, int(level * 255)), thickness=-1)
     # OpenCV's colour order is BGR: the joints' (0, 0, x) is red.
     resized = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.ascontiguousarray(resized[..., ::-1])
-
-
-def _line(canvas: NDArray[np.uint8], a: NDArray[np.int_], b: NDArray[np.int_], colour: Floats) -> None:
-    cv2.line(canvas, _pixel(a), _pixel(b), tuple(colour.tolist()), thickness=2)
+    return np.asarray(cv2.cvtColor(resized, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _pixel(point: NDArray[Any]) -> tuple[int, int]:
-    # Far outside is as invisible as just outside, and OpenCV's coordinates are 32-bit.
-    return int(np.clip(point[0], -32000, 32000)), int(np.clip(point[1], -32000, 32000))
+    x, y = (int(min(max(v, -_FAR), _FAR)) for v in point.tolist())
+    return x, y

@@ -95,8 +95,8 @@ def blobs(
     joints: Float[Tensor, "n k 2"], strength: Float[Tensor, "n k"], height: int, width: int
 ) -> Float[Tensor, "n k h w"]:
     """Gaussian heat maps of ``joints`` in cells (x, y), each as high as its ``strength``."""
-    y = torch.arange(height, dtype=torch.float32) + 0.5
-    x = torch.arange(width, dtype=torch.float32) + 0.5
+    y = torch.arange(height, dtype=torch.float32, device=joints.device) + 0.5
+    x = torch.arange(width, dtype=torch.float32, device=joints.device) + 0.5
     across = torch.exp(-((x - joints[..., :1]) ** 2) / (2 * SPREAD**2))
     down = torch.exp(-((y - joints[..., 1:]) ** 2) / (2 * SPREAD**2))
     return down[..., :, None] * across[..., None, :] * strength[..., None, None]

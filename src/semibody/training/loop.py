@@ -212,14 +212,15 @@ class Stage:
                 self.step += 1
                 self._tell(window, progress)
                 last = self.step == self.settings.steps
-                every = self.recipe.run.validate_every
-                if last or (every and self.step % every == 0):
-                    self.validate()
                 now = time.monotonic()
                 stop = self._agreed(now >= deadline or bool(told_to_stop))
                 if last or stop or now - saved >= 60 * self.recipe.run.checkpoint_minutes:
                     self.save()
                     saved = time.monotonic()
+                every = self.recipe.run.validate_every
+                if last or (every and self.step % every == 0):
+                    self.validate()
+                    window.reset()
                 if stop and not last:
                     return False
         return True
@@ -328,7 +329,7 @@ class Stage:
         progress(self.task.stage, self.step, self.settings.steps)
         if self.step % self.recipe.run.log_every and self.step != self.settings.steps:
             return
-        figures = window.figures()
+        figures = self._over_processes(window.figures())
         figures["lr"] = lr_at(self.settings, self.step - 1)
         rate = figures.pop("steps_per_second")
         peak = _peak_flops(self.accelerator.device, self.accelerator.mixed_precision)
@@ -337,6 +338,16 @@ class Stage:
         figures["minutes"] = self.worked / 60
         self.log.write(self.task.stage, self.step, figures)
         window.reset()
+
+    def _over_processes(self, figures: dict[str, float]) -> dict[str, float]:
+        """Means over all processes (each saw its share of the batch; a term one lacks counts as 0)."""
+        if self.accelerator.num_processes == 1:
+            return figures
+        from accelerate.utils import gather_object
+
+        shares = gather_object([figures])
+        names = sorted({name for share in shares for name in share})
+        return {name: sum(share.get(name, 0.0) for share in shares) / len(shares) for name in names}
 
     def _agreed(self, stop: bool) -> bool:
         """Whether any process wants to stop, so that all stop after the same step."""

@@ -264,10 +264,13 @@ class Denoiser(nn.Module):
         own_pose = batch.portrait_pose.float() / 255 if model.config.reference_pose else None
         frames = batch.rows.shape[1]
         pose = model.pose_features(batch.pose.float() / 255)
+        audio = model.audio_encoder.embed(batch.rows.flatten(0, 1)).unflatten(0, (-1, frames))
+        # Muted means silent on every way in: the mask holds back attention, this the time embedding.
+        heard = (batch.audio_mask.amax(dim=(2, 3)) > 0)[:, :, None, None]
         return Conditions(
             portrait=batch.portrait,
             reference=model.remember(_channels_last(batch.portrait), own_pose),
-            audio=model.audio_encoder.embed(batch.rows.flatten(0, 1)).unflatten(0, (-1, frames)),
+            audio=audio * heard.to(audio.dtype),
             audio_mask=batch.audio_mask,
             pose=pose * batch.has_pose.view(-1, 1, 1, 1, 1).to(pose.dtype),
         )
@@ -297,6 +300,7 @@ class DenoisingTask:
         self.heat_maps, self.perceptual = heat_maps, perceptual
         self.autocast = autocast
         model.vae.requires_grad_(False)
+        model.denoising_unet.recompute = model.reference_unet.recompute = recipe.run.recompute
         for name, parameter in self.module.named_parameters():
             parameter.requires_grad_(self._ever_trains(name))
         self.alphas = build_scheduler(recipe.schedule, "ddim", 1).alphas_cumprod.float()
