@@ -104,6 +104,14 @@ def test_video_features_of_overlapping_windows(tmp_path: Path, network: FakeNetw
     assert short["features"].shape == (0, 400)
 
 
+def test_windows_are_cut_to_the_middle_square() -> None:
+    picture = np.zeros((50, 100, 3), np.uint8)
+    picture[:, 25:75] = 200
+    square = extract._centre_square(picture, 20)
+    assert square.shape == (20, 20, 3)
+    assert (square[:, 2:-2] == 200).all()
+
+
 def test_image_features_of_every_nth_frame(tmp_path: Path, network: FakeNetwork) -> None:
     found = measure(video(tmp_path / "v.mp4", 41, 24), [KINDS["inception"]], RULES)["inception"]
     assert found["frame"].tolist() == list(range(0, 41, 4))
