@@ -356,3 +356,26 @@ def test_pixels_every_is_obeyed(folders: tuple[Path, Path], tmp_path: Path) -> N
     rules = Protocol(pixels_every=5)
     found = evaluate(*folders, metrics=["SSIM"], protocol=rules, cache=tmp_path / "c", workers=1)
     assert found.results["SSIM"].series["clip0"][0].tolist() == list(range(0, 36, 5))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["evaluate"], "GENERATED is missing"),
+        (["evaluate", "nowhere"], "no such file or folder"),
+        (["evaluate", "nowhere", "--report", "r.pdf"], "written as .html"),
+        (["evaluate", "nowhere", "--set", "windows=3"], "did you mean window"),
+        (["bench-quality", "nowhere.toml"], "cannot be read"),
+        (["build-emtd", "nowhere", "out"], "holds no videos"),
+        (["weights", "fetch", "syncnet"], "cannot be fetched by a program"),
+    ],
+)
+def test_mistakes_are_one_line(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEMIBODY_HOME", str(tmp_path / "home"))
+    result = CliRunner().invoke(app, words)
+    assert isinstance(result.exception, SemibodyError)
+    assert message in str(result.exception)
+    assert "\n" not in str(result.exception)

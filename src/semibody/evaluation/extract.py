@@ -180,6 +180,18 @@ class _ImageFeatures:
         return {"frame": np.array(self._frames), "features": np.concatenate(self._done)}
 
 
+def _centre_square(picture: Picture, side: int) -> Picture:
+    """The shorter side scaled to ``side`` (bilinear, as FVD's code does), the longer cut on both ends."""
+    import cv2
+
+    height, width = picture.shape[:2]
+    scale = side / min(height, width)
+    size = max(round(width * scale), side), max(round(height * scale), side)
+    scaled = cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
+    top, left = (size[1] - side) // 2, (size[0] - side) // 2
+    return np.ascontiguousarray(scaled[top : top + side, left : left + side])
+
+
 class _VideoFeatures:
     """I3D logits of windows; a clip shorter than a window gives none."""
 
@@ -192,10 +204,9 @@ class _VideoFeatures:
         self._done: list[NDArray[np.float32]] = []
 
     def see(self, view: View) -> None:
-        import cv2
         import torch
 
-        self._window.append(cv2.resize(view.picture, (224, 224), interpolation=cv2.INTER_AREA))
+        self._window.append(_centre_square(view.picture, 224))
         if len(self._window) < self._length:
             return
         with torch.inference_mode():
