@@ -1,4 +1,4 @@
-"""The first command's inputs, made by code: a drawn person, a spoken-like sound, waving hands (floor 4).
+"""The first command's inputs, made by code: a drawn person, a spoken-like sound, waving hands (floor 5).
 
 No trained weights come with the package yet, so the demo runs every stage of an animation with small
 seeded random ones. The picture that comes out is noise; beside it the video shows what went in.

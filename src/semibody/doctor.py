@@ -1,4 +1,4 @@
-"""Facts about this machine and this installation, for the user and for bug reports (floor 4)."""
+"""Facts about this machine and this installation, for the user and for bug reports (floor 6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an animation will need, before it is begun: frames, windows, memory, time (floor 4)."""
+"""What an animation will need, before it is begun: frames, windows, memory, time (floor 5)."""
 
 from __future__ import annotations
 
