@@ -149,7 +149,7 @@ def check_fit(
     jump = first_jump(aligned, portrait)
     if jump > 0.35:
         found.append(Finding("note", "start", "the gesture starts far from where the portrait's hands are",
-                             "the first frames may smear; --gesture auto starts at rest"))  # fmt: skip
+                             "the first frames may smear; choose a gesture that starts like the picture"))  # fmt: skip
     return found
 
 
