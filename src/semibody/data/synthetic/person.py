@@ -38,8 +38,8 @@ _OWN_PARTS = {
 """Shapes of the base mesh that serve where a folder has no finer part."""
 GROUPS = ((SKIN, EYE, TEETH, MOUTH), (CLOTH, SHELL), (HAIR, LASH))
 """Kinds drawn together: those whose back is never seen, cloth, and what fades at its edges."""
-_DARK, _DARK_SKIN = 150, (1.0, 0.67, 0.50)
-"""Red level below which a skin is dark, and the proportions of its colour then."""
+_DARK, _DARK_SKIN, _DARK_GAMMA = 150, (1.0, 0.67, 0.50), 0.82
+"""Red level below which a skin is dark, the proportions of its colour then, and by how much it is lifted."""
 _PLAIN_TEXTURE = (230, 225, 215, 255)
 _LOWEST = -1.0
 """Geometry whose every corner is below this height (dm, rest pose) is never in the picture."""
@@ -411,8 +411,9 @@ def _skin_picture(look: Look, assets: Assets, base: Array, size: int) -> NDArray
     picture = assets.picture(assets.skin_picture(look.skin), size)
     rgb = picture[..., :3] * np.array(look.skin_tone, np.float32)
     typical = np.median(rgb[::8, ::8].reshape(-1, 3), axis=0)
-    if typical[0] < _DARK:  # the pack's dark skins are redder than skin is
+    if typical[0] < _DARK:  # the pack's dark skins are redder and darker than skin in a lit room
         rgb *= np.clip(np.array(_DARK_SKIN) * typical[0] / typical, 1.0, 1.6) ** 0.85
+        rgb = 255 * (rgb / 255).clip(0, 1) ** _DARK_GAMMA
     rgb = np.clip(rgb, 0, 255).astype(np.uint8)
     return np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
 
