@@ -15,64 +15,29 @@ from __future__ import annotations
 import dataclasses
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
 from semibody import media, runtime
 from semibody.diffusion.guidance import guide
 from semibody.diffusion.sample import sample
-from semibody.diffusion.schedule import ScheduleConfig, Solver, build_scheduler, initial_noise
+from semibody.diffusion.schedule import ScheduleConfig, build_scheduler, initial_noise
 from semibody.diffusion.windows import Window, ring_windows
-from semibody.networks.audio_encoders import RATE, frame_count
+from semibody.inputs import Inputs, Picture, Settings, check_settings, prepare
 from semibody.networks.loading import load_model
 from semibody.networks.model import Conditions, Model, ModelConfig
-from semibody.pose import timing
 from semibody.pose.draw import draw_pose
-from semibody.pose.files import load_gesture
-from semibody.types import Clip, Gesture, Progress, SemibodyError, Speech, silent
+from semibody.types import Clip, Gesture, Pose, Progress, SemibodyError, Speech, silent
 from semibody.weights.hub import find_weights
 from semibody.weights.official import Variant
 
-Picture = NDArray[np.uint8]
 POSE_CACHE_BYTES = 256 * 2**20
 """Pose features kept between steps; beyond it they are drawn and encoded again."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How a clip is made. Weights bring defaults of their own; what the user sets goes over them."""
-
-    width: int = 768
-    height: int = 768
-    fps: float = 24.0
-    steps: int = 30
-    """denoising steps"""
-    guidance: float = 2.5
-    """1.0: none (twice as fast); 1.5 to 3.0: higher is livelier lips, lower a cleaner picture"""
-    solver: Solver = "ddim"
-    """ddim as published; dpm++ or unipc need fewer steps"""
-    seed: int = 3407
-    length: int | None = None
-    """most frames to make; None: as long as the speech"""
-    window: int = 12
-    """frames denoised together"""
-    overlap: int = 3
-    """frames that neighbouring windows share"""
-    shift: int = 3
-    """frames by which windows move on after every step"""
-    on_short_gesture: timing.OnShort = "pingpong"
-    """what to do when the poses end before the speech: pingpong, loop, hold or stop"""
-    frame: Literal["auto", "keep"] = "auto"
-    """auto: crop the portrait to the wanted aspect; keep: scale all of it, with bars where needed"""
-    allow_silence: bool = False
-    """animate even if nothing can be heard"""
 
 
 PRESETS: dict[str, tuple[Variant, dict[str, Any]]] = {
@@ -80,26 +45,6 @@ PRESETS: dict[str, tuple[Variant, dict[str, Any]]] = {
     "accelerated": ("accelerated", {"steps": 6, "guidance": 1.0}),
 }
 """One switch for weights, steps and guidance, which only work together."""
-
-SHORTEST_SECONDS = 0.1
-SILENT_BELOW = 1e-3
-"""RMS level under which a recording counts as silent (−60 dB)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inputs:
-    """The user's files, read and fitted to each other."""
-
-    portrait: Picture
-    """(height, width, 3)"""
-    speech: Speech
-    gesture: Gesture
-    """exactly as many poses as the clip has frames"""
-    notices: tuple[str, ...] = ()
-    """what was changed to make them fit, a line each"""
-
-    def __len__(self) -> int:
-        return len(self.gesture)
 
 
 class Animator:
@@ -168,12 +113,12 @@ class Animator:
         self,
         portrait: str | Path | Picture,
         speech: str | Path | Speech,
-        gesture: str | Path | Gesture,
+        gesture: str | Path | Gesture = "auto",
         *,
         progress: Progress = silent,
         **settings: Any,
     ) -> Clip:
-        """Make a clip in memory. ``settings`` are fields of Settings."""
+        """Make a clip in memory. ``settings`` are fields of Settings; inputs as for ``inputs.prepare``."""
         chosen = self.settings(**settings)
         inputs = prepare(portrait, speech, gesture, chosen)
         frames = np.concatenate(list(self.frames(inputs, chosen, progress=progress)))
@@ -184,7 +129,7 @@ class Animator:
         path: str | Path,
         portrait: str | Path | Picture,
         speech: str | Path | Speech,
-        gesture: str | Path | Gesture,
+        gesture: str | Path | Gesture = "auto",
         *,
         crf: int = 18,
         progress: Progress = silent,
@@ -263,12 +208,19 @@ class Animator:
         def audio(frames: Sequence[int]) -> Tensor:
             return self.model.audio_encoder.tokens(rows, torch.tensor(frames), settings.fps)
 
+        def pose_map(pose: Pose) -> Tensor:
+            drawn = draw_pose(pose, settings.height, settings.width)
+            return torch.from_numpy(drawn).permute(2, 0, 1)[None].float() / 255
+
         def pose_maps(frames: Sequence[int]) -> Tensor:
-            maps = [draw_pose(inputs.gesture[i], settings.height, settings.width) for i in frames]
-            return torch.from_numpy(np.stack(maps)).permute(0, 3, 1, 2).float() / 255
+            return torch.cat([pose_map(inputs.gesture[i]) for i in frames])
 
         pixels = torch.from_numpy(inputs.portrait.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
-        made = ClipConditions(self, pixels, len(inputs), audio=audio, pose_maps=pose_maps)
+        shown = inputs.portrait_pose or inputs.gesture[0]
+        portrait_map = pose_map(shown) if self.model.config.reference_pose else None
+        made = ClipConditions(
+            self, pixels, len(inputs), audio=audio, pose_maps=pose_maps, portrait_map=portrait_map
+        )
         progress("prepare", 2, 2)
         return made
 
@@ -335,14 +287,18 @@ class ClipConditions:
         *,
         audio: Callable[[Sequence[int]], Tensor],
         pose_maps: Callable[[Sequence[int]], Tensor],
+        portrait_map: Float[Tensor, "1 3 H W"] | None = None,
     ) -> None:
-        """``portrait`` in −1..1; ``audio`` gives (f, l, d), ``pose_maps`` (f, 3, H, W) in 0..1."""
+        """``portrait`` in −1..1; ``audio`` gives (f, l, d), ``pose_maps`` (f, 3, H, W) in 0..1.
+
+        ``portrait_map`` is the portrait's own pose, for models whose reference network sees it.
+        """
         self._model, self._dtype, self._device = animator.model, animator.dtype, animator.device
         self._frames, self._audio, self._pose_maps = frames, audio, pose_maps
         pixels = portrait.to(self._device, self._dtype)
         self.portrait = self._model.encode(pixels)
-        first_pose = self._encoded_maps([0]) if self._model.config.reference_pose else None
-        self._reference = self._model.remember(self.portrait, first_pose)
+        own_pose = self._on_device(portrait_map) if portrait_map is not None else None
+        self._reference = self._model.remember(self.portrait, own_pose)
         self._features: OrderedDict[int, Tensor] = OrderedDict()
 
     def __len__(self) -> int:
@@ -364,7 +320,7 @@ class ClipConditions:
     def _pose_features(self, window: Window) -> Float[Tensor, "f c h w"]:
         missing = [i for i in window if i not in self._features]
         if missing:
-            made = self._model.pose_encoder(self._encoded_maps(missing))
+            made = self._model.pose_encoder(self._on_device(self._pose_maps(missing)))
             self._features |= dict(zip(missing, made, strict=True))
         features = torch.stack([self._features[i] for i in window])
         keep = max(len(window), POSE_CACHE_BYTES // features[0].nbytes)
@@ -372,9 +328,8 @@ class ClipConditions:
             self._features.popitem(last=False)
         return features
 
-    def _encoded_maps(self, frames: Sequence[int]) -> Float[Tensor, "f 3 H W"]:
-        maps = self._pose_maps(frames).to(self._device, self._dtype)
-        return maps.contiguous(memory_format=torch.channels_last)
+    def _on_device(self, maps: Float[Tensor, "f 3 H W"]) -> Float[Tensor, "f 3 H W"]:
+        return maps.to(self._device, self._dtype).contiguous(memory_format=torch.channels_last)
 
 
 def to_uint8(pixels: Float[Tensor, "f 3 H W"]) -> Picture:
@@ -382,125 +337,5 @@ def to_uint8(pixels: Float[Tensor, "f 3 H W"]) -> Picture:
     return (pixels * 255).round().to("cpu", torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
 
 
-# -- preparing the inputs ----------------------------------------------------------------------
-
-
-def prepare(
-    portrait: str | Path | Picture,
-    speech: str | Path | Speech,
-    gesture: str | Path | Gesture,
-    settings: Settings,
-) -> Inputs:
-    """Read the inputs and fit them to the settings and to each other. Raises SemibodyError."""
-    notices: list[str] = []
-    sound = speech if isinstance(speech, Speech) else media.read_speech(speech, RATE)
-    _check_speech(sound, _name(speech, "the speech"), settings)
-    picture = portrait if isinstance(portrait, np.ndarray) else media.read_image(portrait)
-    picture = fit_portrait(picture, settings, _name(portrait, "the portrait"))
-    poses = gesture if isinstance(gesture, Gesture) else load_gesture(gesture)
-    poses = timing.resample(poses, settings.fps)
-
-    frames = max(1, frame_count(sound.seconds, settings.fps))
-    if settings.length is not None:
-        frames = min(frames, settings.length)
-    if len(poses) < frames:
-        notices.append(_short_gesture_notice(_name(gesture, "the gesture"), len(poses), frames, settings))
-    poses = timing.fill(poses, frames, settings.on_short_gesture)
-    return Inputs(portrait=picture, speech=sound, gesture=poses, notices=tuple(notices))
-
-
-def _short_gesture_notice(name: str, poses: int, frames: int, settings: Settings) -> str:
-    if poses == 1:
-        return f"{name}: has one pose, so the hands stay still"
-    does = {
-        "pingpong": "they go back and forth",
-        "loop": "they start over",
-        "hold": "the last one is held",
-        "stop": "the video ends with them",
-    }[settings.on_short_gesture]
-    return f"{name}: {poses} poses for {frames} frames; {does} (--on-short-gesture)"
-
-
-def _check_speech(speech: Speech, name: str, settings: Settings) -> None:
-    if speech.rate != RATE:
-        raise SemibodyError(f"{name}: has {speech.rate} samples a second; read it with media.read_speech")
-    if speech.seconds < SHORTEST_SECONDS:
-        raise SemibodyError(
-            f"{name}: lasts {speech.seconds:.2f} s; give at least {SHORTEST_SECONDS} s of speech"
-        )
-    level = float(np.sqrt(np.mean(np.square(speech.waveform, dtype=np.float64))))
-    if not np.isfinite(level):
-        raise SemibodyError(f"{name}: holds samples that are not numbers; export it again")
-    if level < SILENT_BELOW and not settings.allow_silence:
-        raise SemibodyError(f"{name}: is silent; give a recording of speech, or add --allow-silence")
-
-
-SMALLEST_SIDE = 64
-LARGEST_ASPECT = 4.0
-
-
-def fit_portrait(picture: Picture, settings: Settings, name: str = "the portrait") -> Picture:
-    """Bring a picture to the wanted size without stretching it.
-
-    ``auto`` crops to the wanted aspect (evenly at the sides, from the bottom in height, because heads
-    are at the top); ``keep`` scales the whole picture and repeats its border into the bars.
-    """
-    height, width = picture.shape[:2]
-    aspect = width / height
-    if min(height, width) < SMALLEST_SIDE or not 1 / LARGEST_ASPECT <= aspect <= LARGEST_ASPECT:
-        raise SemibodyError(
-            f"{name}: is {width} x {height} pixels; give a half-body picture of at least "
-            f"{SMALLEST_SIDE} x {SMALLEST_SIDE} that is at most {LARGEST_ASPECT:g} times longer than wide"
-        )
-    wanted = settings.width / settings.height
-    if settings.frame == "keep":
-        pad_x = max(0, round(height * wanted) - width)
-        pad_y = max(0, round(width / wanted) - height)
-        sides = ((pad_y // 2, pad_y - pad_y // 2), (pad_x // 2, pad_x - pad_x // 2), (0, 0))
-        picture = np.pad(picture, sides, mode="edge")
-    elif aspect > wanted:
-        keep = max(1, round(height * wanted))
-        left = (width - keep) // 2
-        picture = picture[:, left : left + keep]
-    else:
-        picture = picture[: max(1, round(width / wanted))]
-    return media.resize_image(np.ascontiguousarray(picture), settings.width, settings.height)
-
-
-def check_settings(settings: Settings, model: ModelConfig) -> Settings:
-    """Raise SemibodyError for settings that cannot work together; round the size to multiples of 8."""
-    grid = 2 ** (len(model.vae.widths) - 1)
-    fault = None
-    if min(settings.width, settings.height) < 8 * grid:
-        fault = f"--size {settings.width}x{settings.height} is too small; use at least {8 * grid}"
-    elif settings.steps < 1 or settings.steps > 1000:
-        fault = f"--steps {settings.steps} must be from 1 to 1000"
-    elif not 1.0 <= settings.fps <= 120.0:
-        fault = f"--fps {settings.fps:g} must be from 1 to 120"
-    elif not 0.0 <= settings.guidance <= 30.0:
-        fault = f"--guidance {settings.guidance:g} must be from 0 to 30"
-    elif settings.length is not None and settings.length < 1:
-        fault = f"--length {settings.length} must be at least 1 frame"
-    elif not 0 <= settings.overlap < settings.window:
-        fault = f"--overlap {settings.overlap} must be smaller than --context {settings.window}"
-    elif model.unet.motion and settings.window > model.unet.motion_frames:
-        fault = f"--context {settings.window} is more than these weights allow ({model.unet.motion_frames})"
-    elif not 0 <= settings.seed < 2**63:
-        fault = f"--seed {settings.seed} must be a positive whole number"
-    if fault:
-        raise SemibodyError(fault)
-    return dataclasses.replace(
-        settings, width=_to_grid(settings.width, grid), height=_to_grid(settings.height, grid)
-    )
-
-
-def _to_grid(length: int, grid: int) -> int:
-    return max(grid, round(length / grid) * grid)
-
-
 def _cut(speech: Speech, seconds: float) -> Speech:
     return Speech(speech.waveform[: int(seconds * speech.rate)], speech.rate)
-
-
-def _name(source: object, otherwise: str) -> str:
-    return str(source) if isinstance(source, str | Path) else otherwise

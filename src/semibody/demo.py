@@ -1,4 +1,4 @@
-"""The first command's inputs, made by code: a drawn person, a spoken-like sound, waving hands (floor 4).
+"""The first command's inputs, made by code: a drawn person, a spoken-like sound, waving hands (floor 5).
 
 No trained weights come with the package yet, so the demo runs every stage of an animation with small
 seeded random ones. The picture that comes out is noise; beside it the video shows what went in.
@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semibody import media
-from semibody.animator import Animator, prepare
+from semibody.animator import Animator
+from semibody.inputs import prepare
 from semibody.networks.audio_encoders import AudioConfig
 from semibody.networks.model import ModelConfig
 from semibody.networks.pose_encoder import PoseEncoderConfig

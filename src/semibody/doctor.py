@@ -1,4 +1,4 @@
-"""Facts about this machine and this installation, for the user and for bug reports (floor 4)."""
+"""Facts about this machine and this installation, for the user and for bug reports (floor 6)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from semibody import plan, runtime
-from semibody.animator import PRESETS, Settings
+from semibody.animator import PRESETS
+from semibody.inputs import Settings
 from semibody.networks.model import ModelConfig
 from semibody.types import SemibodyError
 from semibody.weights import official

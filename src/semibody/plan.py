@@ -1,4 +1,4 @@
-"""What an animation will need, before it is begun: frames, windows, memory, time (floor 4)."""
+"""What an animation will need, before it is begun: frames, windows, memory, time (floor 5)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 from semibody import config as settings_of
 from semibody import runtime
-from semibody.animator import PRESETS, Inputs, Picture, Settings, check_settings, prepare
+from semibody.animator import PRESETS
 from semibody.diffusion.windows import ring_windows
+from semibody.inputs import Inputs, Picture, Settings, check_settings, prepare
 from semibody.networks.flops import count_work
 from semibody.networks.loading import describe
 from semibody.networks.model import ModelConfig
@@ -59,7 +60,7 @@ class Source:
 
 
 def make_plan(
-    source: Source, changes: dict[str, Any], *, portrait: Picture, speech: Speech, gesture: Gesture
+    source: Source, changes: dict[str, Any], *, portrait: Picture, speech: Speech, gesture: Gesture | str
 ) -> Plan:
     """Plan without loading weights. Raises SemibodyError for whatever would stop the real run."""
     target = runtime.choose_device(source.device)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -91,3 +93,25 @@ def test_bad_videos_are_named(tmp_path: Path) -> None:
 def test_unknown_ending(tmp_path: Path) -> None:
     with pytest.raises(SemibodyError, match="mp4"):
         media.VideoWriter(tmp_path / "a.gif", fps=24, width=8, height=8)
+
+
+def test_a_variable_frame_rate_keeps_its_time(tmp_path: Path) -> None:
+    """Each moment shows the frame then on screen, however irregular the frames are."""
+    path = tmp_path / "variable.mp4"
+    times = [0, 40, 80, 480, 520, 1000]  # milliseconds
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=25)
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for number, time in enumerate(times):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 40 * number, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with media.VideoReader(path) as video:
+        shown = [round(float(picture.mean()) / 40) for picture in video.frames(25)]
+    assert shown[:3] == [0, 1, 2]
+    assert shown[5:12] == [2] * 7
+    assert shown[13:25] == [4] * 12
+    assert shown[25] == 5

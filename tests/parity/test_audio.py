@@ -12,7 +12,11 @@ import torch
 from parity.golden import WHISPER_NAMES, Case, cases, fill
 from semibody.networks.audio_encoders import AudioConfig, WhisperEncoder, mel_filters, whisper_mel
 
-EXACT = 1e-5
+FORWARD = 5e-5
+"""As for every network's single pass; it starts from the spectrogram's own differences."""
+MEL = 3e-5
+"""The recorded spectrogram is itself up to 1.8e-5 from one computed in double precision, and which
+side of it a processor's Fourier transform falls on differs between processors."""
 
 
 @cache
@@ -42,7 +46,7 @@ def test_mel_filters(case: Case, compare: Any) -> None:
 def test_mel(case: Case, compare: Any) -> None:
     mel = whisper_mel(waveform(case))
     assert list(mel.shape) == case.meta["mel_shape"]
-    compare(mel[:, :: case.meta.get("mel_step", 1)], case["mel"], EXACT)
+    compare(mel[:, :: case.meta.get("mel_step", 1)], case["mel"], MEL)
 
 
 @pytest.mark.parametrize("case", SPEECH)
@@ -50,7 +54,7 @@ def test_features(case: Case, compare: Any) -> None:
     recorded = Case(case.path.with_name(f"{case.name}_feat.npz"))
     ours = rows(case)
     assert list(ours.shape) == case.meta["feat_shape"]
-    compare(ours[recorded["rows"]] if "rows" in recorded else ours, recorded["features"], EXACT)
+    compare(ours[recorded["rows"]] if "rows" in recorded else ours, recorded["features"], FORWARD)
 
 
 @pytest.mark.parametrize("case", SPEECH)
@@ -62,4 +66,4 @@ def test_frames(case: Case, compare: Any) -> None:
         compare(ours, index, 0, f"rows at {fps} fps")
         picked = case.tensor(f"chunk_pick/fps{fps}")
         tokens = whisper().tokens(rows(case), picked, fps)
-        compare(tokens, case[f"chunks/fps{fps}"], EXACT, f"tokens at {fps} fps")
+        compare(tokens, case[f"chunks/fps{fps}"], FORWARD, f"tokens at {fps} fps")

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from parity.golden import WHISPER_NAMES, Case, cases, fill
 from semibody import media
-from semibody.animator import Animator, ClipConditions, Settings
+from semibody.animator import Animator, ClipConditions
 from semibody.diffusion.schedule import initial_noise
+from semibody.inputs import Settings
 from semibody.networks.audio_encoders import frame_count
 from semibody.networks.model import Model, ModelConfig, small_config
 from semibody.networks.unet import UNetConfig

@@ -1,4 +1,4 @@
-"""The ``semibody`` command (floor 5). A verb is: parse, call one function, print.
+"""The ``semibody`` command (floor 7). A verb is: parse, call one function, print.
 
 Each group of verbs has a module of its own here; ``main`` turns a user's mistake into one line
 and exit code 2. Heavy libraries are imported inside the verbs, so ``--help`` stays instant.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import sys
 
-from semibody.cli import animate, data, doctor, weights  # noqa: F401 - each registers its verbs
+from semibody.cli import animate, check, data, doctor, gesture, weights  # noqa: F401 - each registers its verbs
 from semibody.cli.app import app
 from semibody.types import SemibodyError
 

@@ -12,7 +12,8 @@ from semibody.cli.progress import progress_bar
 from semibody.types import SemibodyError
 
 if TYPE_CHECKING:
-    from semibody.animator import Animator, Settings
+    from semibody.animator import Animator
+    from semibody.inputs import Settings
 
 Option = typer.Option
 
@@ -33,8 +34,9 @@ def animate(
         Path, typer.Argument(help="Recording (wav, mp3, m4a, flac, ogg) or a video with sound.")
     ],
     gesture: Annotated[
-        str, Option("--gesture", "-g", help="Folder of .npy poses or an .npz file.", show_default=False)
-    ] = "",
+        str,
+        Option("--gesture", "-g", help="auto (from the speech), a name of `gesture list`, a file or folder."),
+    ] = "auto",
     out: Annotated[Path, Option("--out", "-o", help="Video to write.")] = Path("out.mp4"),
     weights: Annotated[
         str, Option("--weights", "-w", help="official, accelerated or a weights folder.")
@@ -59,8 +61,12 @@ def animate(
         str | None, Option(help="When the poses end first: pingpong, loop, hold or stop.")
     ] = None,
     frame: Annotated[
-        str | None, Option(help="auto: crop to the wanted aspect; keep: the whole picture.")
+        str | None, Option(help="auto: frame the person as in training; keep: the whole picture.")
     ] = None,
+    align: Annotated[
+        str | None, Option(help="auto: fit the gesture to the person; none: take it as it is.")
+    ] = None,
+    strict: Annotated[bool, Option("--strict", help="Stop at warnings about the inputs.")] = False,
     background: Annotated[str, Option(help="Colour behind transparent parts, as #rrggbb.")] = "#ffffff",
     allow_silence: Annotated[
         bool, Option("--allow-silence", help="Animate even without audible speech.")
@@ -75,22 +81,22 @@ def animate(
 ) -> None:
     """Make a video of the person in PORTRAIT speaking SPEECH and moving the hands of a gesture."""
     from semibody import media
-    from semibody.animator import Animator, prepare
-    from semibody.pose.files import load_gesture
+    from semibody.animator import Animator
+    from semibody.inputs import AUTO, prepare
+    from semibody.pose.library import find_gesture
 
-    if not gesture:
-        raise SemibodyError("--gesture is missing; give a folder of .npy poses or an .npz file")
     if size is not None:
         width, height = parse_size(size)
     changes: dict[str, Any] = {
         "width": width, "height": height, "fps": fps, "length": length, "steps": steps, "guidance": guidance,
         "solver": solver, "seed": seed, "window": context, "overlap": overlap,
-        "on_short_gesture": on_short_gesture, "frame": frame, "allow_silence": allow_silence or None,
+        "on_short_gesture": on_short_gesture, "frame": frame, "align": align,
+        "strict": strict or None, "allow_silence": allow_silence or None,
     }  # fmt: skip
     # Inputs are read before the weights: a typing mistake should not cost a minute of loading.
     picture = media.read_image(portrait, parse_colour(background))
     sound = media.read_speech(speech)
-    poses = load_gesture(gesture)
+    poses = gesture if gesture == AUTO else find_gesture(gesture)
     if dry_run:
         from semibody.plan import Source, make_plan
 
@@ -106,8 +112,10 @@ def animate(
         )
         settings = animator.settings(**changes)
         inputs = prepare(picture, sound, poses, settings)
-        for notice in [*_notices(settings, changes, animator), *inputs.notices]:
+        for notice in _notices(settings, changes, animator):
             _say(f"note: {notice}")
+        for finding in inputs.findings:
+            _say(f"{finding.level if finding.level != 'good' else 'note'}: {finding.line()}")
         animator.write(out, inputs, settings, crf=crf, progress=progress)
     seconds = len(inputs) / settings.fps
     _say(f"{out}: {len(inputs)} frames, {settings.width} x {settings.height}, {seconds:.1f} s")

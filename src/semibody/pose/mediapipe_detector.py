@@ -16,7 +16,7 @@ import contextlib
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -93,12 +93,16 @@ class MediapipeDetector:
                 model_complexity=1,
                 min_detection_confidence=_CONFIDENCE,
             )
+            # The networks print their notes from threads of their own, which the first picture waits for.
+            for network in (self._faces, self._holistic, self._hands):
+                network.process(np.zeros((64, 64, 3), np.uint8))
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "hands")
         self._spoken = False
 
     def people(self, image: Picture) -> list[Pose]:
         height, width = image.shape[:2]
-        found = [self._pose(image, face) for face in self._find_faces(image)] or [self._pose(image, None)]
+        faces = self._find_faces(image)
+        found = [self._pose(image, face, faces) for face in faces] or [self._pose(image, None)]
         poses = sorted(
             (pose for pose in found if pose is not None),
             key=lambda pose: person_size(pose, width / height),
@@ -113,7 +117,8 @@ class MediapipeDetector:
         faces = self._find_faces(image)
         near = [f for f in faces if np.hypot(*((f[:2] + f[2:4]) / 2 - was)) < 2.5 * reach]
         if near:
-            return self._pose(image, min(near, key=lambda f: float(np.hypot(*((f[:2] + f[2:4]) / 2 - was)))))
+            nearest = min(near, key=lambda f: float(np.hypot(*((f[:2] + f[2:4]) / 2 - was))))
+            return self._pose(image, nearest, faces)
         # The face detector misses turned heads that holistic still finds where the person was.
         pose = self._pose(image, np.array([*(was - reach / 2), *(was + reach / 2), 0.5]))
         moved = np.hypot(*(anchor(pose) * size - was)) if pose is not None else np.inf
@@ -145,18 +150,15 @@ class MediapipeDetector:
         boxes: list[Floats] = []
         for detection in answer.detections or []:
             box = detection.location_data.relative_bounding_box
-            boxes.append(
-                np.array(
-                    [box.xmin, box.ymin, box.xmin + box.width, box.ymin + box.height, detection.score[0]]
-                )
-                * (width, height, width, height, 1)
-            )
+            x0, y0 = box.xmin, box.ymin
+            corners = (x0 * width, y0 * height, (x0 + box.width) * width, (y0 + box.height) * height)
+            boxes.append(np.asarray([*corners, detection.score[0]], dtype=np.float64))
         return boxes
 
-    def _pose(self, image: Picture, face: Floats | None) -> Pose | None:
-        """The person whose face is at ``face``; None when the networks find no body there."""
+    def _pose(self, image: Picture, face: Floats | None, faces: Sequence[Floats] = ()) -> Pose | None:
+        """The person whose face is at ``face`` among ``faces``; None when there is no body there."""
         height, width = image.shape[:2]
-        region = _person_region(face, width, height)
+        region = _person_region(face, faces, width, height)
         part = region.cut(image)
         with self._hushed():
             searching = self._thread.submit(self._hands.process, part)
@@ -266,18 +268,29 @@ def _plausible(hand: _Hand, pose: Pose, width: float) -> bool:
     return not (inside.all() and hand.score < 0.8)
 
 
-def _person_region(face: Floats | None, width: int, height: int) -> _Region:
-    """The part of the picture in which a person with this face may move body and hands."""
+def _person_region(face: Floats | None, faces: Sequence[Floats], width: int, height: int) -> _Region:
+    """The part of the picture in which a person with this face may move body and hands.
+
+    It ends half-way to the neighbours' faces: holistic finds one person, the most prominent, in what it
+    is shown.
+    """
     whole = _Region(0, 0, width, height)
     if face is None:
         return whole
     side = max(face[2] - face[0], face[3] - face[1])
     x, y = (face[0] + face[2]) / 2, (face[1] + face[3]) / 2
-    region = _clip_region(x - 5 * side, y - 3 * side, x + 5 * side, y + 7 * side, width, height)
+    left, right = x - 5 * side, x + 5 * side
+    for other in faces:
+        middle = (other[0] + other[2]) / 2
+        if middle - x > 0.5 * side:
+            right = min(right, (x + middle) / 2)
+        elif x - middle > 0.5 * side:
+            left = max(left, (x + middle) / 2)
+    region = _clip_region(left, y - 3 * side, right, y + 7 * side, width, height)
     if region is None:
         return whole
     share = (region.x1 - region.x0) * (region.y1 - region.y0) / (width * height)
-    return whole if share > 0.7 else region
+    return whole if share > 0.7 and len(faces) < 2 else region
 
 
 def _clip_region(x0: float, y0: float, x1: float, y1: float, width: int, height: int) -> _Region | None:

@@ -107,10 +107,12 @@ def extract(
     frame). Raises SemibodyError if the video cannot be read or nobody is in it.
     """
     path = Path(path)
-    store = _Unfinished(keep, _signature(path, fps, person, detector)) if keep else None
-    raw: list[_Found] = store.load() if store else []
     with contextlib.ExitStack() as stack:
         video = stack.enter_context(VideoReader(path))
+        store = _Unfinished(keep, _signature(path, fps, person, detector)) if keep else None
+        if store:
+            stack.push(store.drop_after_mistake)
+        raw: list[_Found] = store.load() if store else []
         source = video.fps
         total = max(1, round(video.frame_count * fps / source)) if video.frame_count else 0
         opened = detector or stack.enter_context(open_detector())
@@ -128,12 +130,13 @@ def extract(
                 store.save(raw)
             if number == 0 and not raw[0].people:
                 _refuse_upside_down(path, opened, frame)
-    if not raw:
-        raise SemibodyError(f"{path}: holds no frame that can be read; export it again")
-    if not any(found.confidence.any() for found in raw):
-        raise SemibodyError(
-            f"{path}: nobody was found in {len(raw)} frames; the face must be visible and the person upright"
-        )
+        if not raw:
+            raise SemibodyError(f"{path}: holds no frame that can be read; export it again")
+        if not any(found.confidence.any() for found in raw):
+            raise SemibodyError(
+                f"{path}: nobody was found in {len(raw)} frames; "
+                "the face must be visible and the person upright"
+            )
     extraction = _account(raw, fps, aspect, smooth, path.stem)
     if store:
         store.remove()
@@ -390,6 +393,11 @@ class _Unfinished:
 
     def _chunk(self, number: int) -> Path:
         return self._folder / f"{number:06d}.npz"
+
+    def drop_after_mistake(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Of a video that cannot be used nothing is worth keeping; of a run that was stopped, all."""
+        if kind is not None and issubclass(kind, SemibodyError):
+            self.remove()
 
     def remove(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)

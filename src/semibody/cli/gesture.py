@@ -1,0 +1,181 @@
+"""``semibody gesture``: make gestures, see them, turn them into other formats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from semibody.cli.app import app
+from semibody.cli.progress import progress_bar
+from semibody.types import SemibodyError
+
+gesture = typer.Typer(help="Make gestures, see them, convert them.", no_args_is_help=True)
+app.add_typer(gesture, name="gesture")
+
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="File or folder to write.", show_default=False)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Source = Annotated[str, typer.Argument(help="Name of a gesture of the library, or a file or folder.")]
+
+
+@gesture.command()
+def extract(
+    video: Annotated[Path, typer.Argument(help="Video of a person whose hands show.")],
+    out: Out = None,
+    fps: Annotated[float, typer.Option(min=1, max=120, help="Poses a second.")] = 24.0,
+    person: Annotated[int, typer.Option(min=0, help="Whom, counted from the largest: 0, 1, …")] = 0,
+    crop: Annotated[
+        str, typer.Option(help="auto: the square around the person that the model knows; none: all of it.")
+    ] = "auto",
+    smooth: Annotated[float, typer.Option(min=0, max=10, help="0 leaves jitter; higher is smoother.")] = 1.0,
+    detector: Annotated[str, typer.Option(help="auto, mediapipe or dwpose.")] = "auto",
+    preview: Annotated[
+        Path | None, typer.Option(help="Also write the video with the poses drawn on it (.mp4).")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Take the poses of a person from a video. Run it again after a stop and it goes on."""
+    from semibody.media.files import require_file
+    from semibody.pose.detect import open_detector
+    from semibody.pose.files import save_gesture
+    from semibody.pose.frame import crop_gesture
+    from semibody.pose.show import write_overlay_video
+    from semibody.pose.track import extract as take
+
+    if crop not in ("auto", "none"):
+        raise SemibodyError(f"--crop {crop} is unknown; choose auto or none")
+    require_file(video, "a video file")
+    target = out or video.with_suffix(".npz")
+    unfinished = target.with_name(f".{target.name}.unfinished")
+    with progress_bar(quiet=quiet) as progress, open_detector(detector) as opened:
+        found = take(
+            video, fps, detector=opened, person=person, smooth=smooth, keep=unfinished, progress=progress
+        )
+        made = crop_gesture(found.gesture) if crop == "auto" else found.gesture
+        save_gesture(made, target)
+        if preview is not None:
+            write_overlay_video(preview, found.gesture, video, progress=progress)
+    for notice in found.notices():
+        typer.echo(f"note: {notice}", err=True)
+    share = f"left hand in {found.with_left}, right in {found.with_right}, face in {found.with_face}"
+    typer.echo(f"{target}: {found.frames} poses at {fps:g} fps; {share}; {found.filled} hand poses filled in")
+
+
+@gesture.command()
+def convert(
+    source: Source,
+    target: Annotated[Path, typer.Argument(help=".npz, .json (OpenPose), or a new folder of .npy poses.")],
+    fps: Annotated[float | None, typer.Option(min=1, max=120, help="Poses a second.")] = None,
+) -> None:
+    """Convert between our .npz, the published folders of .npy and OpenPose JSON."""
+    from semibody.pose.files import OFFICIAL_FPS, save_gesture
+    from semibody.pose.library import find_gesture
+    from semibody.pose.timing import resample
+
+    poses = find_gesture(source)
+    official = target.suffix == ""
+    wanted = fps or (OFFICIAL_FPS if official else poses.fps)
+    save_gesture(resample(poses, wanted), target)
+    if official and poses.aspect != 1.0:
+        typer.echo(f"note: the poses refer to pictures {poses.aspect:.2f} times as wide as high; "
+                   "the published code takes them for square", err=True)  # fmt: skip
+    typer.echo(f"{target}: {len(resample(poses, wanted))} poses at {wanted:g} fps")
+
+
+@gesture.command()
+def show(
+    source: Source,
+    out: Out = None,
+    portrait: Annotated[
+        Path | None, typer.Option(help="Draw the gesture, aligned, over this picture.")
+    ] = None,
+    sound: Annotated[Path | None, typer.Option(help="Recording to put under an .mp4 preview.")] = None,
+    size: Annotated[int, typer.Option(min=64, max=2048, help="Side of the preview.")] = 384,
+) -> None:
+    """Draw a gesture: a contact sheet (.png) or a preview (.mp4)."""
+    from semibody import media
+    from semibody.pose.library import find_gesture
+    from semibody.pose.show import on_portrait, write_contact_sheet, write_preview
+
+    poses = find_gesture(source)
+    target = out or Path(f"{Path(source).stem or 'gesture'}.png")
+    background = None
+    if portrait is not None:
+        poses, background, said = on_portrait(poses, media.read_image(portrait), size)
+        typer.echo(said, err=True)
+    if target.suffix.lower() == ".mp4":
+        speech = media.read_speech(sound) if sound else None
+        write_preview(target, poses, size, background, speech)
+    else:
+        write_contact_sheet(target, poses, background)
+    typer.echo(f"{target}: {len(poses)} poses, {poses.seconds:.1f} s at {poses.fps:g} fps")
+
+
+@gesture.command("list")
+def list_all(
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Also write a sheet with a picture of each (.png).")
+    ] = None,
+) -> None:
+    """List the gestures that come with Semibody."""
+    from semibody.pose.library import GESTURES, find_gesture
+    from semibody.pose.show import write_library_sheet
+
+    for name, script in GESTURES.items():
+        poses = find_gesture(name)
+        typer.echo(f"{name:<18} {poses.seconds:4.1f} s  {script.about}")
+    if out is not None:
+        write_library_sheet(out)
+        typer.echo(f"{out}: a row of pictures of each")
+
+
+@gesture.command()
+def plan(
+    speech: Annotated[Path, typer.Argument(help="Recording to make gestures for.")],
+    out: Out = None,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, other gestures.")] = 0,
+    fps: Annotated[float, typer.Option(min=1, max=120, help="Poses a second.")] = 24.0,
+    liveliness: Annotated[float, typer.Option(min=0.1, max=3, help="How often hands move.")] = 1.0,
+    source: Annotated[
+        list[str] | None, typer.Option("--from", help="Take strokes from this gesture instead (repeatable).")
+    ] = None,
+) -> None:
+    """Plan gestures from speech alone: strokes on stressed syllables, rest in pauses."""
+    from semibody import media
+    from semibody.pose.files import save_gesture
+    from semibody.pose.library import find_gesture
+    from semibody.pose.plan import plan_gesture
+
+    sound = media.read_speech(speech)
+    sources = [find_gesture(name) for name in source or []]
+    planned = plan_gesture(sound, seed=seed, fps=fps, sources=sources, liveliness=liveliness)
+    target = out or speech.with_suffix(".npz")
+    save_gesture(planned.gesture, target)
+    phrases, strokes = len(planned.prosody.phrases), len(planned.strokes)
+    typer.echo(f"{target}: {len(planned.gesture)} poses, {strokes} strokes in {phrases} phrases")
+
+
+@gesture.command()
+def align(
+    source: Source,
+    portrait: Annotated[Path, typer.Argument(help="Picture of the person who is to make the gesture.")],
+    out: Out = None,
+) -> None:
+    """Fit a gesture to the person in a portrait, and say in numbers what was changed."""
+    from semibody import media
+    from semibody.pose.align import align as fit
+    from semibody.pose.align import portrait_notices
+    from semibody.pose.detect import detect_pose
+    from semibody.pose.files import save_gesture
+    from semibody.pose.library import find_gesture
+
+    poses = find_gesture(source)
+    picture = media.read_image(portrait)
+    pose = detect_pose(picture)
+    aligned, alignment = fit(poses, pose, picture.shape[1] / picture.shape[0])
+    target = out or Path(f"{Path(source).stem}-aligned.npz")
+    save_gesture(aligned, target)
+    for notice in portrait_notices(pose):
+        typer.echo(f"note: {notice}", err=True)
+    typer.echo(f"{target}: {alignment.line()}; {alignment.outside:.0%} of hand joints outside the picture")

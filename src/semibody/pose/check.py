@@ -1,0 +1,231 @@
+"""What may go wrong with a portrait, a gesture and a recording, said before anything is computed.
+
+Each function looks at one thing and returns Findings: how bad, what it is about, what was found, what to
+do. Numbers that decide stand at the top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from semibody.pose.align import Alignment, portrait_notices
+from semibody.pose.detect import SEEN, face_found, hands_found
+from semibody.pose.frame import Framing
+from semibody.pose.prosody import Prosody
+from semibody.types import BODY, FACE, Floats, Gesture, Pose, Speech
+
+Picture = NDArray[np.uint8]
+Level = Literal["good", "note", "warning", "error"]
+LEVELS: tuple[Level, ...] = ("good", "note", "warning", "error")
+
+SMALL_FACE, SMALL_FACE_PIXELS = 0.10, 56
+"""Height of the face, brows to chin, as a share of the frame and in pixels of the portrait."""
+LITTLE_HEAD_ROOM, MUCH_HEAD_ROOM = 0.05, 0.30
+"""Space above the brows as a share of the frame."""
+BLURRED = 12.0
+"""Variance of the Laplacian of the face at 128 pixels, contrast evened out."""
+TURNED = 0.55
+"""How far the nose is from the middle of the face, in halves of its width."""
+HANDS_OUTSIDE = 0.25
+CLIPPED = 0.002
+QUIET_DB = -38.0
+SHORT_SECONDS = 1.0
+SCALE = (0.7, 1.4)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """``level`` of ``topic``; ``text`` what was found, ``remedy`` what to do about it (may be empty)."""
+
+    level: Level
+    topic: str
+    text: str
+    remedy: str = ""
+
+    def line(self) -> str:
+        return f"{self.text}; {self.remedy}" if self.remedy else self.text
+
+
+def worst(findings: Sequence[Finding]) -> Level:
+    return max((finding.level for finding in findings), key=LEVELS.index, default="good")
+
+
+def check_people(people: Sequence[Pose]) -> list[Finding]:
+    """Is there one person, and can the networks see them?"""
+    if not people:
+        return [
+            Finding(
+                "warning", "person", "nobody was found in the portrait",
+                "use a photograph of a person from head to waist",
+            )
+        ]  # fmt: skip
+    found = []
+    if len(people) > 1:
+        found.append(
+            Finding("warning", "people", f"{len(people)} people are in the portrait; the largest is animated",
+                    "crop the picture to one person")
+        )  # fmt: skip
+    pose = people[0]
+    if not face_found(pose):
+        found.append(Finding("warning", "face", "no face was found", "use a picture that shows the face"))
+    return found
+
+
+def check_portrait(image: Picture, pose: Pose) -> list[Finding]:
+    """The face's size, sharpness and direction, and what of the body shows; ``pose`` in fractions."""
+    found = []
+    height, width = image.shape[:2]
+    if face_found(pose):
+        face = pose.joints[FACE] * (width, height)
+        tall = float(np.ptp(face[:, 1]))
+        if tall < SMALL_FACE_PIXELS:
+            found.append(Finding("warning", "face size", f"the face is only {tall:.0f} pixels high",
+                                 "use a larger picture"))  # fmt: skip
+        sharpness = face_sharpness(image, face)
+        if sharpness < BLURRED:
+            found.append(Finding("warning", "sharpness", "the face looks blurred", "use a sharper picture"))
+        if abs(face_turn(face)) > TURNED:
+            found.append(Finding("warning", "direction", "the head is turned to the side",
+                                 "use a picture that faces the camera"))  # fmt: skip
+    notices = [notice for notice in portrait_notices(pose) if "no face" not in notice]
+    found += [Finding("note", "body", notice) for notice in notices]
+    return found
+
+
+def check_framing(framing: Framing, pose: Pose) -> list[Finding]:
+    """Head room and size in the frame; ``pose`` in fractions of the frame."""
+    found = [Finding("note", "framing", notice) for notice in framing.notices]
+    if not face_found(pose):
+        return found
+    brows, chin = pose.joints[FACE, 1].min(), pose.joints[FACE, 1].max()
+    if chin - brows < SMALL_FACE:
+        text = f"the face fills only {chin - brows:.0%} of the frame's height"
+        found.append(Finding("warning", "face size", text, "use --frame auto, or crop closer"))
+    if brows < LITTLE_HEAD_ROOM:
+        found.append(Finding("warning", "head room", "the head touches or crosses the upper edge",
+                             "use a picture with some space above the head, or --frame auto"))  # fmt: skip
+    elif brows > MUCH_HEAD_ROOM:
+        text = f"{brows:.0%} of the frame is empty above the brows: the person may be stretched"
+        found.append(Finding("warning", "head room", text, "use --frame auto"))
+    return found
+
+
+def check_gesture(gesture: Gesture) -> list[Finding]:
+    """Does the gesture hold hands that can be drawn?"""
+    seen = np.median(gesture.hands_confidence, axis=2) >= SEEN
+    left, right = seen.mean(axis=0)
+    if not seen.any():
+        return [Finding("warning", "gesture", "no hand can be seen in the gesture",
+                        "extract it again from a video that shows the hands")]  # fmt: skip
+    found = []
+    for side, share in (("left", left), ("right", right)):
+        if share < 0.5:
+            found.append(
+                Finding("note", "gesture", f"the {side} hand is missing in {1 - share:.0%} of the poses")
+            )
+    return found
+
+
+def check_fit(
+    aligned: Gesture, alignment: Alignment, portrait: Pose, *, may_align: bool = True
+) -> list[Finding]:
+    """Do gesture and portrait belong together?"""
+    found = []
+    if alignment.by == "nothing":
+        found.append(Finding("note", "fit", "the gesture could not be compared with the portrait"))
+    elif not may_align and not SCALE[0] <= alignment.scale <= SCALE[1]:
+        text = f"the gesture's body is {1 / alignment.scale:.2f} times the portrait's"
+        found.append(Finding("warning", "fit", text, "use --align auto"))
+    if alignment.outside > HANDS_OUTSIDE:
+        text = f"{alignment.outside:.0%} of the hands lie outside the frame"
+        remedy = "choose another gesture, or a portrait with more space around"
+        found.append(Finding("warning", "hands", text, remedy))
+    jump = first_jump(aligned, portrait)
+    if jump > 0.35:
+        found.append(Finding("note", "start", "the gesture starts far from where the portrait's hands are",
+                             "the first frames may smear; --gesture auto starts at rest"))  # fmt: skip
+    return found
+
+
+def check_speech(speech: Speech, prosody: Prosody | None = None) -> list[Finding]:
+    """Can the recording be heard, is it clean, is it long enough?"""
+    wave = speech.waveform
+    if len(wave) == 0 or not np.isfinite(wave).all():
+        return [
+            Finding("error", "speech", "the recording holds no sound that can be read", "export it again")
+        ]
+    found = []
+    top = float(np.abs(wave).max())
+    level = 10 * np.log10(float(np.percentile(_power(speech), 90)) + 1e-12)
+    if top < 1e-3:
+        return [Finding("error", "speech", "the recording is silent", "give a recording of speech")]
+    if level < QUIET_DB:
+        found.append(Finding("warning", "speech", f"the speech is very quiet ({level:.0f} dB)",
+                             "make it louder: lips follow loud speech better"))  # fmt: skip
+    if float((np.abs(wave) > 0.999).mean()) > CLIPPED:
+        found.append(
+            Finding("warning", "speech", "the recording is clipped (too loud)", "record or export it softer")
+        )
+    if speech.seconds < SHORT_SECONDS:
+        found.append(Finding("warning", "speech", f"the recording lasts only {speech.seconds:.1f} s",
+                             "give at least a second"))  # fmt: skip
+    if prosody is not None and not prosody.syllables:
+        found.append(Finding("warning", "speech", "no speech was found in the recording",
+                             "music and noise move the lips little"))  # fmt: skip
+    return found
+
+
+def check_length(gesture: Gesture, speech: Speech) -> list[Finding]:
+    if gesture.seconds + 1e-6 < speech.seconds:
+        text = f"the gesture lasts {gesture.seconds:.1f} s, the speech {speech.seconds:.1f} s"
+        return [
+            Finding(
+                "note", "length", text, "it goes back and forth (--on-short-gesture), or use --gesture auto"
+            )
+        ]
+    return []
+
+
+def face_sharpness(image: Picture, face: Floats) -> float:
+    """Variance of the Laplacian of the face, brought to 128 pixels and even contrast."""
+    low, high = face.min(axis=0), face.max(axis=0)
+    x0, y0 = (int(v) for v in np.clip(low, 0, None))
+    x1, y1 = (int(v) + 1 for v in np.clip(high, None, image.shape[1::-1]))
+    if x1 - x0 < 8 or y1 - y0 < 8:
+        return 0.0
+    grey = cv2.cvtColor(np.ascontiguousarray(image[y0:y1, x0:x1]), cv2.COLOR_RGB2GRAY)
+    grey = cv2.resize(grey, (128, 128), interpolation=cv2.INTER_AREA).astype(np.float64)
+    even = (grey - grey.mean()) / max(float(grey.std()), 4.0) * 40
+    return float(cv2.Laplacian(even, cv2.CV_64F).var())
+
+
+def face_turn(face: Floats) -> float:
+    """How far the nose's tip is off the middle of the jaw's ends, in halves of the face's width."""
+    left, right = face[0, 0], face[16, 0]
+    half = max(abs(right - left) / 2, 1e-6)
+    return float((face[30, 0] - (left + right) / 2) / half)
+
+
+def first_jump(gesture: Gesture, portrait: Pose) -> float:
+    """Distance from the portrait's hands to the gesture's first ones, in fractions of the picture."""
+    if not any(hands_found(portrait)) or portrait.confidence[BODY].max() < SEEN:
+        return 0.0
+    both = (portrait.confidence >= SEEN) & (gesture.confidence[0] >= SEEN)
+    both[: FACE.stop] = False
+    if not both.any():
+        return 0.0
+    moved = gesture.joints[0][both] - portrait.joints[both]
+    return float(np.median(np.hypot(moved[:, 0], moved[:, 1])))
+
+
+def _power(speech: Speech) -> Floats:
+    step = max(1, speech.rate // 50)
+    count = max(1, len(speech.waveform) // step)
+    used = speech.waveform[: count * step].astype(np.float64)
+    return np.asarray((used.reshape(count, -1) ** 2).mean(axis=1))

@@ -1,0 +1,235 @@
+"""Framing: the square of a video, or the part of a portrait, that the model was trained to see.
+
+The rule of EMTD, the paper's test set: from the brows down to the lowest of elbows and wrists, plus a
+margin, a square around the neck. ``emtd_crop`` is the published arithmetic for a video;
+``frame_portrait`` applies the rule to one picture, for any aspect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from semibody.pose.detect import SEEN, face_found
+from semibody.types import FACE, HANDS, Floats, Gesture, Pose
+
+Picture = NDArray[np.uint8]
+
+MARGIN = 0.25
+"""Margin as a share of the person's height; ABOVE and BELOW say how much of it goes where."""
+ABOVE, BELOW = 0.65, 0.5
+TRUNK = slice(0, 7)
+"""Body joints that decide the lower edge: nose, neck, right arm, left shoulder and elbow."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A rectangle of a picture in pixels (may reach outside it) and, in fractions, what it maps to 0..1.
+
+    ``x0 y0 x1 y1`` pixels to cut, ``low`` and ``high`` the (x, y) fractions that become 0 and 1.
+    """
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+    low: tuple[float, float]
+    high: tuple[float, float]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.x1 - self.x0, self.y1 - self.y0
+
+    def apply(self, image: Picture) -> Picture:
+        """Cut the picture; beyond its edge, the edge goes on, softened."""
+        return cut(image, self.x0, self.y0, self.x1, self.y1)
+
+    def joints(self, joints: Floats) -> Floats:
+        """Fractions of the picture to fractions of the crop."""
+        low, high = np.array(self.low), np.array(self.high)
+        return (joints - low) / (high - low)
+
+    def gesture(self, gesture: Gesture) -> Gesture:
+        """The gesture as seen in the crop."""
+        width, height = self.size
+        return Gesture(
+            self.joints(gesture.joints), gesture.confidence, gesture.fps, width / height, gesture.name
+        )
+
+
+def emtd_crop(joints: Floats, width: int, height: int) -> Crop:
+    """One square for a clip: ``joints`` (f, 128, 2) in fractions of ``width`` x ``height`` pixels.
+
+    The published arithmetic, except that a square which leaves the picture at the left is padded
+    instead of lost.
+    """
+    top = joints[:, FACE, 1].min()
+    bottom = joints[:, TRUNK, 1].max()
+    neck = joints[:, 1, 0].mean()
+    margin = MARGIN * (bottom - top)
+    low = max(0.0, top - ABOVE * margin)
+    high = min(1.0, bottom + BELOW * margin)
+    y0, y1 = int(low * height), int(high * height)
+    side = y1 - y0 + 1
+    x0 = int(neck * width) - side // 2
+    x1 = x0 + side
+    return Crop(x0, y0, x1, y1, (x0 / width, float(low)), (x1 / width, float(high)))
+
+
+def crop_gesture(gesture: Gesture) -> Gesture:
+    """A detected gesture as seen in the square of the training set; frames without a person stay empty.
+
+    As ``emtd_crop``, but from the frames and joints that were seen. Without a face in any of them the
+    gesture comes back as it is.
+    """
+    seen = (gesture.confidence[:, FACE].mean(axis=1) >= SEEN) & (gesture.confidence[:, 1] >= SEEN)
+    if not seen.any():
+        return gesture
+    joints, confidence = gesture.joints[seen], gesture.confidence[seen]
+    trunk = np.where(confidence[:, TRUNK] >= SEEN, joints[:, TRUNK, 1], -np.inf)
+    known = joints.copy()
+    known[:, TRUNK, 1] = np.where(np.isfinite(trunk), trunk, joints[:, 1:2, 1])
+    height = 10000
+    width = round(height * gesture.aspect)
+    cropped = emtd_crop(known, width, height).gesture(gesture)
+    return Gesture(
+        np.where(gesture.confidence[..., None] > 0, cropped.joints, 0.0),
+        gesture.confidence,
+        gesture.fps,
+        1.0,
+        gesture.name,
+    )
+
+
+def fit_square(image: Picture, side: int) -> Picture:
+    """Scaled to fit a square of ``side`` pixels, in the middle of black, as published frames are saved."""
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    size = (round(width * scale), round(height * scale))
+    canvas = np.zeros((side, side, 3), np.uint8)
+    left, top = (side - size[0] + 1) // 2, (side - size[1] + 1) // 2
+    canvas[top : top + size[1], left : left + size[0]] = cv2.resize(image, size)
+    return canvas
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How a portrait was framed: the crop, whether that is the picture as it was, and what to say of it."""
+
+    crop: Crop
+    kept: bool
+    notices: tuple[str, ...] = ()
+
+
+HEAD_ROOM = 0.126
+"""Where the brows are in the published gestures: this share of the height below the upper edge."""
+_CLOSE_SCALE, _CLOSE_SHIFT = 0.15, 0.08
+"""A picture that is framed this nearly right stays as it is."""
+_MOST_PADDING = 0.2
+"""Sides and top may be continued by at most this share of the crop."""
+_WAIST = 1.05
+"""Where wrists rest, in shoulder widths below the shoulders; gestures go there whatever the picture shows."""
+_WRISTS = (4, 7)
+_HAIR = 0.75
+"""Top of the hair above the brows, in heights of the face from brows to chin."""
+_SMALL = 256
+
+
+def frame_portrait(pose: Pose, width: int, height: int, aspect: float = 1.0) -> Framing:
+    """The part of a ``width`` x ``height`` picture to animate, ``aspect`` wide for 1 high.
+
+    Head room and size become those of the training set as far as the picture allows: it is never
+    stretched, and continued beyond its edges by a fifth at most. Without a face the whole picture is
+    kept. A picture that is already framed about right is not touched.
+    """
+    plain = _plain_crop(width, height, aspect)
+    if not face_found(pose) or pose.confidence[[2, 5]].min() < SEEN:
+        return Framing(plain, True)
+    points = pose.joints * (width, height)
+    wanted, notices = _wanted(points, pose, width, height, aspect)
+    across, down = wanted.size
+    off = np.array([wanted.x0 - plain.x0 + wanted.x1 - plain.x1, 2 * (wanted.y0 - plain.y0)]) / 2
+    same_size = abs(down / plain.size[1] - 1) < _CLOSE_SCALE
+    if same_size and (np.abs(off) < _CLOSE_SHIFT * np.array([across, down])).all():
+        return Framing(plain, True)
+    if down < _SMALL:
+        notices.append(f"the person is only {down} pixels high in the picture: use a larger picture")
+    return Framing(wanted, False, tuple(notices))
+
+
+def _wanted(points: Floats, pose: Pose, width: int, height: int, aspect: float) -> tuple[Crop, list[str]]:
+    notices = []
+    seen = pose.confidence >= SEEN
+    shoulders = float(np.hypot(*(points[2] - points[5])))
+    low = [points[i, 1] for i in (*range(TRUNK.start, TRUNK.stop), *_WRISTS) if seen[i]]
+    bottom = max(*low, points[[2, 5], 1].max() + _WAIST * shoulders)
+    top = points[FACE, 1].min()
+    person = bottom - top
+    y0 = top - ABOVE * MARGIN * person
+    y1 = min(bottom + BELOW * MARGIN * person, height)
+    # The lower edge stops at the picture's, so what is left decides the size; head room follows it.
+    hair = top - _HAIR * float(np.ptp(points[FACE, 1]))
+    y0 = max(min(y0, hair, top - HEAD_ROOM * (y1 - y0)), -_MOST_PADDING * (y1 - y0))
+    # A narrow video needs more height to hold the hands, where the picture has it.
+    hands = points[HANDS, 0][seen[HANDS]]
+    space = 2.1 * float(np.abs(hands - points[1, 0]).max()) if len(hands) else 0.0
+    missing = max(0.0, space / aspect - (y1 - y0))
+    grow_down = min(missing, max(0.0, height - y1))
+    y0, y1 = y0 - min(missing - grow_down, max(0.0, y0)), y1 + grow_down
+    down = y1 - y0
+    across = down * aspect
+    x0 = points[1, 0] - across / 2
+    # Rather off the middle by a little than beyond the picture's edge.
+    slack = 0.05 * across
+    x0 += float(np.clip(-x0, 0, slack)) - float(np.clip(x0 + across - width, 0, slack))
+    outside = max(-x0, x0 + across - width) / across
+    if outside > _MOST_PADDING:
+        shrink = (1 - 2 * _MOST_PADDING) / max(1e-6, 1 - 2 * outside) if outside < 0.5 else 0.5
+        across, x0 = across * shrink, points[1, 0] - across * shrink / 2
+        y1, down = y0 + down * shrink, down * shrink
+        notices.append("the picture is too narrow for the whole gesture space: hands may leave the video")
+    elif outside > 0.01:
+        notices.append(f"the picture was continued at its sides by {outside:.0%}")
+    if y0 < -0.01 * down:
+        notices.append(f"head room was added: {-y0 / down:.0%} above the picture")
+    left, over = round(x0), round(y0)
+    crop = _crop(left, over, left + round(across), over + round(down), width, height)
+    return crop, notices
+
+
+def _plain_crop(width: int, height: int, aspect: float) -> Crop:
+    """The largest part of the wanted aspect: the middle across, the top down."""
+    if width / height > aspect:
+        across = max(1, round(height * aspect))
+        left = (width - across) // 2
+        return _crop(left, 0, left + across, height, width, height)
+    return _crop(0, 0, width, max(1, round(width / aspect)), width, height)
+
+
+def keep_whole(width: int, height: int, aspect: float) -> Crop:
+    """The smallest rectangle of the wanted aspect that holds the whole picture, in its middle."""
+    across, down = max(width, round(height * aspect)), max(height, round(width / aspect))
+    left, over = -((across - width) // 2), -((down - height) // 2)
+    return _crop(left, over, left + across, over + down, width, height)
+
+
+def _crop(x0: int, y0: int, x1: int, y1: int, width: int, height: int) -> Crop:
+    return Crop(x0, y0, x1, y1, (x0 / width, y0 / height), (x1 / width, y1 / height))
+
+
+def cut(image: Picture, x0: int, y0: int, x1: int, y1: int) -> Picture:
+    """A rectangle of a picture; beyond its edges the edge is continued and softened."""
+    height, width = image.shape[:2]
+    left, top, right, below = max(0, -x0), max(0, -y0), max(0, x1 - width), max(0, y1 - height)
+    inner = image[max(0, y0) : min(height, y1), max(0, x0) : min(width, x1)]
+    if not (left or top or right or below):
+        return np.ascontiguousarray(inner)
+    if inner.size == 0:
+        raise ValueError(f"nothing of the picture lies in {x0, y0, x1, y1}")
+    wide = cv2.copyMakeBorder(inner, top, below, left, right, cv2.BORDER_REPLICATE)
+    soft = cv2.GaussianBlur(wide, (0, 0), max(left, top, right, below) / 6)
+    soft[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
+    return soft

@@ -1,0 +1,164 @@
+"""When somebody speaks, and which syllables they stress: from the sound alone, without a model.
+
+A syllable is a peak of the voice's energy with a dip on both sides (de Jong & Wempe 2009). Its stress
+is how far it stands out from its surroundings in energy, pitch and length.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semibody.types import Floats, Speech
+
+Mask = NDArray[np.bool_]
+
+STEP = 0.01
+"""Seconds between measurements."""
+
+_WINDOW = 0.032
+_BAND = (250.0, 3200.0)
+"""Where vowels are strong and breath, hum and hiss are not."""
+_DIP = 1.5
+"""dB by which energy must fall between two syllables."""
+_PITCH = (65.0, 420.0)
+_SHORTEST_PAUSE, _SHORTEST_SPEECH = 0.25, 0.12
+_ROUND = 2.5
+"""Seconds around a syllable that it is compared with."""
+
+
+@dataclass(frozen=True)
+class Syllable:
+    """``time`` of the vowel's middle in seconds; ``stress`` in standard deviations above its surroundings."""
+
+    time: float
+    stress: float
+
+
+@dataclass(frozen=True)
+class Prosody:
+    """``phrases``: (start, end) of speech between pauses; ``syllables`` in order; ``seconds`` in all."""
+
+    phrases: tuple[tuple[float, float], ...]
+    syllables: tuple[Syllable, ...]
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Syllables a second while speaking."""
+        spoken = sum(end - start for start, end in self.phrases)
+        return len(self.syllables) / spoken if spoken else 0.0
+
+
+def analyse(speech: Speech) -> Prosody:
+    """Phrases and syllables of a recording of any length."""
+    level, pitch, periodic = _measure(speech)
+    active = _voice_activity(level)
+    phrases = tuple((start * STEP, stop * STEP) for start, stop in _runs(active))
+    nuclei = _nuclei(level, periodic, active)
+    return Prosody(phrases, tuple(_rate(nuclei, level, pitch, active)), speech.seconds)
+
+
+def _measure(speech: Speech) -> tuple[Floats, Floats, Floats]:
+    """At every step: the band's energy in dB, pitch in semitones (NaN: none) and periodicity 0..1."""
+    step, width = round(STEP * speech.rate), round(_WINDOW * speech.rate)
+    wave = np.pad(speech.waveform.astype(np.float64), (width // 2, width))
+    count = max(1, len(speech.waveform) // step)
+    size = 1 << (2 * width - 1).bit_length()
+    hertz = np.fft.rfftfreq(size, 1 / speech.rate)
+    band = (hertz >= _BAND[0]) & (hertz <= _BAND[1])
+    window = np.hanning(width)
+    lags = np.arange(int(speech.rate / _PITCH[1]), int(min(speech.rate / _PITCH[0], 0.8 * width)))
+    # The window's own falling-off must not speak for short periods (Boersma 1993).
+    fade = np.fft.irfft(np.abs(np.fft.rfft(window, size)) ** 2)
+    level, pitch, periodic = np.zeros(count), np.full(count, np.nan), np.zeros(count)
+    for block in range(0, count, 4096):  # of 41 s: memory does not grow with the recording
+        starts = np.arange(block, min(block + 4096, count)) * step
+        frames = np.lib.stride_tricks.sliding_window_view(wave, width)[starts] * window
+        power = np.abs(np.fft.rfft(frames, size)) ** 2
+        rows = slice(block, block + len(starts))
+        level[rows] = 10 * np.log10(power[:, band].sum(axis=1) + 1e-7)
+        alike = np.fft.irfft(power)[:, : lags[-1] + 1]
+        alike = alike[:, lags] / fade[lags] / np.maximum(alike[:, :1] / fade[0], 1e-12)
+        # Long periods win ties too easily: an octave lower must be clearly better.
+        best = (alike - 0.08 * np.log2(lags / lags[0])).argmax(axis=1)
+        strength = np.take_along_axis(alike, best[:, None], axis=1)[:, 0]
+        periodic[rows] = np.clip(strength, 0, 1)
+        pitch[rows] = np.where(strength > 0.5, 12 * np.log2(speech.rate / lags[best] / 100), np.nan)
+    return _smooth(level, 3), pitch, periodic
+
+
+def _voice_activity(level: Floats) -> Mask:
+    """Where somebody speaks: clearly above the quietest and not far below the loudest parts."""
+    floor, top = np.percentile(level, 8), np.percentile(level, 95)
+    if top < -25 or top - floor < 6:
+        # All alike: silence, or speech without a pause.
+        return np.full(len(level), top > -25)
+    threshold = max(floor + 0.3 * (top - floor), top - 32)
+    active = level > threshold
+    for start, stop in _runs(~active):
+        if (stop - start) * STEP < _SHORTEST_PAUSE and start > 0 and stop < len(active):
+            active[start:stop] = True
+    for start, stop in _runs(active):
+        if (stop - start) * STEP < _SHORTEST_SPEECH:
+            active[start:stop] = False
+    return active
+
+
+def _nuclei(level: Floats, periodic: Floats, active: Mask) -> list[int]:
+    """Peaks of energy in voiced sound, with a dip before and after."""
+    peaks = np.flatnonzero((level[1:-1] >= level[:-2]) & (level[1:-1] > level[2:])) + 1
+    kept: list[int] = []
+    for peak in peaks:
+        if not active[peak] or periodic[max(0, peak - 2) : peak + 3].max() < 0.45:
+            continue
+        if kept and min(level[kept[-1]], level[peak]) - level[kept[-1] : peak + 1].min() < _DIP:
+            if level[peak] > level[kept[-1]]:
+                kept[-1] = int(peak)
+        else:
+            kept.append(int(peak))
+    return kept
+
+
+def _rate(nuclei: list[int], level: Floats, pitch: Floats, active: Mask) -> list[Syllable]:
+    if not nuclei:
+        return []
+    edges = [0, *((a + b) // 2 for a, b in itertools.pairwise(nuclei)), len(level)]
+    loud, high, long, middle = [], [], [], []
+    for nucleus, start, stop in zip(nuclei, edges, edges[1:], strict=False):
+        near = np.arange(max(start, nucleus - 20), min(stop, nucleus + 21))
+        vowel = near[(level[near] > level[nucleus] - 5) & active[near]]
+        vowel = vowel if len(vowel) else np.array([nucleus])
+        tones = pitch[vowel][np.isfinite(pitch[vowel])]
+        loud.append(level[nucleus])
+        high.append(np.percentile(tones, 80) if len(tones) else np.nan)
+        long.append(len(vowel) * STEP)
+        middle.append(float(vowel.mean()) * STEP)
+    times = np.array(middle)
+    stress = 1.0 * _stand_out(times, np.array(loud)) + 0.9 * _stand_out(times, np.array(high))
+    stress += 0.7 * _stand_out(times, np.array(long))
+    return [Syllable(float(t), float(s)) for t, s in zip(times, stress / 2.6, strict=True)]
+
+
+def _stand_out(times: Floats, values: Floats) -> Floats:
+    """How far each value lies above those around it, in their standard deviations; 0 where unknown."""
+    spread = max(float(np.nanstd(values)), 1e-6) if np.isfinite(values).any() else 1.0
+    out = np.zeros(len(values))
+    for i, time in enumerate(times):
+        around = values[(np.abs(times - time) <= _ROUND) & np.isfinite(values)]
+        if np.isfinite(values[i]) and len(around) > 1:
+            out[i] = (values[i] - around.mean()) / spread
+    return out
+
+
+def _smooth(values: Floats, half: int) -> Floats:
+    kernel = np.hanning(2 * half + 3)[1:-1]
+    return np.convolve(np.pad(values, half, mode="edge"), kernel / kernel.sum(), mode="valid")
+
+
+def _runs(mask: Mask) -> list[tuple[int, int]]:
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(int)))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
