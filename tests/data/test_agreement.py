@@ -25,7 +25,9 @@ def test_the_detector_agrees_with_the_truth(tmp_path: Path) -> None:
     synthesise(
         tmp_path, assets, Order(people=8, clips=2, seconds=0.5, size=256, seed=5, head_share=0), workers=2
     )
-    wanted, found, face_errors, hand_errors = 0, 0, [], []
+    wanted = found = 0
+    face_errors: list[float] = []
+    hand_errors: list[float] = []
     with open_detector("mediapipe") as detector:
         for entry in read_manifest(tmp_path):
             gesture = load_gesture(entry.gesture)

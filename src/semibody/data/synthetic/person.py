@@ -409,12 +409,12 @@ def _skin_picture(look: Look, assets: Assets, base: Array, size: int) -> NDArray
             assets.body, base, look.ancestry, look.skin_tone, look.hair_colour, look.seed, size
         )
     picture = assets.picture(assets.skin_picture(look.skin), size)
-    rgb = picture[..., :3] * np.array(look.skin_tone, np.float32)
-    typical = np.median(rgb[::8, ::8].reshape(-1, 3), axis=0)
+    skin: Array = picture[..., :3] * np.array(look.skin_tone, np.float32)
+    typical = np.median(skin[::8, ::8].reshape(-1, 3), axis=0)
     if typical[0] < _DARK:  # the pack's dark skins are redder and darker than skin in a lit room
-        rgb *= np.clip(np.array(_DARK_SKIN) * typical[0] / typical, 1.0, 1.6) ** 0.85
-        rgb = 255 * (rgb / 255).clip(0, 1) ** _DARK_GAMMA
-    rgb = np.clip(rgb, 0, 255).astype(np.uint8)
+        skin = skin * np.clip(np.array(_DARK_SKIN) * typical[0] / typical, 1.0, 1.6) ** 0.85
+        skin = 255 * (skin / 255).clip(0, 1) ** _DARK_GAMMA
+    rgb = np.clip(skin, 0, 255).astype(np.uint8)
     return np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
 
 
