@@ -632,7 +632,7 @@ def emtd_square(joints: Floats, confidence: Floats, width: int, height: int) -> 
     picture's left edge is padded rather than lost, and poses and pixels are mapped by one rule.
     """
     face = joints[:, FACE, 1][confidence[:, FACE] >= SEEN]
-    trunk = joints[:, _TRUNK, 1][confidence[:, TRUNK] >= SEEN]
+    trunk = joints[:, TRUNK, 1][confidence[:, TRUNK] >= SEEN]
     neck = joints[:, 1, 0][confidence[:, 1] >= SEEN]
     if not len(trunk) or not len(neck):
         raise _UnwantedError("shoulders not seen", "in any frame")

@@ -409,7 +409,7 @@ def _skin_picture(look: Look, assets: Assets, base: Array, size: int) -> NDArray
             assets.body, base, look.ancestry, look.skin_tone, look.hair_colour, look.seed, size
         )
     picture = assets.picture(assets.skin_picture(look.skin), size)
-    skin: Array = picture[..., :3] * np.array(look.skin_tone, np.float32)
+    skin = picture[..., :3].astype(np.float64) * np.array(look.skin_tone)
     typical = np.median(skin[::8, ::8].reshape(-1, 3), axis=0)
     if typical[0] < _DARK:  # the pack's dark skins are redder and darker than skin in a lit room
         skin = skin * np.clip(np.array(_DARK_SKIN) * typical[0] / typical, 1.0, 1.6) ** 0.85
