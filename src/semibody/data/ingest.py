@@ -34,6 +34,7 @@ from semibody.data.manifest import ClipEntry, Truth, box_around, parse_line, spl
 from semibody.media import VideoReader, VideoWriter, atomic_write, read_speech, write_speech
 from semibody.pose.detect import SEEN, Detector, face_found, hands_found, open_detector
 from semibody.pose.files import save_gesture
+from semibody.pose.frame import ABOVE, BELOW, MARGIN, TRUNK
 from semibody.pose.track import clean
 from semibody.types import (
     FACE,
@@ -56,10 +57,6 @@ Kind = Literal["full", "head"]
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv")
 RATE = 16000
 
-# The rule of EMTD, the paper's test set, as its published script has it.
-_MARGIN, _ABOVE, _BELOW = 0.25, 0.65, 0.5
-_TRUNK = slice(0, 7)
-"""Body joints that decide the lower edge: nose, neck, right arm, left shoulder and elbow."""
 _INNER_LIPS = ((61, 67), (62, 66), (63, 65))
 _WIDEST = 0.22
 """Gap of the inner lips, in heights of the face from brows to chin, that counts as jaw 1."""
@@ -635,14 +632,14 @@ def emtd_square(joints: Floats, confidence: Floats, width: int, height: int) -> 
     picture's left edge is padded rather than lost, and poses and pixels are mapped by one rule.
     """
     face = joints[:, FACE, 1][confidence[:, FACE] >= SEEN]
-    trunk = joints[:, _TRUNK, 1][confidence[:, _TRUNK] >= SEEN]
+    trunk = joints[:, TRUNK, 1][confidence[:, TRUNK] >= SEEN]
     neck = joints[:, 1, 0][confidence[:, 1] >= SEEN]
     if not len(trunk) or not len(neck):
         raise _UnwantedError("shoulders not seen", "in any frame")
     top, bottom = float(face.min()), float(trunk.max())
-    margin = _MARGIN * (bottom - top)
-    y0 = int(max(0.0, top - _ABOVE * margin) * height)
-    y1 = int(min(1.0, bottom + _BELOW * margin) * height)
+    margin = MARGIN * (bottom - top)
+    y0 = int(max(0.0, top - ABOVE * margin) * height)
+    y1 = int(min(1.0, bottom + BELOW * margin) * height)
     side = y1 - y0 + 1
     x0 = int(float(neck.mean()) * width) - side // 2
     return Square((x0, y0, x0 + side, y0 + side), width, height)

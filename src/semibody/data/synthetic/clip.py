@@ -30,6 +30,10 @@ from semibody.types import BODY, FACE, HANDS, LEFT_HAND, N_JOINTS, RIGHT_HAND, C
 Floats = NDArray[np.float64]
 Kind = Literal["full", "head"]
 
+_AT_ONCE = 72
+"""Frames whose corners are moved together: more takes memory, fewer time."""
+_NOT_MODELLED = [9, 10, 12, 13]
+"""Knees and ankles."""
 _FLESH = np.full(N_JOINTS, 0.5)
 """How deep (dm) a joint may lie under the visible surface and still count as seen."""
 _FLESH[BODY] = 1.0
@@ -76,8 +80,10 @@ def render_clip(
     drawn = draw_scene(person, rng, stage.size, kind, backgrounds or [], space)
     stage.dress(person)
     stage.light(drawn.scene)
-    pictures, depths = _pictures(stage, person, motion)
-    joints, confidence = _joints(space, drawn.scene, depths)
+    joints, _ = _project(space, drawn.scene)
+    pictures, surface = _pictures(stage, person, motion, joints)
+    confidence = _visibility(space, joints, surface, drawn.scene)
+    joints[:, _NOT_MODELLED] = 0.0
     gesture = Gesture(joints, confidence, fps, 1.0)
     parameters = {"liveliness": liveliness, **drawn.parameters, **spoken_by}
     truth = Truth(motion.jaw.astype(np.float32), _boxes(gesture, person, motion, drawn.scene))
@@ -119,23 +125,32 @@ def clip_kind(seed: int, head_share: float) -> Kind:
     return "head" if np.random.default_rng([seed, 4]).random() < head_share else "full"
 
 
-def _pictures(stage: Stage, person: Person, motion: Motion) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    frames, bones = len(motion.jaw), len(person.bones)
+def _pictures(
+    stage: Stage, person: Person, motion: Motion, joints: Floats
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Frames (f, s, s, 3), and the depth (f, 128) of the surface that is seen where each joint lies."""
+    bones, size = len(person.bones), stage.size
     columns = bone_columns(person, motion)
-    positions = (person.skin @ columns).reshape(-1, frames, 3)
-    head = motion.rotations[:, person.bones.index("head")]
-    shifts = np.einsum("fu,ukx,fyx->kfy", motion.face, person.face_units, head, optimize=True)
-    positions[person.moving_face] += shifts.astype(np.float32)
     # Rest normals are turned by the same bones: weights are every fourth column of ``skin``.
-    turn = columns.reshape(bones, 4, frames, 3)[:, :3].reshape(bones * 3, -1)
     weighted = (person.skin[:, 3::4, None] * person.normals[:, None, :]).reshape(len(person.rest), -1)
-    normals = (weighted @ turn).reshape(-1, frames, 3)
-    pictures, depths = [], []
-    for frame in range(frames):
-        picture, depth = stage.draw(np.concatenate([positions[:, frame], normals[:, frame]], axis=1))
-        pictures.append(picture)
-        depths.append(depth)
-    return np.stack(pictures), np.stack(depths)
+    head = motion.rotations[:, person.bones.index("head")]
+    at = np.floor(joints * size).astype(int).clip(0, size - 1)
+    pictures = np.empty((len(joints), size, size, 3), np.uint8)
+    surface = np.empty(joints.shape[:2], np.float32)
+    for start in range(0, len(joints), _AT_ONCE):
+        part = slice(start, min(start + _AT_ONCE, len(joints)))
+        frames = part.stop - start
+        turn = columns[:, 3 * start : 3 * part.stop]
+        positions = (person.skin @ turn).reshape(-1, frames, 3)
+        shifts = np.einsum("fu,ukx,fyx->kfy", motion.face[part], person.face_units, head[part], optimize=True)
+        positions[person.moving_face] += shifts.astype(np.float32)
+        turn = turn.reshape(bones, 4, -1)[:, :3].reshape(bones * 3, -1)
+        normals = (weighted @ turn).reshape(-1, frames, 3)
+        for i in range(frames):
+            vertices = np.concatenate([positions[:, i], normals[:, i]], axis=1)
+            pictures[start + i], depth = stage.draw(vertices)
+            surface[start + i] = depth[at[start + i, :, 1], at[start + i, :, 0]]
+    return pictures, surface
 
 
 def _landmarks(person: Person, motion: Motion, vertices: list[int]) -> Floats:
@@ -187,22 +202,18 @@ def _project(points: Floats, scene: Scene) -> tuple[Floats, Floats]:
     return ndc[..., :2] * (0.5, -0.5) + 0.5, (ndc[..., 2] + 1) / 2
 
 
-def _joints(space: Floats, scene: Scene, depths: NDArray[np.float32]) -> tuple[Floats, Floats]:
-    joints, _ = _project(space, scene)
-    # Seen = no surface in front of the joint, except the flesh it lies in.
+def _visibility(space: Floats, joints: Floats, surface: NDArray[np.float32], scene: Scene) -> Floats:
+    """Confidence (f, 128): 1 seen, 0.3 hidden by something, 0 outside the picture or not modelled.
+
+    Seen = no surface in front of the joint, except the flesh it lies in.
+    """
     towards = scene.eye - space
     lifted = space + towards / np.linalg.norm(towards, axis=-1, keepdims=True) * _FLESH[:, None]
     _, depth = _project(lifted, scene)
-    size = depths.shape[1]
-    pixel = np.floor(joints * size).astype(int)
-    inside = ((pixel >= 0) & (pixel < size)).all(axis=-1)
-    pixel = pixel.clip(0, size - 1)
-    frame = np.arange(len(joints))[:, None]
-    seen = inside & (depth <= depths[frame, pixel[..., 1], pixel[..., 0]])
-    confidence = np.where(seen, 1.0, np.where(inside, 0.3, 0.0))
-    joints[:, [9, 10, 12, 13]] = 0.0  # knees and ankles are not modelled
-    confidence[:, [9, 10, 12, 13]] = 0.0
-    return joints, confidence
+    inside = ((joints >= 0) & (joints < 1)).all(axis=-1)
+    confidence = np.where(inside & (depth <= surface), 1.0, np.where(inside, 0.3, 0.0))
+    confidence[:, _NOT_MODELLED] = 0.0
+    return confidence
 
 
 def _boxes(gesture: Gesture, person: Person, motion: Motion, scene: Scene) -> dict[str, NDArray[np.float32]]:

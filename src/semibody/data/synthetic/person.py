@@ -36,10 +36,10 @@ _OWN_PARTS = {
     MOUTH: ("helper-tongue",),
 }
 """Shapes of the base mesh that serve where a folder has no finer part."""
-_CLOSED = (SKIN, EYE, TEETH, MOUTH)
-"""Kinds whose back is never seen."""
-_DARK, _DARK_SKIN = 150, (1.0, 0.67, 0.50)
-"""Red level below which a skin is dark, and the proportions of its colour then."""
+GROUPS = ((SKIN, EYE, TEETH, MOUTH), (CLOTH, SHELL), (HAIR, LASH))
+"""Kinds drawn together: those whose back is never seen, cloth, and what fades at its edges."""
+_DARK, _DARK_SKIN, _DARK_GAMMA = 150, (1.0, 0.67, 0.50), 0.82
+"""Red level below which a skin is dark, the proportions of its colour then, and by how much it is lifted."""
 _PLAIN_TEXTURE = (230, 225, 215, 255)
 _LOWEST = -1.0
 """Geometry whose every corner is below this height (dm, rest pose) is never in the picture."""
@@ -229,7 +229,7 @@ class Person:
     """A fitted person of n corners, m triangles and B bones.
 
     ``rest`` (n, 3) dm · ``normals`` (n, 3) · ``uv`` (n, 2) · ``layer`` (n,) texture · ``kind`` (n,) surface ·
-    ``triangles`` (m, 3), the first ``closed`` of which nobody sees from behind · ``skin`` (n, 4 B) float32 ·
+    ``triangles`` (m, 3), by GROUPS, of each as many as ``groups`` says · ``skin`` (n, 4 B) float32 ·
     ``moving_face`` (k,) corners that face units move, with ``face_units`` (units, k, 3) · ``textures``
     (layers, s, s, 4) uint8 · ``base`` (V, 3) the whole base mesh (landmarks) with ``base_weights`` (V, B) and
     ``base_units`` (units, V, 3) · ``heads``/``tails`` (B, 3).
@@ -242,7 +242,7 @@ class Person:
     layer: NDArray[np.uint8]
     kind: NDArray[np.uint8]
     triangles: Index
-    closed: int
+    groups: tuple[int, ...]
     skin: Array
     moving_face: Index
     face_units: Array
@@ -312,7 +312,7 @@ def build_person(look: Look, assets: Assets, texture_size: int = 512) -> Person:
         body.triangles = body.triangles[~covered[body.triangles].all(axis=1)]
     else:
         body.triangles = body.triangles[~hidden[corners][body.triangles].any(axis=1)]
-    ordered = sorted([body, *parts], key=lambda part: part.kind not in _CLOSED)
+    ordered = [part for group in GROUPS for part in (*parts, body) if part.kind in group]
     return _assemble(look, ordered, textures, base, units, assets)
 
 
@@ -409,11 +409,12 @@ def _skin_picture(look: Look, assets: Assets, base: Array, size: int) -> NDArray
             assets.body, base, look.ancestry, look.skin_tone, look.hair_colour, look.seed, size
         )
     picture = assets.picture(assets.skin_picture(look.skin), size)
-    rgb = picture[..., :3] * np.array(look.skin_tone, np.float32)
-    typical = np.median(rgb[::8, ::8].reshape(-1, 3), axis=0)
-    if typical[0] < _DARK:  # the pack's dark skins are redder than skin is
-        rgb *= np.clip(np.array(_DARK_SKIN) * typical[0] / typical, 1.0, 1.6) ** 0.85
-    rgb = np.clip(rgb, 0, 255).astype(np.uint8)
+    skin = picture[..., :3].astype(np.float64) * np.array(look.skin_tone)
+    typical = np.median(skin[::8, ::8].reshape(-1, 3), axis=0)
+    if typical[0] < _DARK:  # the pack's dark skins are redder and darker than skin in a lit room
+        skin = skin * np.clip(np.array(_DARK_SKIN) * typical[0] / typical, 1.0, 1.6) ** 0.85
+        skin = 255 * (skin / 255).clip(0, 1) ** _DARK_GAMMA
+    rgb = np.clip(skin, 0, 255).astype(np.uint8)
     return np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
 
 
@@ -532,7 +533,7 @@ def _assemble(
         layer=np.concatenate([np.full(len(p.rest), p.layer, np.uint8) for p in parts]),
         kind=np.concatenate([np.full(len(p.rest), p.kind, np.uint8) for p in parts]),
         triangles=np.concatenate(triangles),
-        closed=sum(len(part.triangles) for part in parts if part.kind in _CLOSED),
+        groups=tuple(sum(len(p.triangles) for p in parts if p.kind in group) for group in GROUPS),
         skin=(weights[:, :, None] * homogeneous[:, None, :]).reshape(len(points), -1).astype(np.float32),
         moving_face=np.concatenate(keep_at),
         face_units=np.concatenate(keep_units, axis=1),

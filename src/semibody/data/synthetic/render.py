@@ -14,11 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semibody.data.synthetic.landmarks import FACE_VERTICES
-from semibody.data.synthetic.person import Person, garment_lines
+from semibody.data.synthetic.person import (
+    CLOTH,
+    EYE,
+    GROUPS,
+    HAIR,
+    LASH,
+    MOUTH,
+    SHELL,
+    SKIN,
+    TEETH,
+    Person,
+    garment_lines,
+)
 from semibody.types import MissingPartError, SemibodyError
 
 _SHADOW = 512
 _SAMPLES = 4
+_ALPHA_TO_COVERAGE = 0x809E
 
 
 @dataclass(frozen=True)
@@ -79,7 +92,7 @@ uniform sampler2DArray textures; uniform sampler2DShadow shade;
 uniform vec3 eye, key_direction, key, fill_direction, fill, sky, ground, mouth, cloth, second;
 uniform float exposure; uniform vec4 weave;
 out vec4 colour;
-#CUT#
+#KINDS#
 float lit() {
   vec3 p = shadowed.xyz / shadowed.w * 0.5 + 0.5;
   if (p.z > 1.0) return 1.0;
@@ -109,25 +122,25 @@ vec3 fabric(vec3 base) {
 void main() {
   vec4 texel = texture(textures, uv);
   vec3 n = normalize(normal), v = normalize(eye - position);
-  if (kind == 2 || kind == 6 || kind == 7) n = dot(n, v) < 0.0 ? -n : n;
+  if (HAIR || LASH || SHELL) n = dot(n, v) < 0.0 ? -n : n;
   vec3 albedo = pow(texel.rgb, vec3(2.2));
   float alpha = 1.0, gloss = 20.0, shine = 0.03, wrap = 0.25;
   vec3 terminator = vec3(0.0);
-  if (kind == 0) { shine = 0.055; gloss = 18.0; wrap = 0.32; terminator = vec3(0.10, 0.015, 0.0); }
-  else if (kind == 1) {
+  if (SKIN) { shine = 0.055; gloss = 18.0; wrap = 0.32; terminator = vec3(0.10, 0.015, 0.0); }
+  else if (CLOTH) {
     if (texel.a < 0.4) discard;
     if (weave.x > 0.5 && rest.y > 0.6) albedo = fabric(albedo);
     shine = 0.015;
-  } else if (kind == 2) {
+  } else if (HAIR) {
     alpha = smoothstep(0.15, 0.75, texel.a);
     if (alpha < 0.06 || over_face(rest)) discard;
     shine = 0.09; gloss = 14.0;
   }
-  else if (kind == 3) { shine = 0.9; gloss = 260.0; }
-  else if (kind == 4) { shine = 0.25; gloss = 60.0; albedo *= vec3(0.78, 0.75, 0.70); }
-  else if (kind == 5) { shine = 0.2; gloss = 40.0; albedo = vec3(0.36, 0.10, 0.09); }
-  else if (kind == 6) { alpha = texel.a; if (alpha < 0.06) discard; shine = 0.0; }
-  else if (kind == 7) {
+  else if (EYE) { shine = 0.9; gloss = 260.0; }
+  else if (TEETH) { shine = 0.25; gloss = 60.0; albedo *= vec3(0.78, 0.75, 0.70); }
+  else if (MOUTH) { shine = 0.2; gloss = 40.0; albedo = vec3(0.36, 0.10, 0.09); }
+  else if (LASH) { alpha = texel.a; if (alpha < 0.06) discard; shine = 0.0; }
+  else if (SHELL) {
     float hem = to_hem(rest);
     if (hem < 0.0) discard;
     albedo = fabric(cloth) * albedo;
@@ -146,11 +159,11 @@ void main() {
   vec3 light = key * soft + key * terminator * smoothstep(0.35, 0.0, abs(facing)) * shadow;
   light += fill * max(0.0, 0.35 + 0.65 * dot(n, fill_direction));
   float occluded = 1.0;
-  if (kind == 0 || kind == 4 || kind == 5) {
+  if (SKIN || TEETH || MOUTH) {
     vec3 m = rest - mouth;
     float inside = 1.0 - smoothstep(0.30, 0.42, length(m.xy * vec2(0.85, 1.0)));
     inside *= smoothstep(0.12, 0.5, -m.z);
-    if (kind == 0) {
+    if (SKIN) {
       albedo = mix(albedo, vec3(0.12, 0.02, 0.02), inside);
       occluded = mix(1.0, 0.15, inside);
     } else occluded = mix(0.85, 0.12, smoothstep(0.05, 0.55, -m.z));
@@ -158,15 +171,15 @@ void main() {
   light += mix(ground, sky, 0.5 + 0.5 * n.y) * (0.75 + 0.25 * shadow);
   vec3 h = normalize(v + key_direction);
   float fresnel = 0.3 + 0.7 * pow(1.0 - max(0.0, dot(n, v)), 4.0);
-  float spark = pow(max(0.0, dot(n, h)), gloss) * shine * mix(1.0, fresnel * 2.0, step(float(kind), 0.5));
+  float spark = pow(max(0.0, dot(n, h)), gloss) * shine * mix(1.0, fresnel * 2.0, SKIN ? 1.0 : 0.0);
   vec3 h2 = normalize(v + fill_direction);
   float spark2 = pow(max(0.0, dot(n, h2)), gloss) * shine * 0.5;
-  if (kind == 2) {  // hair glints across the strands: use the angle to the near-vertical strand
+  if (HAIR) {  // hair glints across the strands: use the angle to the near-vertical strand
     float along = dot(h, normalize(vec3(0.0, 1.0, 0.0) - n * n.y));
     spark = pow(sqrt(max(0.0, 1.0 - along * along)), 24.0) * 0.14 * smoothstep(-0.1, 0.5, facing);
   }
-  vec3 specular = (key * spark * shadow + fill * spark2) * (kind == 2 ? 0.4 + 2.0 * albedo : vec3(1.0));
-  if (kind == 3) occluded = 0.86 - 0.2 * step(0.0, -n.z);
+  vec3 specular = (key * spark * shadow + fill * spark2) * (HAIR ? 0.4 + 2.0 * albedo : vec3(1.0));
+  if (EYE) occluded = 0.86 - 0.2 * step(0.0, -n.z);
   vec3 c = (albedo * light + specular) * occluded * exposure;
   c = c * (1.0 + c * 0.12) / (1.0 + 0.45 * c);
   colour = vec4(pow(clamp(c, 0.0, 1.0), vec3(1.0 / 2.2)), alpha);
@@ -187,13 +200,12 @@ void main() {
 _SHADOW_FRAGMENT = """
 #version 330
 in vec3 uv; in vec3 rest; flat in int kind; uniform sampler2DArray textures;
-#CUT#void main() {
-  if (kind == 2 && (texture(textures, uv).a < 0.4 || over_face(rest))) discard;
-  if (kind == 6 || (kind == 7 && to_hem(rest) < 0.0)) discard;
+#KINDS#
+void main() {
+  if (HAIR && (texture(textures, uv).a < 0.4 || over_face(rest))) discard;
+  if (LASH || (SHELL && to_hem(rest) < 0.0)) discard;
 }
 """
-
-_FRAGMENT, _SHADOW_FRAGMENT = (text.replace("#CUT#", _CUT) for text in (_FRAGMENT, _SHADOW_FRAGMENT))
 
 _SCREEN_VERTEX = """
 #version 330
@@ -207,6 +219,21 @@ void main() { colour = vec4(texture(picture, at).rgb, 1.0); }
 """
 
 
+_KINDS = {
+    "SKIN": SKIN, "CLOTH": CLOTH, "HAIR": HAIR, "EYE": EYE, "TEETH": TEETH, "MOUTH": MOUTH, "LASH": LASH,
+    "SHELL": SHELL,
+}  # fmt: skip
+
+
+def _for_group(text: str, group: tuple[int, ...]) -> str:
+    """A shader for some kinds of surface only.
+
+    llvmpipe computes both sides of every branch, so a shader that knows its kinds is twice as fast.
+    """
+    tests = (f"#define {name} {f'(kind == {k})' if k in group else 'false'}" for name, k in _KINDS.items())
+    return text.replace("#KINDS#", "\n".join(tests) + _CUT)
+
+
 class Stage:
     """A GL context that draws ``size`` × ``size`` pictures of one person at a time.
 
@@ -218,8 +245,14 @@ class Stage:
         os.environ.setdefault("LP_NUM_THREADS", "1")
         gl = _context()
         self._gl, self.size = gl, size
-        self._program = gl.program(vertex_shader=_VERTEX, fragment_shader=_FRAGMENT)
-        self._shadow_program = gl.program(vertex_shader=_SHADOW_VERTEX, fragment_shader=_SHADOW_FRAGMENT)
+        self._programs = [
+            gl.program(vertex_shader=_VERTEX, fragment_shader=_for_group(_FRAGMENT, group))
+            for group in GROUPS
+        ]
+        self._shadow_programs = [
+            gl.program(vertex_shader=_SHADOW_VERTEX, fragment_shader=_for_group(_SHADOW_FRAGMENT, group))
+            for group in GROUPS
+        ]
         self._screen_program = gl.program(vertex_shader=_SCREEN_VERTEX, fragment_shader=_SCREEN_FRAGMENT)
         corners = gl.buffer(np.array([-1, -1, 3, -1, -1, 3], np.float32).tobytes())
         self._screen = gl.vertex_array(self._screen_program, [(corners, "2f", "in_corner")])
@@ -258,35 +291,40 @@ class Stage:
             (self._moving, "3f 3f", "in_position", "in_normal"),
             (self._fixed, "2f 3f 2f", "in_uv", "in_rest", "in_surface"),
         ]
-        self._array = gl.vertex_array(self._program, content, index)
+        self._arrays = [
+            gl.vertex_array(program, content, index, skip_errors=True) for program in self._programs
+        ]
         content = [
             (self._moving, "3f 12x", "in_position"),
             (self._fixed, "2f 3f 2f", "in_uv", "in_rest", "in_surface"),
         ]
-        self._shadow_array = gl.vertex_array(self._shadow_program, content, index)
-        self._owned = [self._textures, self._fixed, self._moving, index, self._array, self._shadow_array]
+        self._shadow_arrays = [
+            gl.vertex_array(program, content, index, skip_errors=True) for program in self._shadow_programs
+        ]
+        self._owned = [
+            self._textures, self._fixed, self._moving, index, *self._arrays, *self._shadow_arrays,
+        ]  # fmt: skip
         cloth = person.look.cloth
         neck, shoulder, arm = garment_lines(person.heads, person.bones)
         pattern = cloth["pattern"] if (not person.look.clothes or cloth["recolour"]) else 0
         self._set("cloth", np.array(cloth["colour"]) ** 2.2)
         self._set("second", np.array(cloth["second"]) ** 2.2)
-        self._program["weave"].value = (float(pattern), float(cloth["scale"]), shoulder, arm)
+        self._set("weave", (float(pattern), float(cloth["scale"]), shoulder, arm))
         neckline = float(neck - 0.42 + 0.4 * cloth["neckline"])
+        self._set("cut", (neckline, float(cloth["vee"]), float(cloth["sleeve"]), 0.0))
+        self._set("arm", (shoulder, arm))
         middle, reach = _face_window(person)
-        for program in (self._program, self._shadow_program):
-            program["cut"].value = (neckline, float(cloth["vee"]), float(cloth["sleeve"]), 0.0)
-            program["arm"].value = (shoulder, arm)
-            program["face_middle"].value, program["face_size"].value = middle, reach
-        self._closed, self._corners = 3 * person.closed, 3 * len(person.triangles)
+        self._set("face_middle", middle)
+        self._set("face_size", reach)
+        self._counts = [3 * count for count in person.groups]
 
     def light(self, scene: Scene) -> None:
         """Load camera, lights and background."""
         for name in ("eye", "key_direction", "key", "fill_direction", "fill", "sky", "ground", "mouth"):
             self._set(name, getattr(scene, name))
-        self._program["exposure"].value = scene.exposure
-        self._program["view"].write(scene.view_projection.T.astype(np.float32).tobytes())
-        for program in (self._program, self._shadow_program):
-            program["light"].write(scene.light_projection.T.astype(np.float32).tobytes())
+        self._set("exposure", scene.exposure)
+        self._set("view", tuple(scene.view_projection.T.ravel().tolist()))
+        self._set("light", tuple(scene.light_projection.T.ravel().tolist()))
         self._background.write(np.ascontiguousarray(scene.background).tobytes())
 
     def draw(self, vertices: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -297,8 +335,9 @@ class Stage:
         self._shadow_target.use()
         self._shadow_target.clear(depth=1.0)
         self._textures.use(0)
-        self._shadow_program["textures"].value = 0
-        self._render(self._shadow_array)
+        self._set("textures", 0)
+        self._set("shade", 1)
+        self._render(self._shadow_arrays)
         self._samples.use()
         self._samples.clear(depth=1.0)
         gl.disable(gl.DEPTH_TEST)
@@ -306,25 +345,35 @@ class Stage:
         self._screen_program["picture"].value = 2
         self._screen.render()
         gl.enable(gl.DEPTH_TEST)
-        gl.enable_direct(0x809E)  # SAMPLE_ALPHA_TO_COVERAGE: hair and lashes fade without sorting
         self._shadow.use(1)
-        self._program["textures"].value, self._program["shade"].value = 0, 1
-        self._render(self._array)
-        gl.disable_direct(0x809E)
+        self._render(self._arrays)
         gl.copy_framebuffer(self._picture, self._samples)
         rgb = np.frombuffer(self._picture.read(components=3), np.uint8).reshape(self.size, self.size, 3)
         depth = np.frombuffer(self._depth.read(), np.float32).reshape(self.size, self.size)
         return np.ascontiguousarray(rgb[::-1]), depth[::-1]
 
-    def _render(self, array: Any) -> None:
-        """Closed parts without their backs, which cost as much as their fronts, then all others."""
-        self._gl.enable(self._gl.CULL_FACE)
-        array.render(vertices=self._closed)
-        self._gl.disable(self._gl.CULL_FACE)
-        array.render(vertices=self._corners - self._closed, first=self._closed)
+    def _render(self, arrays: list[Any]) -> None:
+        """Closed parts without their backs, cloth, then hair: what hides most comes first."""
+        gl, (closed, cloth, hair) = self._gl, self._counts
+        gl.enable(gl.CULL_FACE)
+        arrays[0].render(vertices=closed)
+        if cloth:
+            arrays[1].render(vertices=cloth, first=closed)
+            gl.cull_face = "front"  # the insides of sleeves and collars
+            arrays[1].render(vertices=cloth, first=closed)
+            gl.cull_face = "back"
+        gl.disable(gl.CULL_FACE)
+        if hair:
+            gl.enable_direct(_ALPHA_TO_COVERAGE)  # hair and lashes fade without sorting
+            arrays[2].render(vertices=hair, first=closed + cloth)
+            gl.disable_direct(_ALPHA_TO_COVERAGE)
 
-    def _set(self, name: str, value: NDArray[np.float64]) -> None:
-        self._program[name].value = tuple(float(v) for v in value)
+    def _set(self, name: str, value: Any) -> None:
+        """Set a uniform in every program that uses it."""
+        plain = tuple(float(v) for v in value) if isinstance(value, np.ndarray) else value
+        for program in (*self._programs, *self._shadow_programs):
+            if name in program:
+                program[name].value = plain
 
 
 def _face_window(person: Person) -> tuple[tuple[float, float, float], tuple[float, float]]:

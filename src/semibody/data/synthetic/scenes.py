@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from semibody.data.synthetic.landmarks import FACE_VERTICES
 from semibody.data.synthetic.person import Person
 from semibody.data.synthetic.render import Scene
+from semibody.pose.frame import ABOVE, BELOW, MARGIN
 from semibody.types import FACE, HANDS
 
-_MARGIN, _ABOVE, _BELOW = 0.25, 0.65, 0.5
-"""Margin of EMTD's crop as a share of the person, and how much of it goes above and below."""
 _PLANE = 0.45
 """Depth (dm) at which the picture's height is measured."""
 
@@ -99,7 +98,7 @@ def _frame_body(
     From the brows to the lowest of elbows and wrists plus a margin, then lower and wider as the hands need;
     what is nearer to the camera counts as it will appear.
     """
-    margin = _MARGIN * rng.uniform(0.85, 1.2)
+    margin = MARGIN * rng.uniform(0.85, 1.2)
     spare = rng.uniform(0.02, 0.06)
     brows, arms, hands = joints[:, FACE][:, 17:27], joints[:, [3, 4, 6, 7]], joints[:, HANDS]
     across = float(joints[:, 1, 0].mean()) + rng.normal(0, 0.018) * 3.5 * head
@@ -113,9 +112,9 @@ def _frame_body(
 
         top, low = seen(brows)[..., 1].max(), seen(arms)[..., 1].min()
         person = top - low
-        high = max(top + _ABOVE * margin * person, crown + spare * height)
+        high = max(top + ABOVE * margin * person, crown + spare * height)
         lowest = np.percentile(seen(hands)[..., 1].min(axis=1), 3) - spare * height
-        low = min(low - _BELOW * margin * person, lowest)
+        low = min(low - BELOW * margin * person, lowest)
         wide = 2 * np.percentile(np.abs(seen(hands)[..., 0] - across).max(axis=1), 95) * (1 + spare)
         height = float(np.clip(max(high - low, wide), head / 0.34, head / 0.21))
         centre = np.array([across, high - height / 2, _PLANE])
