@@ -118,7 +118,7 @@ def average_decay(decay: float, step: int) -> float:
     return min(decay, (1 + step) / (10 + step))
 
 
-class Stage:
+class StageRun:
     """A task with its optimiser and average; ``run`` works until the steps or the time are used up."""
 
     def __init__(self, task: Task, recipe: Recipe, folder: Path, accelerator: Any, log: Log) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -289,7 +290,7 @@ class DenoisingTask:
         *,
         heat_maps: Any = None,
         perceptual: Compare | None = None,
-        autocast: Any = None,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         self.stage: StageName = stage
         self._stage: curriculum.Stage = stage
@@ -347,21 +348,22 @@ class DenoisingTask:
         rows = batch.decoded.tolist()
         cut = torch.stack([estimate[b, f, :, y : y + s, x : x + s] for b, f, y, x, s in rows])
         seen = self._decode(cut)
-        return phase_terms(
-            seen,
-            to_pixels(torch.stack(batch.pixels)),
-            batch.t[batch.decoded[:, 0]],
-            self.recipe.loss,
-            heat_maps=self.heat_maps,
-            perceptual=self.perceptual,
-        )
+        with self.autocast():
+            return phase_terms(
+                seen,
+                to_pixels(torch.stack(batch.pixels)),
+                batch.t[batch.decoded[:, 0]],
+                self.recipe.loss,
+                heat_maps=self.heat_maps,
+                perceptual=self.perceptual,
+            )
 
     def _decode(self, latents: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 H W"]:
         """Decode with gradient; the decoder's activations are computed again in the backward pass."""
         from torch.utils.checkpoint import checkpoint
 
         latents = _channels_last(latents)
-        with self.autocast() if self.autocast else torch.autocast("cpu", enabled=False):
+        with self.autocast():
             if self.recipe.run.recompute:
                 return checkpoint(self.model.vae.decode, latents, use_reentrant=False).float()
             return self.model.vae.decode(latents).float()
@@ -377,7 +379,7 @@ class DenoisingTask:
         """
         scores, rows = _Scores(), []
         clips = self.held_out[: self.recipe.run.validation_clips]
-        with self.autocast() if self.autocast else torch.autocast("cpu", enabled=False):
+        with self.autocast():
             for number, clip in enumerate(clips):
                 batch = self._validation_batch(clip, number)
                 latents = self._generate(batch)[0]
