@@ -32,7 +32,7 @@ from semibody.training.losses import (
     target_of,
 )
 from semibody.training.recipe import Recipe, StageName
-from semibody.training.samples import CropBatch, CropSamples, DenoisingBatch, DenoisingSamples
+from semibody.training.samples import CropBatch, CropSamples, DenoisingBatch, DenoisingSamples, coverage
 
 Picture = NDArray[np.uint8]
 
@@ -375,7 +375,8 @@ class DenoisingTask:
         """Generate held-out clips with the sampler the weights are meant for; PSNR against the truth.
 
         ``psnr*`` generated, ``repeat*`` the portrait repeated, ``ceiling*`` the autoencoder's picture of
-        the truth; whole picture, face and hands. ``one_step`` is the loss at pure noise.
+        the truth; whole picture, face and hands. ``one_step`` is the loss at pure noise. ``mouth_change``
+        and ``mouth_ratio``: what the sound of an open instead of a shut mouth changes, see ``_mouth``.
         """
         scores, rows = _Scores(), []
         clips = self.held_out[: self.recipe.run.validation_clips]
@@ -393,6 +394,8 @@ class DenoisingTask:
                     scores.add("repeat", portrait, truth[i], clip, frame)
                     scores.add("ceiling", ceiling[i], truth[i], clip, frame)
                 scores.values.setdefault("one_step", []).append(self._one_step_error(batch))
+                for name, value in self._mouth(clip, batch).items():
+                    scores.values.setdefault(name, []).append(value)
                 if self.frames > 1:
                     scores.values.setdefault("flicker", []).append(flicker(made, truth))
                 pose = batch.pose[0, -1].permute(1, 2, 0).cpu().numpy()
@@ -409,6 +412,25 @@ class DenoisingTask:
         )
         batch = self.samples.stack([made], conditional=True)
         return batch.to(next(self.module.parameters()).device)
+
+    def _mouth(self, clip: PackedClip, batch: DenoisingBatch) -> dict[str, float]:
+        """The same sample with the sound of the most open and of the most shut mouth of its clip.
+
+        ``mouth_change`` is the mean difference of pixels (0..255) in the box of the lips, ``mouth_ratio``
+        that over the mean difference in the rest of the picture.
+        """
+        jaw, boxes = clip.jaw(), clip.boxes(self._validation_frames(clip)[-1])
+        if "lips" not in boxes or float(np.ptp(jaw)) < 0.1:
+            return {}
+        made = []
+        for frame in (int(jaw.argmax()), int(jaw.argmin())):
+            rows = self.samples.windows(clip, [frame] * self.frames).to(batch.rows)
+            heard = dataclasses.replace(batch, rows=rows[None])
+            made.append(to_picture(self.model.decode(self._generate(heard)[0, -1:]))[0].astype(np.float64))
+        change = np.abs(made[0] - made[1]).mean(axis=2)
+        inside = coverage(boxes["lips"], *change.shape) > 0.5
+        lips, rest = float(change[inside].mean()), float(change[~inside].mean())
+        return {"mouth_change": lips, "mouth_ratio": lips / max(rest, 1e-3)}
 
     def _one_step_error(self, batch: DenoisingBatch) -> float:
         device = batch.latents.device
