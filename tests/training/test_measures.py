@@ -50,6 +50,7 @@ def test_causality_names_every_swap(tmp_path: Path) -> None:
         Judge(KeypointNetwork(8).eval()),
         packed_clips(clips, Packing(size=64))[:2],
         length=3,
+        steps=1,
     )
     assert {"hands_new", "hands_old", "mouth_new", "person_new", "sharpness"} <= set(found)
     assert all(np.isfinite(list(found.values())))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -56,7 +57,9 @@ def train(
         return
     if out is None:
         raise SemibodyError("give --out DIR, where checkpoints, logs and weights go")
-    with progress_bar() as progress:
+    # Of several processes started by accelerate or torchrun, the first one speaks.
+    first = os.environ.get("RANK", "0") == "0"
+    with progress_bar(quiet=not first) as progress:
         if data is None and packed is None:
             if chosen.name != "tiny":
                 raise SemibodyError(f"give --data MANIFEST; only tiny makes its own data, not {chosen.name}")
@@ -76,6 +79,8 @@ def train(
             device=device,
             progress=progress,
         )
+    if not first:
+        return
     if done.weights is not None:
         typer.echo(f"{done.weights}: weights; use them with: semibody animate … --weights {done.weights}")
     if not done.finished:

@@ -118,7 +118,7 @@ def average_decay(decay: float, step: int) -> float:
     return min(decay, (1 + step) / (10 + step))
 
 
-class Stage:
+class StageRun:
     """A task with its optimiser and average; ``run`` works until the steps or the time are used up."""
 
     def __init__(self, task: Task, recipe: Recipe, folder: Path, accelerator: Any, log: Log) -> None:
@@ -438,5 +438,5 @@ def _peak_flops(device: torch.device, precision: str) -> float:
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     key = (str(device), str(dtype))
     if key not in _peaks:
-        _peaks[key] = 1e12 * runtime.matmul_tflops(dtype, device)
+        _peaks[key] = 1e12 * runtime.matmul_tflops(dtype, device, 0.2, largest=1024)
     return _peaks[key]

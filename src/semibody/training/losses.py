@@ -176,7 +176,9 @@ def edge_map(
     grey = luminance(pixels)
     kernel = grey.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8
     both = torch.stack([kernel, kernel.T])[:, None]
-    slope = F.conv2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), both)
+    # In full precision: slopes are small differences of large numbers.
+    with torch.autocast(grey.device.type, enabled=False):
+        slope = F.conv2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), both)
     # The small constant avoids the endless slope of a root at zero.
     magnitude = (slope.square().sum(dim=1, keepdim=True) + 1e-6).sqrt()
     return torch.sigmoid((magnitude - threshold) / softness)

@@ -163,7 +163,6 @@ class DenoisingSamples:
         recipe = self.recipe
         latents = self.store.latents(clip, frames)
         height, width = latents.shape[2:]
-        rows = torch.from_numpy(self.store.rows(clip))
         if clip.kind == "head" and region == "body" and recipe.curriculum.partial_attention:
             region = "face"
         poses = [clip.pose(frame) for frame in frames]
@@ -176,12 +175,17 @@ class DenoisingSamples:
             "portrait_pose": self._map(portrait_clip.pose(portrait_frame), groups),
             "pose": np.stack([self._map(pose, groups) for pose in poses]),
             "has_pose": np.float32(1),
-            "rows": self.encoder.windows(rows, torch.tensor(frames), clip.fps).numpy(),
+            "rows": self.windows(clip, frames).numpy(),
             "audio_mask": np.stack([audio_mask(pose, region, height, width, dilation) for pose in poses]),
             "weight": np.stack([self._weight(clip, frame, height, width) for frame in frames]),
             "decoded": None,
             "name": f"{clip.id}:{frames[0]}",
         }
+
+    def windows(self, clip: PackedClip, frames: Sequence[int]) -> Float[Tensor, "f k ..."]:
+        """The audio encoder's rows of frames."""
+        rows = torch.from_numpy(self.store.rows(clip))
+        return self.encoder.windows(rows, torch.tensor(frames), clip.fps)
 
     def _portrait(
         self, rng: Generator, clips: list[PackedClip], clip: PackedClip, frames: list[int]

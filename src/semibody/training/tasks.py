@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from semibody.training.losses import (
     target_of,
 )
 from semibody.training.recipe import Recipe, StageName
-from semibody.training.samples import CropBatch, CropSamples, DenoisingBatch, DenoisingSamples
+from semibody.training.samples import CropBatch, CropSamples, DenoisingBatch, DenoisingSamples, coverage
 
 Picture = NDArray[np.uint8]
 
@@ -289,7 +290,7 @@ class DenoisingTask:
         *,
         heat_maps: Any = None,
         perceptual: Compare | None = None,
-        autocast: Any = None,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         self.stage: StageName = stage
         self._stage: curriculum.Stage = stage
@@ -347,21 +348,22 @@ class DenoisingTask:
         rows = batch.decoded.tolist()
         cut = torch.stack([estimate[b, f, :, y : y + s, x : x + s] for b, f, y, x, s in rows])
         seen = self._decode(cut)
-        return phase_terms(
-            seen,
-            to_pixels(torch.stack(batch.pixels)),
-            batch.t[batch.decoded[:, 0]],
-            self.recipe.loss,
-            heat_maps=self.heat_maps,
-            perceptual=self.perceptual,
-        )
+        with self.autocast():
+            return phase_terms(
+                seen,
+                to_pixels(torch.stack(batch.pixels)),
+                batch.t[batch.decoded[:, 0]],
+                self.recipe.loss,
+                heat_maps=self.heat_maps,
+                perceptual=self.perceptual,
+            )
 
     def _decode(self, latents: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 H W"]:
         """Decode with gradient; the decoder's activations are computed again in the backward pass."""
         from torch.utils.checkpoint import checkpoint
 
         latents = _channels_last(latents)
-        with self.autocast() if self.autocast else torch.autocast("cpu", enabled=False):
+        with self.autocast():
             if self.recipe.run.recompute:
                 return checkpoint(self.model.vae.decode, latents, use_reentrant=False).float()
             return self.model.vae.decode(latents).float()
@@ -373,11 +375,12 @@ class DenoisingTask:
         """Generate held-out clips with the sampler the weights are meant for; PSNR against the truth.
 
         ``psnr*`` generated, ``repeat*`` the portrait repeated, ``ceiling*`` the autoencoder's picture of
-        the truth; whole picture, face and hands. ``one_step`` is the loss at pure noise.
+        the truth; whole picture, face and hands. ``one_step`` is the loss at pure noise. ``mouth_change``
+        and ``mouth_ratio``: what the sound of an open instead of a shut mouth changes, see ``_mouth``.
         """
         scores, rows = _Scores(), []
         clips = self.held_out[: self.recipe.run.validation_clips]
-        with self.autocast() if self.autocast else torch.autocast("cpu", enabled=False):
+        with self.autocast():
             for number, clip in enumerate(clips):
                 batch = self._validation_batch(clip, number)
                 latents = self._generate(batch)[0]
@@ -391,6 +394,8 @@ class DenoisingTask:
                     scores.add("repeat", portrait, truth[i], clip, frame)
                     scores.add("ceiling", ceiling[i], truth[i], clip, frame)
                 scores.values.setdefault("one_step", []).append(self._one_step_error(batch))
+                for name, value in self._mouth(clip, batch).items():
+                    scores.values.setdefault(name, []).append(value)
                 if self.frames > 1:
                     scores.values.setdefault("flicker", []).append(flicker(made, truth))
                 pose = batch.pose[0, -1].permute(1, 2, 0).cpu().numpy()
@@ -407,6 +412,25 @@ class DenoisingTask:
         )
         batch = self.samples.stack([made], conditional=True)
         return batch.to(next(self.module.parameters()).device)
+
+    def _mouth(self, clip: PackedClip, batch: DenoisingBatch) -> dict[str, float]:
+        """The same sample with the sound of the most open and of the most shut mouth of its clip.
+
+        ``mouth_change`` is the mean difference of pixels (0..255) in the box of the lips, ``mouth_ratio``
+        that over the mean difference in the rest of the picture.
+        """
+        jaw, boxes = clip.jaw(), clip.boxes(self._validation_frames(clip)[-1])
+        if "lips" not in boxes or float(np.ptp(jaw)) < 0.1:
+            return {}
+        made = []
+        for frame in (int(jaw.argmax()), int(jaw.argmin())):
+            rows = self.samples.windows(clip, [frame] * self.frames).to(batch.rows)
+            heard = dataclasses.replace(batch, rows=rows[None])
+            made.append(to_picture(self.model.decode(self._generate(heard)[0, -1:]))[0].astype(np.float64))
+        change = np.abs(made[0] - made[1]).mean(axis=2)
+        inside = coverage(boxes["lips"], *change.shape) > 0.5
+        lips, rest = float(change[inside].mean()), float(change[~inside].mean())
+        return {"mouth_change": lips, "mouth_ratio": lips / max(rest, 1e-3)}
 
     def _one_step_error(self, batch: DenoisingBatch) -> float:
         device = batch.latents.device

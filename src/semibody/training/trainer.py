@@ -41,7 +41,7 @@ from semibody.networks.model import PARTS, Model, ModelConfig
 from semibody.networks.vae import VAE
 from semibody.training import checkpoint
 from semibody.training.keypoints import KeypointNetwork
-from semibody.training.loop import Log, Stage, Task
+from semibody.training.loop import Log, StageRun, Task
 from semibody.training.recipe import Recipe, StageName
 from semibody.training.samples import DenoisingSamples
 from semibody.training.tasks import (
@@ -91,10 +91,8 @@ def train(
     number, lack of memory or disk. Whatever happens, the newest checkpoint of each stage stays.
     """
     deadline = math.inf if max_minutes is None else time.monotonic() + 60 * max_minutes
-    if (out / "recipe.json").exists() and not resume:
-        raise SemibodyError(f"{out}: holds a training; add --resume to go on, or choose another --out")
     training = Training(recipe, out, device=device)
-    training.write_recipe()
+    training.claim(resume=resume)
     clips = training.pack(data, packed, progress)
     for name in recipe.stages:
         if training.final(name) is None and not training.run_stage(name, clips, deadline, progress):
@@ -120,8 +118,13 @@ class Training:
 
     # -- the folder ---------------------------------------------------------------------------
 
-    def write_recipe(self) -> None:
+    def claim(self, *, resume: bool) -> None:
+        """Write the resolved recipe. Raises SemibodyError if a training is here, unless ``resume``."""
         if self.accelerator.is_main_process:
+            if (self.out / "recipe.json").exists() and not resume:
+                raise SemibodyError(
+                    f"{self.out}: holds a training; add --resume to go on, or choose another --out"
+                )
             with atomic_write(self.out / "recipe.json") as unfinished:
                 unfinished.write_text(json.dumps(config.to_dict(self.recipe), indent=1), encoding="utf-8")
         self.accelerator.wait_for_everyone()
@@ -157,7 +160,7 @@ class Training:
     ) -> bool:
         """Run one stage to its end or to ``deadline``; True when it is finished."""
         task = self.task(name, clips, progress)
-        stage = Stage(task, self.recipe, self.out / name, self.accelerator, self.log)
+        stage = StageRun(task, self.recipe, self.out / name, self.accelerator, self.log)
         stage.resume()
         done = stage.run(deadline=deadline, progress=progress)
         if self.accelerator.is_main_process:
