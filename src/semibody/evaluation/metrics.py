@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -109,8 +109,7 @@ def over_clips(
     known = {name: clip for name, clip in found.items() if clip is not None and not math.isnan(clip.value)}
     values = np.array([clip.value for clip in known.values()])
     counts = _sum([clip.counts for clip in found.values() if clip is not None])
-    without = len(found) - len(known)
-    notes = (f"{without} of {len(found)} clips have no value",) if without else ()
+    without = _without(len(found) - len(known), len(found))
     if not known:
         return Measured(math.nan, counts=counts, notes=("no clip has a value",))
     theirs = None
@@ -125,7 +124,7 @@ def over_clips(
         theirs,
         counts,
         {name: clip.series for name, clip in known.items() if clip.series is not None},
-        notes,
+        (without,) if without else (),
     )
 
 
@@ -157,10 +156,7 @@ def _psnr(gathered: Gathered) -> Measured:
         for item in gathered.items
         if (arrays := gathered.arrays(item.name, "generated", "pixels")) is not None
     )
-    counts = {**measured.counts, "identical frames": same} if same else measured.counts
-    return Measured(
-        measured.value, measured.clips, measured.interval, None, counts, measured.series, measured.notes
-    )
+    return replace(measured, counts={"identical frames": same}) if same else measured
 
 
 # -- distances between sets ----------------------------------------------------------------------------
@@ -196,7 +192,8 @@ def _between_sets(gathered: Gathered, rows: Rows) -> Measured:
     count = sum(len(g) for g, _ in known), sum(len(r) for _, r in known)
     warning = distributions.too_few(*count, known[0][0].shape[1])
     counts = {"generated vectors": count[0], "real vectors": count[1]}
-    notes = tuple(filter(None, [warning, _without(len(pairs) - len(known), len(pairs))]))
+    without = _without(len(pairs) - len(known), len(pairs))
+    notes = tuple(filter(None, [warning, without]))
     return Measured(float(stored["value"]), {}, interval, None, counts, {}, notes)
 
 
@@ -254,9 +251,7 @@ def _expressions(gathered: Gathered) -> Measured:
         return arrays["expression"][known][:, 1:].astype(np.float64) * 100
 
     measured = _between_sets(gathered, rows)
-    return Measured(
-        measured.value, {}, measured.interval, None, {**measured.counts, **unseen}, {}, measured.notes
-    )
+    return replace(measured, counts={**measured.counts, **unseen})
 
 
 # -- identity ------------------------------------------------------------------------------------------
@@ -294,15 +289,7 @@ def _identity(
 
         measured = over_clips(gathered, one, real=True)
         against = "; ".join(f"{count} clips against {origin}" for origin, count in origins.items())
-        return Measured(
-            measured.value,
-            measured.clips,
-            measured.interval,
-            measured.real,
-            measured.counts,
-            measured.series,
-            (*measured.notes, *filter(None, [against])),
-        )
+        return replace(measured, notes=(*measured.notes, *filter(None, [against])))
 
     return measure
 
