@@ -270,6 +270,21 @@ def test_frames_without_a_face_are_counted(tmp_path: Path, fakes: None) -> None:
     assert found.counts["frames without a face"] == 10
 
 
+def test_features_that_are_not_numbers_are_counted(
+    folders: tuple[Path, Path], tmp_path: Path, fakes: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(FakeFeatures):
+        def finish(self) -> Arrays:
+            found = super().finish()
+            found["features"][::2] = np.nan
+            return found
+
+    monkeypatch.setitem(extract.KINDS, "effnet", Kind("effnet", 1, lambda: "", lambda _, __: Broken()))
+    found = measure(*folders, tmp_path, "FID-effnet").results["FID-effnet"]
+    assert math.isfinite(found.value)
+    assert found.counts["vectors left out because they are not finite"] == 3 * 36
+
+
 def test_one_clip_has_no_interval(folders: tuple[Path, Path], tmp_path: Path) -> None:
     ours, real = folders
     found = measure(ours / "clip0.mp4", real / "clip0.mp4", tmp_path, "PSNR").results["PSNR"]

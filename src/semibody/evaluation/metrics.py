@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -109,8 +109,7 @@ def over_clips(
     known = {name: clip for name, clip in found.items() if clip is not None and not math.isnan(clip.value)}
     values = np.array([clip.value for clip in known.values()])
     counts = _sum([clip.counts for clip in found.values() if clip is not None])
-    without = len(found) - len(known)
-    notes = (f"{without} of {len(found)} clips have no value",) if without else ()
+    without = _without(len(found) - len(known), len(found))
     if not known:
         return Measured(math.nan, counts=counts, notes=("no clip has a value",))
     theirs = None
@@ -125,7 +124,7 @@ def over_clips(
         theirs,
         counts,
         {name: clip.series for name, clip in known.items() if clip.series is not None},
-        notes,
+        (without,) if without else (),
     )
 
 
@@ -157,10 +156,7 @@ def _psnr(gathered: Gathered) -> Measured:
         for item in gathered.items
         if (arrays := gathered.arrays(item.name, "generated", "pixels")) is not None
     )
-    counts = {**measured.counts, "identical frames": same} if same else measured.counts
-    return Measured(
-        measured.value, measured.clips, measured.interval, None, counts, measured.series, measured.notes
-    )
+    return replace(measured, counts={"identical frames": same}) if same else measured
 
 
 # -- distances between sets ----------------------------------------------------------------------------
@@ -170,7 +166,18 @@ Rows = Callable[[Gathered, Item, Side], NDArray[Any] | None]
 
 def _between_sets(gathered: Gathered, rows: Rows) -> Measured:
     """Fréchet distance between all generated and all real vectors, with a jackknife interval over clips."""
-    pairs = [(rows(gathered, item, "generated"), rows(gathered, item, "real")) for item in gathered.items]
+    broken = 0
+
+    def finite_rows(item: Item, side: Side) -> NDArray[Any] | None:
+        nonlocal broken
+        found = rows(gathered, item, side)
+        if found is None:
+            return None
+        good = np.isfinite(found).all(axis=1)
+        broken += int((~good).sum())
+        return found[good]
+
+    pairs = [(finite_rows(item, "generated"), finite_rows(item, "real")) for item in gathered.items]
     known = [(g, r) for g, r in pairs if g is not None and r is not None and len(g) and len(r)]
     if not known or sum(len(g) for g, _ in known) < 2 or sum(len(r) for _, r in known) < 2:
         return Measured(math.nan, notes=("fewer than 2 feature vectors; give more or longer clips",))
@@ -196,7 +203,10 @@ def _between_sets(gathered: Gathered, rows: Rows) -> Measured:
     count = sum(len(g) for g, _ in known), sum(len(r) for _, r in known)
     warning = distributions.too_few(*count, known[0][0].shape[1])
     counts = {"generated vectors": count[0], "real vectors": count[1]}
-    notes = tuple(filter(None, [warning, _without(len(pairs) - len(known), len(pairs))]))
+    if broken:
+        counts["vectors left out because they are not finite"] = broken
+    without = _without(len(pairs) - len(known), len(pairs))
+    notes = tuple(filter(None, [warning, without]))
     return Measured(float(stored["value"]), {}, interval, None, counts, {}, notes)
 
 
@@ -254,9 +264,7 @@ def _expressions(gathered: Gathered) -> Measured:
         return arrays["expression"][known][:, 1:].astype(np.float64) * 100
 
     measured = _between_sets(gathered, rows)
-    return Measured(
-        measured.value, {}, measured.interval, None, {**measured.counts, **unseen}, {}, measured.notes
-    )
+    return replace(measured, counts={**measured.counts, **unseen})
 
 
 # -- identity ------------------------------------------------------------------------------------------
@@ -294,15 +302,7 @@ def _identity(
 
         measured = over_clips(gathered, one, real=True)
         against = "; ".join(f"{count} clips against {origin}" for origin, count in origins.items())
-        return Measured(
-            measured.value,
-            measured.clips,
-            measured.interval,
-            measured.real,
-            measured.counts,
-            measured.series,
-            (*measured.notes, *filter(None, [against])),
-        )
+        return replace(measured, notes=(*measured.notes, *filter(None, [against])))
 
     return measure
 
@@ -511,11 +511,12 @@ def _true_hands(gathered: Gathered, item: Item, kind: str) -> _Hands | None:
     longer = max(gesture.aspect, 1.0)
     scale = np.array([gesture.aspect / longer, 1 / longer]) * gathered.rules.crop
     # Joints that the rendering hides have the confidence 0.3 at most: they are not asked for.
-    sure = np.where(gesture.hands_confidence > 0.3, gesture.hands_confidence, 0.0)
+    known = np.isfinite(gesture.hands).all(axis=-1) & (gesture.hands_confidence > 0.3)
+    sure = np.where(known, gesture.hands_confidence, 0.0)
     fps = gathered.fps[item.name]
     frame = np.floor(np.arange(int(gesture.seconds * fps + 1e-6)) / fps * gesture.fps + 1e-6).astype(int)
     frame = frame.clip(0, len(gesture) - 1)
-    return _Hands(gesture.hands[frame] * scale, sure[frame], np.arange(len(frame)))
+    return _Hands(np.nan_to_num(gesture.hands[frame]) * scale, sure[frame], np.arange(len(frame)))
 
 
 # -- the list ------------------------------------------------------------------------------------------
