@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import SHARED
+from conftest import SHARED, require_renderer
 from semibody import media
 from semibody.animator import Animator
 from semibody.data.dataset import WHOLE, Packing, pack_people
@@ -45,7 +45,7 @@ def assets() -> Path:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_synthesise_train_animate(tmp_path: Path) -> None:
-    pytest.importorskip("moderngl")
+    require_renderer()
     from semibody.data.synthetic.produce import Order, synthesise
 
     order = Order(people=3, clips=1, seconds=0.5, size=64, seed=1, head_share=0.0)
@@ -65,7 +65,7 @@ def test_synthesise_train_animate(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_people_are_rendered_straight_into_packed_clips(tmp_path: Path) -> None:
-    pytest.importorskip("moderngl")
+    require_renderer()
     packing = Packing(size=64)
     made = list(
         pack_people(tmp_path, assets(), packing, seed=3, people=range(2), clips=1, seconds=0.2, head_share=1)
