@@ -65,9 +65,7 @@ def make_plan(
     """Plan without loading weights. Raises SemibodyError for whatever would stop the real run."""
     target = runtime.choose_device(source.device)
     dtype = runtime.choose_dtype(source.precision, target)
-    model, defaults = _model_and_defaults(source.weights, source.preset)
-    given = {key: value for key, value in changes.items() if value is not None}
-    settings = check_settings(settings_of.build(Settings, {**defaults, **given}), model)
+    settings, model = resolve_settings(source, changes)
     inputs: Inputs = prepare(portrait, speech, gesture, settings)
     tflop, memory = estimate_work(model, settings, len(inputs), bytes_per_number=dtype.itemsize)
     rate = runtime.matmul_tflops(dtype, target) * EFFICIENCY
@@ -84,6 +82,13 @@ def make_plan(
     )
 
 
+def resolve_settings(source: Source, changes: dict[str, Any]) -> tuple[Settings, ModelConfig]:
+    """The settings of an animation and the sizes of its model, before any weights are loaded."""
+    model, defaults = _model_and_defaults(source.weights, source.preset)
+    given = {key: value for key, value in changes.items() if value is not None}
+    return check_settings(settings_of.build(Settings, {**defaults, **given}), model), model
+
+
 def _model_and_defaults(weights: str, preset: str | None) -> tuple[ModelConfig, dict[str, Any]]:
     try:
         folder, named = find_weights(weights)
@@ -93,6 +98,8 @@ def _model_and_defaults(weights: str, preset: str | None) -> tuple[ModelConfig, 
         # The published sizes are known without the files.
         return ModelConfig(), PRESETS[weights][1]
     preset = preset or named
+    if preset is not None and preset not in PRESETS:
+        raise SemibodyError(f"--preset {preset} is unknown; choose {' or '.join(PRESETS)}")
     info = describe(folder, PRESETS[preset][0] if preset else "official")
     return info.model, {**(PRESETS[preset][1] if preset else {}), **info.defaults}
 

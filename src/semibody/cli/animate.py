@@ -12,7 +12,6 @@ from semibody.cli.progress import progress_bar
 from semibody.types import SemibodyError
 
 if TYPE_CHECKING:
-    from semibody.animator import Animator
     from semibody.inputs import Settings
 
 Option = typer.Option
@@ -83,6 +82,7 @@ def animate(
     from semibody import media
     from semibody.animator import Animator
     from semibody.inputs import AUTO, prepare
+    from semibody.plan import Source, make_plan, resolve_settings
     from semibody.pose.library import find_gesture
 
     if size is not None:
@@ -93,46 +93,43 @@ def animate(
         "on_short_gesture": on_short_gesture, "frame": frame, "align": align,
         "strict": strict or None, "allow_silence": allow_silence or None,
     }  # fmt: skip
-    # Inputs are read before the weights: a typing mistake should not cost a minute of loading.
+    # Inputs are read and checked before the weights: a mistake should not cost a minute of loading.
     picture = media.read_image(portrait, parse_colour(background))
     sound = media.read_speech(speech)
     poses = gesture if gesture == AUTO else find_gesture(gesture)
+    source = Source(weights, preset, precision, device)
     if dry_run:
-        from semibody.plan import Source, make_plan
-
-        planned = make_plan(
-            Source(weights, preset, precision, device), changes, portrait=picture, speech=sound, gesture=poses
-        )
+        planned = make_plan(source, changes, portrait=picture, speech=sound, gesture=poses)
         _print_plan(planned.lines())
         return
     _require_writable(out)
+    settings, model = resolve_settings(source, changes)
+    inputs = prepare(picture, sound, poses, settings)
+    for finding in inputs.findings:
+        _say(f"{finding.level if finding.level != 'good' else 'note'}: {finding.line()}")
     with progress_bar(quiet=quiet) as progress:
         animator = Animator.load(
             weights, preset=preset, precision=precision, device=device, progress=progress
         )
-        settings = animator.settings(**changes)
-        inputs = prepare(picture, sound, poses, settings)
-        for notice in _notices(settings, changes, animator):
+        for notice in _notices(settings, changes, animator.origin, model.vae.factor):
             _say(f"note: {notice}")
-        for finding in inputs.findings:
-            _say(f"{finding.level if finding.level != 'good' else 'note'}: {finding.line()}")
         animator.write(out, inputs, settings, crf=crf, progress=progress)
     seconds = len(inputs) / settings.fps
     _say(f"{out}: {len(inputs)} frames, {settings.width} x {settings.height}, {seconds:.1f} s")
 
 
-def _notices(settings: Settings, changes: dict[str, Any], animator: Animator) -> list[str]:
+def _notices(settings: Settings, changes: dict[str, Any], origin: str, grid: int) -> list[str]:
     said = []
     wanted = (changes["width"] or settings.width, changes["height"] or settings.height)
     if wanted != (settings.width, settings.height):
         said.append(
-            f"size {wanted[0]} x {wanted[1]} rounded to multiples of {animator.model.vae.factor}: "
+            f"size {wanted[0]} x {wanted[1]} rounded to multiples of {grid}: "
             f"{settings.width} x {settings.height}"
         )
-    published = "EchoMimicV2" in animator.origin
-    if published and "accelerated" in animator.origin and (settings.steps > 10 or settings.guidance > 1):
+    published = "EchoMimicV2" in origin
+    if published and "accelerated" in origin and (settings.steps > 10 or settings.guidance > 1):
         said.append("the accelerated weights are made for about 6 steps and guidance 1.0")
-    elif published and "official" in animator.origin and settings.steps < 15 and settings.solver == "ddim":
+    elif published and "official" in origin and settings.steps < 15 and settings.solver == "ddim":
         said.append(
             "few steps with the official weights; --weights accelerated or --solver dpm++ suit better"
         )
