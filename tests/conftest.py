@@ -23,6 +23,21 @@ def shared_folder(name: str) -> Path:
     return folder
 
 
+def require_renderer() -> None:
+    """Skip, saying what is missing, where people can be neither drawn nor spoken for."""
+    import shutil
+
+    from semibody.data.synthetic import espeak, render
+    from semibody.types import SemibodyError
+
+    try:
+        render.require_renderer()
+    except SemibodyError as error:
+        pytest.skip(str(error))
+    if espeak.library_name() is None and shutil.which("flite") is None:
+        pytest.skip("neither espeak-ng nor flite is installed")
+
+
 @pytest.fixture
 def shared_inputs() -> Path:
     """Portraits, speech, gestures and clips; tests only."""

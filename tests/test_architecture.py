@@ -25,6 +25,7 @@ FLOORS: dict[str, int] = {
     "training": 5,
     "pipeline": 5,
     "plan": 5,
+    "quality": 5,
     "check": 5,
     "demo": 5,
     "cluster": 5,

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import made
-from semibody import media
+from semibody import (
+    cli,  # noqa: F401 - registers the commands
+    media,
+)
+from semibody.cli.app import app
 from semibody.pose.files import save_gesture
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TEXTS = [README, *(p.read_text(encoding="utf-8") for p in sorted((ROOT / "docs").glob("*.md")))]
 
 
 def test_python_snippet_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,24 +33,38 @@ def test_python_snippet_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert media.read_metadata("out.mp4")["settings"]["seed"] == 7
 
 
-def help_of(*words: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "semibody", *words, "--help"],
-        capture_output=True, text=True, check=True, env={**__import__("os").environ, "COLUMNS": "200"},
-    )  # fmt: skip
-    return done.stdout
+def commands() -> dict[str, set[str]]:
+    """Every command and its options: ``gesture plan`` -> {--seed, …}."""
+    import typer
+
+    def walk(command: Any, words: tuple[str, ...]) -> dict[str, set[str]]:
+        if hasattr(command, "commands"):
+            found = [walk(inner, (*words, name)) for name, inner in command.commands.items()]
+            return {name: options for part in found for name, options in part.items()}
+        return {
+            " ".join(words): {o for p in command.params for o in (*p.opts, *p.secondary_opts)} | {"--help"}
+        }
+
+    return walk(typer.main.get_command(app), ())
 
 
-def test_options_named_in_the_readme_exist() -> None:
-    known = help_of("animate") + help_of("weights", "convert") + help_of("weights", "fetch")
-    for option in set(re.findall(r"(--[a-z][a-z-]+)", README)):
-        assert option in known, option
+def test_commands_and_options_in_the_docs_exist() -> None:
+    known = commands()
+    everywhere = set().union(*known.values()) | {"--version", "--debug"}
+    for text in TEXTS:
+        for line in re.findall(r"semibody ([a-z][^`\n]*)", text):
+            words = line.split()
+            name = next((n for n in (" ".join(words[:2]), words[0]) if n in known), None)
+            options = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", line))
+            assert name or words[0] in {n.split()[0] for n in known} or not options, line
+            assert not name or options <= known[name], f"{line}: {options - known[name]}"
+        options = set(re.findall(r"`(--[a-z][a-z-]+)", text))
+        assert options <= everywhere, options - everywhere
 
 
 def test_make_targets_named_in_the_docs_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    texts = [README, *(p.read_text(encoding="utf-8") for p in (ROOT / "docs").glob("*.md"))]
-    for target in {name for text in texts for name in re.findall(r"(?:`|^)make ([a-z-]+)", text, flags=re.M)}:
+    for target in {name for text in TEXTS for name in re.findall(r"(?:`|^)make ([a-z-]+)", text, flags=re.M)}:
         assert f"\n{target}:" in makefile, target
 
 

@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Animator": "semibody.animator",
     "SemibodyPipeline": "semibody.pipeline",
+    "evaluate": "semibody.evaluation.run",
     "load_gesture": "semibody.pose.files",
     "save_gesture": "semibody.pose.files",
     "read_clip": "semibody.media",
@@ -35,6 +36,7 @@ __all__ = [
     "SemibodyPipeline",
     "Speech",
     "__version__",
+    "evaluate",
     "load_gesture",
     "read_clip",
     "read_speech",

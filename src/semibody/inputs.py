@@ -258,7 +258,7 @@ def _refuse(findings: Sequence[Finding]) -> None:
 
 def check_settings(settings: Settings, model: ModelConfig) -> Settings:
     """Raise SemibodyError for settings that cannot work together; round the size to multiples of 8."""
-    grid = 2 ** (len(model.vae.widths) - 1)
+    grid = model.vae.factor
     fault = None
     if min(settings.width, settings.height) < 8 * grid:
         fault = f"--size {settings.width}x{settings.height} is too small; use at least {8 * grid}"

@@ -84,13 +84,18 @@ def prepare_cpu() -> None:
     libc.mallopt(_M_TOP_PAD, 64 * 2**20)
 
 
-def matmul_tflops(dtype: torch.dtype, device: torch.device, seconds: float = 0.5) -> float:
-    """This machine's own peak: the best rate over several sizes of matrix product, in TFLOP/s."""
+def matmul_tflops(
+    dtype: torch.dtype, device: torch.device, seconds: float = 0.5, *, largest: int = 4096
+) -> float:
+    """This machine's own peak: the best rate over several sizes of matrix product, in TFLOP/s.
+
+    ``largest`` is the side of the largest product; 1024 takes a moment even on a busy CPU.
+    """
     import torch
 
     best = 0.0
     with torch.inference_mode():
-        for rows, inner, columns in ((4096, 4096, 4096), (12288, 320, 1280), (3072, 640, 2560)):
+        for rows, inner, columns in ((largest,) * 3, (3 * largest, 320, 1280), (3072, 640, largest * 5 // 8)):
             a = torch.randn(rows, inner, device=device).to(dtype)
             b = torch.randn(columns, inner, device=device).to(dtype)
             torch.nn.functional.linear(a, b)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import shared_folder
+from conftest import require_renderer, shared_folder
 from semibody.data.inspect import SEEN
 from semibody.data.manifest import read_manifest
 from semibody.data.synthetic.produce import Order, synthesise
@@ -19,7 +19,7 @@ from semibody.types import FACE, LEFT_HAND, RIGHT_HAND
 
 @pytest.mark.slow
 def test_the_detector_agrees_with_the_truth(tmp_path: Path) -> None:
-    pytest.importorskip("moderngl")
+    require_renderer()
     pytest.importorskip("mediapipe")
     assets = shared_folder("assets") / "makehuman"
     synthesise(

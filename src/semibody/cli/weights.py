@@ -31,6 +31,7 @@ def _variant(name: str):  # type: ignore[no-untyped-def]
 def list_(as_json: Json = False) -> None:
     """Show which weights are on this machine."""
     from semibody.weights.hub import SETS, find_weights
+    from semibody.weights.parts import PARTS, find_part
 
     found = {}
     for name in SETS:
@@ -38,22 +39,30 @@ def list_(as_json: Json = False) -> None:
             found[name] = str(find_weights(name)[0])
         except SemibodyError as error:
             found[name] = f"not here ({error})"
+    for name in PARTS:
+        try:
+            found[name] = str(find_part(name))
+        except SemibodyError as error:
+            found[name] = f"not here ({error})"
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
     for name, where in found.items():
-        typer.echo(f"{name:<14} {where}")
+        typer.echo(f"{name:<16} {where}")
 
 
 @weights.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="official or accelerated.")],
+    name: Annotated[str, typer.Argument(help="official, accelerated, or a part: face-landmarker, arcface.")],
     revision: Annotated[str, typer.Option(help="Branch, tag or commit; kept for later fetches.")] = "main",
     to: Annotated[Path | None, typer.Option(help="Folder to fetch into.")] = None,
 ) -> None:
     """Fetch published weights from the Hugging Face Hub. Run it again to go on after a stop."""
-    from semibody.weights import hub
+    from semibody.weights import hub, parts
 
+    if name in parts.PARTS:
+        typer.echo(f"{name}: at {parts.fetch_part(name)}")
+        return
     with progress_bar() as progress:
         folder = hub.fetch(name, revision=revision, folder=to, progress=progress)
     typer.echo(f"{name}: in {folder}")

@@ -62,6 +62,10 @@ class VideoReader:
         return self._stream.width, self._stream.height
 
     @property
+    def has_sound(self) -> bool:
+        return bool(self._container.streams.audio)
+
+    @property
     def frame_count(self) -> int:
         """How many frames there are, as the file says; 0 when it does not."""
         if self._stream.frames:
@@ -113,7 +117,7 @@ def read_clip(path: Path | str, fps: float | None = None, *, with_speech: bool =
     with VideoReader(path) as video:
         rate = fps or video.fps
         frames = list(video.frames(fps))
-        has_sound = bool(video._container.streams.audio)
+        has_sound = video.has_sound
     if not frames:
         raise SemibodyError(f"{path}: holds no frame that can be read; export it again")
     speech = read_speech(path) if with_speech and has_sound else None

@@ -74,6 +74,16 @@ class AudioEncoder(nn.Module):
         self, rows: Float[Tensor, "r ..."], frames: Int[Tensor, " f"], fps: float
     ) -> Float[Tensor, "f l d"]:
         """The tokens of the numbered video frames."""
+        return self.embed(self.windows(rows, frames, fps))
+
+    def windows(
+        self, rows: Float[Tensor, "r ..."], frames: Int[Tensor, " f"], fps: float
+    ) -> Float[Tensor, "f k ..."]:
+        """The rows of each numbered frame, k = ``rows_per_frame``; nothing is learned up to here."""
+        return rows[self.frame_rows(len(rows), frames, fps)]
+
+    def embed(self, windows: Float[Tensor, "n k ..."]) -> Float[Tensor, "n l d"]:
+        """Tokens of frames from their rows: the part that small models train."""
         raise NotImplementedError
 
     def frame_rows(self, count: int, frames: Int[Tensor, " f"], fps: float) -> Int[Tensor, "f r"]:
@@ -123,10 +133,8 @@ class WhisperEncoder(AudioEncoder):
             pieces.append(torch.stack(states, dim=2)[0, :keep])
         return torch.cat(pieces)
 
-    def tokens(
-        self, rows: Float[Tensor, "r 5 d"], frames: Int[Tensor, " f"], fps: float
-    ) -> Float[Tensor, "f l d"]:
-        return rows[self.frame_rows(len(rows), frames, fps)].flatten(1, 2)
+    def embed(self, windows: Float[Tensor, "n k 5 d"]) -> Float[Tensor, "n l d"]:
+        return windows.flatten(1, 2)
 
 
 class Wav2Vec2Encoder(AudioEncoder):
@@ -150,10 +158,8 @@ class Wav2Vec2Encoder(AudioEncoder):
         wave = (wave - wave.mean()) / (wave.var(unbiased=False) + 1e-7).sqrt()
         return self.encoder(F.pad(wave, (0, max(0, 400 - len(wave))))[None]).last_hidden_state[0]
 
-    def tokens(
-        self, rows: Float[Tensor, "r d"], frames: Int[Tensor, " f"], fps: float
-    ) -> Float[Tensor, "f l d"]:
-        return self.mapper(rows[self.frame_rows(len(rows), frames, fps)])
+    def embed(self, windows: Float[Tensor, "n k d"]) -> Float[Tensor, "n l d"]:
+        return self.mapper(windows)
 
 
 class AudioFeatureMapper(nn.Module):
@@ -190,11 +196,9 @@ class LogMelEncoder(AudioEncoder):
         power = mel_power(waveform).clamp(min=1e-7).log10()
         return ((power + 4.0) / 3.0).T
 
-    def tokens(
-        self, rows: Float[Tensor, "r 80"], frames: Int[Tensor, " f"], fps: float
-    ) -> Float[Tensor, "f l d"]:
-        windows = rows[self.frame_rows(len(rows), frames, fps)].transpose(1, 2).to(self.conv1.weight)
-        return self.norm(self.conv2(F.gelu(self.conv1(windows))).transpose(1, 2))
+    def embed(self, windows: Float[Tensor, "n k 80"]) -> Float[Tensor, "n l d"]:
+        bands = windows.transpose(1, 2).to(self.conv1.weight)
+        return self.norm(self.conv2(F.gelu(self.conv1(bands))).transpose(1, 2))
 
 
 # -- spectrograms ------------------------------------------------------------------------------

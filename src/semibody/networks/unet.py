@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from semibody.networks.attention import KeyValue, SpatialTransformer
 from semibody.networks.layers import Downsample, ResnetBlock, TimestepEmbedding, Upsample, repeat_rows
@@ -118,6 +119,8 @@ class UNet(nn.Module):
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
+        self.recompute = False
+        """training: keep only what goes from layer to layer; the backward pass computes the rest again"""
         widths, levels = config.widths, len(config.widths)
         time_width = 4 * widths[0]
         self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
@@ -198,24 +201,29 @@ class UNet(nn.Module):
                 x = transformer(x, tokens, reference.get(key), audio.get(key), mask)
             return level.motion_modules[j](x, frames) if hasattr(level, "motion_modules") else x
 
+        def work(x: Tensor, level: Any, name: str, j: int) -> Tensor:
+            if self.recompute and torch.is_grad_enabled():
+                return checkpoint(layer, x, level, name, j, use_reentrant=False)
+            return layer(x, level, name, j)
+
         x = self.conv_in(x)
         if pose is not None:
             x = x + pose
         skips = [x]
         for name, level in _named(self.down_blocks, "down_blocks"):
             for j in range(self.config.layers):
-                x = layer(x, level, name, j)
+                x = work(x, level, name, j)
                 skips.append(x)
             if hasattr(level, "downsamplers"):
                 x = level.downsamplers[0](x)
                 skips.append(x)
 
-        x = layer(x, self.mid_block, "mid_block", 0)
+        x = work(x, self.mid_block, "mid_block", 0)
         x = self.mid_block.resnets[1](x, time)
 
         for name, level in _named(self.up_blocks, "up_blocks"):
             for j in range(self.config.layers + 1):
-                x = layer(torch.cat([x, skips.pop()], dim=1), level, name, j)
+                x = work(torch.cat([x, skips.pop()], dim=1), level, name, j)
                 if seen is not None and last in seen:
                     return x
             if hasattr(level, "upsamplers"):

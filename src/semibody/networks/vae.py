@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -23,6 +24,13 @@ class VAEConfig:
     """factor that brings latents to about unit variance"""
     middle_attention: bool = True
     """self-attention at the coarsest resolution"""
+    patch: int = 1
+    """side of the pixel blocks that are folded into channels first: small models skip the costly full size"""
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent, along each side."""
+        return self.patch * 2 ** (len(self.widths) - 1)
 
 
 class VAE(nn.Module):
@@ -34,7 +42,10 @@ class VAE(nn.Module):
 
         self.config = config
         levels = len(config.widths)
+        folded = 3 * config.patch**2
         kl = AutoencoderKL(
+            in_channels=folded,
+            out_channels=folded,
             latent_channels=config.latent_channels,
             block_out_channels=config.widths,
             layers_per_block=config.layers,
@@ -50,7 +61,7 @@ class VAE(nn.Module):
     @property
     def factor(self) -> int:
         """Pixels per latent, along each side."""
-        return 2 ** (len(self.config.widths) - 1)
+        return self.config.factor
 
     def encode(self, pixels: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n c h w"]:
         """The distribution's mean, scaled (the published code never samples here)."""
@@ -61,9 +72,13 @@ class VAE(nn.Module):
         self, pixels: Float[Tensor, "n 3 H W"]
     ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"]]:
         """Unscaled mean and log variance, for training the autoencoder."""
-        mean, log_variance = self.quant_conv(self.encoder(pixels)).chunk(2, dim=1)
+        mean, log_variance = self.quant_conv(self.encoder(self._fold(pixels))).chunk(2, dim=1)
         return mean, torch.clamp(log_variance, -30.0, 20.0)
 
     def decode(self, latents: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 H W"]:
         """Scaled latents to pixels, about −1..1 (not clamped)."""
-        return self.decoder(self.post_quant_conv(latents / self.config.scale))
+        folded = self.decoder(self.post_quant_conv(latents / self.config.scale))
+        return F.pixel_shuffle(folded, self.config.patch) if self.config.patch > 1 else folded
+
+    def _fold(self, pixels: Tensor) -> Tensor:
+        return F.pixel_unshuffle(pixels, self.config.patch) if self.config.patch > 1 else pixels

@@ -148,8 +148,8 @@ def check_fit(
         found.append(Finding("warning", "hands", text, remedy))
     jump = first_jump(aligned, portrait)
     if jump > 0.35:
-        found.append(Finding("note", "start", "the gesture starts far from where the portrait's hands are",
-                             "the first frames may smear; --gesture auto starts at rest"))  # fmt: skip
+        text = "the gesture starts far from the portrait's hands, so the first frames may smear"
+        found.append(Finding("note", "start", text, "choose a gesture that starts like the picture"))
     return found
 
 

@@ -1,21 +1,27 @@
-"""The drawing the pose encoder was trained on: hands only, fingers in rainbow colours, joints red."""
+"""Drawing poses: hands only, as the published pose encoder was trained on, or more parts for training.
+
+``draw_pose`` is the published drawing: fingers in rainbow colours, joints red. ``draw_parts`` adds body,
+head and lips around the same hands, for the part of a training in which the pose still leads.
+"""
 
 from __future__ import annotations
 
 import colorsys
+import itertools
+from collections.abc import Collection
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.pose.skeleton import HAND_EDGES
-from semibody.types import HANDS, Floats, Pose
+from semibody.pose.skeleton import BODY_EDGES, FACE_PARTS, HAND_EDGES, HEAD_BODY_JOINTS
+from semibody.types import BODY, FACE, HANDS, Floats, Pose
 
 _REFERENCE_SIDE = 800
 """Drawing happens at this length of the shorter side, then is scaled: line widths stay in proportion."""
-_EDGE_COLOURS: list[Floats] = [
-    np.array(colorsys.hsv_to_rgb(i / len(HAND_EDGES), 1.0, 1.0)) for i in range(len(HAND_EDGES))
-]
+_FAR = 32000
+_EDGE_COLOURS = [colorsys.hsv_to_rgb(i / len(HAND_EDGES), 1.0, 1.0) for i in range(len(HAND_EDGES))]
 
 
 def draw_pose(pose: Pose, height: int, width: int) -> NDArray[np.uint8]:
@@ -23,6 +29,36 @@ def draw_pose(pose: Pose, height: int, width: int) -> NDArray[np.uint8]:
     return draw_hands(
         pose.joints[HANDS].reshape(2, 21, 2), pose.confidence[HANDS].reshape(2, 21), height, width
     )
+
+
+def draw_parts(pose: Pose, height: int, width: int, parts: Collection[str]) -> NDArray[np.uint8]:
+    """Draw the chosen ``parts`` of a pose: any of lips, head, body, hands (``pose.skeleton.GROUPS``).
+
+    Returns uint8 (height, width, 3) RGB. With hands alone it is ``draw_pose``. Limbs have one colour
+    each, the face is drawn in white strokes, the lips in red; a joint that was not seen is left out.
+    """
+    canvas = draw_pose(pose, height, width) if "hands" in parts else np.zeros((height, width, 3), np.uint8)
+    size = np.array([width, height])
+    thickness = max(1, round(min(height, width) / 128))
+    body, face = pose.joints[BODY] * size, pose.joints[FACE] * size
+    seen_body, seen_face = pose.confidence[BODY] > 0, pose.confidence[FACE] > 0
+    for number, (a, b) in enumerate(BODY_EDGES):
+        part = "head" if b in HEAD_BODY_JOINTS else "body"
+        if part in parts and seen_body[a] and seen_body[b]:
+            hue = colorsys.hsv_to_rgb(number / len(BODY_EDGES), 1.0, 0.6)
+            cv2.line(canvas, _pixel(body[a]), _pixel(body[b]), tuple(255 * c for c in hue), thickness)
+    for name, where in FACE_PARTS.items():
+        lips = name.endswith("lips")
+        if ("lips" if lips else "head") not in parts:
+            continue
+        points, seen = face[where], seen_face[where]
+        closed = lips or name.endswith("eye")
+        order = [*range(len(points)), 0] if closed else range(len(points))
+        for a, b in itertools.pairwise(order):
+            if seen[a] and seen[b]:
+                colour = (255, 60, 60) if lips else (255, 255, 255)
+                cv2.line(canvas, _pixel(points[a]), _pixel(points[b]), colour, thickness)
+    return canvas
 
 
 def draw_hands(hands: Floats, scores: Floats, height: int, width: int) -> NDArray[np.uint8]:
@@ -36,23 +72,24 @@ def draw_hands(hands: Floats, scores: Floats, height: int, width: int) -> NDArra
     canvas_height, canvas_width = int(height * scale), int(width * scale)
     canvas = np.zeros((canvas_height, canvas_width, 3), np.uint8)
     for hand, score in zip(hands, scores, strict=True):
-        points = (hand * [canvas_width, canvas_height]).astype(int)
+        places = (hand * [canvas_width, canvas_height]).astype(int)
+        # Far outside is as invisible as just outside, and OpenCV's coordinates are 32-bit.
+        points = [(x, y) for x, y in places.clip(-_FAR, _FAR).tolist()]
+        right_below = (places.min(axis=1) > 0).tolist()
+        levels = score.tolist()
         for (a, b), colour in zip(HAND_EDGES, _EDGE_COLOURS, strict=True):
-            if points[[a, b]].min() > 0:
-                brightness = int(score[a] * score[b] * 255)
-                _line(canvas, points[a], points[b], colour * float(brightness))
-        for point, s in zip(points, score, strict=True):
-            if point.min() > 0:
-                cv2.circle(canvas, _pixel(point), 4, (0, 0, int(s * 255)), thickness=-1)
+            if right_below[a] and right_below[b]:
+                brightness = float(int(levels[a] * levels[b] * 255))
+                shade = tuple(c * brightness for c in colour)
+                cv2.line(canvas, points[a], points[b], shade, thickness=2)
+        for point, level, inside in zip(points, levels, right_below, strict=True):
+            if inside:
+                cv2.circle(canvas, point, 4, (0, 0, int(level * 255)), thickness=-1)
     # OpenCV's colour order is BGR: the joints' (0, 0, x) is red.
     resized = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.ascontiguousarray(resized[..., ::-1])
+    return np.asarray(cv2.cvtColor(resized, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def _line(canvas: NDArray[np.uint8], a: NDArray[np.int_], b: NDArray[np.int_], colour: Floats) -> None:
-    cv2.line(canvas, _pixel(a), _pixel(b), tuple(colour.tolist()), thickness=2)
-
-
-def _pixel(point: NDArray[np.int_]) -> tuple[int, int]:
-    # Far outside is as invisible as just outside, and OpenCV's coordinates are 32-bit.
-    return int(np.clip(point[0], -32000, 32000)), int(np.clip(point[1], -32000, 32000))
+def _pixel(point: NDArray[Any]) -> tuple[int, int]:
+    x, y = (int(min(max(v, -_FAR), _FAR)) for v in point.tolist())
+    return x, y

@@ -28,13 +28,14 @@ _SHIFT = 4
 
 
 def draw_skeleton(image: Picture, pose: Pose, *, faint: bool = True) -> Picture:
-    """``pose`` over a copy of ``image`` (h, w, 3); uncertain joints darker, or not at all."""
+    """``pose`` over a copy of ``image`` (h, w, 3); uncertain hands and faces darker, or not at all."""
     canvas = image.copy()
     height, width = canvas.shape[:2]
     points = pose.joints * (width, height)
     thick = max(1, round(min(height, width) / 300))
-    draw = _Drawing(canvas, points, pose.confidence, thick, _FAINT if not faint else 0.0)
-    draw.edges(BODY, BODY_EDGES, _BODY_COLOUR)
+    draw = _Drawing(canvas, points, pose.confidence, thick, 0.0 if faint else _FAINT)
+    # Legs that are not in the picture have places too, and mean nothing.
+    _Drawing(canvas, points, pose.confidence, thick, _FAINT).edges(BODY, BODY_EDGES, _BODY_COLOUR)
     for part in FACE_PARTS.values():
         draw.chain(FACE.start + part.start, FACE.start + part.stop, _FACE_COLOUR)
     draw.edges(LEFT_HAND, HAND_EDGES, _LEFT_COLOUR)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import sys
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -31,7 +32,9 @@ def read_state(path: Path) -> State:
             from safetensors.torch import load_file
 
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        # Files from before torch 1.6 are no archives and cannot be mapped.
+        mapped = zipfile.is_zipfile(path)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # damaged archives fail in many ways
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise SemibodyError(f"{path}: damaged or not a weights file ({reason}); fetch it again") from None

@@ -1,0 +1,96 @@
+"""Where the time of one training step goes, as a table; random weights, drawn people.
+
+    python benchmarks/train_step.py starter --batch 8
+
+Prints seconds of the batch, the step (forward, loss, backward) and the optimiser, the share of the measured
+matrix peak, and the costliest operations. Measure on a quiet machine.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from semibody import runtime
+from semibody.networks.model import Model
+from semibody.training.drawn import make_drawn_clips
+from semibody.training.losses import perceptual_network
+from semibody.training.recipe import load_recipe
+from semibody.training.samples import DenoisingSamples
+from semibody.training.tasks import DenoisingTask
+from semibody.training.trainer import Training
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("recipe", nargs="?", default="starter")
+    parser.add_argument("--stage", choices=["still", "motion"], default="still")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--set", dest="changes", action="append", default=[])
+    parser.add_argument("--rows", type=int, default=15)
+    asked = parser.parse_args()
+    recipe = load_recipe(asked.recipe, ["loss.pose=0", *asked.changes])
+    with tempfile.TemporaryDirectory() as folder:
+        training = Training(recipe, Path(folder))
+        make_drawn_clips(Path(folder) / "packed", recipe, frames=2 * recipe.motion.frames)
+        clips = training.pack(None, None, lambda *_: None)
+        model = Model(recipe.model).to(training.device).to(memory_format=torch.channels_last)
+        store = training.encode(model, clips, lambda *_: None)
+        samples = DenoisingSamples(recipe, asked.stage, clips, store, model.audio_encoder)
+        task = DenoisingTask(
+            recipe, asked.stage, model, samples, clips,
+            perceptual=perceptual_network("efficientnet").to(training.device),
+            autocast=training.accelerator.autocast,
+        )  # fmt: skip
+        measure(task, training, asked.batch, asked.rows)
+
+
+def measure(task: DenoisingTask, training: Training, batch_size: int, rows: int) -> None:
+    weights = [p for p in task.module.parameters() if p.requires_grad]
+    adam = torch.optim.AdamW(weights, lr=1e-9, fused=True)
+    start = time.perf_counter()
+    batch = task.batch(0, range(batch_size)).to(training.device)
+    seconds_data = time.perf_counter() - start
+
+    def step() -> None:
+        with training.accelerator.autocast():
+            loss = task.losses(task.module, batch)["loss"]
+        loss.backward()
+
+    with FlopCounterMode(display=False) as counter:
+        step()
+    start = time.perf_counter()
+    step()
+    seconds = time.perf_counter() - start
+    start = time.perf_counter()
+    adam.step()
+    seconds_adam = time.perf_counter() - start
+    precision = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(
+        training.accelerator.mixed_precision, torch.float32
+    )
+    peak = 1e12 * runtime.matmul_tflops(precision, training.device)
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        step()
+    print(profiled.key_averages().table(sort_by="self_cpu_time_total", row_limit=rows))
+    frames = batch_size * task.frames
+    work = counter.get_total_flops()
+    figures = {
+        "frames": frames, "precision": training.accelerator.mixed_precision,
+        "parameters_million": round(sum(p.numel() for p in weights) / 1e6, 2),
+        "seconds_data": round(seconds_data, 3), "seconds_step": round(seconds, 3),
+        "seconds_optimiser": round(seconds_adam, 3), "frames_per_second": round(frames / seconds, 2),
+        "gflop_per_frame": round(work / frames / 1e9, 2), "peak_tflops": round(peak / 1e12, 3),
+        "peak_share": round(work / seconds / peak, 3),
+    }  # fmt: skip
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

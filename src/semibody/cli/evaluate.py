@@ -1,0 +1,141 @@
+"""``semibody evaluate``: measure clips of any method, alone or against the real ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from semibody.cli.app import app
+from semibody.cli.progress import progress_bar
+from semibody.types import SemibodyError
+
+if TYPE_CHECKING:
+    from semibody.evaluation.run import Evaluation
+
+
+@app.command()
+def evaluate(
+    generated: Annotated[
+        Path | None, typer.Argument(help="Folder of videos, manifest, or one video.", show_default=False)
+    ] = None,
+    real: Annotated[Path | None, typer.Argument(help="The real clips of the same names.")] = None,
+    portraits: Annotated[Path | None, typer.Option(help="Folder of pictures of the same names.")] = None,
+    metrics: Annotated[
+        str, typer.Option(help="Names or families, by commas; default: all that can be had.")
+    ] = "",
+    report: Annotated[Path | None, typer.Option(help="Also write a self-contained HTML page.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of the protocol, e.g. features_every=1.")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder of what was found before.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 = one a core.")] = 0,
+    list_metrics: Annotated[
+        bool, typer.Option("--list", help="Say what each metric is and what this machine lacks, and stop.")
+    ] = False,
+) -> None:
+    """Measure generated clips: FID, FVD, PSNR, SSIM, E-FID, CSIM, Sync, HKC, HKV and more."""
+    from semibody import config
+    from semibody.evaluation import run
+    from semibody.evaluation.protocol import Protocol
+
+    if list_metrics:
+        _print_metrics()
+        return
+    if generated is None:
+        raise SemibodyError("GENERATED is missing; give a folder of videos, a manifest or one video")
+    if report is not None and report.suffix.lower() not in (".html", ".htm"):
+        raise SemibodyError(f"{report}: the report is written as .html")
+    rules = config.load(Protocol, overrides=settings or [])
+    names = [name.strip() for name in metrics.split(",") if name.strip()]
+    with progress_bar() as progress:
+        found = run.evaluate(
+            generated,
+            real,
+            portraits,
+            metrics=names,
+            protocol=rules,
+            cache=cache,
+            workers=workers,
+            progress=progress,
+        )
+    if report is not None:
+        from semibody.evaluation.report import write_report
+
+        write_report(found, report)
+    if as_json:
+        typer.echo(json.dumps(found.as_dict(), indent=1))
+    else:
+        print_table(found)
+        if report is not None:
+            typer.echo(f"{report}: written")
+
+
+@app.command("bench-quality")
+def bench_quality(
+    recipe: Annotated[Path, typer.Argument(help="TOML: cases, weights, out, [settings], [protocol].")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A value of the recipe, key=value.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 = one a core.")] = 0,
+) -> None:
+    """Animate every case of a test set with given weights and evaluate the clips. Run it again to go on."""
+    from semibody import quality
+
+    with progress_bar() as progress:
+        found = quality.bench_quality(recipe, overrides=settings or [], workers=workers, progress=progress)
+    print_table(found)
+
+
+@app.command("build-emtd")
+def build_emtd(
+    videos: Annotated[Path, typer.Argument(help="Folder of the clips of EMTD (or of any half-body videos).")],
+    out: Annotated[Path, typer.Argument(help="Folder of the test set; running again goes on.")],
+    detector: Annotated[str, typer.Option(help="auto, mediapipe or dwpose.")] = "auto",
+) -> None:
+    """Crop videos as the official test set does: 768 x 768, 24 fps, with sound, poses and portrait."""
+    from semibody.evaluation import emtd
+
+    with progress_bar() as progress:
+        problems = emtd.build(videos, out, detector=detector, progress=progress)
+    for problem in problems:
+        typer.echo(f"left out: {problem.name}: {problem.what}", err=True)
+    typer.echo(f"{out}: written")
+
+
+def print_table(found: Evaluation) -> None:
+    """The numbers, what could not be computed, and what was noticed, on the terminal."""
+    from semibody.evaluation.metrics import METRICS
+    from semibody.evaluation.report import ARROWS, show
+
+    typer.echo(f"{len(found.items)} clips, {found.seconds:.0f} s")
+    typer.echo(f"{'metric':<22} {'value':>9}  {'95 % interval':<19} {'of REAL':>9}  unit")
+    for name, measured in found.results.items():
+        metric = METRICS[name]
+        interval = measured.interval
+        between = f"{show(interval.low)} … {show(interval.high)}" if interval else ""
+        theirs = show(measured.real) if measured.real is not None else ""
+        title = f"{name} {ARROWS[metric.better]}"
+        typer.echo(
+            f"{title:<22} {show(measured.value):>9}  {between:<19} {theirs:>9}  {metric.unit}".rstrip()
+        )
+    for name, why in found.not_computed.items():
+        typer.echo(f"{name}: not computed: {why}")
+    for name, measured in found.results.items():
+        for note in measured.notes:
+            typer.echo(f"note: {name}: {note}")
+    for problem in found.problems:
+        typer.echo(f"{'left out' if problem.fatal else 'note'}: {problem.name}: {problem.what}", err=True)
+
+
+def _print_metrics() -> None:
+    from semibody.evaluation.metrics import METRICS
+
+    for metric in METRICS.values():
+        missing = metric.missing()
+        state = f"not here: {missing}" if missing else "ready"
+        kind = "standard" if metric.standard else "stand-in" if metric.stand_in else "ours"
+        typer.echo(f"{metric.name:<20} {kind:<9} {metric.about}. {state}")

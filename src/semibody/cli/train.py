@@ -1,0 +1,88 @@
+"""``semibody train``: a recipe, data and a folder in; trained weights out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from semibody.cli.app import app
+from semibody.cli.progress import progress_bar
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="official, starter, finetune, tiny, or a TOML file.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the training: checkpoints, logs, weights.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Manifest, or the folder that holds it.")] = None,
+    packed: Annotated[
+        Path | None, typer.Option(help="Folder of packed clips, to share them between trainings.")
+    ] = None,
+    stage: Annotated[
+        list[str] | None, typer.Option(help="Only this stage: vae, keypoints, still or motion (repeatable).")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Setting: still.optimiser.lr=1e-3 (repeatable)."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the training in --out.")] = False,
+    max_minutes: Annotated[
+        float | None, typer.Option(min=0, help="Stop cleanly after so many minutes; --resume goes on.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only draw the schedule (to DIR/plan.png) and print it.")
+    ] = False,
+) -> None:
+    """Train the networks of a recipe, stage by stage; run it again with --resume to go on."""
+    from semibody.training.recipe import load_recipe
+    from semibody.types import SemibodyError
+
+    changes = list(set_ or [])
+    if stage:
+        changes.append(f"stages={list(stage)!r}".replace("'", '"'))
+    chosen = load_recipe(recipe, changes)
+    if plan:
+        from semibody.training.report import plan_lines, plot_plan
+
+        picture = (out or Path()) / "plan.png"
+        plot_plan(chosen, picture)
+        for name, text in plan_lines(chosen):
+            typer.echo(f"{name:<12} {text}")
+        typer.echo(f"{picture}: drawn")
+        return
+    if out is None:
+        raise SemibodyError("give --out DIR, where checkpoints, logs and weights go")
+    # Of several processes started by accelerate or torchrun, the first one speaks.
+    first = os.environ.get("RANK", "0") == "0"
+    with progress_bar(quiet=not first) as progress:
+        if data is None and packed is None:
+            if chosen.name != "tiny":
+                raise SemibodyError(f"give --data MANIFEST; only tiny makes its own data, not {chosen.name}")
+            from semibody.training.drawn import make_drawn_clips
+
+            packed = out / "packed"
+            make_drawn_clips(packed, chosen)
+        from semibody.training.trainer import train as run
+
+        done = run(
+            chosen,
+            out,
+            data=data,
+            packed=packed,
+            resume=resume,
+            max_minutes=max_minutes,
+            device=device,
+            progress=progress,
+        )
+    if not first:
+        return
+    if done.weights is not None:
+        typer.echo(f"{done.weights}: weights; use them with: semibody animate … --weights {done.weights}")
+    if not done.finished:
+        typer.echo(f"stopped in stage {done.stage}; the same command with --resume goes on")
+    typer.echo(f"{out / 'report.html'}: curves and pictures")

@@ -1,0 +1,424 @@
+"""Packed clips: what a trainer reads, one file a clip, any frame of it at once.
+
+Video files must be decoded from their start; a trainer wants single frames of many people. So clips are
+*packed* once: pictures as high-quality JPEGs one after another, joints, boxes and jaw of each frame, the
+waveform; all in one safetensors file, of which a sample reads only the rows it needs.
+
+    clips = pack_manifest(read_manifest("data"), Path("packed"), Packing(size=256, fps=24.0))
+    clip = clips[0]
+    clip.pictures([3, 4])        # uint8 (f, h, w, 3)
+    clip.pose(3), clip.boxes(3), clip.waveform()
+
+Talking-head clips are padded into the half-body frame here (Head Partial Attention): the head gets the
+size and place it has in half-body pictures, the rest is black and outside ``valid``.
+
+Latents and audio rows depend on networks, so they are kept beside the clips, in a folder of their own for
+each autoencoder (``LatentStore``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from semibody.data.manifest import BOXES, ClipEntry, Split, Truth, split_of
+from semibody.media import VideoReader, atomic_write, read_speech
+from semibody.pose.files import load_gesture
+from semibody.pose.skeleton import GROUPS
+from semibody.pose.timing import resample
+from semibody.types import Floats, Gesture, Pose, Progress, SemibodyError, Speech, silent
+
+Pictures = NDArray[np.uint8]
+Box = tuple[float, float, float, float]
+WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+
+_VERSION = 1
+_JPEG = (cv2.IMWRITE_JPEG_QUALITY, 97, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
+_RATE = 16000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packing:
+    """How clips are packed."""
+
+    size: int = 256
+    """side of the pictures in pixels"""
+    fps: float = 24.0
+    head_height: float = 0.3
+    """height of the head in a padded head clip, as a share of the frame"""
+    head_top: float = 0.1
+    """distance of a padded head from the upper edge"""
+    shortest: int = 2
+    """clips of fewer frames are refused"""
+
+    @property
+    def key(self) -> str:
+        """Names the folder of clips packed this way."""
+        text = json.dumps([_VERSION, self.size, self.fps, self.head_height, self.head_top])
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class PackedClip:
+    """One packed clip; opening it reads its header, everything else is read when asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with _open(path) as file:
+                facts = file.metadata()
+        except Exception as error:  # safetensors raises a class of its own
+            raise SemibodyError(
+                f"{path}: damaged packed clip ({error}); delete it to pack it again"
+            ) from None
+        self.id: str = facts["id"]
+        self.person: str = facts["person"]
+        self.kind: str = facts["kind"]
+        self.split: str = facts["split"]
+        self.frames = int(facts["frames"])
+        self.fps = float(facts["fps"])
+        self.size = int(facts["size"])
+        self.valid: Box = tuple(json.loads(facts["valid"]))
+
+    def __len__(self) -> int:
+        return self.frames
+
+    def pictures(self, frames: Sequence[int]) -> Pictures:
+        """(f, h, w, 3) uint8 RGB."""
+        made = []
+        with _open(self.path) as file:
+            offsets, data = file.get_tensor("offsets"), file.get_slice("jpeg")
+            for frame in frames:
+                code = data[int(offsets[frame]) : int(offsets[frame + 1])]
+                picture = cv2.imdecode(code, cv2.IMREAD_COLOR)
+                if picture is None:
+                    raise SemibodyError(f"{self.path}: damaged picture {frame}; delete it to pack it again")
+                made.append(picture[..., ::-1])
+        return np.stack(made)
+
+    def pose(self, frame: int) -> Pose:
+        with _open(self.path) as file:
+            joints, confidence = (file.get_slice(k)[frame] for k in ("joints", "confidence"))
+        return Pose(joints.astype(np.float64), confidence.astype(np.float64))
+
+    def boxes(self, frame: int) -> dict[str, NDArray[np.float32]]:
+        """Part -> (4,) x0, y0, x1, y1 as fractions; parts out of view are left out."""
+        with _open(self.path) as file:
+            rows = file.get_slice("boxes")[frame]
+        return {part: row for part, row in zip(BOXES, rows, strict=True) if np.isfinite(row).all()}
+
+    def gesture(self) -> Gesture:
+        with _open(self.path) as file:
+            joints, confidence = file.get_tensor("joints"), file.get_tensor("confidence")
+        return Gesture(joints.astype(np.float64), confidence.astype(np.float64), self.fps, name=self.id)
+
+    def jaw(self) -> NDArray[np.float32]:
+        """(f,) opening of the mouth: as recorded in the truth, else from the lips' joints."""
+        with _open(self.path) as file:
+            return file.get_tensor("jaw")
+
+    def speech(self) -> Speech:
+        with _open(self.path) as file:
+            sound: NDArray[np.int16] = file.get_tensor("sound")
+        return Speech(sound.astype(np.float32) / np.float32(32767), _RATE)
+
+
+def _open(path: Path) -> Any:
+    from safetensors import safe_open
+
+    return safe_open(str(path), framework="np")
+
+
+# -- packing ----------------------------------------------------------------------------------
+
+
+def pack_manifest(
+    entries: Iterable[ClipEntry],
+    folder: Path,
+    packing: Packing,
+    *,
+    workers: int = 2,
+    progress: Progress = silent,
+) -> list[PackedClip]:
+    """Pack the clips that are not packed yet; returns all of them, in the order of their ids.
+
+    Raises SemibodyError naming clip and file: a missing or unreadable file, poses that are not numbers,
+    a clip shorter than ``packing.shortest`` frames.
+    """
+    entries = sorted(entries, key=lambda entry: entry.id)
+    if not entries:
+        raise SemibodyError("the manifest has no clips; make data with `semibody data synthesise`")
+    place = folder / packing.key
+    missing = [entry for entry in entries if not packed_path(place, entry.id).exists()]
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        for done, _ in enumerate(pool.map(lambda e: _pack_entry(e, place, packing), missing), start=1):
+            progress("pack clips", done, len(missing))
+    return [PackedClip(packed_path(place, entry.id)) for entry in entries]
+
+
+def packed_clips(folder: Path, packing: Packing) -> list[PackedClip]:
+    """All clips packed in ``folder``, in the order of their ids."""
+    return [PackedClip(path) for path in sorted((folder / packing.key).glob("*.clip.safetensors"))]
+
+
+def packed_path(place: Path, name: str) -> Path:
+    return place / f"{name}.clip.safetensors"
+
+
+def _pack_entry(entry: ClipEntry, place: Path, packing: Packing) -> None:
+    for path in filter(None, (entry.video, entry.audio, entry.gesture, entry.truth)):
+        if not path.is_file():
+            raise SemibodyError(f"{entry.id}: {path} is missing; mend the manifest or make the data again")
+    gesture = resample(load_gesture(entry.gesture), packing.fps)
+    with VideoReader(entry.video) as video:
+        pictures = np.stack(list(video.frames(packing.fps)))
+    truth = Truth.load(entry.truth) if entry.truth else None
+    speech = read_speech(entry.audio, _RATE) if entry.audio else None
+    if truth is not None and abs(entry.fps - packing.fps) > 1e-3:
+        truth = None  # boxes and jaw are made from the resampled joints instead
+    pack_clip(
+        place, entry.id, pictures, gesture, speech, truth,
+        person=entry.person, kind=entry.kind, split=entry.split, packing=packing,
+    )  # fmt: skip
+
+
+def pack_clip(
+    place: Path,
+    name: str,
+    pictures: Pictures,
+    gesture: Gesture,
+    speech: Speech | None,
+    truth: Truth | None,
+    *,
+    person: str,
+    kind: str,
+    split: Split,
+    packing: Packing,
+) -> Path:
+    """Write one packed clip and return its path; all or nothing. Raises SemibodyError."""
+    from safetensors.numpy import save_file
+
+    frames = min(len(pictures), len(gesture), *([len(truth.jaw)] if truth else []))
+    if frames < packing.shortest:
+        raise SemibodyError(f"{name}: has {frames} frames, needs {packing.shortest}; leave the clip out")
+    pictures, gesture = pictures[:frames], _first(gesture, frames)
+    if not (np.isfinite(gesture.joints).all() and np.isfinite(gesture.confidence).all()):
+        raise SemibodyError(f"{name}: its poses hold NaN or infinity; make the gesture again")
+    boxes = _boxes(gesture, truth, frames)
+    jaw = truth.jaw[:frames] if truth is not None else mouth_opening(gesture)
+    if not np.isfinite(jaw).all():
+        raise SemibodyError(f"{name}: its truth holds NaN or infinity; make the clip again")
+    valid = WHOLE
+    if kind == "head":
+        pictures, gesture, boxes, valid = pad_head(pictures, gesture, boxes, packing)
+    codes = [_jpeg(_resized(picture, packing.size)) for picture in pictures]
+    silence = np.zeros(round(frames / packing.fps * _RATE), np.float32)
+    sound: NDArray[np.float32] = silence if speech is None else speech.waveform
+    if not np.isfinite(sound).all():
+        raise SemibodyError(f"{name}: its sound holds samples that are not numbers; export it again")
+    arrays = {
+        "jpeg": np.concatenate(codes),
+        "offsets": np.cumsum([0, *(len(code) for code in codes)]).astype(np.int64),
+        "joints": gesture.joints.astype(np.float32),
+        "confidence": gesture.confidence.astype(np.float32),
+        "boxes": boxes,
+        "jaw": jaw.astype(np.float32),
+        "sound": np.round(sound.clip(-1, 1) * np.float32(32767)).astype(np.int16),
+    }
+    facts = {
+        "id": name, "person": person, "kind": kind, "split": split, "frames": str(frames),
+        "fps": str(packing.fps), "size": str(packing.size), "valid": json.dumps(valid),
+    }  # fmt: skip
+    path = packed_path(place, name)
+    with atomic_write(path) as unfinished:
+        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, unfinished, metadata=facts)
+    return path
+
+
+def pack_people(
+    folder: Path,
+    assets: Path | str,
+    packing: Packing,
+    *,
+    seed: int,
+    people: range,
+    clips: int = 2,
+    seconds: float = 2.0,
+    head_share: float = 0.15,
+    progress: Progress = silent,
+) -> Iterator[PackedClip]:
+    """Render synthetic people straight into packed clips, without video files on the way.
+
+    Clips that stand already are skipped, so a stopped run goes on where it was; several processes may
+    work on ranges of their own.
+    """
+    from semibody.data.synthetic.clip import clip_kind, clip_seed, render_clip, render_person
+    from semibody.data.synthetic.render import Stage
+
+    stage, place = None, folder / packing.key
+    for done, number in enumerate(people):
+        name = [f"{seed}-{number:05d}-{take:02d}" for take in range(clips)]
+        person = f"synthetic-{seed}-{number:05d}"
+        if not all(packed_path(place, n).exists() for n in name):
+            stage = stage or Stage(packing.size)
+            shape = render_person(seed, number, assets, packing.size)
+            for take in range(clips):
+                drawn = clip_seed(seed, number, take)
+                kind = clip_kind(drawn, head_share)
+                made = render_clip(stage, shape, drawn, seconds, packing.fps, kind)
+                pack_clip(
+                    place, name[take], made.clip.frames, made.gesture, made.clip.speech, made.truth,
+                    person=person, kind=kind, split=split_of(person), packing=packing,
+                )  # fmt: skip
+        progress("render people", done + 1, len(people))
+        yield from (PackedClip(packed_path(place, n)) for n in name)
+
+
+def _first(gesture: Gesture, frames: int) -> Gesture:
+    return Gesture(
+        gesture.joints[:frames], gesture.confidence[:frames], gesture.fps, gesture.aspect, gesture.name
+    )
+
+
+def _jpeg(picture: Pictures) -> NDArray[np.uint8]:
+    done, code = cv2.imencode(".jpg", picture[..., ::-1], _JPEG)
+    assert done
+    return code.ravel()
+
+
+def _resized(picture: Pictures, size: int) -> Pictures:
+    """Square by cutting the longer side (evenly at the sides, from the bottom), then scaled."""
+    height, width = picture.shape[:2]
+    if height != width:
+        raise SemibodyError(f"pictures are {width} x {height}; crop the clips to squares first")
+    if height == size:
+        return picture
+    how = cv2.INTER_AREA if height > size else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(picture, (size, size), interpolation=how), np.uint8)
+
+
+def _boxes(gesture: Gesture, truth: Truth | None, frames: int) -> NDArray[np.float32]:
+    """(f, part, 4) in the order of ``manifest.BOXES``; NaN where a part is not in view."""
+    boxes = np.full((frames, len(BOXES), 4), np.nan, np.float32)
+    for number, part in enumerate(BOXES):
+        if truth is not None and part in truth.boxes:
+            boxes[:, number] = truth.boxes[part][:frames]
+        else:
+            for frame in range(frames):
+                boxes[frame, number] = _joints_box(gesture[frame], part)
+    return boxes
+
+
+_BOX_JOINTS = {"lips": ("lips", 0.15), "face": ("face", 0.05), "head": ("face", 0.35),
+               "left_hand": ("left_hand", 0.12), "right_hand": ("right_hand", 0.12)}  # fmt: skip
+
+
+def _joints_box(pose: Pose, part: str) -> Floats:
+    group, margin = _BOX_JOINTS[part]
+    joints = GROUPS[group]
+    points = pose.joints[joints[pose.confidence[joints] > 0.05]]
+    if len(points) < 3:
+        return np.full(4, np.nan)
+    low, high = points.min(axis=0), points.max(axis=0)
+    grow = margin * (high - low).max()
+    box = np.concatenate([low - grow, high + grow]).clip(0, 1)
+    return box if (box[2:] - box[:2]).min() > 0.004 else np.full(4, np.nan)
+
+
+def mouth_opening(gesture: Gesture) -> NDArray[np.float32]:
+    """(f,) distance of the inner lips over the mouth's width, at most 1; 0 where no lips were seen."""
+    lips = gesture.joints[:, GROUPS["lips"]]
+    seen = gesture.confidence[:, GROUPS["lips"]].min(axis=1) > 0.05
+    # Of the 20 points, 12 to 19 are the inner lips: 14 the upper middle, 18 the lower; 0 and 6 the corners.
+    width = np.linalg.norm(lips[:, 0] - lips[:, 6], axis=1)
+    opening = np.linalg.norm(lips[:, 14] - lips[:, 18], axis=1) / np.maximum(width, 1e-6)
+    return np.where(seen, opening.clip(0, 1), 0).astype(np.float32)
+
+
+def pad_head(
+    pictures: Pictures, gesture: Gesture, boxes: NDArray[np.float32], packing: Packing
+) -> tuple[Pictures, Gesture, NDArray[np.float32], Box]:
+    """Put a head clip into the half-body frame: the head as large and high as heads are there.
+
+    Returns pictures (f, size, size, 3), joints and boxes in the new frame, and the box of what is picture.
+    """
+    head = boxes[:, BOXES.index("head")]
+    seen = head[np.isfinite(head).all(axis=1)]
+    x0, y0, x1, y1 = seen.mean(axis=0) if len(seen) else (0.2, 0.1, 0.8, 0.9)
+    side = packing.size
+    small = max(8, round(side * min(1.0, packing.head_height / max(0.05, float(y1 - y0)))))
+    scale = small / side
+    left = round(side * (0.5 - scale * float(x0 + x1) / 2))
+    top = round(side * (packing.head_top - scale * float(y0)))
+    padded = np.zeros((len(pictures), side, side, 3), np.uint8)
+    rows, columns = slice(max(0, top), min(side, top + small)), slice(max(0, left), min(side, left + small))
+    for canvas, picture in zip(padded, pictures, strict=True):
+        shrunk = _resized(picture, small)
+        canvas[rows, columns] = shrunk[
+            rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
+        ]
+    shift = np.array([left / side, top / side])
+    moved = dataclasses.replace(gesture, joints=gesture.joints * scale + shift)
+    grown = np.multiply(boxes, scale) + np.tile(shift, 2)
+    new_boxes = grown.clip(0, 1).astype(np.float32)
+    valid = (columns.start / side, rows.start / side, columns.stop / side, rows.stop / side)
+    return padded, moved, new_boxes, valid
+
+
+# -- what networks make of the clips -----------------------------------------------------------
+
+
+class LatentStore:
+    """Latents and audio rows of packed clips, in a folder named by what made them.
+
+    ``latents`` (f, c, h, w) float16; ``rows`` (r, …) float16, the audio encoder's rows.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, clip: PackedClip) -> Path:
+        return self.folder / f"{clip.id}.latents.safetensors"
+
+    def fill(
+        self,
+        clips: Sequence[PackedClip],
+        encode: Callable[[Pictures], NDArray[np.float16]],
+        hear: Callable[[Speech], NDArray[np.float16]],
+        *,
+        progress: Progress = silent,
+    ) -> None:
+        """Make what is missing. Raises SemibodyError when a network gives something that is not finite."""
+        from safetensors.numpy import save_file
+
+        missing = [clip for clip in clips if not self.path(clip).exists()]
+        for done, clip in enumerate(missing, start=1):
+            latents = encode(clip.pictures(range(len(clip))))
+            rows = hear(clip.speech())
+            if not (np.isfinite(latents).all() and np.isfinite(rows).all()):
+                raise SemibodyError(f"{clip.id}: its latents are not finite; check clip and autoencoder")
+            with atomic_write(self.path(clip)) as unfinished:
+                save_file({"latents": np.ascontiguousarray(latents), "rows": rows}, unfinished)
+            progress("encode clips", done, len(missing))
+
+    def latents(self, clip: PackedClip, frames: Sequence[int]) -> NDArray[np.float32]:
+        """(f, c, h, w)."""
+        with _open(self.path(clip)) as file:
+            part = file.get_slice("latents")
+            if len(frames) > 1 and list(frames) == list(range(frames[0], frames[0] + len(frames))):
+                return part[frames[0] : frames[0] + len(frames)].astype(np.float32)
+            return np.stack([part[frame] for frame in frames]).astype(np.float32)
+
+    def rows(self, clip: PackedClip) -> NDArray[np.float32]:
+        """All audio rows of the clip."""
+        with _open(self.path(clip)) as file:
+            return file.get_tensor("rows").astype(np.float32)

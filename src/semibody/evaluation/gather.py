@@ -1,0 +1,245 @@
+"""Measuring all files of an evaluation, once: in parallel, resumably, through the cache."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from semibody.evaluation import extract, pixels
+from semibody.evaluation.cache import Arrays, Cache, key_of
+from semibody.evaluation.protocol import Item, Problem, Protocol, content_hash, probe
+from semibody.evaluation.truth import Truth, read_truth
+from semibody.media import read_image
+from semibody.pose.files import load_gesture
+from semibody.types import Gesture, Progress, SemibodyError, silent
+
+Side = Literal["generated", "real", "portrait"]
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass
+class Gathered:
+    """What was found in every clip, read from the cache when a metric asks for it."""
+
+    items: list[Item]
+    rules: Protocol
+    cache: Cache
+    fps: dict[str, float]
+    keys: dict[tuple[str, Side, str], str] = field(default_factory=dict)
+    scheduled: set[str] = field(default_factory=set)
+    """keys that a job will fill, so that a file that occurs twice is measured once"""
+
+    def missing(self, keys: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+        """Those (kind, key) that neither the cache holds nor a job will fill; they count as scheduled now."""
+        new = tuple((k, key) for k, key in keys if key not in self.scheduled and not self.cache.has(key))
+        self.scheduled |= {key for _, key in new}
+        return new
+
+    def arrays(self, name: str, side: Side, kind: str) -> Arrays | None:
+        """The arrays of one kind, or None where it was not measured."""
+        key = self.keys.get((name, side, kind))
+        return self.cache.load(key) if key else None
+
+    def gesture(self, item: Item) -> Gesture | None:
+        return load_gesture(item.gesture) if item.gesture is not None else None
+
+    def truth(self, item: Item) -> Truth | None:
+        return read_truth(item.truth) if item.truth is not None else None
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What one worker does with one file (or pair): ``keys`` says under which key each kind is kept."""
+
+    name: str
+    keys: tuple[tuple[str, str], ...]
+    work: Callable[[Protocol], Mapping[str, Arrays]]
+
+
+def gather(
+    items: Sequence[Item],
+    rules: Protocol,
+    kinds: Iterable[str],
+    *,
+    cache: Cache,
+    pairs: bool,
+    workers: int = 1,
+    progress: Progress = silent,
+) -> tuple[Gathered, list[Problem]]:
+    """Measure what the cache does not hold. Damaged files become Problems and their clips are left out.
+
+    ``kinds`` names of ``extract.KINDS`` (all must be available); ``pairs`` compare pixels with REAL.
+    Every finished file is kept at once, so an interrupted run goes on.
+    """
+    names = sorted(kinds)
+    gathered = Gathered(list(items), rules, cache, {})
+    problems: list[Problem] = []
+    jobs: list[_Job] = []
+    for item in items:
+        with _into(problems, item.name):
+            jobs += _file_jobs(gathered, item, names)
+    _drop(gathered, problems)
+    problems += _run(jobs, cache, rules, workers, progress, "look at clips")
+    _drop(gathered, problems)
+    if pairs:
+        pair_jobs: list[_Job] = []
+        for item in gathered.items:
+            if item.real is not None:
+                with _into(problems, item.name):
+                    pair_jobs += _pair_job(gathered, item)
+        problems += _run(pair_jobs, cache, rules, workers, progress, "compare pairs")
+        _drop(gathered, problems)
+    return gathered, problems
+
+
+@contextlib.contextmanager
+def _into(problems: list[Problem], name: str) -> Iterator[None]:
+    try:
+        yield
+    except SemibodyError as error:
+        problems.append(Problem(name, str(error), fatal=True))
+
+
+def _drop(gathered: Gathered, problems: Sequence[Problem]) -> None:
+    gone = {problem.name for problem in problems if problem.fatal}
+    gathered.items = [item for item in gathered.items if item.name not in gone]
+
+
+def _file_jobs(gathered: Gathered, item: Item, names: Sequence[str]) -> Iterator[_Job]:
+    sides: dict[Side, Path] = {"generated": item.generated}
+    if item.real is not None:
+        sides["real"] = item.real
+    facts = {side: probe(path) for side, path in sides.items()}
+    fps = gathered.fps[item.name] = facts["generated"].fps
+    # Read for their mistakes: better told now, with the clip's name, than after the work.
+    gathered.truth(item), gathered.gesture(item)
+    spoken = item.speech or next((path for side, path in sides.items() if facts[side].sound), None)
+    for side, path in sides.items():
+        source = extract.Source(path, fps, path if facts[side].sound else spoken)
+        yield from _job(gathered, item.name, side, source, names)
+    embedders = [name for name in names if name in ("dlib", "arcface")]
+    if item.portrait is not None and embedders:
+        yield from _portrait_job(gathered, item.name, item.portrait, embedders)
+
+
+def _key(name: str, rules: Protocol, *content: str | float) -> str:
+    kind = extract.KINDS[name]
+    settings = {setting: getattr(rules, setting) for setting in kind.settings}
+    return key_of(name, kind.version, settings, kind.model(), *content)
+
+
+def _job(
+    gathered: Gathered, name: str, side: Side, source: extract.Source, kinds: Sequence[str]
+) -> Iterator[_Job]:
+    sound = content_hash(source.sound) if source.sound else ""
+    keys = [
+        (kind, _key(kind, gathered.rules, content_hash(source.path), round(source.fps, 4), sound))
+        for kind in kinds
+    ]
+    gathered.keys |= {(name, side, kind): key for kind, key in keys}
+    missing = gathered.missing(keys)
+    if missing:
+        yield _Job(name, missing, functools.partial(_measure, source, [kind for kind, _ in missing]))
+
+
+def _measure(source: extract.Source, kinds: Sequence[str], rules: Protocol) -> Mapping[str, Arrays]:
+    return extract.measure(source, [extract.KINDS[name] for name in kinds], rules)
+
+
+def _portrait_job(gathered: Gathered, name: str, portrait: Path, kinds: Sequence[str]) -> Iterator[_Job]:
+    keys = [(kind, _key(kind, gathered.rules, content_hash(portrait), "picture")) for kind in kinds]
+    gathered.keys |= {(name, "portrait", kind): key for kind, key in keys}
+    missing = gathered.missing(keys)
+    if missing:
+        yield _Job(name, missing, functools.partial(_look_at, portrait, [kind for kind, _ in missing]))
+
+
+def _look_at(portrait: Path, kinds: Sequence[str], rules: Protocol) -> Mapping[str, Arrays]:
+    view = extract.View(0, read_image(portrait))
+    found = {}
+    for kind in kinds:
+        extractor = extract.KINDS[kind].open(extract.Source(portrait, 1.0, None), rules)
+        extractor.see(view)
+        found[kind] = extractor.finish()
+    return found
+
+
+def _pair_job(gathered: Gathered, item: Item) -> Iterator[_Job]:
+    assert item.real is not None
+    boxes = _boxes(gathered, item)
+    print_of_boxes = key_of({name: rows.tobytes().hex() for name, rows in boxes.items()})
+    every = gathered.rules.pixels_every
+    key = key_of(
+        "pixels", pixels.VERSION, every, content_hash(item.generated), content_hash(item.real), print_of_boxes
+    )
+    gathered.keys[item.name, "generated", "pixels"] = key
+    if gathered.missing([("pixels", key)]):
+        work = functools.partial(_compare, item.generated, item.real, boxes, every)
+        yield _Job(item.name, (("pixels", key),), work)
+
+
+def _compare(
+    generated: Path, real: Path, boxes: Mapping[str, NDArray[Any]], every: int, _: Protocol
+) -> Mapping[str, Arrays]:
+    return {"pixels": pixels.compare(generated, real, boxes, every=every)}
+
+
+def _boxes(gathered: Gathered, item: Item) -> dict[str, NDArray[Any]]:
+    """Where face and hands are: from truth, else from what was found in REAL."""
+    truth = gathered.truth(item)
+    if truth is not None:
+        return dict(truth.boxes)
+    joints = gathered.arrays(item.name, "real", "joints-dwpose") or gathered.arrays(
+        item.name, "real", "joints"
+    )
+    return extract.regions_of(gathered.arrays(item.name, "real", "faces"), joints)
+
+
+def _run(
+    jobs: Sequence[_Job], cache: Cache, rules: Protocol, workers: int, progress: Progress, stage: str
+) -> list[Problem]:
+    problems: list[Problem] = []
+    for number, (job, mistake) in enumerate(_finished(jobs, cache, rules, min(workers, len(jobs)))):
+        if mistake:
+            problems.append(Problem(job.name, mistake, fatal=True))
+        progress(stage, number + 1, len(jobs))
+    return problems
+
+
+def _finished(
+    jobs: Sequence[_Job], cache: Cache, rules: Protocol, workers: int
+) -> Iterator[tuple[_Job, str]]:
+    """Every job with what the user must know of it (mostly nothing), as it gets done."""
+    if workers <= 1:
+        yield from ((job, _do(job, cache, rules)) for job in jobs)
+        return
+    for name in _THREADS:  # before the workers start: each keeps to one thread
+        os.environ[name] = "1"
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        futures = {pool.submit(_do, job, cache, rules): job for job in jobs}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _do(job: _Job, cache: Cache, rules: Protocol) -> str:
+    """Runs in a worker: an empty string, or what the user must know."""
+    try:
+        found = job.work(rules)
+    except SemibodyError as error:
+        return str(error)
+    for kind, key in job.keys:
+        cache.save(key, found[kind])
+    return ""

@@ -1,0 +1,167 @@
+"""Checkpoints of one stage: weights, their average, the optimiser's moments and the step.
+
+``DIR/<stage>/step-0001200/`` appears under its name only when complete; older ones are then removed.
+All random choices are functions of the step (``samples``), so this is all a bit-exact resume needs.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from semibody.types import SemibodyError
+from semibody.weights.state import check, read_state
+
+STATE = "state.json"
+FINAL = "final"
+_FILES = ("weights", "average", "moments")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """A stage at one step; tensors by parameter name."""
+
+    step: int
+    weights: dict[str, Tensor]
+    average: dict[str, Tensor]
+    moments: dict[str, Tensor]
+    """``exp_avg/<name>``, ``exp_avg_sq/<name>``, ``step/<name>``"""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """recipe, seconds of work so far, …"""
+
+
+def save(folder: Path, snapshot: Snapshot, keep: int) -> Path:
+    """Write a checkpoint, then remove all but the newest ``keep``. Raises SemibodyError on a full disk."""
+    path = folder / f"step-{snapshot.step:08d}"
+    write(path, snapshot)
+    for old in checkpoints(folder)[: -max(1, keep)]:
+        shutil.rmtree(old)
+    return path
+
+
+def write(path: Path, snapshot: Snapshot) -> None:
+    """Write one checkpoint folder, all or nothing."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        unfinished.mkdir(parents=True)
+        for name in _FILES:
+            tensors: Mapping[str, Tensor] = getattr(snapshot, name)
+            if tensors:
+                save_file({k: v.contiguous() for k, v in tensors.items()}, unfinished / f"{name}.safetensors")
+        state = {"step": snapshot.step, **snapshot.facts}
+        (unfinished / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
+        if path.exists():
+            shutil.rmtree(path)
+        unfinished.rename(path)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise SemibodyError(
+            f"{path}: cannot be written ({error}); free some space, then go on with --resume"
+        ) from None
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Complete checkpoints of a stage, oldest first."""
+    return sorted(p for p in folder.glob("step-*") if (p / STATE).is_file())
+
+
+def read(path: Path) -> Snapshot:
+    """Read a checkpoint folder. Raises SemibodyError if it is damaged."""
+    try:
+        facts = json.loads((path / STATE).read_text(encoding="utf-8"))
+        step = int(facts.pop("step"))
+    except (OSError, ValueError, KeyError) as error:
+        raise SemibodyError(
+            f"{path}: damaged checkpoint ({error}); delete it to use the one before"
+        ) from None
+    parts = {
+        name: read_state(path / f"{name}.safetensors") if (path / f"{name}.safetensors").exists() else {}
+        for name in _FILES
+    }
+    return Snapshot(step=step, facts=facts, **parts)
+
+
+# -- between a snapshot and living objects -----------------------------------------------------
+
+
+def trained(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters a stage trains, by name."""
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+def take(
+    step: int,
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    average: Mapping[str, Tensor],
+    facts: dict[str, Any],
+) -> Snapshot:
+    """Copy the state of a stage out of its objects (whole tensors, on the CPU)."""
+    parameters = trained(module)
+    moments = {
+        f"{kind}/{name}": _whole(value)
+        for name, parameter in parameters.items()
+        for kind, value in optimiser.state.get(parameter, {}).items()
+    }
+    return Snapshot(
+        step=step,
+        weights={name: _whole(p) for name, p in parameters.items()},
+        average={name: _whole(p) for name, p in average.items()},
+        moments=moments,
+        facts=facts,
+    )
+
+
+def put(
+    snapshot: Snapshot,
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    average: dict[str, Tensor],
+    source: str,
+) -> None:
+    """Copy a snapshot into a stage's objects. Raises SemibodyError when names or shapes do not fit."""
+    parameters = trained(module)
+    shapes = {name: tuple(p.shape) for name, p in parameters.items()}
+    check(snapshot.weights, shapes, source)
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(_like(snapshot.weights[name], parameter))
+            if name in average:
+                average[name].copy_(_like(snapshot.average[name], average[name]))
+    for key, value in snapshot.moments.items():
+        kind, name = key.split("/", maxsplit=1)
+        parameter = parameters[name]
+        # A step count is a number, the moments are shaped (and sharded) like their parameter.
+        placed = value.clone() if kind == "step" else _like(value, parameter).clone()
+        optimiser.state[parameter][kind] = placed.to(parameter.device) if kind != "step" else placed
+
+
+def _whole(value: Tensor) -> Tensor:
+    """The whole of a tensor that may be sharded over processes, on the CPU."""
+    whole = value.full_tensor() if hasattr(value, "full_tensor") else value
+    return whole.detach().to("cpu", copy=True)
+
+
+def _like(value: Tensor, model: Any) -> Tensor:
+    """``value`` placed (and sharded) like ``model``."""
+    value = value.to(model.device, model.dtype)
+    if hasattr(model, "device_mesh"):
+        from torch.distributed.tensor import distribute_tensor
+
+        return distribute_tensor(value, model.device_mesh, model.placements)
+    return value.contiguous(memory_format=torch.channels_last) if _is_channels_last(model) else value
+
+
+def _is_channels_last(tensor: Tensor) -> bool:
+    return tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)

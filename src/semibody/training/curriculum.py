@@ -1,0 +1,224 @@
+"""Audio-Pose Dynamic Harmonization and Head Partial Attention as pure functions of the step.
+
+The first stage walks through six blocks of steps (EchoMimicV2, Sec. 3.2 and 3.3):
+
+===========  =====================================  ==================  =============================
+block        keypoints drawn                        audio attention     data
+===========  =====================================  ==================  =============================
+initial      all                                    muted               half bodies
+iterative    all; whole map dropped, 0 % -> 20 %    muted               half bodies
+lips         all but lips                           on the lips         half bodies
+head         body and hands                         on the face         half bodies and padded heads
+body         hands                                  everywhere          half bodies and padded heads
+mixed        hands                                  everywhere          half bodies and padded heads
+===========  =====================================  ==================  =============================
+
+A padded head clip always keeps the face mask (HPA): its border hears nothing. What the paper leaves
+open is a setting of ``Curriculum``. Nothing here draws random numbers or imports torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from semibody.pose.skeleton import GROUPS
+from semibody.types import Floats, Pose
+
+Block = Literal["initial", "iterative", "lips", "head", "body", "mixed"]
+BLOCKS: tuple[Block, ...] = ("initial", "iterative", "lips", "head", "body", "mixed")
+Region = Literal["none", "lips", "face", "body"]
+"""Where audio attention may write: nowhere, on the lips, on the face, everywhere."""
+Stage = Literal["still", "motion"]
+
+REMOVED: dict[str, Block] = {"lips": "lips", "head": "head", "body": "body"}
+"""Group of keypoints -> the block from which it is no longer drawn; the hands always stay."""
+AUDIO_REGION: dict[Block, Region] = {
+    "initial": "none",
+    "iterative": "none",
+    "lips": "lips",
+    "head": "face",
+    "body": "body",
+    "mixed": "body",
+}
+_REGION_JOINTS: dict[Region, tuple[str, ...]] = {"lips": ("lips",), "face": ("face",)}
+_SEEN = 0.05
+"""Confidence above which a joint takes part in a mask (joints hidden by other parts have 0.3)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curriculum:
+    """The schedule of the first stage. Lengths are steps; 0 leaves a block out."""
+
+    initial: int = 10_000
+    """complete keypoints, audio muted"""
+    iterative: int = 10_000
+    """the whole pose map is dropped more and more often"""
+    lips: int = 10_000
+    """lips no longer drawn, audio on the lips"""
+    head: int = 10_000
+    """head no longer drawn, audio on the face"""
+    body: int = 10_000
+    """only hands drawn, audio everywhere"""
+    mixed: int = 10_000
+    """as ``body``; where head clips may be kept for (see head_from). The last block never ends"""
+    pose_dropout: float = 0.2
+    """probability of dropping a sample's whole pose map at the end of ``iterative``"""
+    pose_dropout_after: float = 0.2
+    """the same from then on"""
+    ramp: float = 0.0
+    """share of a block over which the removal of its keypoints sets in (0: at once)"""
+    head_share: float = 0.3
+    """share of samples that are padded head clips, once they take part"""
+    head_from: Block = "head"
+    """the block from which head clips take part"""
+    partial_attention: bool = True
+    """mask audio attention to the face in padded head clips, and their border out of the loss (HPA)"""
+    mask_dilation: float = 0.35
+    """how far the hull of lips or face grows, as a share of its longer side"""
+
+    def __post_init__(self) -> None:
+        for name in ("pose_dropout", "pose_dropout_after", "ramp", "head_share"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"curriculum.{name} must be from 0 to 1")
+        if min(self.lengths) < 0 or sum(self.lengths) == 0:
+            raise ValueError("curriculum: no block may have a negative length, and one must have steps")
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        return (self.initial, self.iterative, self.lips, self.head, self.body, self.mixed)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Everything the curriculum says about one step."""
+
+    block: Block
+    keep: dict[str, float]
+    """group of keypoints (lips, head, body, hands) -> probability that it is drawn"""
+    pose_dropout: float
+    """probability that a sample's whole pose map is dropped"""
+    region: Region
+    """where audio attention may write"""
+    head_share: float
+    """share of samples that are padded head clips"""
+
+
+def at(curriculum: Curriculum, step: int) -> Moment:
+    """What step ``step`` (from 0) of the first stage trains."""
+    block, into = locate(curriculum, step)
+    return Moment(
+        block=block,
+        keep={
+            group: keep_probability(curriculum, group, step) for group in ("lips", "head", "body", "hands")
+        },
+        pose_dropout=pose_dropout(curriculum, block, into),
+        region=AUDIO_REGION[block],
+        head_share=head_share(curriculum, block),
+    )
+
+
+def final(curriculum: Curriculum) -> Moment:
+    """The end of the first stage, which is also what the second stage trains on."""
+    return at(curriculum, sum(curriculum.lengths))
+
+
+def locate(curriculum: Curriculum, step: int) -> tuple[Block, float]:
+    """The block of ``step`` and how far into it, 0..1; after the end, the last block that has steps."""
+    start = 0
+    last: Block = "initial"
+    for block, length in zip(BLOCKS, curriculum.lengths, strict=True):
+        if length == 0:
+            continue
+        if step < start + length:
+            return block, (step - start) / length
+        start, last = start + length, block
+    return last, 1.0
+
+
+def keep_probability(curriculum: Curriculum, group: str, step: int) -> float:
+    """Spatial pose sampling: probability that a group of keypoints is drawn."""
+    if group not in REMOVED:
+        return 1.0
+    block, into = locate(curriculum, step)
+    now, gone = BLOCKS.index(block), BLOCKS.index(REMOVED[group])
+    if now != gone:
+        return 1.0 if now < gone else 0.0
+    return max(0.0, 1.0 - into / curriculum.ramp) if curriculum.ramp else 0.0
+
+
+def pose_dropout(curriculum: Curriculum, block: Block, into: float) -> float:
+    """Iterative pose sampling: probability of dropping the whole map."""
+    if block == "initial":
+        return 0.0
+    return curriculum.pose_dropout * into if block == "iterative" else curriculum.pose_dropout_after
+
+
+def head_share(curriculum: Curriculum, block: Block) -> float:
+    """Head Partial Attention: share of padded head clips."""
+    return curriculum.head_share if BLOCKS.index(block) >= BLOCKS.index(curriculum.head_from) else 0.0
+
+
+def trains(stage: Stage, block: Block, parameter: str) -> bool:
+    """Whether ``parameter`` (``part.name``) is trained.
+
+    First stage: all but the motion modules, and nothing of audio while it is muted.
+    Second stage: the motion modules alone.
+    """
+    if parameter.startswith("vae."):
+        return False
+    if stage == "motion":
+        return "motion_modules" in parameter
+    if "motion_modules" in parameter:
+        return False
+    return AUDIO_REGION[block] != "none" or not hears(parameter)
+
+
+def hears(parameter: str) -> bool:
+    """Whether a parameter belongs to audio: encoder, cross-attention, the way into the time embedding."""
+    return (
+        parameter.startswith("audio_encoder.")
+        or ".attn2." in parameter
+        or ("transformer_blocks" in parameter and ".norm2." in parameter)
+        or ".audio_time." in parameter
+    )
+
+
+# -- masks ------------------------------------------------------------------------------------
+
+
+def audio_mask(
+    pose: Pose, region: Region, height: int, width: int, dilation: float, *, oversample: int = 8
+) -> NDArray[np.float32]:
+    """Where audio attention may write for one frame, (height, width) in 0..1, soft at its edge.
+
+    ``lips`` and ``face`` are the hull of their joints, grown by ``dilation`` of its longer side; a region
+    of which nothing was seen is empty.
+    """
+    if region in ("none", "body"):
+        return np.full((height, width), float(region == "body"), np.float32)
+    joints = np.concatenate([GROUPS[name] for name in _REGION_JOINTS[region]])
+    points = pose.joints[joints[pose.confidence[joints] > _SEEN]]
+    return hull_mask(points, height, width, dilation, oversample=oversample)
+
+
+def hull_mask(
+    points: Floats, height: int, width: int, dilation: float, *, oversample: int = 8
+) -> NDArray[np.float32]:
+    """Coverage 0..1 of each cell by the dilated hull of ``points`` (k, 2), fractions of the picture."""
+    if len(points) == 0:
+        return np.zeros((height, width), np.float32)
+    size = np.array([width, height]) * oversample
+    pixels = np.clip(np.round(points * size), -32000, 32000).astype(np.int32)
+    canvas = np.zeros((height * oversample, width * oversample), np.uint8)
+    hull = cv2.convexHull(pixels)
+    cv2.fillConvexPoly(canvas, hull, 255)
+    radius = round(dilation * float(np.ptp(pixels, axis=0).max()))
+    if radius > 0:
+        # A thick outline grows the hull evenly, and costs less than a large structuring element.
+        cv2.polylines(canvas, [hull], isClosed=True, color=255, thickness=2 * radius + 1)
+    return cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255

@@ -1,0 +1,442 @@
+"""The loop every stage runs in: batches made ahead, AdamW, average, logs, checkpoints, an end in time.
+
+A stage is a ``Task``: it makes batches, computes losses, validates. The loop knows nothing of pictures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import signal
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from semibody import runtime
+from semibody.training import checkpoint
+from semibody.training.recipe import Optimiser, Recipe, StageName
+from semibody.types import Progress, SemibodyError, silent
+
+
+class Task(Protocol):
+    """One stage of a training."""
+
+    stage: StageName
+    module: nn.Module
+    """what is trained; parameters that require no gradient stay as they are"""
+    frames: int
+    """frames of a sample, for the throughput"""
+
+    def batch(self, step: int, samples: Sequence[int]) -> Any:
+        """The samples with these numbers; called from threads."""
+
+    def losses(self, module: nn.Module, batch: Any) -> dict[str, Tensor]:
+        """``loss`` and whatever it consists of, each a scalar; ``module`` is the (wrapped) module."""
+
+    def frozen(self, step: int) -> list[str]:
+        """Names of parameters that rest at this step although the stage trains them."""
+
+    def validate(self) -> tuple[dict[str, float], NDArray[np.uint8] | None]:
+        """Figures of the module as it is, and a picture."""
+
+
+@dataclass(kw_only=True)
+class Log:
+    """Figures by step: a JSON line each in ``log.jsonl``, and TensorBoard."""
+
+    folder: Path
+    tensorboard: bool = True
+    active: bool = True
+    """False in all processes but the first"""
+    _writer: Any = field(default=None, repr=False)
+
+    def write(self, stage: str, step: int, figures: dict[str, float]) -> None:
+        if not self.active:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        line = {"stage": stage, "step": step, **{k: _rounded(v) for k, v in figures.items()}}
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        for name, value in figures.items():
+            if self.writer is not None:
+                self.writer.add_scalar(f"{stage}/{name}", value, step)
+
+    def picture(self, stage: str, step: int, picture: NDArray[np.uint8]) -> None:
+        """Keep a picture (h, w, 3) of a step, and as the stage's latest."""
+        from semibody.media import write_image
+
+        if not self.active:
+            return
+        for name in (f"{stage}-{step:08d}.png", f"{stage}-latest.png"):
+            write_image(self.folder / "pictures" / name, picture)
+        if self.writer is not None:
+            self.writer.add_image(f"{stage}/grid", picture, step, dataformats="HWC")
+
+    @property
+    def writer(self) -> Any:
+        if self.tensorboard and self._writer is None:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                self.tensorboard = False
+                return None
+            self._writer = SummaryWriter(str(self.folder / "tensorboard"))
+        return self._writer
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.5g}")
+
+
+def lr_at(optimiser: Optimiser, step: int) -> float:
+    """Learning rate of ``step``: a line up, flat, a cosine down to ``lr_end`` at the end."""
+    rise = min(1.0, (step + 1) / max(1, optimiser.warmup))
+    length = round(optimiser.cooldown * optimiser.steps)
+    into = (step - (optimiser.steps - length)) / length if length else 0.0
+    fall = 1.0
+    if into > 0:
+        fall = optimiser.lr_end + (1 - optimiser.lr_end) * (0.5 + 0.5 * math.cos(math.pi * min(1.0, into)))
+    return optimiser.lr * rise * fall
+
+
+def average_decay(decay: float, step: int) -> float:
+    """Decay of the average at ``step``: short at first, so that it does not remember the beginning."""
+    return min(decay, (1 + step) / (10 + step))
+
+
+class StageRun:
+    """A task with its optimiser and average; ``run`` works until the steps or the time are used up."""
+
+    def __init__(self, task: Task, recipe: Recipe, folder: Path, accelerator: Any, log: Log) -> None:
+        self.task, self.recipe, self.folder, self.log = task, recipe, folder, log
+        self.accelerator = accelerator
+        self.settings = recipe.optimiser(task.stage)
+        world = accelerator.num_processes
+        if self.settings.batch % (world * self.settings.accumulate):
+            raise SemibodyError(
+                f"{task.stage}.optimiser.batch = {self.settings.batch} does not divide into {world} "
+                f"processes x {self.settings.accumulate} parts; choose a multiple"
+            )
+        parameters = checkpoint.trained(task.module)
+        if not parameters:
+            raise SemibodyError(f"the stage {task.stage} has nothing to train; mend start.train")
+        task.module.to(device=accelerator.device)
+        task.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        adam = torch.optim.AdamW(
+            parameters.values(),
+            lr=self.settings.lr,
+            betas=(0.9, self.settings.beta2),
+            weight_decay=self.settings.weight_decay,
+            fused=accelerator.device.type in ("cpu", "cuda"),
+        )
+        self.module, self.optimiser = accelerator.prepare(task.module, adam)
+        self.parameters = checkpoint.trained(accelerator.unwrap_model(self.module))
+        self.average = (
+            {name: p.detach().clone() for name, p in self.parameters.items()} if self.settings.ema > 0 else {}
+        )
+        self.step = 0
+        self.worked = 0.0
+        self._flops = 0.0
+
+    # -- checkpoints --------------------------------------------------------------------------
+
+    def resume(self) -> bool:
+        """Go on from the newest checkpoint; False if there is none."""
+        found = checkpoint.checkpoints(self.folder)
+        if not found:
+            return False
+        snapshot = checkpoint.read(found[-1])
+        module = self.accelerator.unwrap_model(self.module)
+        checkpoint.put(snapshot, module, self._adam, self.average, str(found[-1]))
+        self.step, self.worked = snapshot.step, float(snapshot.facts.get("seconds", 0.0))
+        scaler = snapshot.facts.get("scaler")
+        if scaler and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(scaler)
+        return True
+
+    def save(self) -> Path:
+        snapshot = checkpoint.take(
+            self.step, self.accelerator.unwrap_model(self.module), self._adam, self.average, self._facts()
+        )
+        path = self.folder / f"step-{self.step:08d}"
+        if self.accelerator.is_main_process:
+            path = checkpoint.save(self.folder, snapshot, self.recipe.run.keep)
+        self.accelerator.wait_for_everyone()
+        return path
+
+    def _facts(self) -> dict[str, Any]:
+        from semibody import config
+
+        scaler = self.accelerator.scaler
+        return {
+            "seconds": round(self.worked, 1),
+            "recipe": config.to_dict(self.recipe),
+            "scaler": scaler.state_dict() if scaler is not None else None,
+        }
+
+    @property
+    def _adam(self) -> torch.optim.Optimizer:
+        return getattr(self.optimiser, "optimizer", self.optimiser)
+
+    # -- work ---------------------------------------------------------------------------------
+
+    def run(self, *, deadline: float = math.inf, progress: Progress = silent) -> bool:
+        """Train; True when all steps are done, False when the time was up or the process was told to stop.
+
+        Either way the last thing written is a checkpoint. Raises SemibodyError on a loss that is not a
+        number (the last good checkpoint stays) and when memory does not suffice.
+        """
+        saved = time.monotonic()
+        with _stop_signal() as told_to_stop, self._ahead() as batches:
+            window = _Window()
+            while self.step < self.settings.steps:
+                wait = time.perf_counter()
+                parts = next(batches)
+                window.waited += time.perf_counter() - wait
+                figures = self._one_step(parts)
+                window.add(figures, self.settings.batch * self.task.frames)
+                self.step += 1
+                self._tell(window, progress)
+                last = self.step == self.settings.steps
+                now = time.monotonic()
+                stop = self._agreed(now >= deadline or bool(told_to_stop))
+                if last or stop or now - saved >= 60 * self.recipe.run.checkpoint_minutes:
+                    self.save()
+                    saved = time.monotonic()
+                every = self.recipe.run.validate_every
+                if last or (every and self.step % every == 0):
+                    self.validate()
+                    window.reset()
+                if stop and not last:
+                    return False
+        return True
+
+    def validate(self) -> dict[str, float]:
+        """Figures and picture of the averaged weights, logged."""
+        if not self.accelerator.is_main_process:
+            self.accelerator.wait_for_everyone()
+            return {}
+        self.task.module.eval()
+        with self.averaged():
+            figures, picture = self.task.validate()
+        self.task.module.train()
+        self.log.write(self.task.stage, self.step, {f"val/{k}": v for k, v in figures.items()})
+        if picture is not None:
+            self.log.picture(self.task.stage, self.step, picture)
+        self.accelerator.wait_for_everyone()
+        return figures
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within it, the module has the averaged weights."""
+        kept = {name: self.parameters[name].detach().clone() for name in self.average}
+        with torch.no_grad():
+            for name, value in self.average.items():
+                self.parameters[name].copy_(value)
+            yield
+            for name, value in kept.items():
+                self.parameters[name].copy_(value)
+
+    def _one_step(self, parts: list[Any]) -> dict[str, float]:
+        self.task.module.train()
+        for group in self._adam.param_groups:
+            group["lr"] = lr_at(self.settings, self.step)
+        totals: dict[str, float] = {}
+        started = time.perf_counter()
+        try:
+            if not self._flops:
+                self._count(parts[0])
+            for number, part in enumerate(parts):
+                last = number == len(parts) - 1
+                together = contextlib.nullcontext() if last else self.accelerator.no_sync(self.module)
+                with together:
+                    batch = part.to(self.accelerator.device)
+                    losses = self.task.losses(self.module, batch)
+                    self.accelerator.backward(losses["loss"] / len(parts))
+                for name, value in losses.items():
+                    totals[name] = totals.get(name, 0.0) + float(value.detach()) / len(parts)
+                if not math.isfinite(totals["loss"]):
+                    self._stop_for_nan("loss", part)
+            norm = float(self._clip())
+        except (RuntimeError, MemoryError) as error:
+            if "out of memory" in str(error).lower() or isinstance(error, MemoryError):
+                stage = self.task.stage
+                raise SemibodyError(
+                    f"not enough memory for stage {stage}; lower {stage}.optimiser.batch or data.size, raise "
+                    f"{stage}.optimiser.accumulate, or set run.recompute=true"
+                ) from None
+            raise
+        scaled = self.accelerator.scaler is not None
+        if not math.isfinite(norm) and not scaled:
+            self._stop_for_nan("gradient", parts[-1])
+        for name in self.task.frozen(self.step):
+            if name in self.parameters:
+                self.parameters[name].grad = None
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self._update_average()
+        self.worked += time.perf_counter() - started
+        return {**totals, "gradient": norm}
+
+    def _clip(self) -> float:
+        limit = self.settings.clip or math.inf
+        return self.accelerator.clip_grad_norm_(list(self.parameters.values()), limit)
+
+    def _update_average(self) -> None:
+        if self.average:
+            weight = 1 - average_decay(self.settings.ema, self.step)
+            with torch.no_grad():
+                now: list[Tensor] = [self.parameters[name] for name in self.average]
+                torch._foreach_lerp_(list(self.average.values()), now, weight)
+
+    def _stop_for_nan(self, what: str, part: Any) -> None:
+        found = checkpoint.checkpoints(self.folder)
+        kept = found[-1].name if found else "none yet"
+        names, stage = ", ".join(part.names[:4]), self.task.stage
+        raise SemibodyError(
+            f"{stage}: the {what} of step {self.step} is not a number (samples {names} …); the last good "
+            f"checkpoint is {kept}; lower {stage}.optimiser.lr and go on with --resume"
+        )
+
+    def _count(self, part: Any) -> None:
+        """Count the floating point operations of a step, once in a process, on a pass that is thrown away.
+
+        Counting takes some operations apart, which changes last bits, so no real step may be counted.
+        """
+        from torch.utils.flop_counter import FlopCounterMode
+
+        with self.accelerator.no_sync(self.module), FlopCounterMode(display=False) as counter:
+            losses = self.task.losses(self.module, part.to(self.accelerator.device))
+            self.accelerator.backward(losses["loss"])
+        self.optimiser.zero_grad(set_to_none=True)
+        self._flops = float(counter.get_total_flops()) * self.settings.accumulate
+
+    def _tell(self, window: _Window, progress: Progress) -> None:
+        progress(self.task.stage, self.step, self.settings.steps)
+        if self.step % self.recipe.run.log_every and self.step != self.settings.steps:
+            return
+        figures = self._over_processes(window.figures())
+        figures["lr"] = lr_at(self.settings, self.step - 1)
+        rate = figures.pop("steps_per_second")
+        peak = _peak_flops(self.accelerator.device, self.accelerator.mixed_precision)
+        # Backward costs are counted; the optimiser's and the data's are not: they count as waste.
+        figures["peak_share"] = self._flops * rate / peak
+        figures["minutes"] = self.worked / 60
+        self.log.write(self.task.stage, self.step, figures)
+        window.reset()
+
+    def _over_processes(self, figures: dict[str, float]) -> dict[str, float]:
+        """Means over all processes (each saw its share of the batch; a term one lacks counts as 0)."""
+        if self.accelerator.num_processes == 1:
+            return figures
+        from accelerate.utils import gather_object
+
+        shares = gather_object([figures])
+        names = sorted({name for share in shares for name in share})
+        return {name: sum(share.get(name, 0.0) for share in shares) / len(shares) for name in names}
+
+    def _agreed(self, stop: bool) -> bool:
+        """Whether any process wants to stop, so that all stop after the same step."""
+        if self.accelerator.num_processes == 1:
+            return stop
+        flag = torch.tensor([float(stop)], device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flag, reduction="sum").item() > 0)
+
+    @contextlib.contextmanager
+    def _ahead(self) -> Iterator[Iterator[list[Any]]]:
+        """Batches made by threads while the step before is computed, in order."""
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        mine = list(range(rank, self.settings.batch, world))
+        size = len(mine) // self.settings.accumulate
+        pieces = [mine[i : i + size] for i in range(0, len(mine), size)]
+        data = self.recipe.data
+        pool = ThreadPoolExecutor(max(1, data.workers), thread_name_prefix="samples")
+
+        def batches() -> Iterator[list[Any]]:
+            waiting: deque[list[Future[Any]]] = deque()
+            step = self.step
+            while True:
+                while len(waiting) < max(1, data.prefetch):
+                    waiting.append([pool.submit(self.task.batch, step, piece) for piece in pieces])
+                    step += 1
+                yield [future.result() for future in waiting.popleft()]
+
+        try:
+            yield batches()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Window:
+    """Means of the figures since the last log line."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.sums: dict[str, float] = {}
+        self.steps, self.frames, self.waited = 0, 0, 0.0
+        self.since = time.perf_counter()
+
+    def add(self, figures: dict[str, float], frames: int) -> None:
+        for name, value in figures.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.steps += 1
+        self.frames += frames
+
+    def figures(self) -> dict[str, float]:
+        seconds = max(1e-9, time.perf_counter() - self.since)
+        return {
+            **{name: value / self.steps for name, value in self.sums.items()},
+            "frames_per_second": self.frames / seconds,
+            "waited": self.waited / seconds,
+            "steps_per_second": self.steps / seconds,
+        }
+
+
+@contextlib.contextmanager
+def _stop_signal() -> Iterator[list[int]]:
+    """A list that fills when the process is asked to end (SIGTERM, Ctrl-C): the step is then finished."""
+    asked: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    try:
+        before = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
+    except ValueError:  # not the main thread: whoever runs us handles signals
+        yield asked
+        return
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+_peaks: dict[tuple[str, str], float] = {}
+
+
+def _peak_flops(device: torch.device, precision: str) -> float:
+    """This machine's best matrix product, in FLOP/s, measured once."""
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    key = (str(device), str(dtype))
+    if key not in _peaks:
+        _peaks[key] = 1e12 * runtime.matmul_tflops(dtype, device, 0.2, largest=1024)
+    return _peaks[key]

@@ -1,0 +1,239 @@
+"""A recipe: everything that decides a training, as frozen dataclasses filled from a TOML file.
+
+    recipe = load_recipe("tiny", ["still.steps=50"])
+
+Recipes that come with the package are named by their file: ``official``, ``starter``, ``finetune``,
+``tiny``. A path to a TOML file of one's own works as well. Default < recipe < ``--set a.b=c``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from semibody import config
+from semibody.diffusion.schedule import ScheduleConfig
+from semibody.networks.model import ModelConfig
+from semibody.training.curriculum import Curriculum
+from semibody.training.losses import LossSettings
+from semibody.types import SemibodyError
+
+StageName = Literal["vae", "keypoints", "still", "motion"]
+STAGES: tuple[StageName, ...] = ("vae", "keypoints", "still", "motion")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimiser:
+    """How one stage is optimised: AdamW, warm-up, a flat stretch, a fall at the end."""
+
+    steps: int = 1000
+    """optimiser steps in all, over as many runs as it takes"""
+    batch: int = 8
+    """samples of one optimiser step, over all processes and accumulation"""
+    accumulate: int = 1
+    """parts the batch is worked through in, to save memory"""
+    lr: float = 1e-3
+    """learning rate after the warm-up"""
+    warmup: int = 100
+    """steps over which the learning rate rises from 0"""
+    cooldown: float = 0.0
+    """share of the steps, at the end, over which it falls to lr_end"""
+    lr_end: float = 0.05
+    """learning rate at the very end, as a share of lr"""
+    weight_decay: float = 0.0
+    beta2: float = 0.99
+    """decay of AdamW's second moment"""
+    clip: float = 1.0
+    """largest norm of the gradient; 0: unlimited"""
+    ema: float = 0.999
+    """decay of the average of the weights that is exported; 0: no average"""
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch, self.accumulate) < 1:
+            raise ValueError("steps, batch and accumulate must be at least 1")
+        if self.batch % self.accumulate:
+            raise ValueError(f"batch ({self.batch}) must be a multiple of accumulate ({self.accumulate})")
+        if not (self.lr > 0 and 0 <= self.ema < 1 and 0 <= self.cooldown <= 1 and 0 < self.beta2 < 1):
+            raise ValueError("lr must be positive; ema, cooldown and beta2 must be from 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """What samples are made of."""
+
+    size: int = 256
+    """side of the pictures in pixels; clips of other sizes are scaled"""
+    fps: float = 24.0
+    """clips of other rates are resampled"""
+    gap: int = 8
+    """fewest frames between the portrait and any frame to be generated"""
+    other_clip: float = 0.0
+    """share of samples whose portrait comes from another clip of the person, where there is one"""
+    head_height: float = 0.3
+    """height of the head in a padded head clip, as a share of the frame"""
+    workers: int = 2
+    """threads that prepare samples"""
+    prefetch: int = 4
+    """batches prepared ahead"""
+
+    def __post_init__(self) -> None:
+        if self.size % 8 or self.size < 64:
+            raise ValueError("data.size must be a multiple of 8, at least 64")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseSettings:
+    """Which noise is learned."""
+
+    power: float = 1.0
+    """timesteps are drawn as T·u^(1/power): 1 evenly, more prefers noise"""
+    sampler_steps: int = 0
+    """number of steps the weights are meant to be sampled with"""
+    sampler_share: float = 0.0
+    """share of samples whose timestep is one of those the sampler will visit"""
+    offset: float = 0.0
+    """noise that is constant over a channel, beside the noise of each cell"""
+    shared: float = 0.0
+    """share of a window's noise (in variance) that is the same in all its frames"""
+    unconditional: float = 0.05
+    """share of steps trained without portrait, audio and pose, which guidance needs"""
+    drop_audio: float = 0.0
+    """share of samples whose audio attention is muted"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAESettings:
+    """The autoencoder's training."""
+
+    optimiser: Optimiser = field(default_factory=Optimiser)
+    crop: int = 128
+    """side of the crops it is trained on, in pixels"""
+    on_parts: float = 0.65
+    """share of crops placed on faces and hands"""
+    noise: float = 0.1
+    """noise on the latents before decoding, in units of their spread"""
+    kl: float = 1e-6
+    gradient: float = 1.0
+    """weight of the multi-scale gradient difference"""
+    ssim: float = 0.1
+    """weight of 1 − SSIM"""
+    parts: float = 3.0
+    """factor on faces and hands"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeypointSettings:
+    """The small frozen network whose heat maps L_pose compares."""
+
+    optimiser: Optimiser = field(default_factory=lambda: Optimiser(steps=3000, batch=16))
+    width: int = 32
+    """channels at a quarter of the picture; doubled at each further halving"""
+    crop: int = 128
+    """side of the crops in pixels"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StillSettings:
+    """First stage, single frames: both U-Nets, pose encoder, audio."""
+
+    optimiser: Optimiser = field(default_factory=Optimiser)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionSettings:
+    """Second stage, clips: motion modules alone."""
+
+    optimiser: Optimiser = field(default_factory=Optimiser)
+    frames: int = 24
+    """frames of a window"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartSettings:
+    """Weights to begin from."""
+
+    weights: str = ""
+    """a weights folder or name: whole networks; must fit the recipe's model"""
+    unet: str = ""
+    """a Stable Diffusion U-Net file: what fits by name and shape, for both U-Nets"""
+    train: tuple[str, ...] = ()
+    """patterns of the parameters to train (``denoising_unet.*attn2*``); empty: all of the stage's"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """How a run is kept and watched."""
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    checkpoint_minutes: float = 10.0
+    keep: int = 2
+    """checkpoints kept"""
+    log_every: int = 10
+    """steps between log lines"""
+    validate_every: int = 500
+    """steps between validations; 0: only at the end"""
+    validation_clips: int = 8
+    """held-out clips that are generated and measured"""
+    recompute: bool = False
+    """forget activations and compute them again in the backward pass: less memory, more time"""
+    tensorboard: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A whole training."""
+
+    name: str = "custom"
+    about: str = ""
+    seed: int = 0
+    stages: tuple[StageName, ...] = STAGES
+    """what is trained, in this order"""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    defaults: dict[str, Any] = field(default_factory=dict)
+    """settings of ``animate`` the finished weights are meant for: steps, guidance, …"""
+    perceptual: Literal["auto", "lpips", "efficientnet"] = "auto"
+    """the network behind L_low"""
+    data: DataSettings = field(default_factory=DataSettings)
+    curriculum: Curriculum = field(default_factory=Curriculum)
+    noise: NoiseSettings = field(default_factory=NoiseSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    start: StartSettings = field(default_factory=StartSettings)
+    vae: VAESettings = field(default_factory=VAESettings)
+    keypoints: KeypointSettings = field(default_factory=KeypointSettings)
+    still: StillSettings = field(default_factory=StillSettings)
+    motion: MotionSettings = field(default_factory=MotionSettings)
+    run: RunSettings = field(default_factory=RunSettings)
+
+    def __post_init__(self) -> None:
+        positions = [STAGES.index(stage) for stage in self.stages]
+        if positions != sorted(set(positions)):
+            raise ValueError(f"stages must be in the order {', '.join(STAGES)}, each once")
+        if "motion" in self.stages and not self.model.unet.motion:
+            raise ValueError("the stage motion needs model.unet.motion = true")
+        if "motion" in self.stages and self.motion.frames > self.model.unet.motion_frames:
+            raise ValueError("motion.frames is longer than model.unet.motion_frames")
+        if self.noise.sampler_share > 0 and self.noise.sampler_steps < 1:
+            raise ValueError("noise.sampler_share needs noise.sampler_steps")
+        if self.data.size % self.model.vae.factor:
+            raise ValueError("data.size must be a multiple of the pixels of a latent cell")
+
+    def optimiser(self, stage: StageName) -> Optimiser:
+        own: VAESettings | KeypointSettings | StillSettings | MotionSettings = getattr(self, stage)
+        return own.optimiser
+
+
+def bundled() -> dict[str, Path]:
+    """Recipes that come with the package, by name."""
+    folder = Path(str(resources.files("semibody"))) / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def load_recipe(name: str | Path, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
+    """A recipe by name or file, with ``a.b=c`` overrides. Raises SemibodyError."""
+    path = bundled().get(str(name), Path(name))
+    if not path.is_file():
+        raise SemibodyError(f"recipe {name}: no such recipe; choose {', '.join(bundled())} or a TOML file")
+    return config.load(Recipe, toml=path, overrides=overrides)

@@ -1,0 +1,368 @@
+"""What a step shows the networks. Every random choice is a function of (seed, stage, step, sample).
+
+So a resumed run, another number of workers, or two processes instead of one see exactly the same
+samples, and no random state has to be kept in checkpoints.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from semibody.data.dataset import LatentStore, PackedClip
+from semibody.networks.audio_encoders import AudioEncoder
+from semibody.pose.draw import draw_parts
+from semibody.training.curriculum import Moment, Region, Stage, at, audio_mask, final
+from semibody.training.recipe import STAGES, Recipe, StageName
+from semibody.types import SemibodyError
+
+Generator = np.random.Generator
+
+
+def generator(seed: int, stage: StageName, step: int, sample: int = 0) -> Generator:
+    """The source of every random choice of one sample."""
+    return np.random.default_rng([seed, STAGES.index(stage), step, sample])
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenoisingBatch:
+    """Samples of the first or second stage."""
+
+    latents: Float[Tensor, "b f c h w"]
+    noise: Float[Tensor, "b f c h w"]
+    t: Int[Tensor, " b"]
+    portrait: Float[Tensor, "b c h w"]
+    portrait_pose: Tensor
+    """(b, 3, H, W) uint8, the portrait's own pose map"""
+    pose: Tensor
+    """(b, f, 3, H, W) uint8"""
+    has_pose: Float[Tensor, " b"]
+    """0 where the whole pose map is dropped"""
+    rows: Tensor
+    """(b, f, k, …) the audio encoder's rows of each frame"""
+    audio_mask: Float[Tensor, "b f h w"]
+    weight: Float[Tensor, "b f h w"]
+    """weight of each cell in the loss; 0 in the padding"""
+    decoded: Int[Tensor, "d 5"]
+    """sample, frame, row, column and side in cells of each estimate that is decoded"""
+    pixels: list[Tensor]
+    """(3, H', W') uint8, the true picture of each decoded estimate"""
+    conditional: bool
+    """False: a step without any condition"""
+    names: list[str]
+    """clip and first frame of each sample, for messages"""
+
+    def to(self, device: torch.device) -> Self:
+        moved: dict[str, Any] = {
+            item.name: value.to(device, non_blocking=True)
+            for item in dataclasses.fields(self)
+            if isinstance(value := getattr(self, item.name), Tensor)
+        }
+        return dataclasses.replace(self, **moved, pixels=[p.to(device) for p in self.pixels])
+
+
+class DenoisingSamples:
+    """Draws the samples of a denoising stage from packed and encoded clips."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        stage: Stage,
+        clips: Sequence[PackedClip],
+        store: LatentStore,
+        encoder: AudioEncoder,
+    ) -> None:
+        self.recipe, self.stage, self.store, self.encoder = recipe, stage, store, encoder
+        self.window = recipe.motion.frames if stage == "motion" else 1
+        for clip in clips:
+            if len(clip) < self.window + 1:
+                raise SemibodyError(
+                    f"{clip.id}: has {len(clip)} frames, a window of {self.window} and a portrait need "
+                    f"{self.window + 1}; leave the clip out or lower motion.frames"
+                )
+        self.full, self.heads = (_by_person(clips, kind) for kind in ("full", "head"))
+        if not self.full:
+            raise SemibodyError("the data has no half-body clips to train on; make some with --heads 0.15")
+        self.cell = recipe.model.vae.factor
+
+    def moment(self, step: int) -> Moment:
+        curriculum = self.recipe.curriculum
+        return at(curriculum, step) if self.stage == "still" else final(curriculum)
+
+    def batch(self, step: int, samples: Sequence[int]) -> DenoisingBatch:
+        """The samples with these numbers of a step's batch."""
+        made = [self.sample(step, number) for number in samples]
+        # Guidance's unconditional half is trained by whole steps, so that a batch stays one computation.
+        drawn = generator(self.recipe.seed, self.stage, step, 2**31).random()
+        return self.stack(made, conditional=bool(drawn >= self.recipe.noise.unconditional))
+
+    def stack(self, made: Sequence[dict[str, Any]], *, conditional: bool) -> DenoisingBatch:
+        """Samples as one batch."""
+        decoded, pixels = [], []
+        for row, one in enumerate(made):
+            if one["decoded"] is not None:
+                frame, top, left, side, picture = one["decoded"]
+                decoded.append([row, frame, top, left, side])
+                pixels.append(torch.from_numpy(picture))
+        tensors = {
+            item.name: torch.from_numpy(np.stack([one[item.name] for one in made]))
+            for item in dataclasses.fields(DenoisingBatch)
+            if item.name not in ("decoded", "pixels", "conditional", "names")
+        }
+        return DenoisingBatch(
+            **tensors,
+            decoded=torch.tensor(decoded, dtype=torch.long).reshape(-1, 5),
+            pixels=pixels,
+            conditional=conditional,
+            names=[one["name"] for one in made],
+        )
+
+    def sample(self, step: int, number: int) -> dict[str, Any]:
+        recipe, moment = self.recipe, self.moment(step)
+        rng = generator(recipe.seed, self.stage, step, number)
+        heads = bool(self.heads) and rng.random() < moment.head_share
+        people = self.heads if heads else self.full
+        clips = people[sorted(people)[rng.integers(len(people))]]
+        clip = clips[rng.integers(len(clips))]
+        start = int(rng.integers(len(clip) - self.window + 1))
+        frames = list(range(start, start + self.window))
+        portrait_clip, portrait_frame = self._portrait(rng, clips, clip, frames)
+
+        groups = [group for group, p in moment.keep.items() if rng.random() < p]
+        muted = rng.random() < recipe.noise.drop_audio
+        pose_dropped = rng.random() < moment.pose_dropout
+        made = self.given(clip, frames, portrait_clip, portrait_frame, rng, moment.region, groups)
+        return {
+            **made,
+            "t": np.int64(draw_timestep(rng, recipe)),
+            "has_pose": np.float32(not pose_dropped),
+            "audio_mask": made["audio_mask"] * np.float32(not muted),
+            "decoded": self._decoded(rng, clip, frames, made["latents"].shape, step + number),
+        }
+
+    def given(
+        self,
+        clip: PackedClip,
+        frames: list[int],
+        portrait_clip: PackedClip,
+        portrait_frame: int,
+        rng: Generator,
+        region: Region = "body",
+        groups: Sequence[str] = ("hands",),
+    ) -> dict[str, Any]:
+        """A sample of these frames with this portrait, at pure noise; ``rng`` draws the noise."""
+        recipe = self.recipe
+        latents = self.store.latents(clip, frames)
+        height, width = latents.shape[2:]
+        if clip.kind == "head" and region == "body" and recipe.curriculum.partial_attention:
+            region = "face"
+        poses = [clip.pose(frame) for frame in frames]
+        dilation = recipe.curriculum.mask_dilation
+        return {
+            "latents": latents,
+            "noise": _noise(rng, latents.shape, recipe.noise.offset, recipe.noise.shared),
+            "t": np.int64(recipe.schedule.train_steps - 1),
+            "portrait": self.store.latents(portrait_clip, [portrait_frame])[0],
+            "portrait_pose": self._map(portrait_clip.pose(portrait_frame), groups),
+            "pose": np.stack([self._map(pose, groups) for pose in poses]),
+            "has_pose": np.float32(1),
+            "rows": self.windows(clip, frames).numpy(),
+            "audio_mask": np.stack([audio_mask(pose, region, height, width, dilation) for pose in poses]),
+            "weight": np.stack([self._weight(clip, frame, height, width) for frame in frames]),
+            "decoded": None,
+            "name": f"{clip.id}:{frames[0]}",
+        }
+
+    def windows(self, clip: PackedClip, frames: Sequence[int]) -> Float[Tensor, "f k ..."]:
+        """The audio encoder's rows of frames."""
+        rows = torch.from_numpy(self.store.rows(clip))
+        return self.encoder.windows(rows, torch.tensor(frames), clip.fps)
+
+    def _portrait(
+        self, rng: Generator, clips: list[PackedClip], clip: PackedClip, frames: list[int]
+    ) -> tuple[PackedClip, int]:
+        others = [c for c in clips if c is not clip]
+        if others and rng.random() < self.recipe.data.other_clip:
+            other = others[rng.integers(len(others))]
+            return other, int(rng.integers(len(other)))
+        return clip, portrait_frame(rng, len(clip), frames, self.recipe.data.gap)
+
+    def _map(self, pose: Any, groups: Sequence[str]) -> NDArray[np.uint8]:
+        side = self.recipe.data.size
+        return np.ascontiguousarray(draw_parts(pose, side, side, groups).transpose(2, 0, 1))
+
+    def _weight(self, clip: PackedClip, frame: int, height: int, width: int) -> NDArray[np.float32]:
+        loss = self.recipe.loss
+        factors = {
+            "lips": loss.lips,
+            "face": loss.face,
+            "left_hand": loss.hands,
+            "right_hand": loss.hands,
+        }
+        weight = np.ones((height, width), np.float32)
+        boxes = clip.boxes(frame)
+        for part, factor in factors.items():
+            if factor != 1.0 and part in boxes:
+                weight = np.maximum(weight, 1 + (factor - 1) * coverage(boxes[part], height, width))
+        if clip.kind == "head" and self.recipe.curriculum.partial_attention:
+            weight = weight * coverage(np.array(clip.valid, np.float32), height, width)
+        return weight
+
+    def _decoded(
+        self, rng: Generator, clip: PackedClip, frames: list[int], shape: tuple[int, ...], turn: int
+    ) -> tuple[int, int, int, int, NDArray[np.uint8]] | None:
+        loss, (height, width) = self.recipe.loss, shape[2:]
+        if not loss.decodes or turn % loss.decode_every:
+            return None
+        index = int(rng.integers(len(frames)))
+        picture = clip.pictures([frames[index]])[0].transpose(2, 0, 1)
+        side = min(loss.decode_cells or max(height, width), height, width)
+        top = left = 0
+        if loss.decode_cells:
+            boxes = clip.boxes(frames[index])
+            parts = [p for p in ("face", "left_hand", "right_hand") if p in boxes]
+            cx, cy = rng.random(2)
+            if parts:
+                x0, y0, x1, y1 = boxes[parts[rng.integers(len(parts))]]
+                cx, cy = (x0 + x1) / 2 + 0.05 * (cx - 0.5), (y0 + y1) / 2 + 0.05 * (cy - 0.5)
+            top = int(np.clip(round(cy * height - side / 2), 0, height - side))
+            left = int(np.clip(round(cx * width - side / 2), 0, width - side))
+        c = self.cell
+        cut = picture[:, top * c : (top + side) * c, left * c : (left + side) * c]
+        return index, top, left, side, np.ascontiguousarray(cut)
+
+
+def portrait_frame(rng: Generator, length: int, frames: Sequence[int], gap: int) -> int:
+    """A frame at least ``gap`` away from all ``frames``; in a short clip, one of the farthest."""
+    distance = np.maximum(frames[0] - np.arange(length), np.arange(length) - frames[-1])
+    far = np.flatnonzero(distance >= min(gap, distance.max()))
+    return int(far[rng.integers(len(far))])
+
+
+def draw_timestep(rng: Generator, recipe: Recipe) -> int:
+    """A timestep 0 … 999, by ``recipe.noise``."""
+    total, noise = recipe.schedule.train_steps, recipe.noise
+    u = rng.random()
+    if rng.random() < noise.sampler_share:
+        # Trailing spacing: the sampler visits T − 1, T − 1 − T/n, …
+        visited = np.round(np.arange(total, 0, -total / noise.sampler_steps)).astype(int) - 1
+        return int(visited[int(u * len(visited))])
+    return min(total - 1, int(total * u ** (1 / noise.power)))
+
+
+def _noise(rng: Generator, shape: tuple[int, ...], offset: float, shared: float) -> NDArray[np.float32]:
+    noise = rng.standard_normal(shape, np.float32)
+    if shared > 0 and shape[0] > 1:
+        common = rng.standard_normal((1, *shape[1:]), np.float32)
+        noise = np.float32(np.sqrt(1 - shared)) * noise + np.float32(np.sqrt(shared)) * common
+    if offset > 0:
+        noise += np.float32(offset) * rng.standard_normal((1, shape[1], 1, 1), np.float32)
+    return noise
+
+
+def coverage(box: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Share of each cell (height, width) that the box x0, y0, x1, y1 (fractions) covers."""
+
+    def along(low: float, high: float, cells: int) -> NDArray[np.float32]:
+        edges = np.arange(cells + 1, dtype=np.float32) / cells
+        overlap = np.minimum(edges[1:], high) - np.maximum(edges[:-1], low)
+        return np.clip(overlap * cells, 0, 1).astype(np.float32)
+
+    x0, y0, x1, y1 = (float(v) for v in box)
+    return np.outer(along(y0, y1, height), along(x0, x1, width)).astype(np.float32)
+
+
+def _by_person(clips: Sequence[PackedClip], kind: str) -> dict[str, list[PackedClip]]:
+    people: dict[str, list[PackedClip]] = defaultdict(list)
+    for clip in clips:
+        if clip.kind == kind:
+            people[clip.person].append(clip)
+    return dict(people)
+
+
+# -- crops of pictures, for the autoencoder and the keypoint network ---------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropBatch:
+    """Crops of single pictures."""
+
+    pixels: Tensor
+    """(n, 3, s, s) uint8"""
+    weight: Float[Tensor, "n 1 s s"]
+    """1, and more on faces and hands; 0 in the padding"""
+    joints: Float[Tensor, "n j 2"]
+    """all joints, as fractions of the crop"""
+    confidence: Float[Tensor, "n j"]
+    names: list[str]
+
+    def to(self, device: torch.device) -> Self:
+        moved = {k: getattr(self, k).to(device) for k in ("pixels", "weight", "joints", "confidence")}
+        return dataclasses.replace(self, **moved)
+
+
+class CropSamples:
+    """Draws crops of pictures, many of them on faces and hands."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        stage: StageName,
+        clips: Sequence[PackedClip],
+        *,
+        side: int,
+        on_parts: float,
+        factor: float,
+    ) -> None:
+        self.recipe, self.stage, self.clips = recipe, stage, list(clips)
+        self.side, self.on_parts, self.factor = min(side, recipe.data.size), on_parts, factor
+
+    def batch(self, step: int, samples: Sequence[int]) -> CropBatch:
+        made = [self._crop(generator(self.recipe.seed, self.stage, step, number)) for number in samples]
+        return CropBatch(
+            pixels=torch.from_numpy(np.stack([m[0] for m in made])),
+            weight=torch.from_numpy(np.stack([m[1] for m in made])),
+            joints=torch.from_numpy(np.stack([m[2] for m in made])).float(),
+            confidence=torch.from_numpy(np.stack([m[3] for m in made])).float(),
+            names=[m[4] for m in made],
+        )
+
+    def _crop(self, rng: Generator) -> tuple[Any, ...]:
+        clip = self.clips[rng.integers(len(self.clips))]
+        frame = int(rng.integers(len(clip)))
+        picture, boxes, pose = clip.pictures([frame])[0], clip.boxes(frame), clip.pose(frame)
+        total, side = clip.size, self.side
+        cx, cy = rng.random(2)
+        parts = [p for p in ("face", "left_hand", "right_hand") if p in boxes]
+        if parts and rng.random() < self.on_parts:
+            x0, y0, x1, y1 = boxes[parts[rng.integers(len(parts))]]
+            cx, cy = x0 + (x1 - x0) * cx, y0 + (y1 - y0) * cy
+        left = int(np.clip(round(cx * total - side / 2), 0, total - side))
+        top = int(np.clip(round(cy * total - side / 2), 0, total - side))
+        weight = np.ones((total, total), np.float32)
+        for part in ("face", "left_hand", "right_hand"):
+            if part in boxes:
+                weight = np.maximum(weight, 1 + (self.factor - 1) * coverage(boxes[part], total, total))
+        weight *= coverage(np.array(clip.valid, np.float32), total, total)
+        cut = (slice(top, top + side), slice(left, left + side))
+        pixels, weight = picture[cut].transpose(2, 0, 1), weight[cut]
+        joints = (pose.joints * total - [left, top]) / side
+        if rng.random() < 0.5 and self.stage == "vae":
+            # A mirrored person would have left and right joints swapped; only the autoencoder may look.
+            pixels, weight = pixels[:, :, ::-1], weight[:, ::-1]
+        return (
+            np.ascontiguousarray(pixels),
+            np.ascontiguousarray(weight)[None],
+            joints,
+            pose.confidence,
+            f"{clip.id}:{frame}",
+        )

@@ -1,0 +1,407 @@
+"""A whole training: data, stages one after the other, export, report. The file to open first here.
+
+    train(load_recipe("starter"), data=Path("data"), out=Path("run"))
+
+The folder ``run`` then holds
+
+=====================  =========================================================================
+``recipe.json``        the recipe as it was resolved
+``packed/``            the clips in the form the trainer reads (a setting of the call)
+``latents-<key>/``     what the autoencoder and the audio encoder make of them
+``vae/ still/ …``      checkpoints of each stage, and ``final/`` when it is done
+``log.jsonl``          every figure; ``tensorboard/`` and ``pictures/`` beside it
+``weights/``           the finished networks, for ``animate --weights`` and ``Animator.load``
+``report.html``        curves, pictures and figures
+=====================  =========================================================================
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from semibody import config, runtime
+from semibody.data.dataset import LatentStore, PackedClip, Packing, pack_manifest, packed_clips
+from semibody.data.manifest import read_manifest
+from semibody.media import atomic_write
+from semibody.networks.loading import load_model, save_model
+from semibody.networks.model import PARTS, Model, ModelConfig
+from semibody.networks.vae import VAE
+from semibody.training import checkpoint
+from semibody.training.keypoints import KeypointNetwork
+from semibody.training.loop import Log, StageRun, Task
+from semibody.training.recipe import Recipe, StageName
+from semibody.training.samples import DenoisingSamples
+from semibody.training.tasks import (
+    Denoiser,
+    DenoisingTask,
+    KeypointTask,
+    VAETask,
+    load_perceptual,
+    to_pixels,
+)
+from semibody.types import MissingPartError, Progress, SemibodyError, Speech, silent
+from semibody.weights.hub import find_weights
+from semibody.weights.state import read_state
+
+WEIGHTS = "weights"
+_ENCODED_AT_ONCE = 16
+"""Frames the autoencoder encodes together when clips are prepared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a training ended."""
+
+    finished: bool
+    """False: the time was up; the same call with ``resume`` goes on"""
+    stage: StageName | None
+    """the stage it stopped in"""
+    weights: Path | None
+    """the exported weights folder, once a denoising stage is done"""
+
+
+def train(
+    recipe: Recipe,
+    out: Path,
+    *,
+    data: Path | None = None,
+    packed: Path | None = None,
+    resume: bool = False,
+    max_minutes: float | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> Outcome:
+    """Run the stages of ``recipe`` that are not finished in ``out``.
+
+    ``data`` is a manifest; ``packed`` a folder of packed clips (default: made from ``data`` in ``out``).
+    Raises SemibodyError for unusable data, contradictory settings, a folder in use, a loss that is not a
+    number, lack of memory or disk. Whatever happens, the newest checkpoint of each stage stays.
+    """
+    deadline = math.inf if max_minutes is None else time.monotonic() + 60 * max_minutes
+    training = Training(recipe, out, device=device)
+    training.claim(resume=resume)
+    clips = training.pack(data, packed, progress)
+    for name in recipe.stages:
+        if training.final(name) is None and not training.run_stage(name, clips, deadline, progress):
+            training.report()
+            return Outcome(finished=False, stage=name, weights=training.exported())
+    training.report()
+    return Outcome(finished=True, stage=None, weights=training.exported())
+
+
+class Training:
+    """One training folder: which stages are done, and how to build what the next one needs."""
+
+    def __init__(self, recipe: Recipe, out: Path, *, device: str = "auto") -> None:
+        self.recipe, self.out = recipe, out
+        target = runtime.choose_device(device)
+        if target.type == "cpu":
+            runtime.prepare_cpu()
+        self.accelerator = _accelerator(recipe, target)
+        self.device: torch.device = self.accelerator.device
+        self.log = Log(
+            folder=out, tensorboard=recipe.run.tensorboard, active=self.accelerator.is_main_process
+        )
+
+    # -- the folder ---------------------------------------------------------------------------
+
+    def claim(self, *, resume: bool) -> None:
+        """Write the resolved recipe. Raises SemibodyError if a training is here, unless ``resume``."""
+        if self.accelerator.is_main_process:
+            if (self.out / "recipe.json").exists() and not resume:
+                raise SemibodyError(
+                    f"{self.out}: holds a training; add --resume to go on, or choose another --out"
+                )
+            with atomic_write(self.out / "recipe.json") as unfinished:
+                unfinished.write_text(json.dumps(config.to_dict(self.recipe), indent=1), encoding="utf-8")
+        self.accelerator.wait_for_everyone()
+
+    def final(self, stage: StageName) -> checkpoint.Snapshot | None:
+        """The finished weights of a stage, if it is done."""
+        path = self.out / stage / checkpoint.FINAL
+        return checkpoint.read(path) if (path / checkpoint.STATE).is_file() else None
+
+    def exported(self) -> Path | None:
+        folder = self.out / WEIGHTS
+        return folder if (folder / "semibody.json").is_file() else None
+
+    def pack(self, data: Path | None, packed: Path | None, progress: Progress) -> list[PackedClip]:
+        """The clips in the form the trainer reads."""
+        settings = self.recipe.data
+        packing = Packing(size=settings.size, fps=settings.fps, head_height=settings.head_height)
+        folder = packed or self.out / "packed"
+        if data is None:
+            clips = packed_clips(folder, packing)
+            if not clips:
+                raise SemibodyError(f"{folder}: holds no clips packed for this recipe; give --data MANIFEST")
+            return clips
+        with self.accelerator.main_process_first():
+            return pack_manifest(
+                read_manifest(data), folder, packing, workers=settings.workers, progress=progress
+            )
+
+    # -- stages -------------------------------------------------------------------------------
+
+    def run_stage(
+        self, name: StageName, clips: Sequence[PackedClip], deadline: float, progress: Progress
+    ) -> bool:
+        """Run one stage to its end or to ``deadline``; True when it is finished."""
+        task = self.task(name, clips, progress)
+        stage = StageRun(task, self.recipe, self.out / name, self.accelerator, self.log)
+        stage.resume()
+        done = stage.run(deadline=deadline, progress=progress)
+        if self.accelerator.is_main_process:
+            with stage.averaged():
+                if done:
+                    self._write_final(name, task, stage.step)
+                if isinstance(task, DenoisingTask):
+                    self.export(task.model, name, stage.step)
+        self.accelerator.wait_for_everyone()
+        self.accelerator.free_memory()
+        return done
+
+    def task(self, name: StageName, clips: Sequence[PackedClip], progress: Progress) -> Task:
+        """Build a stage: networks with the weights of the stages before, and its samples."""
+        chosen, held_out = split(clips)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.recipe.seed)
+            if name == "vae":
+                return VAETask(self.recipe, self._new_vae(), chosen, held_out)
+            if name == "keypoints":
+                network = KeypointNetwork(self.recipe.keypoints.width)
+                return KeypointTask(self.recipe, network, chosen, held_out)
+            model = self.model(name)
+        model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        store = self.encode(model, [*chosen, *held_out], progress)
+        needs_pose = self.recipe.loss.pose > 0 and self.recipe.loss.pose_from < 1000
+        return DenoisingTask(
+            self.recipe,
+            name,
+            model,
+            DenoisingSamples(self.recipe, name, chosen, store, model.audio_encoder),
+            held_out,
+            heat_maps=self.heat_maps() if needs_pose else None,
+            perceptual=_to(load_perceptual(self.recipe), self.device),
+            autocast=self.accelerator.autocast,
+        )
+
+    def model(self, stage: StageName) -> Model:
+        """The networks at the start of a denoising stage; without motion modules in the first."""
+        sizes = self.recipe.model
+        if stage == "still":
+            sizes = dataclasses.replace(sizes, unet=dataclasses.replace(sizes.unet, motion=False))
+        vae = self.final("vae")
+        if vae is not None:
+            sizes = dataclasses.replace(
+                sizes, vae=dataclasses.replace(sizes.vae, scale=float(vae.facts["scale"]))
+            )
+        model = Model(sizes)
+        silence_motion(model)
+        self._start(model)
+        if vae is not None:
+            _fill(model.vae, _below(vae.weights, "vae."), str(self.out / "vae"))
+        elif not self.recipe.start.weights:
+            raise SemibodyError(
+                "there is no autoencoder: add the stage vae, or set start.weights to a weights folder"
+            )
+        if stage == "motion":
+            still = self.final("still")
+            if still is not None:
+                _fill(Denoiser(model), still.weights, str(self.out / "still"))
+            elif not self.recipe.start.weights:
+                raise SemibodyError("the stage motion needs the stage still first, or start.weights")
+        return model
+
+    def _new_vae(self) -> VAE:
+        if self.recipe.start.weights:
+            folder, _ = find_weights(self.recipe.start.weights)
+            loaded, _ = load_model(folder)
+            return loaded.vae.requires_grad_(True)
+        return VAE(self.recipe.model.vae)
+
+    def _start(self, model: Model) -> None:
+        """Begin from given weights, where the recipe names some."""
+        start = self.recipe.start
+        if start.weights:
+            folder, preset = find_weights(start.weights)
+            loaded, _ = load_model(folder, variant="accelerated" if preset == "accelerated" else "official")
+            for part in PARTS:
+                if part == "vae" and "vae" in self.recipe.stages:
+                    continue
+                theirs, ours = getattr(loaded, part).state_dict(), getattr(model, part)
+                # A stage without motion modules takes a model that has them, and the other way round.
+                known = {
+                    k: v for k, v in theirs.items() if "motion_modules" not in k or k in ours.state_dict()
+                }
+                _fill(ours, known, f"{folder} ({part})")
+        if start.unet:
+            path = Path(start.unet)
+            state = read_state(path)
+            taken = [
+                take_fitting(getattr(model, part), state) for part in ("denoising_unet", "reference_unet")
+            ]
+            if min(taken) == 0:
+                raise SemibodyError(f"{path}: nothing in it fits this recipe's U-Nets; check start.unet")
+
+    def heat_maps(self) -> Any:
+        """The frozen keypoint network's heat maps, for L_pose."""
+        final = self.final("keypoints")
+        if final is None:
+            raise SemibodyError("L_pose needs the stage keypoints; add it to stages, or set loss.pose = 0")
+        network = KeypointNetwork(self.recipe.keypoints.width)
+        _fill(network, final.weights, str(self.out / "keypoints"))
+        return network.eval().requires_grad_(False).to(self.device).heat_maps
+
+    def encode(self, model: Model, clips: Sequence[PackedClip], progress: Progress) -> LatentStore:
+        """Latents and audio rows of all clips, made once for an autoencoder."""
+        store = LatentStore(self.out / f"latents-{_key(model)}")
+
+        def encode(pictures: NDArray[np.uint8]) -> NDArray[np.float16]:
+            pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+            made = []
+            with torch.inference_mode(), self.accelerator.autocast():
+                for part in pixels.split(_ENCODED_AT_ONCE):
+                    shaped = to_pixels(part.to(self.device)).contiguous(memory_format=torch.channels_last)
+                    made.append(model.encode(shaped).float().cpu())
+            return torch.cat(made).numpy().astype(np.float16)
+
+        def hear(speech: Speech) -> NDArray[np.float16]:
+            with torch.inference_mode():
+                rows = model.audio_encoder.rows(torch.from_numpy(speech.waveform).to(self.device))
+            return rows.float().cpu().numpy().astype(np.float16)
+
+        model.eval()
+        with self.accelerator.main_process_first():
+            store.fill(clips, encode, hear, progress=progress)
+        return store
+
+    def _write_final(self, name: StageName, task: Task, step: int) -> None:
+        """Keep the averaged weights of a finished stage, whole (also what did not train)."""
+        facts: dict[str, Any] = {"stage": name}
+        weights = {k: v.detach().cpu().clone() for k, v in task.module.state_dict().items()}
+        if isinstance(task, VAETask):
+            facts["scale"] = latent_scale(task)
+        snapshot = checkpoint.Snapshot(step=step, weights=weights, average={}, moments={}, facts=facts)
+        checkpoint.write(self.out / name / checkpoint.FINAL, snapshot)
+
+    def export(self, model: Model, stage: StageName, step: int) -> Path:
+        """Write the model as a weights folder; the average weights stand in it when called."""
+        folder, recipe = self.out / WEIGHTS, self.recipe
+        defaults = {"width": recipe.data.size, "height": recipe.data.size, "fps": recipe.data.fps}
+        if stage == "motion":
+            window = recipe.motion.frames
+            defaults |= {"window": window, "overlap": window // 4, "shift": max(1, window // 4)}
+        info = {
+            "schedule": dataclasses.asdict(recipe.schedule),
+            "defaults": {**defaults, **recipe.defaults},
+            "origin": f"recipe {recipe.name}, stage {stage}, step {step}",
+        }
+        save_model(folder, model, info)
+        return folder
+
+    def report(self) -> None:
+        """Write the report page from the log so far."""
+        from semibody.training.report import write_report
+
+        self.log.close()
+        if self.accelerator.is_main_process:
+            write_report(self.out, self.recipe)
+
+
+def split(clips: Sequence[PackedClip]) -> tuple[list[PackedClip], list[PackedClip]]:
+    """(training, held-out) clips. Without a held-out split the training clips are shown instead."""
+    chosen = [clip for clip in clips if clip.split == "train"]
+    held_out = [clip for clip in clips if clip.split == "val" and clip.kind == "full"]
+    held_out = held_out or [clip for clip in clips if clip.split == "test" and clip.kind == "full"]
+    if not chosen:
+        raise SemibodyError("the data has no clips of the split train; make more people")
+    return chosen, held_out or [clip for clip in chosen if clip.kind == "full"]
+
+
+def silence_motion(model: Model) -> None:
+    """Let motion modules begin as the identity: their last projection is zero."""
+    with torch.no_grad():
+        for name, parameter in model.denoising_unet.named_parameters():
+            if "motion_modules" in name and ".proj_out." in name:
+                parameter.zero_()
+
+
+def latent_scale(task: VAETask) -> float:
+    """The factor that brings the latents of the training pictures to unit variance."""
+    device = next(task.vae.parameters()).device
+    means = []
+    with torch.inference_mode():
+        for clip in task.samples.clips[:: max(1, len(task.samples.clips) // 64)]:
+            pixels = torch.from_numpy(clip.pictures([len(clip) // 2])).permute(0, 3, 1, 2)
+            means.append(task.vae.distribution(to_pixels(pixels.to(device)))[0].float().cpu())
+    return 1.0 / max(1e-3, float(torch.cat(means).std()))
+
+
+def take_fitting(module: nn.Module, state: dict[str, Tensor]) -> int:
+    """Copy the tensors that fit by name and shape; returns how many."""
+    own = module.state_dict()
+    fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
+    module.load_state_dict(fitting, strict=False)
+    return len(fitting)
+
+
+def _fill(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    """Load ``state``; what it lacks may only be motion modules. Raises SemibodyError on misfits."""
+    own = module.state_dict()
+    wrong = [f"{k} has shape {tuple(v.shape)}, not {tuple(own[k].shape)}" for k, v in state.items()
+             if k in own and own[k].shape != v.shape]  # fmt: skip
+    wrong += [f"extra {k}" for k in state if k not in own]
+    wrong += [f"missing {k}" for k in own if k not in state and "motion_modules" not in k]
+    if wrong:
+        raise SemibodyError(f"{source}: does not fit this recipe's model: {', '.join(wrong[:3])}")
+    module.load_state_dict(state, strict=False)
+
+
+def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
+def _key(model: Model) -> str:
+    """Names what makes latents and rows: the autoencoder's weights and the audio encoder's kind."""
+    digest = hashlib.sha256(json.dumps(config.to_dict(_sizes(model.config)), sort_keys=True).encode())
+    for _, value in sorted(model.vae.state_dict().items()):
+        digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _sizes(sizes: ModelConfig) -> ModelConfig:
+    """What of the sizes matters to latents and rows (the rest is made equal)."""
+    return ModelConfig(vae=sizes.vae, audio=sizes.audio, unet=dataclasses.replace(
+        ModelConfig().unet, in_channels=sizes.vae.latent_channels))  # fmt: skip
+
+
+def _to(network: nn.Module | None, device: torch.device) -> nn.Module | None:
+    return None if network is None else network.to(device)
+
+
+def _accelerator(recipe: Recipe, target: torch.device) -> Any:
+    try:
+        from accelerate import Accelerator, DistributedDataParallelKwargs
+    except ImportError:
+        raise MissingPartError("training needs accelerate; pip install 'semibody[train]'") from None
+    from accelerate.state import AcceleratorState, PartialState
+
+    dtype = runtime.choose_dtype(recipe.run.precision, target)
+    precision = {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(dtype, "no")
+    if PartialState._shared_state and PartialState().num_processes == 1:
+        AcceleratorState._reset_state(reset_partial_state=True)  # another training in this process
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    return Accelerator(mixed_precision=precision, cpu=target.type == "cpu", kwargs_handlers=[unused])

@@ -1,0 +1,193 @@
+"""What each extractor makes of a video, with stubs in place of networks: windows, clocks, lost faces."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import made
+from semibody import media
+from semibody.evaluation import extract, faces
+from semibody.evaluation.extract import KINDS, Source, measure
+from semibody.evaluation.protocol import Protocol, probe
+from semibody.types import N_JOINTS, Pose
+
+RULES = Protocol()
+
+
+class FakeFinder:
+    """A face in the middle of every bright picture."""
+
+    name = "fake"
+
+    def find(self, picture: NDArray[np.uint8]) -> faces.Face | None:
+        if picture.mean() < 20:
+            return None
+        height, width = picture.shape[:2]
+        rng = np.random.default_rng(0)
+        points = rng.uniform(0.4, 0.6, (faces.N_POINTS, 2)) * (width, height)
+        return faces.Face(points, np.full(52, 0.25, np.float32))
+
+    def close(self) -> None: ...
+
+
+class FakeNetwork:
+    """Stands for every network: the mean of what it is given."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, ...]] = []
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.seen.append(tuple(x.shape))
+        return x.mean(dim=tuple(range(1, x.ndim)), keepdim=False)[:, None].repeat(1, 400)
+
+    def see(self, x: Tensor) -> Tensor:
+        self.seen.append(tuple(x.shape))
+        return x.mean(dim=(1, 2, 3, 4))[:, None].repeat(1, 1024)
+
+    def hear(self, x: Tensor) -> Tensor:
+        return torch.zeros(len(x), 1024)
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> FakeNetwork:
+    fake = FakeNetwork()
+    monkeypatch.setattr(extract, "_network", lambda name: fake)
+    monkeypatch.setattr(extract, "face_finder", FakeFinder)
+    return fake
+
+
+def video(path: Path, frames: int, fps: float, *, dark: int = 0) -> Source:
+    with media.VideoWriter(
+        path, fps=fps, width=96, height=96, speech=made.tone(frames / fps), crf=0
+    ) as writer:
+        for number in range(frames):
+            writer.write(made.picture() if number >= dark else np.zeros((96, 96, 3), np.uint8))
+    return Source(path, probe(path).fps, path)
+
+
+@pytest.mark.parametrize(("frames", "fps", "ticks"), [(25, 25, 25), (24, 24, 25), (30, 30, 25), (12, 12, 25)])
+def test_syncnet_sees_25_frames_of_every_second(
+    tmp_path: Path, network: FakeNetwork, frames: int, fps: float, ticks: int
+) -> None:
+    found = measure(video(tmp_path / "v.mp4", frames, fps), [KINDS["syncnet"]], RULES)["syncnet"]
+    assert len(found["video"]) == ticks - 4
+    assert network.seen[0] == (1, 3, 5, 224, 224)
+    assert abs(len(found["audio"]) - (ticks - 5)) <= 1  # sound in mp4 ends on its own grid
+
+
+def test_syncnet_crop_keeps_the_published_margins() -> None:
+    picture = np.zeros((100, 100, 3), np.uint8)
+    picture[40:60, 40:60] = 255  # the face box: centre 50, half side 10
+    crop = extract.syncnet_crop(picture, 50, 50, 10)
+    rows, columns = np.flatnonzero(crop[:, 112, 0] > 128), np.flatnonzero(crop[80, :, 0] > 128)
+    # From 10 above to 18 below the centre, and 14 to either side.
+    assert rows[0] == 0
+    assert rows[-1] == pytest.approx(20 / 28 * 224, abs=5)
+    assert columns[0] == pytest.approx(4 / 28 * 224, abs=5)
+    assert columns[-1] == pytest.approx(24 / 28 * 224, abs=5)
+
+
+def test_video_features_of_overlapping_windows(tmp_path: Path, network: FakeNetwork) -> None:
+    found = measure(video(tmp_path / "v.mp4", 33, 24), [KINDS["i3d"]], RULES)["i3d"]
+    assert found["frame"].tolist() == [0, 8, 16]
+    assert network.seen == [(1, 3, 16, 224, 224)] * 3
+    short = measure(video(tmp_path / "s.mp4", 5, 24), [KINDS["i3d"]], RULES)["i3d"]
+    assert short["features"].shape == (0, 400)
+
+
+def test_windows_are_cut_to_the_middle_square() -> None:
+    picture = np.zeros((50, 100, 3), np.uint8)
+    picture[:, 25:75] = 200
+    square = extract._centre_square(picture, 20)
+    assert square.shape == (20, 20, 3)
+    assert (square[:, 2:-2] == 200).all()
+
+
+def test_image_features_of_every_nth_frame(tmp_path: Path, network: FakeNetwork) -> None:
+    found = measure(video(tmp_path / "v.mp4", 41, 24), [KINDS["inception"]], RULES)["inception"]
+    assert found["frame"].tolist() == list(range(0, 41, 4))
+    assert len(found["features"]) == 11
+
+
+def test_lost_faces_are_nan_not_gone(tmp_path: Path, network: FakeNetwork) -> None:
+    found = measure(video(tmp_path / "v.mp4", 10, 24, dark=4), [KINDS["faces"]], RULES)["faces"]
+    assert len(found["box"]) == 10
+    assert np.isnan(found["box"][:4]).all()
+    assert np.isfinite(found["lips"][4:]).all()
+    assert 0 <= found["box"][5].min() <= found["box"][5].max() <= 1
+
+
+def test_all_kinds_share_one_pass_and_one_face(
+    tmp_path: Path, network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+
+    class Counting(FakeFinder):
+        def find(self, picture: NDArray[np.uint8]) -> faces.Face | None:
+            looks.append(1)
+            return super().find(picture)
+
+    monkeypatch.setattr(extract, "face_finder", Counting)
+    embedder = SimpleNamespace(embed=lambda picture, face: np.ones(4, np.float32))
+    monkeypatch.setattr(extract, "_embedder", lambda name: embedder)
+    source = video(tmp_path / "v.mp4", 13, 24, dark=1)
+    found = measure(source, [KINDS[name] for name in ("faces", "dlib", "sound", "syncnet")], RULES)
+    assert len(looks) == 13
+    assert found["dlib"]["frame"].tolist() == [0, 6, 12]
+    assert np.isnan(found["dlib"]["embedding"][0]).all()
+    assert len(found["sound"]["loudness"]) == 13
+
+
+def test_joints_where_nobody_is_have_no_confidence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Detector:
+        def people(self, picture: NDArray[np.uint8]) -> list[Pose]:
+            return [Pose(np.full((N_JOINTS, 2), 0.5), np.ones(N_JOINTS))] if picture.mean() > 20 else []
+
+    monkeypatch.setattr(extract, "hand_detector", lambda name: Detector())
+    found = measure(video(tmp_path / "v.mp4", 9, 24, dark=3), [KINDS["joints"]], RULES)["joints"]
+    assert found["frame"].tolist() == [0, 3, 6]
+    assert found["confidence"][:, 0].tolist() == [0, 1, 1]
+    boxes = extract.regions_of(None, found)
+    assert boxes["left_hand"].shape == (7, 4)
+    assert np.isnan(boxes["left_hand"][0]).all()
+
+
+def test_a_silent_clip_has_no_sound(tmp_path: Path) -> None:
+    path = made.write_video(tmp_path / "v.mp4", frames=4, sound=False)
+    found = measure(Source(path, 12.0, None), [KINDS["sound"]], RULES)["sound"]
+    assert found["loudness"].shape == (0,)
+
+
+def test_arcface_is_fed_as_insightface_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fed: list[NDArray[Any]] = []
+
+    class Session:
+        def __init__(self, *_: Any, **__: Any) -> None: ...
+
+        def get_inputs(self) -> list[Any]:
+            return [SimpleNamespace(name="data")]
+
+        def run(self, _: None, inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+            fed.append(inputs["data"])
+            return [np.ones((1, 512), np.float32)]
+
+    fake = SimpleNamespace(SessionOptions=SimpleNamespace, InferenceSession=Session)
+    monkeypatch.setitem(sys.modules, "onnxruntime", fake)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    picture = np.zeros((64, 64, 3), np.uint8)
+    picture[..., 0] = 255
+    face = FakeFinder().find(picture)
+    assert face is not None
+    vector = faces.ArcFaceEmbedder(tmp_path / "model.onnx").embed(picture, face)
+    assert vector.shape == (512,)
+    assert fed[0].shape == (1, 3, 112, 112)
+    assert fed[0][0, :, 0, 0].tolist() == [1.0, -1.0, -1.0]  # red first, −1..1

@@ -1,0 +1,269 @@
+"""Packed clips and the samples drawn from them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from semibody import media
+from semibody.data.dataset import (
+    LatentStore,
+    PackedClip,
+    Packing,
+    mouth_opening,
+    pack_clip,
+    pack_manifest,
+    packed_clips,
+    pad_head,
+)
+from semibody.data.manifest import BOXES, ClipEntry, Truth
+from semibody.networks.audio_encoders import AudioConfig, build_audio_encoder
+from semibody.pose.files import save_gesture
+from semibody.pose.skeleton import GROUPS
+from semibody.training.drawn import draw_clip
+from semibody.training.recipe import Recipe
+from semibody.training.samples import (
+    CropSamples,
+    DenoisingSamples,
+    coverage,
+    draw_timestep,
+    generator,
+    portrait_frame,
+)
+from semibody.types import SemibodyError, Speech
+from training.nano import nano, packed
+
+PACKING = Packing(size=64)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return packed(tmp_path_factory.mktemp("drawn"))
+
+
+@pytest.fixture(scope="module")
+def clips(folder: Path) -> list[PackedClip]:
+    return packed_clips(folder, PACKING)
+
+
+def fake_store(folder: Path, clips: list[PackedClip]) -> LatentStore:
+    store = LatentStore(folder)
+
+    def encode(pictures: NDArray[np.uint8]) -> NDArray[np.float16]:
+        small = pictures[:, ::8, ::8].transpose(0, 3, 1, 2).astype(np.float16) / 128 - 1
+        return np.concatenate([small, small[:, :1]], axis=1)
+
+    def hear(speech: Speech) -> NDArray[np.float16]:
+        ear = build_audio_encoder(AudioConfig(kind="logmel", width=16))
+        return ear.rows(torch.from_numpy(speech.waveform)).numpy().astype(np.float16)
+
+    store.fill(clips, encode, hear)
+    return store
+
+
+def samples(recipe: Recipe, clips: list[PackedClip], folder: Path, stage: str = "still") -> DenoisingSamples:
+    ear = build_audio_encoder(recipe.model.audio)
+    return DenoisingSamples(recipe, stage, clips, fake_store(folder, clips), ear)  # type: ignore[arg-type]
+
+
+def test_a_packed_clip_gives_back_what_went_in(clips: list[PackedClip]) -> None:
+    pictures, gesture, speech, truth = draw_clip(0, 0, 8, 64, 24.0)
+    clip = clips[0]
+    back = clip.pictures([5, 2])
+    assert np.abs(back.astype(int) - pictures[[5, 2]].astype(int)).mean() < 2
+    assert np.allclose(clip.pose(3).joints, gesture.joints[3], atol=1e-6)
+    assert np.allclose(clip.gesture().confidence, gesture.confidence)
+    assert np.allclose(clip.jaw(), truth.jaw)
+    assert np.abs(clip.speech().waveform - speech.waveform).max() < 1e-4
+    x0, y0, x1, y1 = clip.boxes(0)["lips"]
+    lips = gesture.joints[0, GROUPS["lips"]]
+    assert x0 < lips[:, 0].min() < lips[:, 0].max() < x1
+    assert y0 < lips[:, 1].min() < lips[:, 1].max() < y1
+    assert [c.split for c in clips] == ["train", "train", "val"]
+
+
+def test_the_mouth_opens_with_the_truth() -> None:
+    _, gesture, _, truth = draw_clip(0, 1, 24, 64, 24.0)
+    assert np.corrcoef(mouth_opening(gesture), truth.jaw)[0, 1] > 0.95
+
+
+def test_heads_are_padded_into_the_half_body_frame() -> None:
+    pictures, gesture, _, _ = draw_clip(0, 0, 3, 64, 24.0)
+    boxes = np.full((3, len(BOXES), 4), np.nan, np.float32)
+    boxes[:, BOXES.index("head")] = (0.2, 0.1, 0.8, 0.9)
+    padded, moved, new_boxes, valid = pad_head(pictures, gesture, boxes, PACKING)
+    x0, y0, x1, y1 = new_boxes[0, BOXES.index("head")]
+    assert y1 - y0 == pytest.approx(PACKING.head_height, abs=0.02)
+    assert y0 == pytest.approx(PACKING.head_top, abs=0.02)
+    assert (x0 + x1) / 2 == pytest.approx(0.5, abs=0.02)
+    inside = coverage(np.array(valid, np.float32), 64, 64)
+    assert padded[0][inside == 0].max() == 0
+    assert padded[0][inside == 1].min() > 0
+    # The joints move with the picture: what was at a joint is still there.
+    joint = moved.joints[0, 5] * 64
+    before = gesture.joints[0, 5] * 64
+    at_new = padded[0][int(joint[1]), int(joint[0])].astype(int)
+    at_old = pictures[0][int(before[1]), int(before[0])].astype(int)
+    assert np.abs(at_new - at_old).max() < 60
+
+
+def test_samples_depend_on_step_and_number_alone(clips: list[PackedClip], tmp_path: Path) -> None:
+    drawn = samples(nano(), clips[:2], tmp_path)
+    whole, parts = drawn.batch(3, [0, 1, 2, 3]), [drawn.batch(3, [k]) for k in range(4)]
+    assert torch.equal(whole.noise, torch.cat([p.noise for p in parts]))
+    assert torch.equal(whole.pose, torch.cat([p.pose for p in parts]))
+    assert whole.names == [p.names[0] for p in parts]
+    assert not torch.equal(whole.noise, drawn.batch(4, [0, 1, 2, 3]).noise)
+    assert len(whole.decoded) == 2  # every second one
+
+
+def test_shapes_and_masks_of_a_window(clips: list[PackedClip], tmp_path: Path) -> None:
+    drawn = samples(nano("loss.lips=5"), clips[:2], tmp_path, "motion")
+    batch = drawn.batch(0, [0, 1])
+    assert batch.latents.shape == batch.noise.shape == (2, 3, 4, 8, 8)
+    assert batch.pose.shape == (2, 3, 3, 64, 64)
+    assert batch.portrait_pose.shape == (2, 3, 64, 64)
+    assert batch.rows.shape[:2] == (2, 3)
+    assert batch.weight.shape == batch.audio_mask.shape == (2, 3, 8, 8)
+    assert batch.weight.max() > 2
+    assert batch.audio_mask.min() == 1
+    (row, frame, top, left, side), picture = batch.decoded[0].tolist(), batch.pixels[0]
+    assert picture.shape == (3, 32, 32)
+    assert side == 4
+    assert 0 <= top <= 4
+    assert 0 <= left <= 4
+    assert (row, frame < 3) == (0, True)
+
+
+def test_the_curriculum_decides_what_is_drawn(clips: list[PackedClip], tmp_path: Path) -> None:
+    blocks = [f"curriculum.{name}=10" for name in ("initial", "iterative", "lips", "head", "body")]
+    drawn = samples(nano(*blocks, "curriculum.pose_dropout_after=0.0"), clips[:2], tmp_path)
+    ink = [int((drawn.batch(step, [0, 1]).pose > 0).sum()) for step in (0, 25, 35, 45)]
+    assert ink == sorted(ink, reverse=True)
+    assert ink[0] > ink[-1] > 0
+    masks = [float(drawn.batch(step, [0]).audio_mask.mean()) for step in (0, 25, 35, 45)]
+    assert masks == sorted(masks)
+    assert masks[0] == 0
+    assert masks[-1] == 1
+
+
+def head_clip(folder: Path) -> PackedClip:
+    pictures, gesture, speech, truth = draw_clip(0, 9, 8, 64, 24.0)
+    path = pack_clip(
+        folder, "head", pictures, gesture, speech, truth, person="h", kind="head", split="train",
+        packing=PACKING,
+    )  # fmt: skip
+    return PackedClip(path)
+
+
+def test_padded_heads_hear_on_the_face_and_their_border_is_free(
+    clips: list[PackedClip], tmp_path: Path
+) -> None:
+    everything = [*clips[:2], head_clip(tmp_path / "heads")]
+    drawn = samples(nano("curriculum.head_share=1.0"), everything, tmp_path / "on")
+    batch = drawn.batch(0, [0, 1])
+    assert all(name.startswith("head") for name in batch.names)
+    assert 0 < batch.audio_mask.mean() < 0.6
+    assert batch.weight.min() == 0
+    without = samples(
+        nano("curriculum.head_share=1.0", "curriculum.partial_attention=false"), everything, tmp_path / "on"
+    ).batch(0, [0])
+    assert without.audio_mask.min() == 1
+    assert without.weight.min() > 0
+    none = samples(nano("curriculum.head_share=0.0"), everything, tmp_path / "on").batch(0, list(range(8)))
+    assert not any(name.startswith("head") for name in none.names)
+
+
+def test_the_portrait_is_another_moment() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        assert abs(portrait_frame(rng, 40, [20], 8) - 20) >= 8
+    assert portrait_frame(rng, 4, [0, 1, 2], 8) == 3
+
+
+def test_timesteps_are_drawn_as_asked() -> None:
+    plain, noisy = nano("noise.power=1"), nano("noise.power=3")
+    few = nano("noise.sampler_steps=4", "noise.sampler_share=1.0")
+    draws = {
+        key: [draw_timestep(generator(0, "still", i, 0), recipe) for i in range(400)]
+        for key, recipe in (("plain", plain), ("noisy", noisy), ("few", few))
+    }
+    assert np.mean(draws["plain"]) == pytest.approx(500, abs=60)
+    assert np.mean(draws["noisy"]) > 680
+    assert set(draws["few"]) == {999, 749, 499, 249}
+
+
+def test_crops_lie_on_faces_and_hands(clips: list[PackedClip]) -> None:
+    crops = CropSamples(nano(), "keypoints", clips[:2], side=32, on_parts=1.0, factor=3.0).batch(
+        0, list(range(8))
+    )
+    assert crops.pixels.shape == (8, 3, 32, 32)
+    assert crops.weight.shape == (8, 1, 32, 32)
+    assert float(crops.weight.amax(dim=(1, 2, 3)).min()) > 1.5
+
+
+def entry(folder: Path, frames: int = 6) -> ClipEntry:
+    pictures, gesture, speech, truth = draw_clip(0, 0, frames, 64, 24.0)
+    folder.mkdir(parents=True, exist_ok=True)
+    with media.VideoWriter(folder / "a.mp4", fps=24, width=64, height=64, speech=None, metadata={}) as video:
+        video.write(pictures)
+    media.write_speech(folder / "a.wav", speech)
+    save_gesture(gesture, folder / "a.npz")
+    truth.save(folder / "truth.npz")
+    return ClipEntry(
+        id="a", split="train", person="p", kind="full", source="synthetic", video=folder / "a.mp4",
+        audio=folder / "a.wav", gesture=folder / "a.npz", truth=folder / "truth.npz", frames=frames, fps=24.0,
+        width=64, height=64, seconds=frames / 24,
+    )  # fmt: skip
+
+
+def test_a_manifest_is_packed_once(tmp_path: Path) -> None:
+    made = entry(tmp_path / "data")
+    (clip,) = pack_manifest([made], tmp_path / "packed", PACKING)
+    assert len(clip) == 6
+    stamp = clip.path.stat().st_mtime_ns
+    pack_manifest([made], tmp_path / "packed", PACKING)
+    assert clip.path.stat().st_mtime_ns == stamp
+
+
+def break_gesture(made: ClipEntry) -> ClipEntry:
+    assert made.truth is not None
+    jaw = np.full(6, np.nan, np.float32)
+    Truth(jaw, {}).save(made.truth)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("mistake", "says"),
+    [
+        (lambda e: dataclasses.replace(e, video=e.video.with_name("gone.mp4")), "gone.mp4 is missing"),
+        (break_gesture, "NaN"),
+    ],
+)
+def test_unusable_clips_are_named(
+    tmp_path: Path, mistake: Callable[[ClipEntry], ClipEntry], says: str
+) -> None:
+    made = mistake(entry(tmp_path / "data"))
+    with pytest.raises(SemibodyError, match=says):
+        pack_manifest([made], tmp_path / "packed", PACKING)
+    assert not packed_clips(tmp_path / "packed", PACKING)
+
+
+def test_clips_shorter_than_the_window_are_named(clips: list[PackedClip], tmp_path: Path) -> None:
+    with pytest.raises(SemibodyError, match="drawn-0000: has 8 frames"):
+        samples(nano("motion.frames=8"), clips, tmp_path, "motion")
+
+
+def test_a_damaged_packed_clip_is_named(tmp_path: Path) -> None:
+    place = tmp_path / PACKING.key
+    place.mkdir()
+    (place / "x.clip.safetensors").write_bytes(json.dumps({}).encode() * 20)
+    with pytest.raises(SemibodyError, match="damaged"):
+        packed_clips(tmp_path, PACKING)

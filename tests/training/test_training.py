@@ -1,0 +1,352 @@
+"""Whole trainings of the smallest networks: resume, kill, freeze, stop, export, two processes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from semibody import media
+from semibody.animator import Animator
+from semibody.cli import main
+from semibody.training import checkpoint
+from semibody.training.drawn import draw_clip
+from semibody.training.recipe import Recipe
+from semibody.training.report import read_log
+from semibody.training.tasks import DenoisingTask, VAETask
+from semibody.training.trainer import Training, train
+from semibody.types import SemibodyError
+from training.nano import NANO, nano, packed
+
+STILL_ONLY = ("loss.pose=0", "loss.low=0")
+"""Leaves out what takes longest: the frozen networks of the loss."""
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return packed(tmp_path_factory.mktemp("drawn"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, clips: Path) -> Path:
+    """A whole training: autoencoder, keypoints, stills, motion."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    done = train(nano(), out, packed=clips)
+    assert done.finished
+    assert done.weights == out / "weights"
+    return out
+
+
+def weights(out: Path, stage: str = "still") -> dict[str, torch.Tensor]:
+    return checkpoint.read(out / stage / checkpoint.FINAL).weights
+
+
+def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    different = [name for name in a if not torch.equal(a[name], b[name])]
+    assert not different, different[:5]
+
+
+def test_the_chain_ends_in_weights_that_animate(finished: Path) -> None:
+    animator = Animator.load(finished / "weights", precision="fp32")
+    assert animator.schedule.prediction == "sample"
+    pictures, gesture, speech, _ = draw_clip(0, 0, 8, 64, 24.0)
+    clip = animator.animate(pictures[0], speech, gesture)
+    assert clip.frames.shape[1:] == (64, 64, 3)
+    assert clip.metadata["weights"] == "recipe tiny, stage motion, step 4"
+
+
+def test_the_second_stage_leaves_everything_but_motion_bit_identical(finished: Path) -> None:
+    still, motion = weights(finished, "still"), weights(finished, "motion")
+    assert_same(still, {k: v for k, v in motion.items() if "motion_modules" not in k})
+    moved = [k for k, v in motion.items() if k.endswith("proj_out.weight") and "motion" in k and v.any()]
+    assert moved, "motion modules begin with a zero projection, and must have left it"
+
+
+def test_log_pictures_and_report_are_there(finished: Path) -> None:
+    curves = read_log(finished)
+    assert list(curves) == ["vae", "keypoints", "still", "motion"]
+    for name in ("loss", "latent", "detail", "low", "pose", "frames_per_second", "peak_share", "val/psnr"):
+        assert name in curves["still"], name
+    assert curves["still"]["loss"][0][-1] == 6
+    assert "still-latest.png" in (finished / "report.html").read_text()
+    assert media.read_image(finished / "pictures" / "still-latest.png").shape == (64, 4 * 64, 3)
+    resolved = json.loads((finished / "recipe.json").read_text())
+    assert resolved["still"]["optimiser"]["batch"] == 4
+
+
+def test_a_finished_training_is_not_overwritten_and_not_repeated(finished: Path, clips: Path) -> None:
+    with pytest.raises(SemibodyError, match="--resume"):
+        train(nano(), finished, packed=clips)
+    before = (finished / "log.jsonl").read_text()
+    assert train(nano(), finished, packed=clips, resume=True).finished
+    assert (finished / "log.jsonl").read_text() == before
+
+
+def only_stills(finished: Path, out: Path) -> Path:
+    """A training folder whose autoencoder is done already."""
+    out.mkdir(parents=True)
+    (out / "vae").symlink_to(finished / "vae")
+    return out
+
+
+def stills(*changes: str) -> Recipe:
+    return nano('stages=["vae","still"]', *STILL_ONLY, *changes)
+
+
+@pytest.fixture(scope="module")
+def unbroken(finished: Path, clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = only_stills(finished, tmp_path_factory.mktemp("unbroken") / "run")
+    train(stills(), out, packed=clips)
+    return out
+
+
+def test_stopping_and_resuming_changes_no_bit(
+    finished: Path, unbroken: Path, clips: Path, tmp_path: Path
+) -> None:
+    out = only_stills(finished, tmp_path / "run")
+    for step in range(1, 4):
+        assert not train(stills(), out, packed=clips, resume=True, max_minutes=0).finished
+        assert [p.name for p in checkpoint.checkpoints(out / "still")][-1] == f"step-{step:08d}"
+    assert train(stills(), out, packed=clips, resume=True).finished
+    assert_same(weights(unbroken), weights(out))
+
+
+def test_parts_of_a_batch_add_up_to_it(finished: Path, unbroken: Path, clips: Path, tmp_path: Path) -> None:
+    out = only_stills(finished, tmp_path / "run")
+    train(stills("still.optimiser.accumulate=2"), out, packed=clips, resume=True)
+    whole, parts = (read_log(p)["still"]["loss"][1] for p in (unbroken, out))
+    assert np.allclose(whole, parts, rtol=1e-3)
+
+
+def test_recomputing_activations_changes_nothing(
+    finished: Path, unbroken: Path, clips: Path, tmp_path: Path
+) -> None:
+    out = only_stills(finished, tmp_path / "run")
+    train(stills("run.recompute=true"), out, packed=clips, resume=True)
+    kept, recomputed = (read_log(p)["still"]["loss"][1] for p in (unbroken, out))
+    assert np.allclose(kept, recomputed, rtol=1e-4)
+
+
+def start(out: Path, clips: Path, *words: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    """``semibody train`` in a process of its own."""
+    changes = [w for c in (*NANO, *STILL_ONLY, 'stages=["vae","still"]') for w in ("--set", c)]
+    command = [sys.executable, *(launcher or ("-m",)), "semibody", "train", "tiny", "--resume"]
+    command += ["--out", str(out), "--packed", str(clips), *changes, *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def kill_and_resume(finished: Path, unbroken: Path, clips: Path, out: Path, waits: list[float]) -> None:
+    only_stills(finished, out)
+    for wait in waits:
+        process = start(out, clips, "--set", "run.checkpoint_minutes=0")
+        seen = time.monotonic()
+        while not (out / "recipe.json").exists() and process.poll() is None:
+            time.sleep(0.05)
+        while process.poll() is None and time.monotonic() - seen < wait:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    process = start(out, clips, "--set", "run.checkpoint_minutes=0")
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert_same(weights(unbroken), weights(out))
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_moments_it_ends_with_the_same_weights(
+    finished: Path, unbroken: Path, clips: Path, tmp_path: Path
+) -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    rng = np.random.default_rng(0)
+    for number in range(20):
+        kill_and_resume(finished, unbroken, clips, tmp_path / f"run{number}", [float(rng.uniform(1, 7))])
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_with_the_doubled_batch(
+    finished: Path, unbroken: Path, clips: Path, tmp_path: Path
+) -> None:
+    """Two processes with two samples each against one with four: the same curve, the same weights."""
+    out = only_stills(finished, tmp_path / "run")
+    launcher = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29511", "-m")
+    process = start(out, clips, "--device", "cpu", launcher=launcher)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors[-3000:]
+    one, two = (read_log(p)["still"]["loss"][1] for p in (unbroken, out))
+    assert np.allclose(one, two, rtol=2e-3), (one, two)
+    ours, theirs = weights(unbroken), weights(out)
+    # Adam turns the rounding of gradients near zero into steps of full length, so only the bulk agrees.
+    off = np.concatenate([(ours[name] - theirs[name]).abs().flatten().numpy() for name in ours])
+    assert np.quantile(off, 0.99) < 2e-4
+
+
+def test_a_stage_stops_at_a_signal_with_a_checkpoint(finished: Path, clips: Path, tmp_path: Path) -> None:
+    out = only_stills(finished, tmp_path / "run")
+    process = start(out, clips, "--set", "still.optimiser.steps=5000")
+    limit = time.monotonic() + 60
+    while not (out / "log.jsonl").exists() and time.monotonic() < limit:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    said, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert "--resume goes on" in said
+    assert len(checkpoint.checkpoints(out / "still")) == 1
+
+
+def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(
+    finished: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = only_stills(finished, tmp_path / "run")
+    train(stills(), out, packed=clips, resume=True, max_minutes=0)
+    from semibody.training import losses, tasks
+
+    real = losses.latent_loss
+    monkeypatch.setattr(tasks, "latent_loss", lambda *a: real(*a) * float("nan"))
+    with pytest.raises(SemibodyError, match=r"not a number \(samples drawn-.*step-00000001.*lr"):
+        train(stills(), out, packed=clips, resume=True)
+    assert [p.name for p in checkpoint.checkpoints(out / "still")] == ["step-00000001"]
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(
+    finished: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = only_stills(finished, tmp_path / "run")
+    train(stills(), out, packed=clips, resume=True, max_minutes=0)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(SemibodyError, match=r"No space left .*--resume"):
+        train(stills(), out, packed=clips, resume=True)
+    assert [p.name for p in checkpoint.checkpoints(out / "still")] == ["step-00000001"]
+    assert not list((out / "still").glob(".*unfinished"))
+
+
+def test_lack_of_memory_names_the_settings(
+    finished: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from semibody.training import tasks
+
+    def full(*_: object) -> None:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 20 GiB")
+
+    monkeypatch.setattr(tasks, "latent_loss", full)
+    with pytest.raises(SemibodyError, match=r"still.optimiser.batch .*accumulate.*recompute"):
+        train(stills(), only_stills(finished, tmp_path / "run"), packed=clips, resume=True)
+
+
+def test_weights_of_another_shape_are_refused(finished: Path, clips: Path, tmp_path: Path) -> None:
+    out = only_stills(finished, tmp_path / "run")
+    with pytest.raises(SemibodyError, match="does not fit"):
+        train(stills("model.vae.widths=[16,32]"), out, packed=clips, resume=True)
+
+
+def test_muted_audio_changes_nothing_and_learns_nothing(finished: Path, clips: Path) -> None:
+    """In the initial phase the prediction is the same for any sound, on every way audio enters."""
+    recipe = nano("curriculum.initial=10", *STILL_ONLY)
+    training = Training(recipe, finished)
+    task = training.task("still", training.pack(None, clips, lambda *_: None), lambda *_: None)
+    assert isinstance(task, DenoisingTask)
+    batch = task.batch(0, [0, 1])
+    other = dataclasses.replace(batch, rows=batch.rows + 3.0)
+    assert batch.audio_mask.max() == 0
+    with torch.no_grad():
+        assert torch.equal(*(task.module(b.noise, b.t, b) for b in (batch, other)))
+    resting = task.frozen(0)
+    assert any("audio_encoder" in name for name in resting)
+    assert any("attn2" in name for name in resting)
+    assert not task.frozen(10)
+
+
+def test_missing_stages_are_named(clips: Path, tmp_path: Path) -> None:
+    with pytest.raises(SemibodyError, match="no autoencoder"):
+        train(nano('stages=["still"]'), tmp_path / "a", packed=clips)
+    with pytest.raises(SemibodyError, match="holds no clips"):
+        train(nano(), tmp_path / "b", packed=tmp_path)
+
+
+def test_fine_tuning_starts_from_weights_and_moves_only_what_it_may(
+    finished: Path, clips: Path, tmp_path: Path
+) -> None:
+    folder = finished / "weights"
+    recipe = nano(
+        'stages=["still"]', *STILL_ONLY, f"start.weights={folder}", "still.optimiser.steps=2",
+        'start.train=["denoising_unet.*attn1*"]', f"model.vae.scale={scale_of(finished)}",
+    )  # fmt: skip
+    train(recipe, tmp_path / "run", packed=clips)
+    before, after = weights(finished, "motion"), weights(tmp_path / "run")
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert moved
+    assert all("denoising_unet" in name and "attn1" in name for name in moved)
+
+
+def scale_of(finished: Path) -> float:
+    return float(checkpoint.read(finished / "vae" / checkpoint.FINAL).facts["scale"])
+
+
+def test_latents_have_about_unit_variance(finished: Path, clips: Path) -> None:
+    training = Training(nano(), finished)
+    model = training.model("still")
+    found = training.pack(None, clips, lambda *_: None)
+    store = training.encode(model, found, lambda *_: None)
+    assert np.std(store.latents(found[0], range(8))) == pytest.approx(1.0, abs=0.35)
+
+
+def test_the_autoencoder_learns(clips: Path, tmp_path: Path) -> None:
+    recipe = nano('stages=["vae"]', "vae.optimiser.steps=40", "vae.optimiser.batch=8")
+    train(recipe, tmp_path / "run", packed=clips)
+    losses = read_log(tmp_path / "run")["vae"]["loss"][1]
+    assert losses[-1] < 0.6 * losses[0]
+    assert VAETask.stage == "vae"
+
+
+def test_the_command_explains_and_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = io.StringIO()
+    monkeypatch.setattr(sys, "argv", ["semibody", "train", "starter", "--plan", "--out", str(tmp_path)])
+    with contextlib.redirect_stdout(said), pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code in (0, None)
+    assert "audio everywhere" in said.getvalue()
+    assert (tmp_path / "plan.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["starter"], "give --out"),
+        (["starter", "--out", "x"], "give --data"),
+        (["nonsense", "--out", "x"], "no such recipe"),
+        (["tiny", "--out", "x", "--set", "still.lr=1"], "unknown setting still.lr"),
+        (["tiny", "--out", "x", "--data", "nowhere"], "no readable manifest"),
+    ],
+)
+def test_mistakes_are_one_line_and_code_2(
+    words: list[str],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["semibody", "train", *words])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    assert says in capsys.readouterr().err
