@@ -138,6 +138,20 @@ def test_a_killed_run_goes_on_where_it_was(made: Path, assets: Path, tmp_path: P
     assert digests(tmp_path) == digests(made)
 
 
+@pytest.mark.slow
+def test_ctrl_c_stops_the_workers_at_once(assets: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "semibody", "data", "synthesise", str(tmp_path), "--assets", str(assets)]
+    command += ["--people", "2", "--clips", "1", "--seconds", "20", "--size", "128", "--workers", "2"]
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait_for((tmp_path / "order.json").exists)
+    time.sleep(6)  # the workers draw
+    os.killpg(run.pid, signal.SIGINT)
+    _, told = run.communicate(timeout=10)
+    assert run.returncode == 130
+    assert "stopped" in told and "Traceback" not in told
+    assert not list(tmp_path.glob("clips/*"))
+
+
 def lock_is_held(where: Path) -> bool:
     try:
         with folder.only_run(where):

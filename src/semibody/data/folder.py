@@ -8,10 +8,12 @@ import json
 import multiprocessing
 import multiprocessing.connection
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,9 +38,16 @@ def filling(
     """
     with disk_errors_named(out), only_run(out):
         _claim(out, out / record, dict(settings), may_change)
-        for stray in [*out.glob(".*.unfinished*"), *out.glob("*/.*.unfinished*")]:
-            stray.unlink(missing_ok=True)
-        yield
+        _sweep(out)
+        try:
+            yield
+        finally:
+            _sweep(out)
+
+
+def _sweep(out: Path) -> None:
+    for stray in [*out.glob(".*.unfinished*"), *out.glob("*/.*.unfinished*")]:
+        stray.unlink(missing_ok=True)
 
 
 def _claim(out: Path, file: Path, settings: dict[str, Any], may_change: Sequence[str]) -> None:
@@ -101,7 +110,9 @@ def in_processes(
     if not jobs:
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max(1, min(workers, len(jobs))), context, _end_with_parent) as pool:
+    receiver, sender = context.Pipe(duplex=False)
+    count = max(1, min(workers, len(jobs)))
+    with sender, receiver, ProcessPoolExecutor(count, context, _end_with_parent, (receiver,)) as pool:
         futures = [pool.submit(function, *job) for job in jobs]
         try:
             for future in as_completed(futures):
@@ -111,19 +122,19 @@ def in_processes(
                 "a worker process died, perhaps for lack of memory; run the command again with fewer "
                 "--workers, finished clips are kept"
             ) from None
+        except BaseException:
+            sender.close()  # nobody waits for what the workers have in hand
+            raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _end_with_parent() -> None:
-    """Let this worker die with the process that started it: a killed run leaves nobody at work."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-    sentinel = parent.sentinel
+def _end_with_parent(line: Connection) -> None:
+    """End this worker as soon as the other end of ``line`` closes: when the run stops, or is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to handle
 
     def watch() -> None:
-        multiprocessing.connection.wait([sentinel])
+        multiprocessing.connection.wait([line])
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
