@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--clips", type=int, default=8)
+    parser.add_argument("--only", action="append", choices=VARIANTS, help="variants (default: all)")
     parser.add_argument("--set", dest="changes", action="append", default=[])
     asked = parser.parse_args()
     packed = asked.packed or asked.source / "packed"
@@ -47,6 +48,8 @@ def main() -> None:
     schedule = [f"curriculum.{b}={block}" for b in ("initial", "iterative", "lips", "head", "body", "mixed")]
     rows: dict[str, list[dict[str, float]]] = {}
     for name, changes in VARIANTS.items():
+        if asked.only and name not in asked.only:
+            continue
         for seed in range(asked.seeds):
             out = asked.out / f"{name.replace(' ', '-')}-{seed}"
             recipe = load_recipe(
@@ -71,7 +74,7 @@ def main() -> None:
 
 
 def print_table(rows: dict[str, list[dict[str, float]]]) -> None:
-    print("| variant | " + " | ".join(SHOWN) + " |\n|---" * 1 + "|---" * len(SHOWN) + "|")
+    print("| variant | " + " | ".join(SHOWN) + " |\n|---" + "|---" * len(SHOWN) + "|")
     for name, runs in rows.items():
         cells = []
         for key in SHOWN:

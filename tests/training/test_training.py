@@ -274,6 +274,25 @@ def test_muted_audio_changes_nothing_and_learns_nothing(finished: Path, clips: P
     assert not task.frozen(10)
 
 
+@pytest.mark.parametrize(("term", "t"), [("pose", 950), ("detail", 600), ("low", 100)])
+def test_each_term_reaches_the_denoiser_through_the_decoder(
+    finished: Path, clips: Path, term: str, t: int
+) -> None:
+    """The trap: decoded without gradient, the terms of the phase-specific loss would train nothing."""
+    others = [f"loss.{name}=0" for name in ("pose", "detail", "low") if name != term]
+    training = Training(nano(*others, "loss.decode_every=1"), finished)
+    task = training.task("still", training.pack(None, clips, lambda *_: None), lambda *_: None)
+    assert isinstance(task, DenoisingTask)
+    batch = dataclasses.replace(task.batch(0, [0, 1]), t=torch.tensor([t, t]))
+    losses = task.losses(task.module, batch)
+    (losses["loss"] - losses["latent"]).backward()
+    for weight in (task.model.denoising_unet.conv_out.weight, task.model.reference_unet.conv_in.weight):
+        assert weight.grad is not None
+        assert torch.isfinite(weight.grad).all()
+        assert weight.grad.abs().max() > 0
+    assert all(p.grad is None for p in task.model.vae.parameters())
+
+
 def test_missing_stages_are_named(clips: Path, tmp_path: Path) -> None:
     with pytest.raises(SemibodyError, match="no autoencoder"):
         train(nano('stages=["still"]'), tmp_path / "a", packed=clips)

@@ -124,7 +124,7 @@ class TransformerBlock(nn.Module):
             output_bias: Any = self.attn2.to_out[0].bias
             heard = self.attn2(self.norm2(x), audio) if audio is not None else output_bias
             if audio_mask is not None:
-                heard = heard * audio_mask[:, :, None]
+                heard = heard * audio_mask[:, :, None].to(heard.dtype)
             x = torch.add(x, heard, alpha=self.audio_scale)
         return x + self.ff(self.norm3(x))
 
