@@ -449,7 +449,7 @@ KINDS: dict[str, Kind] = {
             _part_model("arcface"),
         ),
         Kind(
-            "joints", 1, lambda: _detector_missing("mediapipe"),
+            "joints", 1, _faces_missing,
             lambda _, rules: _Joints("mediapipe", rules.hands_every), ("hands_every",),
         ),
         Kind(

@@ -37,6 +37,7 @@ class Gathered:
     keys: dict[tuple[str, Side, str], str] = field(default_factory=dict)
     scheduled: set[str] = field(default_factory=set)
     """keys that a job will fill, so that a file that occurs twice is measured once"""
+    _small: dict[str, Arrays] = field(default_factory=dict, repr=False)
 
     def missing(self, keys: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
         """Those (kind, key) that neither the cache holds nor a job will fill; they count as scheduled now."""
@@ -47,7 +48,14 @@ class Gathered:
     def arrays(self, name: str, side: Side, kind: str) -> Arrays | None:
         """The arrays of one kind, or None where it was not measured."""
         key = self.keys.get((name, side, kind))
-        return self.cache.load(key) if key else None
+        if key is None:
+            return None
+        if key in self._small:
+            return self._small[key]
+        found = self.cache.load(key)
+        if found is not None and "features" not in found:  # asked for by many metrics
+            self._small[key] = found
+        return found
 
     def gesture(self, item: Item) -> Gesture | None:
         return load_gesture(item.gesture) if item.gesture is not None else None

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semibody.evaluation import distributions, faces, frames, hands, lips
+from semibody.evaluation.cache import key_of
 from semibody.evaluation.distributions import Interval
 from semibody.evaluation.extract import KINDS
 from semibody.evaluation.gather import Gathered, Side
@@ -415,16 +416,33 @@ def _sync(kind: str, value: Callable[[lips.Sync], float]) -> Callable[[Gathered]
 
 def _sync_small(value: Callable[[lips.Sync], float]) -> Callable[[Gathered], Measured]:
     def one(gathered: Gathered, item: Item, side: Side) -> OneClip | None:
-        from semibody.evaluation import sync_small
+        scores = _small_scores(gathered, item, side)
+        return OneClip(value(scores)) if scores is not None else None
 
+    return lambda gathered: over_clips(gathered, one, real=True)
+
+
+def _small_scores(gathered: Gathered, item: Item, side: Side) -> lips.Sync | None:
+    """What our own sync network finds in a clip, kept in the cache beside what it is made of."""
+    from semibody.evaluation import sync_small
+
+    shift = gathered.rules.sync_shift
+    sources = [gathered.keys.get((item.name, side, kind), "") for kind in ("faces", "sound")]
+    key = key_of("sync-small", sync_small.VERSION, shift, *sources)
+    stored = gathered.cache.load(key)
+    if stored is None:
         found, sound = (gathered.arrays(item.name, side, kind) for kind in ("faces", "sound"))
         if found is None or sound is None:
             return None
         both = sync_small.embed(found, sound["mfcc"], gathered.fps[item.name])
-        scores = lips.sync(*both, gathered.rules.sync_shift, inside=True) if both is not None else None
-        return OneClip(value(scores)) if scores is not None else None
-
-    return lambda gathered: over_clips(gathered, one, real=True)
+        scores = lips.sync(*both, shift, inside=True) if both is not None else None
+        row = [scores.offset, scores.confidence, scores.distance] if scores is not None else []
+        stored = {"scores": np.array(row, np.float64)}
+        gathered.cache.save(key, stored)
+    if not len(stored["scores"]):
+        return None
+    offset, confidence, distance = stored["scores"].tolist()
+    return lips.Sync(int(offset), confidence, distance)
 
 
 # -- hands ---------------------------------------------------------------------------------------------

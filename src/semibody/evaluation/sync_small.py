@@ -23,6 +23,8 @@ from semibody.weights.state import check, read_state, shapes_of
 Floats = NDArray[np.float64]
 Rows = NDArray[np.float32]
 
+VERSION = 1
+"""Counts up when the weights or the arithmetic change."""
 FPS, STEPS = 25, 4
 """Embeddings a second, and cepstra (100 Hz) to each."""
 WEIGHTS = Path(__file__).parent / "sync_small.safetensors"
