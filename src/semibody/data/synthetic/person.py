@@ -40,6 +40,8 @@ GROUPS = ((SKIN, EYE, TEETH, MOUTH), (CLOTH, SHELL), (HAIR, LASH))
 """Kinds drawn together: those whose back is never seen, cloth, and what fades at its edges."""
 _DARK, _DARK_SKIN, _DARK_GAMMA = 150, (1.0, 0.67, 0.50), 0.82
 """Red level below which a skin is dark, the proportions of its colour then, and by how much it is lifted."""
+_LOWER_TEETH, _UPPER_TEETH = (0.0, 0.06, 0.03), (0.0, 0.055, -0.01)
+"""How far (dm) teeth are moved down and back."""
 _PLAIN_TEXTURE = (230, 225, 215, 255)
 _LOWEST = -1.0
 """Geometry whose every corner is below this height (dm, rest pose) is never in the picture."""
@@ -293,6 +295,9 @@ def build_person(look: Look, assets: Assets, texture_size: int = 512) -> Person:
         else:
             texture = assets.eye_pictures()[look.eyes] if kind == EYE and look.eyes >= 0 else texture
             picture = _paint(assets.picture(texture, texture_size), kind, look)
+        if kind == TEETH:  # speakers show the upper teeth; the lower ones stand behind the lip
+            jaw = fit.carry(assets.rig.weights)[:, assets.rig.names.index("jaw")]
+            placed = placed - np.where(jaw[:, None] > 0.5, _LOWER_TEETH, _UPPER_TEETH).astype(np.float32)
         moves = np.stack([fit.carry(u) for u in units])
         weights = fit.carry(assets.rig.weights)
         parts.append(_Part(placed, uv, fit.mesh.triangles, weights, moves, layer(picture), kind))

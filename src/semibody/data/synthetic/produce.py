@@ -21,7 +21,7 @@ from semibody.media import VideoWriter, atomic_write, read_image, read_speech, w
 from semibody.pose.files import save_gesture
 from semibody.types import MissingPartError, Progress, SemibodyError, silent
 
-GENERATOR = 3
+GENERATOR = 4
 """Grows whenever the same order would give other pictures, so that one folder never mixes two kinds."""
 
 

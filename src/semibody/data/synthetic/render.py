@@ -172,6 +172,10 @@ void main() {
   vec3 h = normalize(v + key_direction);
   float fresnel = 0.3 + 0.7 * pow(1.0 - max(0.0, dot(n, v)), 4.0);
   float spark = pow(max(0.0, dot(n, h)), gloss) * shine * mix(1.0, fresnel * 2.0, SKIN ? 1.0 : 0.0);
+  if (EYE) {  // the wet cornea bulges: it mirrors a lamp from nearly anywhere, near the middle of the eye
+    float glint = max(0.0, dot(n, normalize(v + 0.45 * key_direction)));
+    spark = 1.2 * smoothstep(0.988, 0.998, glint) + 0.06 * pow(glint, 24.0);
+  }
   vec3 h2 = normalize(v + fill_direction);
   float spark2 = pow(max(0.0, dot(n, h2)), gloss) * shine * 0.5;
   if (HAIR) {  // hair glints across the strands: use the angle to the near-vertical strand
