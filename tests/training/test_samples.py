@@ -28,11 +28,12 @@ from semibody.networks.audio_encoders import AudioConfig, build_audio_encoder
 from semibody.pose.files import save_gesture
 from semibody.pose.skeleton import GROUPS
 from semibody.training.drawn import draw_clip
-from semibody.training.recipe import Recipe
+from semibody.training.recipe import NoiseSettings, Recipe
 from semibody.training.samples import (
     CropSamples,
     DenoisingSamples,
     coverage,
+    draw_noise,
     draw_timestep,
     generator,
     portrait_frame,
@@ -198,6 +199,17 @@ def test_timesteps_are_drawn_as_asked() -> None:
     assert np.mean(draws["plain"]) == pytest.approx(500, abs=60)
     assert np.mean(draws["noisy"]) > 680
     assert set(draws["few"]) == {999, 749, 499, 249}
+
+
+def test_noise_is_drawn_as_asked() -> None:
+    rng = np.random.default_rng(0)
+    shape = (4, 3, 32, 32)
+    assert np.abs(draw_noise(rng, shape, NoiseSettings(clamp=1.5))).max() == 1.5
+    shared = draw_noise(rng, shape, NoiseSettings(shared=0.5))
+    assert shared.std() == pytest.approx(1, abs=0.03)
+    assert np.corrcoef(shared[0].ravel(), shared[1].ravel())[0, 1] == pytest.approx(0.5, abs=0.05)
+    offset = draw_noise(rng, shape, NoiseSettings(offset=0.5))
+    assert offset.mean(axis=(0, 2, 3)).std() > 0.1
 
 
 def test_crops_lie_on_faces_and_hands(clips: list[PackedClip]) -> None:

@@ -93,6 +93,8 @@ class NoiseSettings:
     """number of steps the weights are meant to be sampled with"""
     sampler_share: float = 0.0
     """share of samples whose timestep is one of those the sampler will visit"""
+    clamp: float = 0.0
+    """noise is cut to ± this, as the sampler cuts its first noise to ±1.5; 0: not"""
     offset: float = 0.0
     """noise that is constant over a channel, beside the noise of each cell"""
     shared: float = 0.0

@@ -22,7 +22,7 @@ from semibody.data.dataset import LatentStore, PackedClip
 from semibody.networks.audio_encoders import AudioEncoder
 from semibody.pose.draw import draw_parts
 from semibody.training.curriculum import Moment, Region, Stage, at, audio_mask, final
-from semibody.training.recipe import STAGES, Recipe, StageName
+from semibody.training.recipe import STAGES, NoiseSettings, Recipe, StageName
 from semibody.types import SemibodyError
 
 Generator = np.random.Generator
@@ -169,7 +169,7 @@ class DenoisingSamples:
         dilation = recipe.curriculum.mask_dilation
         return {
             "latents": latents,
-            "noise": _noise(rng, latents.shape, recipe.noise.offset, recipe.noise.shared),
+            "noise": draw_noise(rng, latents.shape, recipe.noise),
             "t": np.int64(recipe.schedule.train_steps - 1),
             "portrait": self.store.latents(portrait_clip, [portrait_frame])[0],
             "portrait_pose": self._map(portrait_clip.pose(portrait_frame), groups),
@@ -259,13 +259,17 @@ def draw_timestep(rng: Generator, recipe: Recipe) -> int:
     return min(total - 1, int(total * u ** (1 / noise.power)))
 
 
-def _noise(rng: Generator, shape: tuple[int, ...], offset: float, shared: float) -> NDArray[np.float32]:
+def draw_noise(rng: Generator, shape: tuple[int, ...], settings: NoiseSettings) -> NDArray[np.float32]:
+    """Noise (f, c, h, w) of a window, by ``recipe.noise``."""
     noise = rng.standard_normal(shape, np.float32)
-    if shared > 0 and shape[0] > 1:
+    if settings.shared > 0 and shape[0] > 1:
         common = rng.standard_normal((1, *shape[1:]), np.float32)
-        noise = np.float32(np.sqrt(1 - shared)) * noise + np.float32(np.sqrt(shared)) * common
-    if offset > 0:
-        noise += np.float32(offset) * rng.standard_normal((1, shape[1], 1, 1), np.float32)
+        own = np.float32(np.sqrt(1 - settings.shared))
+        noise = own * noise + np.float32(np.sqrt(settings.shared)) * common
+    if settings.clamp > 0:
+        noise = noise.clip(-settings.clamp, settings.clamp)
+    if settings.offset > 0:
+        noise += np.float32(settings.offset) * rng.standard_normal((1, shape[1], 1, 1), np.float32)
     return noise
 
 

@@ -410,6 +410,7 @@ class DenoisingTask:
         made = self.samples.given(
             clip, self._validation_frames(clip), clip, 0, np.random.default_rng([7, number])
         )
+        made["noise"] = made["noise"].clip(-1.5, 1.5)  # as diffusion.schedule.initial_noise
         batch = self.samples.stack([made], conditional=True)
         return batch.to(next(self.module.parameters()).device)
 
