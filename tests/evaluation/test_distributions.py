@@ -31,6 +31,20 @@ def test_equals_scipy(seed: int, dimensions: int, spread: float, shift: float) -
     assert distributions.frechet_distance(one, other) == pytest.approx(reference(one, other), rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("n", "m", "dimensions"), [(300, 250, 40), (30, 200, 40), (200, 30, 40), (20, 30, 40)]
+)
+def test_the_quick_way_is_good_enough_for_standard_errors(n: int, m: int, dimensions: int) -> None:
+    rng = np.random.default_rng(0)
+    scale = np.exp(rng.normal(0, 2, dimensions))
+    one, other = (
+        rng.normal(size=(n, dimensions)) * scale,
+        0.3 + rng.normal(size=(m, dimensions)) * scale[::-1],
+    )
+    exact = distributions.frechet_distance(one, other)
+    assert distributions.frechet_distance(one, other, quick=True) == pytest.approx(exact, rel=1e-3)
+
+
 def test_gaussians_in_one_dimension_by_hand() -> None:
     # Means 0 and 3, deviations 1 and 2: 9 + (1 − 2)² = 10.
     one = np.array([[-1.0], [1.0]]) / np.sqrt(2)

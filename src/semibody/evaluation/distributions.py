@@ -25,28 +25,48 @@ class Interval:
     method: str
 
 
-def frechet_distance(one: NDArray[Any], other: NDArray[Any]) -> float:
+def frechet_distance(one: NDArray[Any], other: NDArray[Any], *, quick: bool = False) -> float:
     """Fréchet distance between Gaussians fitted to two sets of vectors (n, d) and (m, d), n, m ≥ 2.
 
     |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2 (Σ₁Σ₂)^½) with unbiased covariances (Dowson & Landau 1982; FID: Heusel et
     al. 2017). No matrix square root is taken: with Σ = AᵀA for centred rows A / √(n − 1), the trace of
     (Σ₁Σ₂)^½ is the sum of the singular values of A₁A₂ᵀ. This stays exact where Σ is singular, as it always
-    is with fewer vectors than dimensions.
+    is with fewer vectors than dimensions. ``quick`` finds the singular values as roots of eigenvalues:
+    several times faster and right to about 1e-4 of the variances, for standard errors.
     """
-    a, b = _factor(one), _factor(other)
+    a, b = _centred(one), _centred(other)
     shift = np.asarray(one, np.float64).mean(axis=0) - np.asarray(other, np.float64).mean(axis=0)
-    overlap = np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    overlap = _quick_overlap(a, b) if quick else _overlap(a, b)
     distance = float(shift @ shift + (a * a).sum() + (b * b).sum() - 2 * overlap)
     return max(distance, 0.0)  # rounding may leave −1e-13 for equal sets
 
 
-def _factor(vectors: NDArray[Any]) -> Floats:
-    """A of at most d rows with AᵀA = covariance of the rows of ``vectors``."""
+def _centred(vectors: NDArray[Any]) -> Floats:
+    """A with AᵀA = covariance of the rows of ``vectors``."""
     rows = np.asarray(vectors, np.float64)
     if rows.ndim != 2 or len(rows) < 2:
         raise ValueError(f"a covariance needs at least 2 vectors, got shape {rows.shape}")
-    centred = (rows - rows.mean(axis=0)) / np.sqrt(len(rows) - 1)
-    return np.asarray(np.linalg.qr(centred, mode="r")) if len(rows) > rows.shape[1] else centred
+    return np.asarray((rows - rows.mean(axis=0)) / np.sqrt(len(rows) - 1))
+
+
+def _overlap(a: Floats, b: Floats) -> float:
+    """The sum of the singular values of ABᵀ, which the triangle R of A = QR shares when A has more rows."""
+    a, b = (np.asarray(np.linalg.qr(x, mode="r")) if len(x) > x.shape[1] else x for x in (a, b))
+    return float(np.linalg.svd(a @ b.T, compute_uv=False).sum())
+
+
+def _quick_overlap(a: Floats, b: Floats) -> float:
+    """The same as the roots of the eigenvalues of LᵀAᵀAL with BᵀB = LLᵀ, or of the smaller Gram matrix."""
+    dimensions = a.shape[1]
+    if min(len(a), len(b)) > dimensions:
+        covariance = b.T @ b
+        covariance.flat[:: dimensions + 1] += 1e-12 * np.trace(covariance)  # rank may lack a little
+        half = a @ np.linalg.cholesky(covariance)
+        gram = half.T @ half
+    else:
+        product = a @ b.T if len(a) <= len(b) else b @ a.T
+        gram = product @ product.T
+    return float(np.sqrt(np.maximum(np.linalg.eigvalsh(gram), 0)).sum())
 
 
 def too_few(n: int, m: int, dimensions: int) -> str:

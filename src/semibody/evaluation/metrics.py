@@ -183,10 +183,12 @@ def _between_sets(gathered: Gathered, rows: Rows) -> Measured:
     if not known or sum(len(g) for g, _ in known) < 2 or sum(len(r) for _, r in known) < 2:
         return Measured(math.nan, notes=("fewer than 2 feature vectors; give more or longer clips",))
 
-    def distance(kept: Sequence[int]) -> float:
+    def distance(kept: Sequence[int], *, quick: bool = True) -> float:
         ours = np.concatenate([known[k][0] for k in kept])
         theirs = np.concatenate([known[k][1] for k in kept])
-        return distributions.frechet_distance(ours, theirs) if min(len(ours), len(theirs)) > 1 else math.nan
+        if min(len(ours), len(theirs)) < 2:
+            return math.nan
+        return distributions.frechet_distance(ours, theirs, quick=quick)
 
     everything = range(len(known))
     key = _print(known)
@@ -194,7 +196,7 @@ def _between_sets(gathered: Gathered, rows: Rows) -> Measured:
     if stored is None:
         interval = distributions.jackknife(_JACKKNIFE_GROUPS, distance, len(known))
         bounds = [interval.low, interval.high] if interval else []
-        stored = {"value": np.array(distance(everything)), "bounds": np.array(bounds)}
+        stored = {"value": np.array(distance(everything, quick=False)), "bounds": np.array(bounds)}
         gathered.cache.save(key, stored)
     interval = None
     if len(stored["bounds"]):
@@ -215,7 +217,7 @@ def _print(known: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> str:
     """A key of the vectors themselves, so that the singular values are not sought again."""
     import hashlib
 
-    digest = hashlib.sha256(b"frechet 1")
+    digest = hashlib.sha256(b"frechet 2")
     for pair in known:
         for side in pair:
             digest.update(str(side.shape).encode())
