@@ -168,6 +168,7 @@ def kill_and_resume(finished: Path, unbroken: Path, clips: Path, out: Path, wait
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3000)
 def test_killed_at_twenty_moments_it_ends_with_the_same_weights(
     finished: Path, unbroken: Path, clips: Path, tmp_path: Path
 ) -> None:
@@ -178,6 +179,7 @@ def test_killed_at_twenty_moments_it_ends_with_the_same_weights(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_processes_equal_one_with_the_doubled_batch(
     finished: Path, unbroken: Path, clips: Path, tmp_path: Path
 ) -> None:
