@@ -43,6 +43,13 @@ def synthesise(
         Path | None, typer.Option(help="Folder of pictures to use as backgrounds too.")
     ] = None,
     speech: Annotated[Path | None, typer.Option(help="Folder of recordings to speak.")] = None,
+    sway: Annotated[
+        float, typer.Option(min=0, max=2, help="How far head and torso wander; 1 is lively.")
+    ] = 1.0,
+    photographed: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of clips with grain, blur, compression, colour casts."),
+    ] = 0.0,
 ) -> None:
     """Render people who speak and gesture: video, sound, pose and truth of every frame."""
     from semibody.data.synthetic.produce import Order, synthesise
@@ -57,7 +64,10 @@ def synthesise(
             "a MakeHuman data folder gives them textures, hair and garments",
             err=True,
         )
-    order = Order(people, clips, seconds, size, fps, seed, heads, str(backgrounds or ""), str(speech or ""))
+    order = Order(
+        people, clips, seconds, size, fps, seed, heads, str(backgrounds or ""), str(speech or ""), sway,
+        photographed,
+    )  # fmt: skip
     with progress_bar() as progress:
         entries = synthesise(out, assets, order, workers or os.cpu_count() or 1, progress)
     shown = sum(entry.frames for entry in entries)

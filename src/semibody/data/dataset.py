@@ -254,17 +254,19 @@ def pack_people(
     clips: int = 2,
     seconds: float = 2.0,
     head_share: float = 0.15,
+    sway: float = 1.0,
+    photographed: float = 0.0,
     progress: Progress = silent,
 ) -> Iterator[PackedClip]:
     """Render synthetic people straight into packed clips, without video files on the way.
 
     Clips that stand already are skipped, so a stopped run goes on where it was; several processes may
-    work on ranges of their own.
+    work on ranges of their own. ``sway`` and ``photographed``: see ``synthetic.clip.Style``.
     """
-    from semibody.data.synthetic.clip import clip_kind, clip_seed, render_clip, render_person
+    from semibody.data.synthetic.clip import Style, clip_kind, clip_seed, render_clip, render_person
     from semibody.data.synthetic.render import Stage
 
-    stage, place = None, folder / packing.key
+    stage, place, style = None, folder / packing.key, Style(sway, photographed)
     for done, number in enumerate(people):
         name = [f"{seed}-{number:05d}-{take:02d}" for take in range(clips)]
         person = f"synthetic-{seed}-{number:05d}"
@@ -274,7 +276,7 @@ def pack_people(
             for take in range(clips):
                 drawn = clip_seed(seed, number, take)
                 kind = clip_kind(drawn, head_share)
-                made = render_clip(stage, shape, drawn, seconds, packing.fps, kind)
+                made = render_clip(stage, shape, drawn, seconds, packing.fps, kind, style=style)
                 pack_clip(
                     place, name[take], made.clip.frames, made.gesture, made.clip.speech, made.truth,
                     person=person, kind=kind, split=split_of(person), packing=packing,

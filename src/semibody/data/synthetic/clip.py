@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from semibody.data.manifest import Truth, box_around
 from semibody.data.synthetic.assets import find_assets, load_assets
+from semibody.data.synthetic.camera import draw_camera
 from semibody.data.synthetic.landmarks import EAR_VERTICES, FACE_VERTICES, HIP_VERTICES
 from semibody.data.synthetic.motion import Motion, bone_columns, draw_motion
 from semibody.data.synthetic.person import Person, build_person, draw_look
@@ -42,6 +44,20 @@ _FLESH[HANDS] = 0.35
 
 
 @dataclass(frozen=True)
+class Style:
+    """How clips are made, beside what is drawn for each of them."""
+
+    sway: float = 1.0
+    """how far head and torso wander about their place; nothing but the pictures tells where they are, so a
+    small model that sees hands and sound alone makes sharper faces of calmer people"""
+    photographed: float = 0.0
+    """share of clips taken with a camera's faults: exposure, colour, softness, grain, compression"""
+
+
+CLEAN = Style()
+
+
+@dataclass(frozen=True)
 class RenderedClip:
     """``clip`` pictures and speech · ``gesture`` joints in image space · ``truth`` · ``parameters`` drawn."""
 
@@ -54,7 +70,7 @@ class RenderedClip:
 
 def render_clip(
     stage: Stage, person: Person, seed: int, seconds: float, fps: float = 24.0, kind: Kind = "full",
-    backgrounds: list[NDArray[np.uint8]] | None = None, speech: Speech | None = None,
+    backgrounds: list[NDArray[np.uint8]] | None = None, speech: Speech | None = None, style: Style = CLEAN,
 ) -> RenderedClip:  # fmt: skip
     """Render a clip of a person.
 
@@ -63,36 +79,41 @@ def render_clip(
     """
     rng = np.random.default_rng([seed, 3])
     frames = max(1, round(seconds * fps))
-    spoken_by: dict[str, Any] = {"voice": "recording"}
+    others: dict[str, Any] = {"voice": "recording"}
     if speech is None:
         spoken = speak(rng, frames / fps, person.look.sex < 0.5)
         speech, mouth = spoken.speech, mouth_track(spoken, frames, fps)
         phonemes = [[round(a, 3), round(b, 3), s] for a, b, s in spoken.phonemes]
-        spoken_by = {"voice": spoken.voice, "text": spoken.text, "phonemes": phonemes}
+        others = {"voice": spoken.voice, "text": spoken.text, "phonemes": phonemes}
     else:
         count = round(frames / fps * speech.rate)
         wave = speech.waveform[:count]
         speech = Speech(np.pad(wave, (0, count - len(wave))), speech.rate)
         mouth = mouth_from_energy(speech, frames, fps)
     liveliness = float(rng.uniform(0.5, 1.0))
-    motion = draw_motion(person, mouth, loudness(speech, frames, fps), fps, rng, liveliness=liveliness)
+    motion = draw_motion(person, mouth, loudness(speech, frames, fps), fps, rng, liveliness=liveliness, sway=style.sway)
     space = _joints_in_space(person, motion)
     drawn = draw_scene(person, rng, stage.size, kind, backgrounds or [], space)
     stage.dress(person)
     stage.light(drawn.scene)
     joints, _ = _project(space, drawn.scene)
     pictures, surface = _pictures(stage, person, motion, joints)
+    taste = np.random.default_rng([seed, 5])
+    if taste.random() < style.photographed:
+        camera = draw_camera(taste)
+        pictures = camera.photograph(pictures, taste)
+        others["camera"] = dataclasses.asdict(camera)
     confidence = _visibility(space, joints, surface, drawn.scene)
     joints[:, _NOT_MODELLED] = 0.0
     gesture = Gesture(joints, confidence, fps, 1.0)
-    parameters = {"liveliness": liveliness, **drawn.parameters, **spoken_by}
+    parameters = {"liveliness": liveliness, **drawn.parameters, **others}
     truth = Truth(motion.jaw.astype(np.float32), _boxes(gesture, person, motion, drawn.scene))
     return RenderedClip(Clip(pictures, fps, speech), gesture, truth, kind, parameters)
 
 
 def people(
     assets: Path | str | None, seed: int, size: int = 256, seconds: float = 1.5, fps: float = 24.0,
-    clips_per_person: int = 2, head_share: float = 0.15, first: int = 0,
+    clips_per_person: int = 2, head_share: float = 0.15, first: int = 0, style: Style = CLEAN,
 ) -> Iterator[tuple[int, RenderedClip]]:  # fmt: skip
     """Yield (person number, clip) without end, from person ``first`` on. Nothing is written."""
     loaded, stage, number = load_assets(str(find_assets(assets))), Stage(size), first
@@ -100,10 +121,8 @@ def people(
         person = render_person(seed, number, loaded.folder, size)
         for take in range(clips_per_person):
             take_seed = clip_seed(seed, number, take)
-            yield (
-                number,
-                render_clip(stage, person, take_seed, seconds, fps, clip_kind(take_seed, head_share)),
-            )
+            kind = clip_kind(take_seed, head_share)
+            yield number, render_clip(stage, person, take_seed, seconds, fps, kind, style=style)
         number += 1
 
 

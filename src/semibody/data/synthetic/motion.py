@@ -55,25 +55,25 @@ class Motion:
 
 def draw_motion(
     person: Person, mouth: NDArray[np.float32], loud: NDArray[np.float32], fps: float,
-    rng: np.random.Generator, *, liveliness: float = 1.0,
+    rng: np.random.Generator, *, liveliness: float = 1.0, sway: float = 1.0,
 ) -> Motion:  # fmt: skip
     """Draw the movement of a clip.
 
     ``mouth`` (f, 6) as speech.SHAPES · ``loud`` (f,) 0..1, for beats and nods · ``liveliness`` scales how
-    often and how far the hands leave their place.
+    often and how far the hands leave their place · ``sway`` how far head and torso wander.
     """
     frames = len(mouth)
     times = np.arange(frames) / fps
     pose = _Pose(person, frames)
     beat = np.convolve(np.pad(loud, 2), np.hanning(5) / np.hanning(5).sum(), "valid")
 
-    torso = np.deg2rad(np.stack([_wander(rng, times, a, 2.5) for a in (2.5, 4.0, 2.0)], -1))
+    torso = np.deg2rad(np.stack([_wander(rng, times, sway * a, 2.5) for a in (2.5, 4.0, 2.0)], -1))
     torso[:, 0] += np.deg2rad(0.5) * np.sin(2 * np.pi * times / rng.uniform(3, 5) + rng.uniform(0, 6))
     for bone in ("spine05", "spine04", "spine03", "spine02", "spine01"):
         pose.turn(bone, _euler(torso / 5))
     still = np.deg2rad(rng.normal(0, 1, 3) * (2.5, 4.5, 1.5))
-    head = still + np.deg2rad(np.stack([_wander(rng, times, a, 1.2) for a in (4, 6, 2.5)], -1))
-    head[:, 0] += np.deg2rad(rng.uniform(1, 4)) * (beat - beat.mean())
+    head = still + np.deg2rad(np.stack([_wander(rng, times, sway * a, 1.2) for a in (4, 6, 2.5)], -1))
+    head[:, 0] += sway * np.deg2rad(rng.uniform(1, 4)) * (beat - beat.mean())
     for bone in ("neck01", "neck02", "neck03", "head"):
         pose.turn(bone, _euler(head / 4))
     jaw = mouth[:, 0].astype(np.float64)

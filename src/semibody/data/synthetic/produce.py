@@ -47,6 +47,10 @@ class Order:
     """Folder of pictures to use as backgrounds too."""
     speech: str = ""
     """Folder of recordings to speak instead of synthesised sentences."""
+    sway: float = 1.0
+    """How far head and torso wander about their place."""
+    photographed: float = 0.0
+    """Share of clips taken with a camera's faults."""
 
     def __post_init__(self) -> None:
         for name in ("people", "clips", "seconds", "size", "fps"):
@@ -128,7 +132,7 @@ def make_person(out: str, assets: str, order: Order, number: int) -> str | None:
 
 
 def _make_clips(out: str, assets: str, order: Order, number: int) -> None:
-    from semibody.data.synthetic.clip import clip_kind, clip_seed, render_clip, render_person
+    from semibody.data.synthetic.clip import Style, clip_kind, clip_seed, render_clip, render_person
     from semibody.data.synthetic.render import Stage
 
     if order.size not in _stages:
@@ -143,8 +147,9 @@ def _make_clips(out: str, assets: str, order: Order, number: int) -> None:
         speech = read_speech(recordings[seed % len(recordings)]) if recordings else None
         kind = clip_kind(seed, order.head_share)
         clip = render_clip(
-            _stages[order.size], person, seed, order.seconds, order.fps, kind, pictures, speech
-        )
+            _stages[order.size], person, seed, order.seconds, order.fps, kind, pictures, speech,
+            style=Style(order.sway, order.photographed),
+        )  # fmt: skip
         _store(Path(out), order, number, take, seed, clip, dataclasses.asdict(person.look))
 
 
