@@ -98,7 +98,7 @@ class NoiseSettings:
     offset: float = 0.0
     """noise that is constant over a channel, beside the noise of each cell"""
     shared: float = 0.0
-    """share of a window's noise (in variance) that is the same in all its frames"""
+    """share of a window's noise (in variance) that is the same in all its frames, in the stage motion"""
     unconditional: float = 0.05
     """share of steps trained without portrait, audio and pose, which guidance needs"""
     drop_audio: float = 0.0
