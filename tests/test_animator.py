@@ -11,7 +11,8 @@ from semibody import media, runtime
 from semibody.animator import Animator
 from semibody.inputs import Settings, fit_portrait, prepare
 from semibody.pipeline import SemibodyPipeline
-from semibody.types import Gesture, SemibodyError, Speech
+from semibody.pose.skeleton import GROUPS
+from semibody.types import Gesture, Pose, SemibodyError, Speech
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,23 @@ def test_same_seed_same_file(animator: Animator, tmp_path: Path) -> None:
         contents.append(path.read_bytes())
     assert contents[0] == contents[1] != contents[2]
     assert media.read_metadata(tmp_path / "a.mp4")["settings"]["seed"] == 1
+
+
+def test_audio_writes_where_the_portraits_mouth_is() -> None:
+    config = dataclasses.replace(made.small_config(), audio_region="lips")
+    told = Animator.random(config, seed=0, width=64, height=64, steps=1, guidance=1.0, fps=12.0)
+    inputs = prepare(made.picture(), made.tone(), made.gesture(), told.defaults)
+    pose = Pose.empty()
+    pose.joints[GROUPS["lips"]] = [[0.45 + 0.1 * (i % 2), 0.3 + 0.03 * (i % 3)] for i in range(20)]
+    pose.confidence[GROUPS["lips"]] = 1.0
+    for shown, everywhere in ((pose, False), (None, True)):
+        seen = dataclasses.replace(inputs, portrait_pose=shown)
+        mask = told.conditions(seen, told.defaults).of([0, 1]).audio_mask
+        assert (mask is None) == everywhere
+        if mask is not None:
+            assert mask.shape == (1, 2, 8, 8)
+            assert mask[0, 0, 2, 4] > 0.5
+            assert mask[0, 0, 6:].max() == 0
 
 
 @pytest.mark.parametrize("solver", ["ddim", "dpm++", "unipc"])

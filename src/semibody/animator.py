@@ -32,6 +32,7 @@ from semibody.inputs import Inputs, Picture, Settings, check_settings, prepare
 from semibody.networks.loading import load_model
 from semibody.networks.model import Conditions, Model, ModelConfig
 from semibody.pose.draw import draw_pose
+from semibody.pose.regions import audio_mask
 from semibody.types import Clip, Gesture, Pose, Progress, SemibodyError, Speech, silent
 from semibody.weights.hub import find_weights
 from semibody.weights.official import Variant
@@ -219,10 +220,25 @@ class Animator:
         shown = inputs.portrait_pose or inputs.gesture[0]
         portrait_map = pose_map(shown) if self.model.config.reference_pose else None
         made = ClipConditions(
-            self, pixels, len(inputs), audio=audio, pose_maps=pose_maps, portrait_map=portrait_map
+            self,
+            pixels,
+            len(inputs),
+            audio=audio,
+            pose_maps=pose_maps,
+            portrait_map=portrait_map,
+            audio_mask=self._audio_mask(inputs.portrait_pose, settings),
         )
         progress("prepare", 2, 2)
         return made
+
+    def _audio_mask(self, portrait: Pose | None, settings: Settings) -> Float[Tensor, "h w"] | None:
+        """Where audio may write, for models that are told; everywhere when no face was found."""
+        config = self.model.config
+        if config.audio_region == "body" or portrait is None:
+            return None
+        cells = settings.height // config.vae.factor, settings.width // config.vae.factor
+        mask = audio_mask(portrait, config.audio_region, *cells, config.audio_dilation)
+        return torch.from_numpy(mask) if mask.any() else None
 
     @torch.inference_mode()
     def denoise(
@@ -289,13 +305,16 @@ class ClipConditions:
         audio: Callable[[Sequence[int]], Tensor],
         pose_maps: Callable[[Sequence[int]], Tensor],
         portrait_map: Float[Tensor, "1 3 H W"] | None = None,
+        audio_mask: Float[Tensor, "h w"] | None = None,
     ) -> None:
         """``portrait`` in −1..1; ``audio`` gives (f, l, d), ``pose_maps`` (f, 3, H, W) in 0..1.
 
-        ``portrait_map`` is the portrait's own pose, for models whose reference network sees it.
+        ``portrait_map`` is the portrait's own pose, for models whose reference network sees it;
+        ``audio_mask`` where audio attention may write, None: everywhere.
         """
         self._model, self._dtype, self._device = animator.model, animator.dtype, animator.device
         self._frames, self._audio, self._pose_maps = frames, audio, pose_maps
+        self._audio_mask = None if audio_mask is None else audio_mask.to(self._device, self._dtype)
         pixels = portrait.to(self._device, self._dtype)
         self.portrait = self._model.encode(pixels)
         own_pose = self._on_device(portrait_map) if portrait_map is not None else None
@@ -311,6 +330,7 @@ class ClipConditions:
             portrait=self.portrait,
             reference=self._reference,
             audio=self._audio(window)[None].to(self._device, self._dtype),
+            audio_mask=None if self._audio_mask is None else self._audio_mask.expand(1, len(window), -1, -1),
             pose=self._pose_features(window)[None],
         )
 

@@ -9,15 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from semibody.pose.regions import audio_mask, hull_mask
 from semibody.pose.skeleton import GROUPS
 from semibody.training.curriculum import (
     BLOCKS,
     Curriculum,
     at,
-    audio_mask,
     final,
     hears,
-    hull_mask,
     locate,
     trains,
 )

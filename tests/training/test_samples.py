@@ -26,6 +26,7 @@ from semibody.data.dataset import (
 from semibody.data.manifest import BOXES, ClipEntry, Truth
 from semibody.networks.audio_encoders import AudioConfig, build_audio_encoder
 from semibody.pose.files import save_gesture
+from semibody.pose.regions import audio_mask
 from semibody.pose.skeleton import GROUPS
 from semibody.training.drawn import draw_clip
 from semibody.training.recipe import NoiseSettings, Recipe
@@ -153,6 +154,15 @@ def test_the_curriculum_decides_what_is_drawn(clips: list[PackedClip], tmp_path:
     assert masks == sorted(masks)
     assert masks[0] == 0
     assert masks[-1] == 1
+
+
+def test_audio_may_be_told_where_the_mouth_is(clips: list[PackedClip], tmp_path: Path) -> None:
+    drawn = samples(nano("model.audio_region=face"), clips[:2], tmp_path)
+    clip = drawn.full[sorted(drawn.full)[0]][0]
+    made = drawn.given(clip, [1, 5], clip, 7, np.random.default_rng(0))
+    region = audio_mask(clip.pose(7), "face", 8, 8, drawn.recipe.model.audio_dilation)
+    assert 0 < region.mean() < 1
+    assert (made["audio_mask"] == region).all()
 
 
 def head_clip(folder: Path) -> PackedClip:

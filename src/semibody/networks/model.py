@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -44,6 +45,11 @@ class ModelConfig:
     not move is right from the start (small models)"""
     reference_pose: bool = False
     """the portrait's own pose map also given to the reference network (small models)"""
+    audio_region: Literal["body", "face", "lips"] = "body"
+    """where audio attention may write: everywhere, as published, or about the portrait's face or lips, which
+    tells small models where the mouth is"""
+    audio_dilation: float = 0.5
+    """how far the hull of face or lips grows for that, as a share of its longer side"""
     half_appearance: bool = True
     """round the Appearance to float16, as the published code does whatever the precision"""
 

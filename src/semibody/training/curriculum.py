@@ -22,17 +22,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
-from semibody.pose.skeleton import GROUPS
-from semibody.types import Floats, Pose
+from semibody.pose.regions import Region
 
 Block = Literal["initial", "iterative", "lips", "head", "body", "mixed"]
 BLOCKS: tuple[Block, ...] = ("initial", "iterative", "lips", "head", "body", "mixed")
-Region = Literal["none", "lips", "face", "body"]
-"""Where audio attention may write: nowhere, on the lips, on the face, everywhere."""
 Stage = Literal["still", "motion"]
 
 REMOVED: dict[str, Block] = {"lips": "lips", "head": "head", "body": "body"}
@@ -45,9 +38,6 @@ AUDIO_REGION: dict[Block, Region] = {
     "body": "body",
     "mixed": "body",
 }
-_REGION_JOINTS: dict[Region, tuple[str, ...]] = {"lips": ("lips",), "face": ("face",)}
-_SEEN = 0.05
-"""Confidence above which a joint takes part in a mask (joints hidden by other parts have 0.3)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,39 +176,3 @@ def hears(parameter: str) -> bool:
         or ("transformer_blocks" in parameter and ".norm2." in parameter)
         or ".audio_time." in parameter
     )
-
-
-# -- masks ------------------------------------------------------------------------------------
-
-
-def audio_mask(
-    pose: Pose, region: Region, height: int, width: int, dilation: float, *, oversample: int = 8
-) -> NDArray[np.float32]:
-    """Where audio attention may write for one frame, (height, width) in 0..1, soft at its edge.
-
-    ``lips`` and ``face`` are the hull of their joints, grown by ``dilation`` of its longer side; a region
-    of which nothing was seen is empty.
-    """
-    if region in ("none", "body"):
-        return np.full((height, width), float(region == "body"), np.float32)
-    joints = np.concatenate([GROUPS[name] for name in _REGION_JOINTS[region]])
-    points = pose.joints[joints[pose.confidence[joints] > _SEEN]]
-    return hull_mask(points, height, width, dilation, oversample=oversample)
-
-
-def hull_mask(
-    points: Floats, height: int, width: int, dilation: float, *, oversample: int = 8
-) -> NDArray[np.float32]:
-    """Coverage 0..1 of each cell by the dilated hull of ``points`` (k, 2), fractions of the picture."""
-    if len(points) == 0:
-        return np.zeros((height, width), np.float32)
-    size = np.array([width, height]) * oversample
-    pixels = np.clip(np.round(points * size), -32000, 32000).astype(np.int32)
-    canvas = np.zeros((height * oversample, width * oversample), np.uint8)
-    hull = cv2.convexHull(pixels)
-    cv2.fillConvexPoly(canvas, hull, 255)
-    radius = round(dilation * float(np.ptp(pixels, axis=0).max()))
-    if radius > 0:
-        # A thick outline grows the hull evenly, and costs less than a large structuring element.
-        cv2.polylines(canvas, [hull], isClosed=True, color=255, thickness=2 * radius + 1)
-    return cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255

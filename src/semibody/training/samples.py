@@ -21,7 +21,8 @@ from torch import Tensor
 from semibody.data.dataset import LatentStore, PackedClip
 from semibody.networks.audio_encoders import AudioEncoder
 from semibody.pose.draw import draw_parts
-from semibody.training.curriculum import Moment, Region, Stage, at, audio_mask, final
+from semibody.pose.regions import Region, audio_mask
+from semibody.training.curriculum import Moment, Stage, at, final
 from semibody.training.recipe import STAGES, NoiseSettings, Recipe, StageName
 from semibody.types import SemibodyError
 
@@ -167,17 +168,22 @@ class DenoisingSamples:
         if clip.kind == "head" and region == "body" and recipe.curriculum.partial_attention:
             region = "face"
         poses = [clip.pose(frame) for frame in frames]
-        dilation = recipe.curriculum.mask_dilation
+        own_pose = portrait_clip.pose(portrait_frame)
+        masked, dilation = poses, recipe.curriculum.mask_dilation
+        if region == "body" and recipe.model.audio_region != "body":
+            # As when animating: of the finished clip only the portrait is known.
+            region, dilation = recipe.model.audio_region, recipe.model.audio_dilation
+            masked = [own_pose] * len(frames)
         return {
             "latents": latents,
             "noise": draw_noise(rng, latents.shape, noise),
             "t": np.int64(recipe.schedule.train_steps - 1),
             "portrait": self.store.latents(portrait_clip, [portrait_frame])[0],
-            "portrait_pose": self._map(portrait_clip.pose(portrait_frame), groups),
+            "portrait_pose": self._map(own_pose, groups),
             "pose": np.stack([self._map(pose, groups) for pose in poses]),
             "has_pose": np.float32(1),
             "rows": self.windows(clip, frames).numpy(),
-            "audio_mask": np.stack([audio_mask(pose, region, height, width, dilation) for pose in poses]),
+            "audio_mask": np.stack([audio_mask(pose, region, height, width, dilation) for pose in masked]),
             "weight": np.stack([self._weight(clip, frame, height, width) for frame in frames]),
             "decoded": None,
             "name": f"{clip.id}:{frames[0]}",
