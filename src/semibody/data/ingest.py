@@ -35,6 +35,7 @@ from semibody.media import VideoReader, VideoWriter, atomic_write, read_speech, 
 from semibody.pose.detect import SEEN, Detector, face_found, hands_found, open_detector
 from semibody.pose.files import save_gesture
 from semibody.pose.frame import ABOVE, BELOW, MARGIN, TRUNK
+from semibody.pose.timing import runs
 from semibody.pose.track import clean
 from semibody.types import (
     FACE,
@@ -711,9 +712,8 @@ def _has_caption(grey: Picture, picture_height: int) -> bool:
     first = np.where(starts, where, wide).min(axis=1)
     last = np.where(starts, where, -1).max(axis=1)
     rows = (count >= 10) & (last - first >= 0.2 * wide)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], rows, [False]]).astype(int)))
-    tall = edges[1::2] - edges[::2]
-    return bool(((tall >= 0.012 * picture_height) & (tall <= 0.09 * picture_height)).any())
+    low, high = 0.012 * picture_height, 0.09 * picture_height
+    return any(low <= below - above <= high for above, below in runs(rows))
 
 
 # --- the account ----------------------------------------------------------------------------------------

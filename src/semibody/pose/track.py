@@ -19,6 +19,7 @@ import numpy as np
 
 from semibody.media import VideoReader
 from semibody.pose.detect import SEEN, Detector, Picture, anchor, face_found, open_detector
+from semibody.pose.timing import runs
 from semibody.types import (
     BODY,
     FACE,
@@ -260,7 +261,7 @@ def fill_gaps(joints: Floats, confidence: Floats, longest: int) -> int:
     """
     seen = confidence.max(axis=1) > 0
     filled = 0
-    for start, stop in _runs(~seen):
+    for start, stop in runs(~seen):
         if start == 0 or stop == len(seen) or stop - start > longest:
             continue
         weight = (np.arange(start, stop) - start + 1) / (stop - start + 1)
@@ -311,12 +312,6 @@ def _typical_shoulders(joints: Floats, confidence: Floats, aspect: float) -> flo
         return 0.3
     across = (joints[both, 2] - joints[both, 5]) * (aspect, 1.0)
     return max(float(np.median(np.hypot(across[:, 0], across[:, 1]))), 1e-3)
-
-
-def _runs(mask: Any) -> Iterator[tuple[int, int]]:
-    """Start and end of every run of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(int)))
-    yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
 
 
 def _account(raw: list[_Found], fps: float, aspect: float, smooth: float, name: str) -> Extraction:
