@@ -17,7 +17,8 @@ from typing import Protocol
 import numpy as np
 
 from semibody.pose import library
-from semibody.pose.kinematics import ANGLES, HIGH, LOW, N_ARM
+from semibody.pose.detect import USUAL_SHOULDERS, shoulder_width
+from semibody.pose.kinematics import ANGLES, HIGH, LOW, N_ARM, Body
 from semibody.pose.prosody import Prosody, Syllable, analyse
 from semibody.pose.timing import resample
 from semibody.types import FACE, HANDS, N_JOINTS, Floats, Gesture, SemibodyError, Speech
@@ -257,6 +258,9 @@ _FAMILIES: tuple[tuple[tuple[str, str, str], ...], ...] = (
 )
 """Which arms move, from which pose to which, in families between which a speaker changes now and then."""
 
+_SAMPLES = 12
+"""Moments of a movement at which its speed is looked at."""
+
 
 class LibraryRepertoire:
     """Strokes between the library's arm poses; a state is the library's vector of angles."""
@@ -278,7 +282,7 @@ class LibraryRepertoire:
         share = library.ease(np.linspace(0, 1, _SAMPLES + 1))
         placed = library.render(a + share[:, None] * (b - a), 24.0)
         moved = np.diff(placed.joints[:, HANDS], axis=0)
-        return float(np.hypot(moved[..., 0], moved[..., 1]).max()) * _SAMPLES / _LIBRARY_SHOULDERS
+        return float(np.hypot(moved[..., 0], moved[..., 1]).max()) * _SAMPLES / Body().shoulders
 
     def vary(self, state: Floats, rng: np.random.Generator) -> Floats:
         n = len(ANGLES)
@@ -303,10 +307,6 @@ class LibraryRepertoire:
         moved[:, -3:] += _sway(len(states), fps)
         moved[:, -2] += np.radians(4.5) * nods
         return library.render(moved, fps, "planned")
-
-
-_LIBRARY_SHOULDERS = 0.415
-_SAMPLES = 12
 
 
 def _sway(frames: int, fps: float) -> Floats:
@@ -335,8 +335,9 @@ class SourceRepertoire:
     """
 
     def __init__(self, gestures: Sequence[Gesture], fps: float) -> None:
-        self._scale = _shoulders(gestures[0])
         self._aspect = gestures[0].aspect
+        points, seen = gestures[0].joints * (self._aspect, 1.0), gestures[0].confidence > 0
+        self._scale = shoulder_width(points, seen) or USUAL_SHOULDERS
         poses = [resample(gesture, fps) for gesture in gestures]
         self.families = [family for family in (self._strokes(gesture) for gesture in poses) if family]
         if not self.families:
@@ -399,8 +400,3 @@ class SourceRepertoire:
         joints[:, head, 1] += 0.02 * self._scale * nods[:, None]
         confidence = np.tile(self._confidence, (len(states), 1))
         return Gesture(joints, confidence, fps, self._aspect, "planned")
-
-
-def _shoulders(gesture: Gesture) -> float:
-    across = (gesture.joints[:, 2] - gesture.joints[:, 5]) * (gesture.aspect, 1.0)
-    return max(float(np.median(np.hypot(across[:, 0], across[:, 1]))), 1e-3)
