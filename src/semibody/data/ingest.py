@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.data.folder import disk_errors_named, filling, in_processes
+from semibody.data.folder import disk_errors_named, filling
 from semibody.data.inspect import correlation, envelope
 from semibody.data.manifest import ClipEntry, Truth, box_around, parse_line, split_of, write_manifest
 from semibody.media import VideoReader, VideoWriter, atomic_write, read_speech, write_speech
@@ -37,6 +37,7 @@ from semibody.pose.files import save_gesture
 from semibody.pose.frame import ABOVE, BELOW, MARGIN, TRUNK
 from semibody.pose.timing import runs
 from semibody.pose.track import clean
+from semibody.processes import in_processes
 from semibody.types import (
     FACE,
     LEFT_HAND,
