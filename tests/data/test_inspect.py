@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from semibody.cli import main
-from semibody.data.inspect import correlation, envelope, hand_variation, measure, survey, write_report
+from semibody.data.inspect import correlation, envelope, measure, survey, write_report
 from semibody.data.manifest import BOXES, ClipEntry, Truth, write_manifest
 from semibody.media import write_clip, write_speech
 from semibody.pose.files import save_gesture
@@ -55,11 +55,6 @@ def test_numbers_of_a_known_clip(tmp_path: Path) -> None:
     assert numbers.variation == pytest.approx(5.0)
     assert numbers.jaw_follows_voice > 0.9
     assert sum(numbers.jaw) == pytest.approx(1.0)
-
-
-def test_hands_that_are_never_seen_vary_by_nothing_known() -> None:
-    gesture = Gesture(np.zeros((5, N_JOINTS, 2)), np.zeros((5, N_JOINTS)))
-    assert np.isnan(hand_variation(gesture))
 
 
 def test_silence_has_no_correlation_and_a_level_envelope() -> None:

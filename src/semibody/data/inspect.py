@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from semibody.data.manifest import ClipEntry, Truth, read_manifest
 from semibody.media import VideoReader, atomic_write, read_speech
 from semibody.pose.files import load_gesture
+from semibody.pose.hands import hand_confidence, hand_variation
 from semibody.pose.overlay import contact_sheet, draw_skeleton
-from semibody.types import FACE, HANDS, Floats, Gesture, Progress, SemibodyError, Speech, silent
+from semibody.types import FACE, Floats, Progress, SemibodyError, Speech, silent
 
 Picture = NDArray[np.uint8]
 
@@ -154,21 +155,11 @@ def measure(entry: ClipEntry) -> ClipNumbers:
         face=float((gesture.confidence[:, FACE].mean(axis=1) >= SEEN).mean()),
         both_hands=float(shown.all(axis=1).mean()),
         hands_cut=float(cut.mean()),
-        confidence=float(np.minimum(gesture.confidence[:, HANDS], 1).mean()),
-        variation=hand_variation(gesture),
+        confidence=hand_confidence(gesture.hands_confidence),
+        variation=hand_variation(hands, gesture.hands_confidence, threshold=SEEN) * _REFERENCE,
         jaw_follows_voice=follows,
         jaw=histogram,
     )
-
-
-def hand_variation(gesture: Gesture) -> float:
-    """HKV: √ of the mean variance over time of the visible hand joints, in pixels of a 768² picture."""
-    seen = gesture.hands_confidence >= SEEN
-    enough = seen.sum(axis=0) >= 2
-    if not enough.any():
-        return math.nan
-    joints = np.where(seen[..., None], gesture.hands, np.nan)[:, enough]
-    return float(np.sqrt(np.nanvar(joints, axis=0).mean()) * _REFERENCE)
 
 
 def envelope(speech: Speech, frames: int, fps: float) -> Floats:
