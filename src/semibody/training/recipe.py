@@ -141,6 +141,8 @@ class StillSettings:
     """First stage, single frames: both U-Nets, pose encoder, audio."""
 
     optimiser: Optimiser = field(default_factory=Optimiser)
+    frames: int = 1
+    """frames of a clip, anywhere in it, that share one portrait: the reference network runs once for all"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +219,8 @@ class Recipe:
             raise ValueError("the stage motion needs model.unet.motion = true")
         if "motion" in self.stages and self.motion.frames > self.model.unet.motion_frames:
             raise ValueError("motion.frames is longer than model.unet.motion_frames")
+        if self.model.residual_portrait and self.schedule.prediction != "sample":
+            raise ValueError('model.residual_portrait needs schedule.prediction = "sample"')
         if self.noise.sampler_share > 0 and self.noise.sampler_steps < 1:
             raise ValueError("noise.sampler_share needs noise.sampler_steps")
         if self.data.size % self.model.vae.factor:
