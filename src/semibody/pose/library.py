@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -271,17 +272,23 @@ def play(keys: list[tuple[float, float, Floats]], fps: float) -> Floats:
     The first state is where the motion starts; the last frame is one step before the end, so that a
     motion which ends where it began loops without a repeated frame.
     """
-    times, targets = [0.0], [keys[0][2]]
+    arrivals, targets = [0.0], [keys[0][2]]
     for move, hold, target in keys[1:]:
-        times += [times[-1] + move, times[-1] + move + hold]
+        arrivals += [arrivals[-1] + move, arrivals[-1] + move + hold]
         targets += [target, target]
-    frames = max(1, round(times[-1] * fps))
+    return glide(arrivals, targets, max(1, round(arrivals[-1] * fps)), fps)
+
+
+def glide(arrivals: Sequence[float], states: Sequence[Floats], frames: int, fps: float) -> Floats:
+    """States (f, d) on a minimum-jerk path that is at each of ``states`` at its second of ``arrivals``.
+
+    Two or more states, in the order of time; the last is kept.
+    """
+    times, points = np.array(arrivals), np.stack(states)
     moment = np.arange(frames) / fps
     index = np.clip(np.searchsorted(times, moment, side="right") - 1, 0, len(times) - 2)
-    start, end = np.array(times)[index], np.array(times)[index + 1]
-    share = np.clip((moment - start) / np.maximum(end - start, 1e-9), 0, 1)
-    points = np.stack(targets)
-    return points[index] + ease(share)[:, None] * (points[index + 1] - points[index])
+    share = (moment - times[index]) / np.maximum(times[index + 1] - times[index], 1e-9)
+    return points[index] + ease(np.clip(share, 0, 1))[:, None] * (points[index + 1] - points[index])
 
 
 def build(name: str, fps: float = FPS) -> Gesture:

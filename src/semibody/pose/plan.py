@@ -215,14 +215,9 @@ class _Timeline:
         """States (f, d), nods (f,) and the stretches of rest."""
         frames = max(1, round(seconds * fps))
         self._cut(frames / fps)
-        times = np.array([time for time, _ in self._keys])
-        points = np.stack([state for _, state in self._keys])
+        arrivals, points = zip(*self._keys, strict=True)
+        states = library.glide(arrivals, points, frames, fps)
         moment = np.arange(frames) / fps
-        index = np.clip(np.searchsorted(times, moment, side="right") - 1, 0, max(0, len(times) - 2))
-        following = np.minimum(index + 1, len(times) - 1)
-        span = np.maximum(times[following] - times[index], 1e-9)
-        share = library.ease(np.clip((moment - times[index]) / span, 0, 1))
-        states = points[index] + share[:, None] * (points[following] - points[index])
         nods = np.zeros(frames)
         for stroke in self.strokes:
             nods += np.clip(0.5 + 0.3 * stroke.stress, 0, 1.2) * np.exp(
