@@ -76,11 +76,12 @@ def convert(
     poses = find_gesture(source)
     official = target.suffix == ""
     wanted = fps or (OFFICIAL_FPS if official else poses.fps)
-    save_gesture(resample(poses, wanted), target)
+    poses = resample(poses, wanted)
+    save_gesture(poses, target)
     if official and poses.aspect != 1.0:
         typer.echo(f"note: the poses refer to pictures {poses.aspect:.2f} times as wide as high; "
                    "the published code takes them for square", err=True)  # fmt: skip
-    typer.echo(f"{target}: {len(resample(poses, wanted))} poses at {wanted:g} fps")
+    typer.echo(f"{target}: {len(poses)} poses at {wanted:g} fps")
 
 
 @gesture.command()

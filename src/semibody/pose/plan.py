@@ -88,8 +88,11 @@ def plan_gesture(
     sources: Sequence[Gesture] = (),
     liveliness: float = 1.0,
     seconds: float | None = None,
+    prosody: Prosody | None = None,
 ) -> PlannedGesture:
     """Plan the hands for a recording; ``seconds`` defaults to its length.
+
+    ``prosody`` is what ``analyse`` found in the speech, where that is known already.
 
     ``sources``: gestures to take strokes from instead of the library. ``liveliness`` 0.3 … 2 makes strokes
     rarer or more frequent. The same arguments give the same gesture. Raises SemibodyError when the
@@ -99,7 +102,7 @@ def plan_gesture(
         raise SemibodyError(f"liveliness {liveliness:g} must be from 0.1 to 3")
     rng = np.random.default_rng([seed, 17])
     repertoire: Repertoire = SourceRepertoire(sources, fps) if sources else LibraryRepertoire()
-    prosody = analyse(speech)
+    prosody = prosody or analyse(speech)
     wanted = choose_stresses(prosody, liveliness)
     timeline = _Timeline(repertoire, rng)
     for group in _groups(wanted, prosody):
@@ -129,11 +132,7 @@ def choose_stresses(prosody: Prosody, liveliness: float = 1.0) -> list[Syllable]
 
 def _groups(syllables: list[Syllable], prosody: Prosody) -> list[list[Syllable]]:
     """Strokes between which the hands stay up: no long pause in between."""
-    pauses = [
-        (end, start)
-        for (_, end), (start, _) in zip(prosody.phrases, prosody.phrases[1:], strict=False)
-        if start - end >= LONG_PAUSE
-    ]
+    pauses = prosody.pauses(LONG_PAUSE)
     groups: list[list[Syllable]] = []
     for syllable in syllables:
         before = groups[-1][-1].time if groups else -np.inf
@@ -157,7 +156,8 @@ class _Timeline:
     def add_group(self, group: list[Syllable], prosody: Prosody) -> None:
         """Prepare, strokes with holds, retract; strokes for which there is no time are left out."""
         # Hands that rest through a long pause start to move when the voice does.
-        earliest = self._free_from(prosody, group[0].time)
+        spoken = (end for _, end in prosody.pauses(LONG_PAUSE) if end <= group[0].time)
+        earliest = max(spoken, default=0.0)
         self._choose_family()
         placed = 0
         for syllable in group:
@@ -166,16 +166,6 @@ class _Timeline:
             end = self._keys[-1][0]
             self._hold_until(end + _HOLD + 0.2 * self._rng.random())
             self._move_to(self._repertoire.rest, _RETRACT)
-
-    def _free_from(self, prosody: Prosody, time: float) -> float:
-        starts = [0.0] + [
-            start
-            for (_, end), (start, _) in zip(prosody.phrases, prosody.phrases[1:], strict=False)
-            if start - end >= LONG_PAUSE and start <= time
-        ]
-        if prosody.phrases and prosody.phrases[0][0] >= LONG_PAUSE and prosody.phrases[0][0] <= time:
-            starts.append(prosody.phrases[0][0])
-        return max(starts)
 
     def _choose_family(self) -> None:
         families = [f for f in self._repertoire.families if f is not self._family]

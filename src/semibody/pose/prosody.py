@@ -53,6 +53,12 @@ class Prosody:
         spoken = sum(end - start for start, end in self.phrases)
         return len(self.syllables) / spoken if spoken else 0.0
 
+    def pauses(self, shortest: float) -> list[tuple[float, float]]:
+        """(start, end) of silences of ``shortest`` seconds or more before and between phrases."""
+        ends = [0.0, *(end for _, end in self.phrases)]
+        starts = (start for start, _ in self.phrases)
+        return [(end, start) for end, start in zip(ends, starts, strict=False) if start - end >= shortest]
+
 
 def analyse(speech: Speech) -> Prosody:
     """Phrases and syllables of a recording of any length."""
