@@ -25,7 +25,7 @@ Picture = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 Vector = NDArray[np.float32]
 
-N_POINTS, N_EXPRESSIONS = 468, 52
+N_POINTS = 468
 JAW_OPEN = 25
 """Number of the blendshape ``jawOpen``; 0 is MediaPipe's ``_neutral``."""
 

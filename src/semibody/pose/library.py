@@ -105,20 +105,11 @@ REST = Key("rest", "rest_over", 0.0)
 
 @dataclass(frozen=True)
 class Script:
-    """A gesture as key poses after rest; the return to rest is added. ``repeat`` plays the keys again."""
+    """A gesture as key poses after rest; the return to rest is added."""
 
     about: str
     keys: tuple[Key, ...]
-    repeat: int = 1
     back: float = 0.7
-
-    def sides(self) -> list[str]:
-        """Which arms take part: left, right."""
-        return [
-            side
-            for side in ("left", "right")
-            if any(getattr(k, side) != getattr(REST, side) for k in self.keys)
-        ]
 
 
 def _both(name: str, move: float, hold: float = 0.0, head: Turn = AHEAD) -> Key:
@@ -250,9 +241,6 @@ def state(left: str, right: str, head: Turn = AHEAD) -> Floats:
     return np.concatenate([arm(left), arm(right), np.radians(head)])
 
 
-N_STATE = 2 * len(ANGLES) + 3
-
-
 def render(states: Floats, fps: float, name: str = "", body: Body | None = None) -> Gesture:
     """States (f, 57) to a gesture."""
     n = len(ANGLES)
@@ -296,8 +284,7 @@ def build(name: str, fps: float = FPS) -> Gesture:
     script = GESTURES[name]
     rest = state(REST.left, REST.right)
     keys = [(0.0, 0.0, rest)]
-    for _ in range(script.repeat):
-        keys += [(key.move, key.hold, state(key.left, key.right, key.head)) for key in script.keys]
+    keys += [(key.move, key.hold, state(key.left, key.right, key.head)) for key in script.keys]
     if script.back:
         keys.append((script.back, 0.3, rest))
     states = play(keys, fps)
