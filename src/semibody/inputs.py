@@ -31,9 +31,8 @@ from semibody.pose.frame import Framing, frame_portrait, keep_whole
 from semibody.pose.library import find_gesture
 from semibody.pose.plan import plan_gesture
 from semibody.pose.prosody import Prosody, analyse
-from semibody.types import Gesture, MissingPartError, Pose, SemibodyError, Speech
+from semibody.types import Gesture, MissingPartError, Picture, Pose, SemibodyError, Speech
 
-Picture = NDArray[np.uint8]
 AUTO = "auto"
 """As a gesture: planned from the speech."""
 

@@ -46,6 +46,7 @@ from semibody.types import (
     Floats,
     Gesture,
     MissingPartError,
+    Picture,
     Pose,
     Progress,
     SemibodyError,
@@ -53,7 +54,6 @@ from semibody.types import (
     silent,
 )
 
-Picture = NDArray[np.uint8]
 Kind = Literal["full", "head"]
 
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv")

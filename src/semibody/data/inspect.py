@@ -24,9 +24,7 @@ from semibody.media import VideoReader, atomic_write, read_speech
 from semibody.pose.files import load_gesture
 from semibody.pose.hands import hand_confidence, hand_variation
 from semibody.pose.overlay import contact_sheet, draw_skeleton
-from semibody.types import FACE, Floats, Progress, SemibodyError, Speech, silent
-
-Picture = NDArray[np.uint8]
+from semibody.types import FACE, Floats, Picture, Progress, SemibodyError, Speech, silent
 
 SEEN = 0.5
 """Confidence from which a joint counts as visible; hidden joints of the truth have 0.3."""

@@ -22,8 +22,8 @@ from semibody.media import (
     write_speech,
 )
 from semibody.pose.files import save_gesture
-from semibody.pose.frame import Crop, Picture, emtd_crop
-from semibody.types import Gesture, Progress, SemibodyError, silent
+from semibody.pose.frame import Crop, emtd_crop
+from semibody.types import Gesture, Picture, Progress, SemibodyError, silent
 
 SIDE, FPS = 768, 24.0
 

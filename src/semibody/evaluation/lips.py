@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.types import Speech
-
-Floats = NDArray[np.float64]
+from semibody.types import Floats, Speech
 
 LOUDNESS_WINDOW = 0.05
 """Seconds over which the sound's energy is taken around a frame."""

@@ -21,9 +21,8 @@ from semibody.evaluation.extract import KINDS
 from semibody.evaluation.gather import Gathered, Side
 from semibody.evaluation.protocol import Item
 from semibody.pose.hands import hand_confidence, hand_variation
-from semibody.types import LEFT_HAND, RIGHT_HAND, SemibodyError
+from semibody.types import LEFT_HAND, RIGHT_HAND, Floats, SemibodyError
 
-Floats = NDArray[np.float64]
 Series = tuple[NDArray[Any], NDArray[Any]]
 """Numbers of frames and a value for each, to be drawn over time."""
 
@@ -86,7 +85,7 @@ class Metric:
 def _missing(kind: str) -> str:
     if kind == "pixels":
         return ""
-    return faces.has_expressions() if kind == "expressions" else KINDS[kind].missing()
+    return faces.expressions_missing() if kind == "expressions" else KINDS[kind].missing()
 
 
 def files_kinds(metrics: Iterable[Metric]) -> set[str]:

@@ -12,15 +12,13 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from semibody.pose.align import Alignment, portrait_notices
 from semibody.pose.detect import SEEN, face_found, hands_found
 from semibody.pose.frame import Framing
 from semibody.pose.prosody import Prosody
-from semibody.types import BODY, FACE, Floats, Gesture, Pose, Speech
+from semibody.types import BODY, FACE, Floats, Gesture, Picture, Pose, Speech
 
-Picture = NDArray[np.uint8]
 Level = Literal["good", "note", "warning", "error"]
 LEVELS: tuple[Level, ...] = ("good", "note", "warning", "error")
 

@@ -19,10 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semibody.pose.skeleton import HAND_EDGES
-from semibody.types import BODY, FACE, LEFT_HAND, RIGHT_HAND, Floats, Pose, SemibodyError
-
-Picture = NDArray[np.uint8]
-"""(h, w, 3) RGB."""
+from semibody.types import BODY, FACE, LEFT_HAND, RIGHT_HAND, Floats, Picture, Pose, SemibodyError
 
 SEEN = 0.3
 """Confidence from which a joint counts as found, as in the published code."""

@@ -12,12 +12,10 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from semibody.pose.detect import SEEN, face_found
-from semibody.types import FACE, HANDS, Floats, Gesture, Pose
+from semibody.types import FACE, HANDS, Floats, Gesture, Picture, Pose
 
-Picture = NDArray[np.uint8]
 Beyond = Literal["soft", "plain", "black"]
 """What is put beyond a picture's edge: the edge continued and softened, continued as it is, or black."""
 
