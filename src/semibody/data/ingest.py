@@ -29,9 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semibody.data.folder import disk_errors_named, filling
-from semibody.data.inspect import correlation, envelope
+from semibody.data.inspect import LOUDNESS_WINDOW, correlation
 from semibody.data.manifest import ClipEntry, Truth, box_around, parse_line, split_of, write_manifest
-from semibody.media import VideoReader, VideoWriter, atomic_write, read_speech, write_speech
+from semibody.media import VideoReader, VideoWriter, atomic_write, loudness, read_speech, write_speech
 from semibody.pose.detect import SEEN, Detector, face_found, hands_found, open_detector
 from semibody.pose.files import save_gesture
 from semibody.pose.frame import Crop, box_crop, emtd_crop
@@ -571,7 +571,7 @@ def _heard(speech: Speech | None, jaw: NDArray[np.float32], wanted: Wanted) -> t
     """Share of time with a voice, and how well the lips follow it."""
     if speech is None:
         raise _UnwantedError("no sound", "the video has no sound track that can be read")
-    loud = envelope(speech, len(jaw), wanted.fps)
+    loud = loudness(speech, len(jaw), wanted.fps, LOUDNESS_WINDOW)
     threshold = max(0.003, 0.12 * float(np.percentile(loud, 95)))
     voice = float((loud > threshold).mean())
     _want(voice >= wanted.voice, "no speech", f"sound in {voice:.0%} of the time")
