@@ -314,6 +314,13 @@ def test_openpose_files_of_other_tools(tmp_path: Path) -> None:
     assert np.allclose(gesture.joints[0, :18], (0.5, 0.5))
     assert np.allclose(gesture.joints[0, LEFT_HAND], (0.05, 0.2))
     assert not gesture.confidence[0, RIGHT_HAND].any()
+    assert gesture.notices == ()
+    (folder / "notes.txt").write_text("stray")
+    (folder / "clip_10_keypoints.json").write_text(json.dumps({**frame, "people": [person, person]}))
+    assert load_gesture(folder).notices == (
+        f"{folder}: notes.txt is left out, not OpenPose JSON",
+        "1 of 11 poses hold several people (up to 2): the first of each was taken",
+    )
     (tmp_path / "list.json").write_text(json.dumps([frame, {"people": []}]))
     assert not load_gesture(tmp_path / "list.json").confidence[1].any()
 
