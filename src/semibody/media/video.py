@@ -119,10 +119,10 @@ class VideoReader:
 def _upright(frame: av.VideoFrame) -> Frame:
     """A frame as it is to be shown: phones store it lying or mirrored, with a matrix that says how."""
     picture = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     if matrix is not None:
         # Shown x = a·x + c·y and y = b·x + d·y, y downwards.
-        a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5]
+        a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5]
         if abs(b) > abs(a):
             picture, a, d = picture.swapaxes(0, 1), c, b
         picture = picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
