@@ -39,7 +39,7 @@ from semibody.media import atomic_write
 from semibody.networks.loading import load_model, save_model
 from semibody.networks.model import PARTS, Model, ModelConfig
 from semibody.networks.vae import VAE
-from semibody.training import checkpoint
+from semibody.training import checkpoint, lora
 from semibody.training.keypoints import KeypointNetwork
 from semibody.training.loop import Log, StageRun, Task
 from semibody.training.recipe import Recipe, StageName
@@ -164,7 +164,7 @@ class Training:
         stage.resume()
         done = stage.run(deadline=deadline, progress=progress)
         if self.accelerator.is_main_process:
-            with stage.averaged():
+            with stage.averaged(), lora.merged(task.module):
                 if done:
                     self._write_final(name, task, stage.step)
                 if isinstance(task, DenoisingTask):
