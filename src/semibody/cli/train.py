@@ -23,7 +23,8 @@ def train(
         Path | None, typer.Option(help="Folder of packed clips, to share them between trainings.")
     ] = None,
     stage: Annotated[
-        list[str] | None, typer.Option(help="Only this stage: vae, keypoints, still or motion (repeatable).")
+        list[str] | None,
+        typer.Option(help="Only this stage: vae, keypoints, audio, still or motion (repeatable)."),
     ] = None,
     set_: Annotated[
         list[str] | None,

@@ -159,7 +159,9 @@ class DenoisingSamples:
         groups: Sequence[str] = ("hands",),
     ) -> dict[str, Any]:
         """A sample of these frames with this portrait, at pure noise; ``rng`` draws the noise."""
-        recipe = self.recipe
+        recipe, noise = self.recipe, self.recipe.noise
+        if self.stage == "still":
+            noise = dataclasses.replace(noise, shared=0.0)
         latents = self.store.latents(clip, frames)
         height, width = latents.shape[2:]
         if clip.kind == "head" and region == "body" and recipe.curriculum.partial_attention:
@@ -168,7 +170,7 @@ class DenoisingSamples:
         dilation = recipe.curriculum.mask_dilation
         return {
             "latents": latents,
-            "noise": draw_noise(rng, latents.shape, recipe.noise),
+            "noise": draw_noise(rng, latents.shape, noise),
             "t": np.int64(recipe.schedule.train_steps - 1),
             "portrait": self.store.latents(portrait_clip, [portrait_frame])[0],
             "portrait_pose": self._map(portrait_clip.pose(portrait_frame), groups),
