@@ -15,6 +15,7 @@ FLOORS: dict[str, int] = {
     "media": 1,
     "weights": 1,
     "runtime": 1,
+    "processes": 1,
     "networks": 2,
     "diffusion": 2,
     "pose": 2,

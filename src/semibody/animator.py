@@ -28,12 +28,12 @@ from semibody.diffusion.guidance import guide
 from semibody.diffusion.sample import sample
 from semibody.diffusion.schedule import ScheduleConfig, build_scheduler, initial_noise
 from semibody.diffusion.windows import Window, ring_windows
-from semibody.inputs import Inputs, Picture, Settings, check_settings, prepare
+from semibody.inputs import Inputs, Settings, check_settings, prepare
 from semibody.networks.loading import load_model
 from semibody.networks.model import Conditions, Model, ModelConfig
 from semibody.pose.draw import draw_pose
 from semibody.pose.regions import audio_mask
-from semibody.types import Clip, Gesture, Pose, Progress, SemibodyError, Speech, silent
+from semibody.types import Clip, Gesture, Picture, Pose, Progress, SemibodyError, Speech, silent
 from semibody.weights.hub import find_weights
 from semibody.weights.official import Variant
 

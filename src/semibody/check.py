@@ -9,16 +9,14 @@ from typing import Any
 import numpy as np
 
 from semibody import media
-from semibody.inputs import AUTO, Picture, Settings, fit_portrait
+from semibody.inputs import Settings, fit_portrait, name_of, read_gesture
 from semibody.networks.audio_encoders import RATE
 from semibody.pose import check as findings_of
 from semibody.pose.align import align
 from semibody.pose.check import Finding, Level
-from semibody.pose.library import find_gesture
 from semibody.pose.overlay import draw_skeleton
-from semibody.pose.plan import plan_gesture
 from semibody.pose.prosody import analyse
-from semibody.types import Gesture, Pose, SemibodyError, Speech
+from semibody.types import Gesture, Picture, Pose, Speech
 
 
 @dataclass(frozen=True)
@@ -52,9 +50,7 @@ def check_inputs(
     """
     settings = settings or Settings()
     picture = portrait if isinstance(portrait, np.ndarray) else media.read_image(portrait)
-    shown = fit_portrait(
-        picture, settings, str(portrait) if isinstance(portrait, str | Path) else "the portrait"
-    )
+    shown = fit_portrait(picture, settings, name_of(portrait, "the portrait"))
     found = list(shown.findings)
     if shown.framing is not None and not shown.framing.kept:
         crop = shown.framing.crop
@@ -62,7 +58,7 @@ def check_inputs(
         found.append(Finding("good", "framing", text))
     if shown.pose is not None and not found:
         found.append(Finding("good", "portrait", "one person, well framed"))
-    sound = None
+    sound, prosody = None, None
     if speech is not None:
         sound = speech if isinstance(speech, Speech) else media.read_speech(speech, RATE)
         prosody = analyse(sound)
@@ -71,7 +67,7 @@ def check_inputs(
         found += heard or [Finding("good", "speech", text)]
     overlay = [_portrait_overlay(shown.picture, shown.pose)]
     if gesture is not None:
-        poses = _read(gesture, sound, settings)
+        poses = read_gesture(gesture, settings, sound, prosody)
         found += findings_of.check_gesture(poses)
         if shown.pose is not None:
             aligned, alignment = align(poses, shown.pose, settings.width / settings.height)
@@ -84,16 +80,6 @@ def check_inputs(
         overlay.append(gesture_overlay(shown.picture, poses))
     ordered = sorted(found, key=lambda finding: -findings_of.LEVELS.index(finding.level))
     return Report(tuple(ordered), np.concatenate(overlay, axis=1))
-
-
-def _read(gesture: str | Path | Gesture, sound: Speech | None, settings: Settings) -> Gesture:
-    if isinstance(gesture, Gesture):
-        return gesture
-    if str(gesture) == AUTO:
-        if sound is None:
-            raise SemibodyError("a gesture planned from speech needs the recording; name it too")
-        return plan_gesture(sound, seed=settings.seed, fps=settings.fps).gesture
-    return find_gesture(gesture)
 
 
 def _portrait_overlay(picture: Picture, pose: Pose | None) -> Picture:

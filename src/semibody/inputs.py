@@ -30,10 +30,9 @@ from semibody.pose.detect import open_detector
 from semibody.pose.frame import Framing, frame_portrait, keep_whole
 from semibody.pose.library import find_gesture
 from semibody.pose.plan import plan_gesture
-from semibody.pose.prosody import analyse
-from semibody.types import Gesture, MissingPartError, Pose, SemibodyError, Speech
+from semibody.pose.prosody import Prosody, analyse
+from semibody.types import Gesture, MissingPartError, Picture, Pose, SemibodyError, Speech
 
-Picture = NDArray[np.uint8]
 AUTO = "auto"
 """As a gesture: planned from the speech."""
 
@@ -116,15 +115,16 @@ def prepare(
     for what cannot work, and with ``settings.strict`` for whatever is likely to disappoint.
     """
     sound = speech if isinstance(speech, Speech) else media.read_speech(speech, RATE)
-    _require_speech(sound, _name(speech, "the speech"), settings)
+    _require_speech(sound, name_of(speech, "the speech"), settings)
     picture = portrait if isinstance(portrait, np.ndarray) else media.read_image(portrait)
-    shown = fit_portrait(picture, settings, _name(portrait, "the portrait"))
+    shown = fit_portrait(picture, settings, name_of(portrait, "the portrait"))
     findings = list(shown.findings)
 
     frames = max(1, frame_count(sound.seconds, settings.fps))
     if settings.length is not None:
         frames = min(frames, settings.length)
-    poses, name = _read_gesture(gesture, sound, settings)
+    prosody = analyse(sound)
+    poses = read_gesture(gesture, settings, sound, prosody)
     findings += check.check_gesture(poses)
     poses, alignment = _align(poses, shown, settings)
     if alignment is not None:
@@ -132,9 +132,9 @@ def prepare(
         findings += check.check_fit(poses, alignment, shown.pose or Pose.empty())
     poses = timing.resample(poses, settings.fps)
     if len(poses) < frames:
-        findings.append(_short_gesture(name, len(poses), frames, settings))
+        findings.append(_short_gesture(name_of(gesture, "the gesture"), len(poses), frames, settings))
     poses = timing.fill(poses, frames, settings.on_short_gesture)
-    findings += check.check_speech(sound, analyse(sound))
+    findings += check.check_speech(sound, prosody)
     if settings.strict:
         _refuse(findings)
     return Inputs(
@@ -207,12 +207,21 @@ def _within(joints: NDArray[np.float64]) -> NDArray[np.bool_]:
 # -- the gesture ---------------------------------------------------------------------------
 
 
-def _read_gesture(gesture: str | Path | Gesture, speech: Speech, settings: Settings) -> tuple[Gesture, str]:
+def read_gesture(
+    gesture: str | Path | Gesture, settings: Settings, speech: Speech | None, prosody: Prosody | None
+) -> Gesture:
+    """A gesture as it is, from a file or folder, by its name in the library, or for ``auto`` planned.
+
+    ``prosody`` is what ``analyse`` found in the speech. Raises SemibodyError for a gesture that cannot be
+    found or read, and for ``auto`` without speech.
+    """
     if isinstance(gesture, Gesture):
-        return gesture, "the gesture"
-    if str(gesture) == AUTO:
-        return plan_gesture(speech, seed=settings.seed, fps=settings.fps).gesture, "the planned gesture"
-    return find_gesture(gesture), str(gesture)
+        return gesture
+    if str(gesture) != AUTO:
+        return find_gesture(gesture)
+    if speech is None:
+        raise SemibodyError("a gesture planned from speech needs the recording; name it too")
+    return plan_gesture(speech, seed=settings.seed, fps=settings.fps, prosody=prosody).gesture
 
 
 def _align(poses: Gesture, shown: Shown, settings: Settings) -> tuple[Gesture, Alignment | None]:
@@ -222,6 +231,7 @@ def _align(poses: Gesture, shown: Shown, settings: Settings) -> tuple[Gesture, A
 
 
 def _short_gesture(name: str, poses: int, frames: int, settings: Settings) -> Finding:
+    name = "the planned gesture" if name == AUTO else name
     if poses == 1:
         return Finding("note", "length", f"{name}: has one pose, so the hands stay still")
     does = {
@@ -291,5 +301,6 @@ def _to_grid(length: int, grid: int) -> int:
     return max(grid, round(length / grid) * grid)
 
 
-def _name(source: object, otherwise: str) -> str:
+def name_of(source: object, otherwise: str) -> str:
+    """How messages call an input: its path, or ``otherwise`` for one that is in memory."""
     return str(source) if isinstance(source, str | Path) else otherwise

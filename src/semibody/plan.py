@@ -9,11 +9,11 @@ from semibody import config as settings_of
 from semibody import runtime
 from semibody.animator import PRESETS
 from semibody.diffusion.windows import ring_windows
-from semibody.inputs import Inputs, Picture, Settings, check_settings, prepare
+from semibody.inputs import Inputs, Settings, check_settings, prepare
 from semibody.networks.flops import count_work
 from semibody.networks.loading import describe
 from semibody.networks.model import ModelConfig
-from semibody.types import Gesture, SemibodyError, Speech
+from semibody.types import Gesture, Picture, SemibodyError, Speech
 from semibody.weights.hub import find_weights
 
 EFFICIENCY = 0.45

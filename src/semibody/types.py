@@ -25,6 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Picture = NDArray[np.uint8]
+"""(h, w, 3) RGB."""
 
 N_BODY, N_FACE, N_HAND = 18, 68, 21
 N_JOINTS = N_BODY + N_FACE + 2 * N_HAND
@@ -79,6 +81,7 @@ class Gesture:
     ``fps``         frames per second.
     ``aspect``      width / height of the picture the fractions refer to (1.0 for the published sets).
     ``name``        for messages only.
+    ``notices``     what the user should know of how it was read, a line each.
     """
 
     joints: Floats
@@ -86,6 +89,7 @@ class Gesture:
     fps: float = 24.0
     aspect: float = 1.0
     name: str = ""
+    notices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         frames = len(self.joints)
@@ -120,13 +124,18 @@ class Gesture:
 
     @classmethod
     def from_poses(
-        cls, poses: Sequence[Pose], fps: float = 24.0, aspect: float = 1.0, name: str = ""
+        cls,
+        poses: Sequence[Pose],
+        fps: float = 24.0,
+        aspect: float = 1.0,
+        name: str = "",
+        notices: tuple[str, ...] = (),
     ) -> Gesture:
         if not poses:
             raise ValueError("a Gesture needs at least one pose")
         joints = np.stack([p.joints for p in poses])
         confidence = np.stack([p.confidence for p in poses])
-        return cls(joints, confidence, fps, aspect, name)
+        return cls(joints, confidence, fps, aspect, name, notices)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import pytest
 import made
 from cli.test_cli import run
 from semibody import media
+from semibody.pose.check import check_gesture
 from semibody.pose.files import load_gesture
 
 SHARED = Path(__file__).parents[3] / "shared" / "inputs"
@@ -59,6 +60,16 @@ def test_convert_there_and_back(tmp_path: Path, capsys: Any, monkeypatch: Any) -
     code, out, _ = run(capsys, monkeypatch, "gesture", "convert", "wave", tmp_path / "c.npz", "--fps", 12)
     assert code == 0
     assert "38 poses at 12 fps" in out
+
+
+def test_what_is_left_out_of_a_folder_is_said(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    folder = made.official_folder(tmp_path / "g", 3)
+    (folder / "readme.json").write_text("{}")
+    code, _, err = run(capsys, monkeypatch, "gesture", "convert", folder, tmp_path / "a.npz")
+    assert code == 0
+    assert err == f"note: {folder}: readme.json is left out, not poses named 0.npy, 1.npy, …\n"
+    lines = [finding.line() for finding in check_gesture(load_gesture(folder))]
+    assert f"{folder}: readme.json is left out, not poses named 0.npy, 1.npy, …" in lines
 
 
 def test_plan(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:

@@ -15,10 +15,11 @@ import pytest
 
 from conftest import shared_folder
 from semibody.data import ingest as room
-from semibody.data.ingest import Square, Wanted, caption_share, emtd_square, find_videos, ingest, read_listing
+from semibody.data.ingest import Wanted, caption_share, emtd_square, find_videos, ingest, read_listing
 from semibody.data.manifest import Truth, read_manifest
 from semibody.media import VideoReader, VideoWriter, read_speech, write_speech
 from semibody.pose.files import load_gesture
+from semibody.pose.frame import box_crop
 from semibody.types import (
     FACE,
     LEFT_HAND,
@@ -282,11 +283,11 @@ def test_the_square_follows_the_rule_of_emtd() -> None:
     square = emtd_square(one.joints[None], one.confidence[None], 1920, 1080)
     top, bottom = 0.22, 0.7  # brows; the right wrist
     margin = 0.25 * (bottom - top)
-    x0, y0, x1, y1 = square.box
+    x0, y0, x1, y1 = square.x0, square.y0, square.x1, square.y1
     assert (y0, y1 - 1) == (int((top - 0.65 * margin) * 1080), int((bottom + 0.5 * margin) * 1080))
     assert x1 - x0 == y1 - y0 and abs((x0 + x1) / 2 - 0.5 * 1920) <= 1
-    back = square.joints(one.joints) * square.side + (x0, y0)
-    np.testing.assert_allclose(back, one.joints * (1920, 1080))
+    back = square.joints(one.joints) * square.size + (x0, y0)
+    np.testing.assert_allclose(back, one.joints * (1920, 1080), atol=1e-9)
 
 
 def test_joints_that_were_not_seen_do_not_move_the_square() -> None:
@@ -299,9 +300,9 @@ def test_joints_that_were_not_seen_do_not_move_the_square() -> None:
 def test_a_square_beyond_the_edge_is_padded() -> None:
     frame = np.zeros((100, 200, 3), np.uint8)
     frame[:, :, 0] = np.arange(200)
-    square = Square((-20, 0, 80, 100), 200, 100)
-    assert square.outside == pytest.approx(0.2)
-    cut = square.cut(frame, 100)
+    square = box_crop(-20, 0, 80, 100, 200, 100)
+    assert square.outside(200, 100) == pytest.approx(0.2)
+    cut = square.apply(frame, "plain")
     assert cut.shape == (100, 100, 3)
     assert not cut[:, :20, 0].any() and cut[50, 99, 0] == 79
 
@@ -315,16 +316,16 @@ def picture(rng: np.random.Generator) -> Any:
 
 def test_captions_are_seen_and_stripes_are_none() -> None:
     rng = np.random.default_rng(2)
-    whole = Square((0, 0, 720, 720), 720, 720)
+    whole = box_crop(0, 0, 720, 720, 720, 720)
     plain, striped = picture(rng), picture(rng)
     striped[300:700, 200:500] = np.where(np.arange(300) % 14 < 7, 240, 20)
     text = picture(rng)
     for thick, shade in ((9, 0), (2, 255)):
         cv2.putText(text, "and so we went to the sea", (90, 600), cv2.FONT_HERSHEY_DUPLEX, 1.2, shade, thick)
-    assert caption_share(plain[None], whole) == 0
-    assert caption_share(striped[None], whole) == 0
-    assert caption_share(text[None], whole) == 1
-    assert caption_share(text[None], Square((0, 0, 500, 500), 720, 720)) == 0
+    assert caption_share(plain[None], whole, 720) == 0
+    assert caption_share(striped[None], whole, 720) == 0
+    assert caption_share(text[None], whole, 720) == 1
+    assert caption_share(text[None], box_crop(0, 0, 500, 500, 720, 720), 720) == 0
 
 
 @pytest.mark.slow

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from semibody.cli import main
-from semibody.data.inspect import correlation, envelope, hand_variation, measure, survey, write_report
+from semibody.data.inspect import correlation, measure, survey, write_report
 from semibody.data.manifest import BOXES, ClipEntry, Truth, write_manifest
-from semibody.media import write_clip, write_speech
+from semibody.media import loudness, write_clip, write_speech
 from semibody.pose.files import save_gesture
 from semibody.types import LEFT_HAND, N_JOINTS, RIGHT_HAND, Clip, Gesture, SemibodyError, Speech
 
@@ -57,13 +57,8 @@ def test_numbers_of_a_known_clip(tmp_path: Path) -> None:
     assert sum(numbers.jaw) == pytest.approx(1.0)
 
 
-def test_hands_that_are_never_seen_vary_by_nothing_known() -> None:
-    gesture = Gesture(np.zeros((5, N_JOINTS, 2)), np.zeros((5, N_JOINTS)))
-    assert np.isnan(hand_variation(gesture))
-
-
 def test_silence_has_no_correlation_and_a_level_envelope() -> None:
-    loud = envelope(Speech(np.zeros(16000, np.float32), 16000), 24, 24.0)
+    loud = loudness(Speech(np.zeros(16000, np.float32), 16000), 24, 24.0, 0.08)
     assert loud.shape == (24,) and not loud.any()
     assert np.isnan(correlation(loud, np.arange(24)))
 

@@ -110,7 +110,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     }
     for name, kind in made_up.items():
         monkeypatch.setitem(extract.KINDS, name, kind)
-    monkeypatch.setattr("semibody.evaluation.faces.has_expressions", lambda: "")
+    monkeypatch.setattr("semibody.evaluation.faces.expressions_missing", lambda: "")
     monkeypatch.setattr("semibody.evaluation.faces.dlib_centre", lambda: np.zeros(3, np.float32))
     monkeypatch.setattr("semibody.evaluation.sync_small.embed", lambda *_: None)
     yield

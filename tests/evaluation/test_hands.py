@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from semibody.evaluation import hands
+from semibody.pose.hands import hand_confidence, hand_variation
 from semibody.types import Floats
 
 
@@ -21,23 +22,23 @@ def test_confidence_counts_lost_hands_as_zero_and_caps_at_one() -> None:
     confidence = np.ones((4, 2, 21))
     confidence[:, 1] = 0
     confidence[0, 0, 0] = 1.1
-    assert hands.hand_confidence(confidence) == pytest.approx(0.5)
-    assert math.isnan(hands.hand_confidence(np.zeros((0, 2, 21))))
+    assert hand_confidence(confidence) == pytest.approx(0.5)
+    assert math.isnan(hand_confidence(np.zeros((0, 2, 21))))
 
 
 def test_variation_of_a_known_swing() -> None:
     points, confidence = still_hands()
-    assert hands.hand_variation(points, confidence, threshold=0.3) == 0
+    assert hand_variation(points, confidence, threshold=0.3) == 0
     points[::2, ..., 0] += 10  # x swings by ±5 about its middle, y rests: √(25 / 2)
-    assert hands.hand_variation(points, confidence, threshold=0.3) == pytest.approx(math.sqrt(12.5))
+    assert hand_variation(points, confidence, threshold=0.3) == pytest.approx(math.sqrt(12.5))
 
 
 def test_variation_ignores_what_was_not_found() -> None:
     points, confidence = still_hands()
     points[2] = 1e6
     confidence[2] = 0
-    assert hands.hand_variation(points, confidence, threshold=0.3) == 0
-    assert math.isnan(hands.hand_variation(points, np.zeros_like(confidence), threshold=0.3))
+    assert hand_variation(points, confidence, threshold=0.3) == 0
+    assert math.isnan(hand_variation(points, np.zeros_like(confidence), threshold=0.3))
 
 
 def test_errors_by_hand() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -115,3 +116,36 @@ def test_a_variable_frame_rate_keeps_its_time(tmp_path: Path) -> None:
     assert shown[5:12] == [2] * 7
     assert shown[13:25] == [4] * 12
     assert shown[25] == 5
+
+
+LYING: dict[str, tuple[tuple[int, int, int, int], Any]] = {
+    "upright": ((1, 0, 0, 1), lambda p: p),
+    "clockwise": ((0, 1, -1, 0), lambda p: np.rot90(p, -1)),
+    "upside down": ((-1, 0, 0, -1), lambda p: np.rot90(p, 2)),
+    "counter-clockwise": ((0, -1, 1, 0), np.rot90),
+    "mirrored": ((-1, 0, 0, 1), np.fliplr),
+    "mirrored, upside down": ((1, 0, 0, -1), np.flipud),
+    "mirrored, counter-clockwise": ((0, 1, 1, 0), lambda p: p.swapaxes(0, 1)),
+    "mirrored, clockwise": ((0, -1, -1, 0), lambda p: np.rot90(p, 2).swapaxes(0, 1)),
+}
+"""How a video is to be turned when it is shown: x = a·x + c·y and y = b·x + d·y, and the same by numpy."""
+
+
+@pytest.mark.parametrize("how", LYING)
+def test_videos_of_phones_are_turned_upright(tmp_path: Path, how: str) -> None:
+    (a, b, c, d), turn = LYING[how]
+    stored = np.zeros((48, 64, 3), np.uint8)
+    stored[:24, :32], stored[:24, 32:], stored[24:, :32] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    media.write_clip(Clip(np.stack([stored] * 2), 12), tmp_path / "a.mp4")
+    content = (tmp_path / "a.mp4").read_bytes()
+    at = content.index(b"tkhd") + 44  # where the header of an MP4's track keeps its matrix
+    one = 1 << 16
+    assert struct.unpack_from(">9i", content, at) == (one, 0, 0, 0, one, 0, 0, 0, 1 << 30)
+    lying = struct.pack(">9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
+    (tmp_path / "b.mp4").write_bytes(content[:at] + lying + content[at + 36 :])
+    with media.VideoReader(tmp_path / "b.mp4") as video:
+        size = video.size
+        frames = list(video)
+    assert len(frames) == 2
+    assert frames[1].shape == (size[1], size[0], 3) == turn(stored).shape
+    assert np.abs(frames[1].astype(int) - turn(stored)).mean() < 8

@@ -16,10 +16,20 @@ from numpy.typing import NDArray
 import made
 from semibody import media
 from semibody.pose import track
-from semibody.pose.detect import Picture, detect_pose, face_found, hands_found, open_detector
+from semibody.pose.detect import detect_pose, face_found, hands_found, open_detector
 from semibody.pose.library import find_gesture
 from semibody.pose.mediapipe_detector import BODY_FROM_33, FACE_FROM_478, _Hand, assign_hands
-from semibody.types import FACE, LEFT_HAND, RIGHT_HAND, Floats, Gesture, MissingPartError, Pose, SemibodyError
+from semibody.types import (
+    FACE,
+    LEFT_HAND,
+    RIGHT_HAND,
+    Floats,
+    Gesture,
+    MissingPartError,
+    Picture,
+    Pose,
+    SemibodyError,
+)
 
 SHARED = Path(__file__).parents[3] / "shared" / "inputs"
 HANDLESS = "emtd_man_0170"

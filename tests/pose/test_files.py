@@ -21,8 +21,12 @@ def test_official_folder(tmp_path: Path) -> None:
     folder = made.official_folder(tmp_path / "g", 12)
     (folder / "readme.txt").write_text("stray")
     (folder / "preview.npy").write_bytes(b"stray")
+    (folder / ".DS_Store").write_bytes(b"hidden")
     gesture = load_gesture(folder)
     assert len(gesture) == 12
+    assert gesture.notices == (
+        f"{folder}: preview.npy and 1 more are left out, not poses named 0.npy, 1.npy, …",
+    )
     for number in (0, 2, 11):  # numeric order, not 0 1 10 11 2
         pose = made.official_pose(number)
         np.testing.assert_array_equal(gesture.joints[number, HANDS], pose["hands"].reshape(42, 2))
@@ -36,6 +40,7 @@ def test_two_people_left_hands_come_first(tmp_path: Path) -> None:
     save(tmp_path / "g" / "0.npy", pose)
     gesture = load_gesture(tmp_path / "g")
     np.testing.assert_array_equal(gesture.hands[0], pose["hands"][[0, 2]])
+    assert gesture.notices == ("1 of 1 poses hold several people (up to 2): the first of each was taken",)
 
 
 def test_npz_round_trip(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from semibody.types import (
     FACE,
     HANDS,
     LEFT_HAND,
+    N_JOINTS,
     RIGHT_HAND,
     Floats,
     Gesture,
@@ -177,9 +178,25 @@ def test_a_detected_gesture_is_cropped_like_the_training_set() -> None:
 def test_people_at_the_left_edge_are_not_lost() -> None:
     """The published script loses them: its square begins at a negative pixel."""
     joints = np.tile(find_gesture("rest").joints[:1], (3, 1, 1)) * 0.5 + (-0.15, 0.2)
-    crop = emtd_crop(joints, 640, 480)
-    assert crop.x0 < 0
+    crop = emtd_crop(joints, np.ones(joints.shape[:2]), 640, 480)
+    assert crop is not None and crop.x0 < 0
     assert crop.apply(made.picture(480, 640)).shape[0] > 100
+
+
+def test_crop_of_the_training_set_by_hand() -> None:
+    joints = np.full((2, N_JOINTS, 2), 0.5)
+    joints[:, FACE, 1] = np.linspace(0.2, 0.3, 68)
+    joints[:, 0:7, 1] = 0.8
+    sure = np.ones((2, N_JOINTS))
+    crop = emtd_crop(joints, sure, 2000, 1000)
+    assert crop is not None
+    assert (crop.low[1], crop.high[1]) == pytest.approx((0.2 - 0.65 * 0.15, 0.8 + 0.5 * 0.15))
+    assert (crop.x0, crop.y0, crop.x1, crop.y1) == (1000 - 387, 102, 1000 - 387 + 774, 876)
+    assert crop.outside(2000, 1000) == 0
+    seen = np.concatenate([sure, np.zeros_like(sure)])
+    assert emtd_crop(np.concatenate([joints, np.zeros_like(joints)]), seen, 2000, 1000) == crop
+    sure[:, 1] = 0
+    assert emtd_crop(joints, sure, 2000, 1000) is None
 
 
 # -- check ---------------------------------------------------------------------------------
@@ -297,6 +314,13 @@ def test_openpose_files_of_other_tools(tmp_path: Path) -> None:
     assert np.allclose(gesture.joints[0, :18], (0.5, 0.5))
     assert np.allclose(gesture.joints[0, LEFT_HAND], (0.05, 0.2))
     assert not gesture.confidence[0, RIGHT_HAND].any()
+    assert gesture.notices == ()
+    (folder / "notes.txt").write_text("stray")
+    (folder / "clip_10_keypoints.json").write_text(json.dumps({**frame, "people": [person, person]}))
+    assert load_gesture(folder).notices == (
+        f"{folder}: notes.txt is left out, not OpenPose JSON",
+        "1 of 11 poses hold several people (up to 2): the first of each was taken",
+    )
     (tmp_path / "list.json").write_text(json.dumps([frame, {"people": []}]))
     assert not load_gesture(tmp_path / "list.json").confidence[1].any()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,11 @@ app.add_typer(gesture, name="gesture")
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="File or folder to write.", show_default=False)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Source = Annotated[str, typer.Argument(help="Name of a gesture of the library, or a file or folder.")]
+
+
+def _tell(notices: Iterable[str]) -> None:
+    for notice in notices:
+        typer.echo(f"note: {notice}", err=True)
 
 
 @gesture.command()
@@ -56,8 +62,7 @@ def extract(
         save_gesture(made, target)
         if preview is not None:
             write_overlay_video(preview, found.gesture, video, progress=progress)
-    for notice in found.notices():
-        typer.echo(f"note: {notice}", err=True)
+    _tell(found.notices())
     share = f"left hand in {found.with_left}, right in {found.with_right}, face in {found.with_face}"
     typer.echo(f"{target}: {found.frames} poses at {fps:g} fps; {share}; {found.filled} hand poses filled in")
 
@@ -76,11 +81,13 @@ def convert(
     poses = find_gesture(source)
     official = target.suffix == ""
     wanted = fps or (OFFICIAL_FPS if official else poses.fps)
-    save_gesture(resample(poses, wanted), target)
+    _tell(poses.notices)
+    poses = resample(poses, wanted)
+    save_gesture(poses, target)
     if official and poses.aspect != 1.0:
         typer.echo(f"note: the poses refer to pictures {poses.aspect:.2f} times as wide as high; "
                    "the published code takes them for square", err=True)  # fmt: skip
-    typer.echo(f"{target}: {len(resample(poses, wanted))} poses at {wanted:g} fps")
+    typer.echo(f"{target}: {len(poses)} poses at {wanted:g} fps")
 
 
 @gesture.command()
@@ -99,6 +106,7 @@ def show(
     from semibody.pose.show import on_portrait, write_contact_sheet, write_preview
 
     poses = find_gesture(source)
+    _tell(poses.notices)
     target = out or Path(f"{Path(source).stem or 'gesture'}.png")
     background = None
     if portrait is not None:
@@ -149,6 +157,7 @@ def plan(
 
     sound = media.read_speech(speech)
     sources = [find_gesture(name) for name in source or []]
+    _tell(notice for poses in sources for notice in poses.notices)
     planned = plan_gesture(sound, seed=seed, fps=fps, sources=sources, liveliness=liveliness)
     target = out or speech.with_suffix(".npz")
     save_gesture(planned.gesture, target)
@@ -176,6 +185,5 @@ def align(
     aligned, alignment = fit(poses, pose, picture.shape[1] / picture.shape[0])
     target = out or Path(f"{Path(source).stem}-aligned.npz")
     save_gesture(aligned, target)
-    for notice in portrait_notices(pose):
-        typer.echo(f"note: {notice}", err=True)
+    _tell([*poses.notices, *portrait_notices(pose)])
     typer.echo(f"{target}: {alignment.line()}; {alignment.outside:.0%} of hand joints outside the picture")

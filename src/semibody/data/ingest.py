@@ -28,14 +28,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.data.folder import disk_errors_named, filling, in_processes
-from semibody.data.inspect import correlation, envelope
+from semibody.data.folder import disk_errors_named, filling
+from semibody.data.inspect import LOUDNESS_WINDOW, correlation
 from semibody.data.manifest import ClipEntry, Truth, box_around, parse_line, split_of, write_manifest
-from semibody.media import VideoReader, VideoWriter, atomic_write, read_speech, write_speech
+from semibody.media import VideoReader, VideoWriter, atomic_write, loudness, read_speech, write_speech
 from semibody.pose.detect import SEEN, Detector, face_found, hands_found, open_detector
 from semibody.pose.files import save_gesture
-from semibody.pose.frame import ABOVE, BELOW, MARGIN, TRUNK
+from semibody.pose.frame import Crop, box_crop, emtd_crop
+from semibody.pose.timing import runs
 from semibody.pose.track import clean
+from semibody.processes import in_processes
 from semibody.types import (
     FACE,
     LEFT_HAND,
@@ -44,6 +46,7 @@ from semibody.types import (
     Floats,
     Gesture,
     MissingPartError,
+    Picture,
     Pose,
     Progress,
     SemibodyError,
@@ -51,7 +54,6 @@ from semibody.types import (
     silent,
 )
 
-Picture = NDArray[np.uint8]
 Kind = Literal["full", "head"]
 
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv")
@@ -375,7 +377,7 @@ class _Video:
         self, piece: Piece, verdict: _Verdict, frames: Iterator[Picture], speech: Speech | None
     ) -> None:
         size, fps, room = self._wanted.size, self._wanted.fps, self._out / "clips"
-        count, person = len(verdict.gesture), f"real-{self._name}"
+        count, person, crop = len(verdict.gesture), f"real-{self._name}", verdict.crop
         entry = ClipEntry(
             id=piece.id, split=split_of(person), person=person, kind=verdict.kind, source="real",
             video=room / f"{piece.id}.mp4", audio=room / f"{piece.id}.wav",
@@ -383,19 +385,24 @@ class _Video:
             fps=fps, width=size, height=size, seconds=count / fps,
             parameters={
                 "video": self._path.name, "start": round(piece.start, 3), "stop": round(piece.stop, 3),
-                "truth": "detected", "crop": list(verdict.crop.box), **verdict.numbers,
+                "truth": "detected", "crop": [crop.x0, crop.y0, crop.x1, crop.y1], **verdict.numbers,
             },
         )  # fmt: skip
         sound = _part_of(speech, piece, count / fps)
         assert sound is not None and entry.audio is not None and entry.truth is not None
         with VideoWriter(entry.video, fps=fps, width=size, height=size, speech=sound, crf=14) as video:
             for frame in frames:
-                video.write(verdict.crop.cut(frame, size))
+                video.write(_scaled(crop.apply(frame, "plain"), size))
         write_speech(entry.audio, sound)
         save_gesture(verdict.gesture, entry.gesture)
         verdict.truth.save(entry.truth)
         with atomic_write(room / f"{piece.id}.json") as unfinished:
             unfinished.write_text(entry.as_line(self._out), encoding="utf-8")
+
+
+def _scaled(square: Picture, size: int) -> Picture:
+    how = cv2.INTER_AREA if len(square) > size else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(square, (size, size), interpolation=how), np.uint8)
 
 
 def find_scenes(path: Path, seconds: float) -> list[tuple[float, float]]:
@@ -497,44 +504,9 @@ def _load_poses(path: Path) -> Looked:
 
 
 @dataclass(frozen=True)
-class Square:
-    """A square of a video: ``box`` x0, y0, x1, y1 in pixels, which may reach beyond the picture."""
-
-    box: tuple[int, int, int, int]
-    width: int
-    height: int
-
-    @property
-    def side(self) -> int:
-        return self.box[2] - self.box[0]
-
-    @property
-    def outside(self) -> float:
-        """Share of the square that lies beyond the picture."""
-        x0, y0, x1, y1 = self.box
-        inside = max(0, min(x1, self.width) - max(x0, 0)) * max(0, min(y1, self.height) - max(y0, 0))
-        return 1 - inside / self.side**2
-
-    def joints(self, joints: Floats) -> Floats:
-        """Fractions of the video's picture to fractions of the square."""
-        pixels = joints * (self.width, self.height) - np.array(self.box[:2])
-        return np.asarray(pixels / self.side)
-
-    def cut(self, frame: Picture, size: int) -> Picture:
-        """The square of a frame, ``size`` pixels wide; beyond the picture its edge is repeated."""
-        x0, y0, x1, y1 = self.box
-        height, width = frame.shape[:2]
-        pads = (max(0, -y0), max(0, y1 - height), max(0, -x0), max(0, x1 - width))
-        inner = frame[max(0, y0) : min(y1, height), max(0, x0) : min(x1, width)]
-        whole = cv2.copyMakeBorder(inner, *pads, cv2.BORDER_REPLICATE) if any(pads) else inner
-        how = cv2.INTER_AREA if self.side > size else cv2.INTER_CUBIC
-        return np.asarray(cv2.resize(whole, (size, size), interpolation=how), np.uint8)
-
-
-@dataclass(frozen=True)
 class _Verdict:
     kind: Kind
-    crop: Square
+    crop: Crop
     gesture: Gesture
     truth: Truth
     numbers: dict[str, float]
@@ -558,14 +530,15 @@ def judge(looked: Looked, speech: Speech | None, wanted: Wanted) -> _Verdict:
     crop = emtd_square(joints, confidence, looked.width, looked.height)
     if kind == "head":
         crop = head_square(joints, confidence, looked.width, looked.height)
-    sharp = crop.side / wanted.size
-    _want(sharp >= wanted.sharpness, "person too small", f"{crop.side} pixels for a clip of {wanted.size}")
-    beyond = f"{crop.outside:.0%} of the square lies outside"
-    _want(crop.outside <= wanted.outside, "at the picture's edge", beyond)
+    side, outside = crop.size[0], crop.outside(looked.width, looked.height)
+    small = f"{side} pixels for a clip of {wanted.size}"
+    _want(side / wanted.size >= wanted.sharpness, "person too small", small)
+    beyond = f"{outside:.0%} of the square lies outside"
+    _want(outside <= wanted.outside, "at the picture's edge", beyond)
     gesture = Gesture(crop.joints(joints), confidence, wanted.fps, 1.0)
     tall = float(np.median(np.ptp(gesture.joints[:, FACE, 1], axis=1)))
     _want(tall >= wanted.face_size, "face too small", f"{tall:.1%} of the height")
-    captioned = caption_share(looked.samples, crop)
+    captioned = caption_share(looked.samples, crop, looked.height)
     _want(captioned < 0.5, "captions", f"in {captioned:.0%} of the frames looked at")
     jaw = lip_opening(gesture.joints[:, FACE])
     voice, follows = _heard(speech, jaw, wanted)
@@ -598,7 +571,7 @@ def _heard(speech: Speech | None, jaw: NDArray[np.float32], wanted: Wanted) -> t
     """Share of time with a voice, and how well the lips follow it."""
     if speech is None:
         raise _UnwantedError("no sound", "the video has no sound track that can be read")
-    loud = envelope(speech, len(jaw), wanted.fps)
+    loud = loudness(speech, len(jaw), wanted.fps, LOUDNESS_WINDOW)
     threshold = max(0.003, 0.12 * float(np.percentile(loud, 95)))
     voice = float((loud > threshold).mean())
     _want(voice >= wanted.voice, "no speech", f"sound in {voice:.0%} of the time")
@@ -625,27 +598,15 @@ def _shifted(a: NDArray[Any], b: NDArray[Any], fps: float) -> float:
     return max((r for r in found if not math.isnan(r)), default=-1.0)
 
 
-def emtd_square(joints: Floats, confidence: Floats, width: int, height: int) -> Square:
-    """One square for a piece: from the brows to the lowest elbow or right wrist, a margin, around the neck.
-
-    As EMTD's published script, except that joints which were not seen do not count, a square beyond the
-    picture's left edge is padded rather than lost, and poses and pixels are mapped by one rule.
-    """
-    face = joints[:, FACE, 1][confidence[:, FACE] >= SEEN]
-    trunk = joints[:, TRUNK, 1][confidence[:, TRUNK] >= SEEN]
-    neck = joints[:, 1, 0][confidence[:, 1] >= SEEN]
-    if not len(trunk) or not len(neck):
+def emtd_square(joints: Floats, confidence: Floats, width: int, height: int) -> Crop:
+    """One square for a piece by the rule of EMTD (``pose.frame.emtd_crop``); poses follow its pixels."""
+    crop = emtd_crop(joints, confidence, width, height)
+    if crop is None:
         raise _UnwantedError("shoulders not seen", "in any frame")
-    top, bottom = float(face.min()), float(trunk.max())
-    margin = MARGIN * (bottom - top)
-    y0 = int(max(0.0, top - ABOVE * margin) * height)
-    y1 = int(min(1.0, bottom + BELOW * margin) * height)
-    side = y1 - y0 + 1
-    x0 = int(float(neck.mean()) * width) - side // 2
-    return Square((x0, y0, x0 + side, y0 + side), width, height)
+    return box_crop(crop.x0, crop.y0, crop.x1, crop.y1, width, height)
 
 
-def head_square(joints: Floats, confidence: Floats, width: int, height: int) -> Square:
+def head_square(joints: Floats, confidence: Floats, width: int, height: int) -> Crop:
     """One square for a head-only piece: the face, brows to chin, takes two fifths of its height."""
     pixels = joints[:, FACE] * (width, height)
     pixels = pixels[(confidence[:, FACE] >= SEEN).all(axis=1)]
@@ -655,7 +616,7 @@ def head_square(joints: Floats, confidence: Floats, width: int, height: int) -> 
     side = int(max(high[1] - low[1], high[0] - low[0]) / 0.4)
     x0 = int((low[0] + high[0]) / 2) - side // 2
     y0 = int((low[1] + high[1]) / 2 - 0.55 * side)
-    return Square((x0, y0, x0 + side, y0 + side), width, height)
+    return box_crop(x0, y0, x0 + side, y0 + side, width, height)
 
 
 def lip_opening(face: Floats) -> NDArray[np.float32]:
@@ -682,8 +643,8 @@ def _boxes(gesture: Gesture) -> dict[str, NDArray[np.float32]]:
     return boxes
 
 
-def caption_share(samples: Picture, crop: Square) -> float:
-    """Share of grey samples (k, h, w) in which lines of captions lie in the square.
+def caption_share(samples: Picture, crop: Crop, video_height: int) -> float:
+    """Share of grey samples (k, h, w) in which lines of captions lie in a square of the video.
 
     A caption is a low, wide band whose rows jump between bright glyphs and a dark rim many times; stripes of
     a shirt do the same over more rows, a window's frame in fewer places.
@@ -691,8 +652,8 @@ def caption_share(samples: Picture, crop: Square) -> float:
     if not len(samples):
         return 0.0
     height = samples.shape[1]
-    scale = height / crop.height
-    x0, y0, x1, y1 = (max(0, round(v * scale)) for v in crop.box)
+    scale = height / video_height
+    x0, y0, x1, y1 = (max(0, round(v * scale)) for v in (crop.x0, crop.y0, crop.x1, crop.y1))
     return float(np.mean([_has_caption(sample[y0:y1, x0:x1], height) for sample in samples]))
 
 
@@ -711,9 +672,8 @@ def _has_caption(grey: Picture, picture_height: int) -> bool:
     first = np.where(starts, where, wide).min(axis=1)
     last = np.where(starts, where, -1).max(axis=1)
     rows = (count >= 10) & (last - first >= 0.2 * wide)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], rows, [False]]).astype(int)))
-    tall = edges[1::2] - edges[::2]
-    return bool(((tall >= 0.012 * picture_height) & (tall <= 0.09 * picture_height)).any())
+    low, high = 0.012 * picture_height, 0.09 * picture_height
+    return any(low <= below - above <= high for above, below in runs(rows))
 
 
 # --- the account ----------------------------------------------------------------------------------------

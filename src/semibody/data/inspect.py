@@ -20,15 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semibody.data.manifest import ClipEntry, Truth, read_manifest
-from semibody.media import VideoReader, atomic_write, read_speech
+from semibody.media import VideoReader, atomic_write, loudness, read_speech
 from semibody.pose.files import load_gesture
+from semibody.pose.hands import hand_confidence, hand_variation
 from semibody.pose.overlay import contact_sheet, draw_skeleton
-from semibody.types import FACE, HANDS, Floats, Gesture, Progress, SemibodyError, Speech, silent
-
-Picture = NDArray[np.uint8]
+from semibody.types import FACE, Picture, Progress, SemibodyError, silent
 
 SEEN = 0.5
 """Confidence from which a joint counts as visible; hidden joints of the truth have 0.3."""
+LOUDNESS_WINDOW = 0.08
+"""Seconds of sound around a frame by which its loudness is measured."""
 JAW_BINS = 10
 _SHOWN, _OVERLAID, _STILLS = 120, 8, 4
 _REFERENCE = 768
@@ -149,35 +150,18 @@ def measure(entry: ClipEntry) -> ClipNumbers:
         counts, _ = np.histogram(truth.jaw, bins=JAW_BINS, range=(0, 1))
         histogram = tuple(counts / len(truth.jaw))
         if entry.audio is not None:
-            follows = correlation(truth.jaw, envelope(read_speech(entry.audio), entry.frames, entry.fps))
+            follows = correlation(
+                truth.jaw, loudness(read_speech(entry.audio), entry.frames, entry.fps, LOUDNESS_WINDOW)
+            )
     return ClipNumbers(
         face=float((gesture.confidence[:, FACE].mean(axis=1) >= SEEN).mean()),
         both_hands=float(shown.all(axis=1).mean()),
         hands_cut=float(cut.mean()),
-        confidence=float(np.minimum(gesture.confidence[:, HANDS], 1).mean()),
-        variation=hand_variation(gesture),
+        confidence=hand_confidence(gesture.hands_confidence),
+        variation=hand_variation(hands, gesture.hands_confidence, threshold=SEEN) * _REFERENCE,
         jaw_follows_voice=follows,
         jaw=histogram,
     )
-
-
-def hand_variation(gesture: Gesture) -> float:
-    """HKV: √ of the mean variance over time of the visible hand joints, in pixels of a 768² picture."""
-    seen = gesture.hands_confidence >= SEEN
-    enough = seen.sum(axis=0) >= 2
-    if not enough.any():
-        return math.nan
-    joints = np.where(seen[..., None], gesture.hands, np.nan)[:, enough]
-    return float(np.sqrt(np.nanvar(joints, axis=0).mean()) * _REFERENCE)
-
-
-def envelope(speech: Speech, frames: int, fps: float) -> Floats:
-    """Loudness of a recording at every frame: the root mean square of 80 ms around it. (f,)"""
-    power = np.concatenate([[0.0], np.cumsum(speech.waveform.astype(np.float64) ** 2)])
-    at = (np.arange(frames) + 0.5) / fps
-    low = ((at - 0.04) * speech.rate).astype(int).clip(0, len(power) - 1)
-    high = ((at + 0.04) * speech.rate).astype(int).clip(0, len(power) - 1)
-    return np.asarray(np.sqrt((power[high] - power[low]) / np.maximum(high - low, 1)))
 
 
 def correlation(a: NDArray[Any], b: NDArray[Any]) -> float:

@@ -3,18 +3,13 @@ portrait.
 
 EMTD is a list of videos that each must get for themselves (110 clips of 40 videos, 1327 s). This makes of a
 folder of such clips what the published script makes of them, as a manifest for `semibody bench-quality`.
-Two of its faults are mended: a person near the edge is padded instead of dropped, and joints that were not
-found do not count.
+Two of its faults are mended; ``pose.frame.emtd_crop`` names them.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from semibody.evaluation.protocol import MANIFEST, VIDEOS, Problem
 from semibody.media import (
@@ -27,64 +22,10 @@ from semibody.media import (
     write_speech,
 )
 from semibody.pose.files import save_gesture
-from semibody.types import FACE, Gesture, Progress, SemibodyError, silent
+from semibody.pose.frame import Crop, emtd_crop
+from semibody.types import Gesture, Picture, Progress, SemibodyError, silent
 
 SIDE, FPS = 768, 24.0
-MARGIN, ABOVE, BELOW = 0.25, 0.65, 0.5
-"""The margin in heights of the person, and the shares of it above and below."""
-_TORSO = slice(0, 7)
-_NECK = 1
-
-
-@dataclass(frozen=True)
-class Crop:
-    """A square of a picture: pixel ``rows`` and ``columns`` (first, last + 1; may leave the picture), and the
-    fractions ``x`` and ``y`` of the picture that become 0..1 (the rows unrounded, as published)."""
-
-    rows: tuple[int, int]
-    columns: tuple[int, int]
-    x: tuple[float, float]
-    y: tuple[float, float]
-
-
-def crop_of(gesture: Gesture, height: int, width: int) -> Crop:
-    """The published crop of a whole clip, from the poses of all its frames.
-
-    Top is the smallest face y, bottom the largest y of body joints 0–6, over all frames; a quarter of that
-    height is the margin, of which 0.65 goes above and 0.5 below; the square stands centred on the mean neck.
-    Raises SemibodyError when no face or neck was found.
-    """
-    face, torso = gesture.joints[:, FACE, 1], gesture.joints[:, _TORSO, 1]
-    seen_face, seen_torso = gesture.confidence[:, FACE] > 0, gesture.confidence[:, _TORSO] > 0
-    seen_neck = gesture.confidence[:, _NECK] > 0
-    if not seen_face.any() or not seen_neck.any():
-        raise SemibodyError(f"{gesture.name or 'the clip'}: shows no half body with a face; leave it out")
-    top, bottom = float(face[seen_face].min()), float(torso[seen_torso].max())
-    margin = MARGIN * (bottom - top)
-    low, high = max(top - ABOVE * margin, 0.0), min(bottom + BELOW * margin, 1.0)
-    rows = int(low * height), int(high * height)
-    side = rows[1] - rows[0] + 1
-    left = int(gesture.joints[seen_neck, _NECK, 0].mean() * width) - side // 2
-    columns = left, left + side
-    return Crop(rows, columns, (left / width, (left + side) / width), (low, high))
-
-
-def crop_gesture(gesture: Gesture, crop: Crop) -> Gesture:
-    """The poses in fractions of the cropped square."""
-    low = np.array([crop.x[0], crop.y[0]])
-    size = np.array([crop.x[1] - crop.x[0], crop.y[1] - crop.y[0]])
-    return Gesture((gesture.joints - low) / size, gesture.confidence, gesture.fps, 1.0, gesture.name)
-
-
-def crop_picture(picture: NDArray[np.uint8], crop: Crop, side: int = SIDE) -> NDArray[np.uint8]:
-    """The square, black where it leaves the picture, scaled to ``side``."""
-    rows, columns = crop.rows[1] - crop.rows[0], crop.columns[1] - crop.columns[0]
-    square = np.zeros((max(rows, columns), columns, 3), np.uint8)
-    left, right = max(crop.columns[0], 0), min(crop.columns[1], picture.shape[1])
-    cut = picture[crop.rows[0] : crop.rows[1], left:right]
-    offset = left - crop.columns[0]
-    square[: len(cut), offset : offset + cut.shape[1]] = cut
-    return resize_image(square, side, side)
 
 
 def build(videos: Path, out: Path, *, detector: str = "auto", progress: Progress = silent) -> list[Problem]:
@@ -132,7 +73,18 @@ def _one(path: Path, out: Path, gesture: Gesture) -> None:
     ):
         for picture in video.frames(FPS):
             if crop is None:
-                crop = crop_of(gesture, *picture.shape[:2])
-                save_gesture(crop_gesture(gesture, crop), out / f"{path.stem}.gesture.npz")
-                write_image(out / f"{path.stem}.png", crop_picture(picture, crop))
-            writer.write(crop_picture(picture, crop))
+                crop = _crop_of(gesture, *picture.shape[:2])
+                save_gesture(crop.gesture(gesture), out / f"{path.stem}.gesture.npz")
+                write_image(out / f"{path.stem}.png", _square_of(picture, crop))
+            writer.write(_square_of(picture, crop))
+
+
+def _crop_of(gesture: Gesture, height: int, width: int) -> Crop:
+    crop = emtd_crop(gesture.joints, gesture.confidence, width, height)
+    if crop is None:
+        raise SemibodyError(f"{gesture.name or 'the clip'}: shows no half body with a face; leave it out")
+    return crop
+
+
+def _square_of(picture: Picture, crop: Crop) -> Picture:
+    return resize_image(crop.apply(picture, "black"), SIDE, SIDE)

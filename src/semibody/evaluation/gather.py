@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import multiprocessing
-import os
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,10 +18,10 @@ from semibody.evaluation.protocol import Item, Problem, Protocol, content_hash, 
 from semibody.evaluation.truth import Truth, read_truth
 from semibody.media import read_image
 from semibody.pose.files import load_gesture
+from semibody.processes import in_processes
 from semibody.types import Gesture, Progress, SemibodyError, silent
 
 Side = Literal["generated", "real", "portrait"]
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass
@@ -216,38 +214,22 @@ def _run(
     jobs: Sequence[_Job], cache: Cache, rules: Protocol, workers: int, progress: Progress, stage: str
 ) -> list[Problem]:
     problems: list[Problem] = []
-    for number, (job, mistake) in enumerate(_finished(jobs, cache, rules, min(workers, len(jobs)))):
+    calls = [(job, cache, rules) for job in jobs]
+    several = min(workers, len(jobs)) > 1
+    done = in_processes(_do, calls, workers) if several else itertools.starmap(_do, calls)
+    for number, (name, mistake) in enumerate(done):
         if mistake:
-            problems.append(Problem(job.name, mistake, fatal=True))
+            problems.append(Problem(name, mistake, fatal=True))
         progress(stage, number + 1, len(jobs))
     return problems
 
 
-def _finished(
-    jobs: Sequence[_Job], cache: Cache, rules: Protocol, workers: int
-) -> Iterator[tuple[_Job, str]]:
-    """Every job with what the user must know of it (mostly nothing), as it gets done."""
-    if workers <= 1:
-        yield from ((job, _do(job, cache, rules)) for job in jobs)
-        return
-    for name in _THREADS:  # before the workers start: each keeps to one thread
-        os.environ[name] = "1"
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(_do, job, cache, rules): job for job in jobs}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _do(job: _Job, cache: Cache, rules: Protocol) -> str:
-    """Runs in a worker: an empty string, or what the user must know."""
+def _do(job: _Job, cache: Cache, rules: Protocol) -> tuple[str, str]:
+    """Runs in a worker: the clip's name and what the user must know, mostly nothing."""
     try:
         found = job.work(rules)
     except SemibodyError as error:
-        return str(error)
+        return job.name, str(error)
     for kind, key in job.keys:
         cache.save(key, found[kind])
-    return ""
+    return job.name, ""

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.types import Speech
+from semibody import media
+from semibody.types import Floats, Speech
 
-Floats = NDArray[np.float64]
-
-LOUDNESS_WINDOW = 0.05
+LOUDNESS_WINDOW = 0.1
 """Seconds over which the sound's energy is taken around a frame."""
 
 
@@ -98,9 +97,5 @@ def _correlation(a: Floats, b: Floats) -> float:
 
 def loudness(speech: Speech, frames: int, fps: float) -> Floats:
     """Root mean square of the sound around the middle of every frame, 0 … 1 of the loudest: (f,)."""
-    squares = np.concatenate([[0.0], np.cumsum(speech.waveform.astype(np.float64) ** 2)])
-    middle = (np.arange(frames) + 0.5) / fps
-    low = np.clip(np.rint((middle - LOUDNESS_WINDOW) * speech.rate), 0, len(speech.waveform)).astype(int)
-    high = np.clip(np.rint((middle + LOUDNESS_WINDOW) * speech.rate), 0, len(speech.waveform)).astype(int)
-    level = np.sqrt((squares[high] - squares[low]) / np.maximum(high - low, 1))
+    level = media.loudness(speech, frames, fps, LOUDNESS_WINDOW)
     return level / max(level.max(), 1e-9)

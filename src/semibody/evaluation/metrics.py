@@ -20,9 +20,9 @@ from semibody.evaluation.distributions import Interval
 from semibody.evaluation.extract import KINDS
 from semibody.evaluation.gather import Gathered, Side
 from semibody.evaluation.protocol import Item
-from semibody.types import LEFT_HAND, RIGHT_HAND, SemibodyError
+from semibody.pose.hands import hand_confidence, hand_variation
+from semibody.types import LEFT_HAND, RIGHT_HAND, Floats, SemibodyError
 
-Floats = NDArray[np.float64]
 Series = tuple[NDArray[Any], NDArray[Any]]
 """Numbers of frames and a value for each, to be drawn over time."""
 
@@ -85,7 +85,7 @@ class Metric:
 def _missing(kind: str) -> str:
     if kind == "pixels":
         return ""
-    return faces.has_expressions() if kind == "expressions" else KINDS[kind].missing()
+    return faces.expressions_missing() if kind == "expressions" else KINDS[kind].missing()
 
 
 def files_kinds(metrics: Iterable[Metric]) -> set[str]:
@@ -484,7 +484,7 @@ def _hkc(kind: str) -> Callable[[Gathered], Measured]:
             return None
         series = (found.frame, found.confidence.mean(axis=(1, 2)))
         return OneClip(
-            hands.hand_confidence(found.confidence), series, _unseen(found, gathered.rules.hand_threshold)
+            hand_confidence(found.confidence), series, _unseen(found, gathered.rules.hand_threshold)
         )
 
     return lambda gathered: over_clips(gathered, one, real=True)
@@ -496,7 +496,7 @@ def _hkv(kind: str, *, normalised: bool) -> Callable[[Gathered], Measured]:
         if found is None:
             return None
         threshold = gathered.rules.hand_threshold
-        variation = hands.hand_variation(found.points, found.confidence, threshold=threshold)
+        variation = hand_variation(found.points, found.confidence, threshold=threshold)
         if normalised:
             sizes = distributions.finite(hands.hand_size(found.points, found.confidence, threshold=threshold))
             variation = variation / sizes.mean() if len(sizes) else math.nan

@@ -20,10 +20,9 @@ from semibody.evaluation.run import evaluate
 from semibody.evaluation.truth import Truth, read_truth
 from semibody.media import read_clip, write_clip
 from semibody.pose.files import load_gesture
-from semibody.types import FACE, HANDS, Clip, Gesture, Progress, SemibodyError, silent
+from semibody.types import FACE, HANDS, Clip, Floats, Gesture, Progress, SemibodyError, silent
 
 Frames = NDArray[np.uint8]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from semibody.evaluation.cache import Arrays
+from semibody.types import Floats
 from semibody.weights.state import check, read_state, shapes_of
 
-Floats = NDArray[np.float64]
 Rows = NDArray[np.float32]
 
 VERSION = 1

@@ -9,11 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from semibody.types import SemibodyError
-
-Floats = NDArray[np.float64]
+from semibody.types import Floats, SemibodyError
 
 
 @dataclass(frozen=True)

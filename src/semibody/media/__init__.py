@@ -1,6 +1,6 @@
 """Files <-> arrays: video, audio, image. The only importer of PyAV and Pillow (floor 1)."""
 
-from semibody.media.audio import read_speech, write_speech
+from semibody.media.audio import loudness, read_speech, write_speech
 from semibody.media.files import atomic_write
 from semibody.media.image import read_image, resize_image, write_image
 from semibody.media.video import VideoReader, VideoWriter, read_clip, read_metadata, write_clip
@@ -9,6 +9,7 @@ __all__ = [
     "VideoReader",
     "VideoWriter",
     "atomic_write",
+    "loudness",
     "read_clip",
     "read_image",
     "read_metadata",

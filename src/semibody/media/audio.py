@@ -11,10 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semibody.media.files import atomic_write, require_file
-from semibody.types import SemibodyError, Speech
+from semibody.types import Floats, SemibodyError, Speech
 
 LONGEST_SECONDS = 4 * 3600
 """A recording longer than this is taken for a mistake rather than filling the memory."""
+
+
+def loudness(speech: Speech, frames: int, fps: float, seconds: float) -> Floats:
+    """Root mean square (f,) of the ``seconds`` of sound around the middle of every frame of a video."""
+    squares = np.concatenate([[0.0], np.cumsum(speech.waveform.astype(np.float64) ** 2)])
+    middle = (np.arange(frames) + 0.5) / fps
+    first, last = (
+        np.clip(np.rint((middle + side * seconds / 2) * speech.rate), 0, len(speech.waveform)).astype(int)
+        for side in (-1, 1)
+    )
+    return np.asarray(np.sqrt((squares[last] - squares[first]) / np.maximum(last - first, 1)))
 
 
 def read_speech(path: Path | str, rate: int = 16000) -> Speech:

@@ -7,6 +7,7 @@ and the same input gives the same bytes.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -56,9 +57,14 @@ class VideoReader:
         """Average frames per second (nominal, for a variable rate)."""
         return float(self._stream.average_rate or self._stream.guessed_rate or 25)
 
-    @property
+    @functools.cached_property
     def size(self) -> tuple[int, int]:
-        """Width and height as stored, before any rotation."""
+        """Width and height of the upright frames."""
+        # Only a frame tells how the video lies, and reading one here would lose it for the others.
+        with av.open(str(self.path)) as container, contextlib.suppress(av.FFmpegError):
+            for frame in container.decode(video=0):
+                height, width = _upright(frame).shape[:2]
+                return width, height
         return self._stream.width, self._stream.height
 
     @property
@@ -98,9 +104,7 @@ class VideoReader:
             for frame in self._container.decode(self._stream):
                 time = frame.time if frame.time is not None else 0.0
                 first = time if first is None else first
-                picture = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-                # PyAV gives the display rotation counter-clockwise in degrees.
-                yield time - first, np.rot90(picture, round(frame.rotation / 90) % 4).copy()
+                yield time - first, _upright(frame)
         except av.FFmpegError as error:
             if first is None:
                 raise SemibodyError(f"{self.path}: the video is damaged ({error.strerror})") from None
@@ -110,6 +114,19 @@ class VideoReader:
 
     def __exit__(self, *_: object) -> None:
         self._container.close()
+
+
+def _upright(frame: av.VideoFrame) -> Frame:
+    """A frame as it is to be shown: phones store it lying or mirrored, with a matrix that says how."""
+    picture = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is not None:
+        # Shown x = a·x + c·y and y = b·x + d·y, y downwards.
+        a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5]
+        if abs(b) > abs(a):
+            picture, a, d = picture.swapaxes(0, 1), c, b
+        picture = picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+    return np.ascontiguousarray(picture)
 
 
 def read_clip(path: Path | str, fps: float | None = None, *, with_speech: bool = True) -> Clip:

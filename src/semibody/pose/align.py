@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from semibody.pose.detect import SEEN, face_found, hands_found
+from semibody.pose.detect import SEEN, face_found, hands_found, shoulder_width
 from semibody.pose.kinematics import FOREARM, HAND, UPPER_ARM, hand_bones
 from semibody.pose.skeleton import HAND_EDGES, HEAD_BODY_JOINTS
 from semibody.types import FACE, HANDS, LEFT_HAND, RIGHT_HAND, Floats, Gesture, Pose
@@ -115,12 +115,9 @@ def _match(
 
 
 def _shoulder_width(points: Floats, seen: Floats) -> float:
-    frames = seen[:, [2, 5]].min(axis=1) >= SEEN
-    if not frames.any():
-        faces = np.median(np.ptp(points[:, FACE, 1], axis=1))
-        return max(float(faces) / _FACE_OF_SHOULDERS, 1e-6)
-    across = points[frames, 2] - points[frames, 5]
-    return max(float(np.median(np.hypot(across[:, 0], across[:, 1]))), 1e-6)
+    """By the shoulders, else by the face."""
+    faces = float(np.median(np.ptp(points[:, FACE, 1], axis=1)))
+    return shoulder_width(points, seen >= SEEN) or max(faces / _FACE_OF_SHOULDERS, 1e-6)
 
 
 def _place_head(moved: Floats, seen: Floats, goal: Floats, goal_seen: Floats) -> None:

@@ -12,15 +12,13 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from semibody.pose.align import Alignment, portrait_notices
 from semibody.pose.detect import SEEN, face_found, hands_found
 from semibody.pose.frame import Framing
 from semibody.pose.prosody import Prosody
-from semibody.types import BODY, FACE, Floats, Gesture, Pose, Speech
+from semibody.types import BODY, FACE, Floats, Gesture, Picture, Pose, Speech
 
-Picture = NDArray[np.uint8]
 Level = Literal["good", "note", "warning", "error"]
 LEVELS: tuple[Level, ...] = ("good", "note", "warning", "error")
 
@@ -117,13 +115,13 @@ def check_framing(framing: Framing, pose: Pose) -> list[Finding]:
 
 
 def check_gesture(gesture: Gesture) -> list[Finding]:
-    """Does the gesture hold hands that can be drawn?"""
+    """Does the gesture hold hands that can be drawn, and was all of it taken?"""
+    found = [Finding("note", "gesture", notice) for notice in gesture.notices]
     seen = np.median(gesture.hands_confidence, axis=2) >= SEEN
     left, right = seen.mean(axis=0)
     if not seen.any():
-        return [Finding("warning", "gesture", "no hand can be seen in the gesture",
-                        "extract it again from a video that shows the hands")]  # fmt: skip
-    found = []
+        return [*found, Finding("warning", "gesture", "no hand can be seen in the gesture",
+                                "extract it again from a video that shows the hands")]  # fmt: skip
     for side, share in (("left", left), ("right", right)):
         if share < 0.5:
             found.append(

@@ -19,10 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semibody.pose.skeleton import HAND_EDGES
-from semibody.types import BODY, FACE, LEFT_HAND, RIGHT_HAND, Floats, Pose, SemibodyError
-
-Picture = NDArray[np.uint8]
-"""(h, w, 3) RGB."""
+from semibody.types import BODY, FACE, LEFT_HAND, RIGHT_HAND, Floats, Picture, Pose, SemibodyError
 
 SEEN = 0.3
 """Confidence from which a joint counts as found, as in the published code."""
@@ -97,14 +94,20 @@ def hands_found(pose: Pose) -> tuple[bool, bool]:
     return bool(np.median(left) >= SEEN), bool(np.median(right) >= SEEN)
 
 
-def shoulder_width(pose: Pose, aspect: float = 1.0) -> float:
-    """Distance of the shoulders in fractions of the picture's height; 0 when one was not seen.
+USUAL_SHOULDERS = 0.3
+"""Width of the shoulders in heights of the picture where none are seen."""
 
-    ``aspect`` is the picture's width / height.
+
+def shoulder_width(points: Floats, seen: NDArray[np.bool_]) -> float | None:
+    """Median distance of the shoulders over the frames that show both; None when none does.
+
+    ``points`` (f, 128, 2) in one unit for both axes, the unit of the result; ``seen`` (f, 128).
     """
-    if pose.confidence[[2, 5]].min() <= 0:
-        return 0.0
-    return float(np.hypot(*((pose.joints[2] - pose.joints[5]) * (aspect, 1.0))))
+    both = seen[:, [2, 5]].all(axis=1)
+    if not both.any():
+        return None
+    across = points[both, 2] - points[both, 5]
+    return max(float(np.median(np.hypot(across[:, 0], across[:, 1]))), 1e-3)
 
 
 def person_size(pose: Pose, aspect: float = 1.0) -> float:

@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.pose.detect import DWPOSE_FILES, DWPOSE_VARIABLE, Picture, anchor, person_size
+from semibody.pose.detect import DWPOSE_FILES, DWPOSE_VARIABLE, anchor, person_size
 from semibody.pose.files import pose_from_official
-from semibody.types import Floats, MissingPartError, Pose
+from semibody.types import Floats, MissingPartError, Picture, Pose
 
 _SIDE = 640
 _STRIDES = (8, 16, 32)

@@ -17,7 +17,7 @@ import re
 import secrets
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +56,15 @@ _HARMLESS = {
 def load_gesture(path: Path | str) -> Gesture:
     """Read a published folder of ``.npy`` frames, an ``.npz`` of ours, or OpenPose JSON (file or folder).
 
-    Raises SemibodyError, naming the file, for anything missing, damaged, of wrong shape or not finite.
+    The gesture's ``notices`` tell of files that were left out and of people who were not taken. Raises
+    SemibodyError, naming the file, for anything missing, damaged, of wrong shape or not finite.
     """
     path = Path(path)
     if path.is_dir():
-        return _load_json_folder(path) if any(path.glob("*.json")) else _load_folder(path)
+        numbered = {int(file.stem): file for file in path.glob("*.npy") if re.fullmatch(r"\d+", file.stem)}
+        if numbered or not any(path.glob("*.json")):
+            return _load_folder(path, numbered)
+        return _load_json_folder(path)
     if not path.exists():
         raise SemibodyError(f"{path}: no such gesture; give a folder of .npy poses, an .npz file or a name")
     if path.suffix == ".npz":
@@ -126,8 +130,7 @@ def _load_npz(path: Path) -> Gesture:
     return gesture
 
 
-def _load_folder(folder: Path) -> Gesture:
-    files = {int(file.stem): file for file in folder.glob("*.npy") if re.fullmatch(r"\d+", file.stem)}
+def _load_folder(folder: Path, files: Mapping[int, Path]) -> Gesture:
     if not files:
         raise SemibodyError(f"{folder}: holds no poses named 0.npy, 1.npy, …; choose another folder")
     missing = sorted(set(range(min(files), max(files) + 1)) - files.keys())
@@ -135,8 +138,32 @@ def _load_folder(folder: Path) -> Gesture:
         raise SemibodyError(
             f"{folder}: pose {missing[0]}.npy is missing ({len(missing)} in all); copy it again"
         )
-    poses = [load_official_pose(files[number]) for number in sorted(files)]
-    return Gesture.from_poses(poses, OFFICIAL_FPS, name=folder.name)
+    poses, people = [], []
+    for number in sorted(files):
+        value = read_official(files[number])
+        poses.append(pose_from_official(value, str(files[number])))
+        people.append(len(value["hands"]) // 2)
+    notices = (*_left_out(folder, files.values(), "poses named 0.npy, 1.npy, …"), *_crowded(people))
+    return Gesture.from_poses(poses, OFFICIAL_FPS, name=folder.name, notices=notices)
+
+
+def _left_out(folder: Path, read: Iterable[Path], what: str) -> Iterator[str]:
+    """A notice of the files of a folder that are not ``read``; hidden ones are nobody's concern."""
+    known = set(read)
+    others = sorted(p.name for p in folder.iterdir() if p not in known and not p.name.startswith("."))
+    if others:
+        files = f"{others[0]} is" if len(others) == 1 else f"{others[0]} and {len(others) - 1} more are"
+        yield f"{folder}: {files} left out, not {what}"
+
+
+def _crowded(people: Sequence[int]) -> Iterator[str]:
+    """A notice of frames with several people, given their number in each frame."""
+    crowds = sum(count > 1 for count in people)
+    if crowds:
+        yield (
+            f"{crowds} of {len(people)} poses hold several people (up to {max(people)}): "
+            "the first of each was taken"
+        )
 
 
 def load_official_pose(path: Path) -> Pose:
@@ -292,10 +319,11 @@ def _load_json(path: Path) -> Gesture:
         raise SemibodyError(f"{path}: holds no frames; give OpenPose JSON")
     size = _canvas(content, frames[0])
     poses = [_pose_from_openpose(frame, size, f"{path}, frame {i}") for i, frame in enumerate(frames)]
+    notices = tuple(_crowded([len(frame["people"]) for frame in frames]))
     try:
         fps = float(content.get("fps", OFFICIAL_FPS))
         aspect = float(content.get("aspect", size[0] / size[1]))
-        return Gesture.from_poses(poses, fps, aspect, path.stem)
+        return Gesture.from_poses(poses, fps, aspect, path.stem, notices)
     except (TypeError, ValueError) as error:
         raise SemibodyError(f"{path}: {_first_line(error)}") from None
 
@@ -306,7 +334,9 @@ def _load_json_folder(folder: Path) -> Gesture:
     frames = [_read_json(file) for file in files]
     size = _canvas(frames[0], frames[0])
     poses = [_pose_from_openpose(frame, size, str(file)) for frame, file in zip(frames, files, strict=True)]
-    return Gesture.from_poses(poses, OFFICIAL_FPS, size[0] / size[1], folder.name)
+    crowded = _crowded([len(frame["people"]) for frame in frames])
+    notices = (*_left_out(folder, files, "OpenPose JSON"), *crowded)
+    return Gesture.from_poses(poses, OFFICIAL_FPS, size[0] / size[1], folder.name, notices)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

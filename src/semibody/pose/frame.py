@@ -1,28 +1,30 @@
 """Framing: the square of a video, or the part of a portrait, that the model was trained to see.
 
 The rule of EMTD, the paper's test set: from the brows down to the lowest of elbows and wrists, plus a
-margin, a square around the neck. ``emtd_crop`` is the published arithmetic for a video;
-``frame_portrait`` applies the rule to one picture, for any aspect.
+margin, a square around the neck. ``emtd_crop`` is the published arithmetic for a video, ``crop_gesture`` the
+same for poses alone; ``frame_portrait`` applies the rule to one picture, for any aspect.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from semibody.pose.detect import SEEN, face_found
-from semibody.types import FACE, HANDS, Floats, Gesture, Pose
+from semibody.types import FACE, HANDS, Floats, Gesture, Picture, Pose
 
-Picture = NDArray[np.uint8]
+Beyond = Literal["soft", "plain", "black"]
+"""What is put beyond a picture's edge: the edge continued and softened, continued as it is, or black."""
 
 MARGIN = 0.25
 """Margin as a share of the person's height; ABOVE and BELOW say how much of it goes where."""
 ABOVE, BELOW = 0.65, 0.5
 TRUNK = slice(0, 7)
 """Body joints that decide the lower edge: nose, neck, right arm, left shoulder and elbow."""
+_NECK = 1
 
 
 @dataclass(frozen=True)
@@ -41,67 +43,88 @@ class Crop:
 
     @property
     def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
         return self.x1 - self.x0, self.y1 - self.y0
 
-    def apply(self, image: Picture) -> Picture:
-        """Cut the picture; beyond its edge, the edge goes on, softened."""
-        return cut(image, self.x0, self.y0, self.x1, self.y1)
+    def outside(self, width: int, height: int) -> float:
+        """Share of the rectangle that lies beyond a picture of ``width`` x ``height`` pixels."""
+        across, down = self.size
+        shown_across = min(self.x1, width) - max(self.x0, 0)
+        shown_down = min(self.y1, height) - max(self.y0, 0)
+        return 1 - max(0, shown_across) * max(0, shown_down) / (across * down)
+
+    def apply(self, image: Picture, beyond: Beyond = "soft") -> Picture:
+        """Cut the picture."""
+        return cut(image, self.x0, self.y0, self.x1, self.y1, beyond)
 
     def joints(self, joints: Floats) -> Floats:
         """Fractions of the picture to fractions of the crop."""
-        low, high = np.array(self.low), np.array(self.high)
-        return (joints - low) / (high - low)
+        return _mapped(joints, self.low, self.high)
 
     def gesture(self, gesture: Gesture) -> Gesture:
-        """The gesture as seen in the crop."""
-        width, height = self.size
-        return Gesture(
-            self.joints(gesture.joints), gesture.confidence, gesture.fps, width / height, gesture.name
-        )
+        """The gesture as seen in the crop; joints that were not found stay at 0."""
+        across, down = self.size
+        return _mapped_gesture(gesture, self.low, self.high, across / down)
 
 
-def emtd_crop(joints: Floats, width: int, height: int) -> Crop:
-    """One square for a clip: ``joints`` (f, 128, 2) in fractions of ``width`` x ``height`` pixels.
+def _mapped(joints: Floats, low: tuple[float, float], high: tuple[float, float]) -> Floats:
+    """Joints (…, 2) such that ``low`` becomes (0, 0) and ``high`` (1, 1)."""
+    return np.asarray((joints - np.array(low)) / (np.array(high) - np.array(low)))
 
-    The published arithmetic, except that a square which leaves the picture at the left is padded
-    instead of lost.
+
+def _mapped_gesture(
+    gesture: Gesture, low: tuple[float, float], high: tuple[float, float], aspect: float
+) -> Gesture:
+    found = gesture.confidence[..., None] > 0
+    joints = np.where(found, _mapped(gesture.joints, low, high), 0.0)
+    return Gesture(joints, gesture.confidence, gesture.fps, aspect, gesture.name)
+
+
+def box_crop(x0: int, y0: int, x1: int, y1: int, width: int, height: int) -> Crop:
+    """A rectangle of a picture of ``width`` x ``height`` pixels; joints follow the same pixels."""
+    return Crop(x0, y0, x1, y1, (x0 / width, y0 / height), (x1 / width, y1 / height))
+
+
+def emtd_crop(joints: Floats, confidence: Floats, width: int, height: int) -> Crop | None:
+    """One square for a clip of ``width`` x ``height`` pixels; None where no face or no neck was found.
+
+    ``joints`` (f, 128, 2) in fractions, ``confidence`` (f, 128). The published arithmetic, of which ``low``
+    and ``high`` keep the unrounded rows, with two faults mended: joints that were not found do not count,
+    and a square which leaves the picture at the left is padded instead of lost.
     """
-    top = joints[:, FACE, 1].min()
-    bottom = joints[:, TRUNK, 1].max()
-    neck = joints[:, 1, 0].mean()
-    margin = MARGIN * (bottom - top)
-    low = max(0.0, top - ABOVE * margin)
-    high = min(1.0, bottom + BELOW * margin)
-    y0, y1 = int(low * height), int(high * height)
-    side = y1 - y0 + 1
+    extent = _emtd_extent(joints, confidence)
+    if extent is None:
+        return None
+    low, high, neck = extent
+    y0 = int(low * height)
+    side = int(high * height) - y0 + 1
     x0 = int(neck * width) - side // 2
-    x1 = x0 + side
-    return Crop(x0, y0, x1, y1, (x0 / width, float(low)), (x1 / width, float(high)))
+    return Crop(x0, y0, x0 + side, y0 + side, (x0 / width, low), ((x0 + side) / width, high))
 
 
 def crop_gesture(gesture: Gesture) -> Gesture:
-    """A detected gesture as seen in the square of the training set; frames without a person stay empty.
+    """A detected gesture as seen in the square of ``emtd_crop``, which it does not round to pixels.
 
-    As ``emtd_crop``, but from the frames and joints that were seen. Without a face in any of them the
-    gesture comes back as it is.
+    Joints that were not found stay at 0. Without face and neck the gesture comes back as it is.
     """
-    seen = (gesture.confidence[:, FACE].mean(axis=1) >= SEEN) & (gesture.confidence[:, 1] >= SEEN)
-    if not seen.any():
+    extent = _emtd_extent(gesture.joints, gesture.confidence)
+    if extent is None:
         return gesture
-    joints, confidence = gesture.joints[seen], gesture.confidence[seen]
-    trunk = np.where(confidence[:, TRUNK] >= SEEN, joints[:, TRUNK, 1], -np.inf)
-    known = joints.copy()
-    known[:, TRUNK, 1] = np.where(np.isfinite(trunk), trunk, joints[:, 1:2, 1])
-    height = 10000
-    width = round(height * gesture.aspect)
-    cropped = emtd_crop(known, width, height).gesture(gesture)
-    return Gesture(
-        np.where(gesture.confidence[..., None] > 0, cropped.joints, 0.0),
-        gesture.confidence,
-        gesture.fps,
-        1.0,
-        gesture.name,
-    )
+    low, high, neck = extent
+    half = (high - low) / 2 / gesture.aspect
+    return _mapped_gesture(gesture, (neck - half, low), (neck + half, high), 1.0)
+
+
+def _emtd_extent(joints: Floats, confidence: Floats) -> tuple[float, float, float] | None:
+    """Upper edge, lower edge and middle across of EMTD's square, in fractions of the picture."""
+    found = confidence >= SEEN
+    if not found[:, FACE].any() or not found[:, _NECK].any():
+        return None
+    top = float(joints[:, FACE, 1][found[:, FACE]].min())
+    bottom = float(joints[:, TRUNK, 1][found[:, TRUNK]].max())
+    neck = float(joints[:, _NECK, 0][found[:, _NECK]].mean())
+    margin = MARGIN * (bottom - top)
+    return max(0.0, top - ABOVE * margin), min(1.0, bottom + BELOW * margin), neck
 
 
 def fit_square(image: Picture, side: int) -> Picture:
@@ -196,7 +219,7 @@ def _wanted(points: Floats, pose: Pose, width: int, height: int, aspect: float) 
     if y0 < -0.01 * down:
         notices.append(f"head room was added: {-y0 / down:.0%} above the picture")
     left, over = round(x0), round(y0)
-    crop = _crop(left, over, left + round(across), over + round(down), width, height)
+    crop = box_crop(left, over, left + round(across), over + round(down), width, height)
     return crop, notices
 
 
@@ -205,23 +228,19 @@ def _plain_crop(width: int, height: int, aspect: float) -> Crop:
     if width / height > aspect:
         across = max(1, round(height * aspect))
         left = (width - across) // 2
-        return _crop(left, 0, left + across, height, width, height)
-    return _crop(0, 0, width, max(1, round(width / aspect)), width, height)
+        return box_crop(left, 0, left + across, height, width, height)
+    return box_crop(0, 0, width, max(1, round(width / aspect)), width, height)
 
 
 def keep_whole(width: int, height: int, aspect: float) -> Crop:
     """The smallest rectangle of the wanted aspect that holds the whole picture, in its middle."""
     across, down = max(width, round(height * aspect)), max(height, round(width / aspect))
     left, over = -((across - width) // 2), -((down - height) // 2)
-    return _crop(left, over, left + across, over + down, width, height)
+    return box_crop(left, over, left + across, over + down, width, height)
 
 
-def _crop(x0: int, y0: int, x1: int, y1: int, width: int, height: int) -> Crop:
-    return Crop(x0, y0, x1, y1, (x0 / width, y0 / height), (x1 / width, y1 / height))
-
-
-def cut(image: Picture, x0: int, y0: int, x1: int, y1: int) -> Picture:
-    """A rectangle of a picture; beyond its edges the edge is continued and softened."""
+def cut(image: Picture, x0: int, y0: int, x1: int, y1: int, beyond: Beyond = "soft") -> Picture:
+    """A rectangle of a picture. Raises ValueError when nothing of the picture lies in it."""
     height, width = image.shape[:2]
     left, top, right, below = max(0, -x0), max(0, -y0), max(0, x1 - width), max(0, y1 - height)
     inner = image[max(0, y0) : min(height, y1), max(0, x0) : min(width, x1)]
@@ -229,7 +248,10 @@ def cut(image: Picture, x0: int, y0: int, x1: int, y1: int) -> Picture:
         return np.ascontiguousarray(inner)
     if inner.size == 0:
         raise ValueError(f"nothing of the picture lies in {x0, y0, x1, y1}")
-    wide = cv2.copyMakeBorder(inner, top, below, left, right, cv2.BORDER_REPLICATE)
+    border = cv2.BORDER_CONSTANT if beyond == "black" else cv2.BORDER_REPLICATE
+    wide = np.asarray(cv2.copyMakeBorder(inner, top, below, left, right, border), np.uint8)
+    if beyond != "soft":
+        return wide
     soft = cv2.GaussianBlur(wide, (0, 0), max(left, top, right, below) / 6)
     soft[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
     return soft

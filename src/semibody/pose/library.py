@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -104,20 +105,11 @@ REST = Key("rest", "rest_over", 0.0)
 
 @dataclass(frozen=True)
 class Script:
-    """A gesture as key poses after rest; the return to rest is added. ``repeat`` plays the keys again."""
+    """A gesture as key poses after rest; the return to rest is added."""
 
     about: str
     keys: tuple[Key, ...]
-    repeat: int = 1
     back: float = 0.7
-
-    def sides(self) -> list[str]:
-        """Which arms take part: left, right."""
-        return [
-            side
-            for side in ("left", "right")
-            if any(getattr(k, side) != getattr(REST, side) for k in self.keys)
-        ]
 
 
 def _both(name: str, move: float, hold: float = 0.0, head: Turn = AHEAD) -> Key:
@@ -249,9 +241,6 @@ def state(left: str, right: str, head: Turn = AHEAD) -> Floats:
     return np.concatenate([arm(left), arm(right), np.radians(head)])
 
 
-N_STATE = 2 * len(ANGLES) + 3
-
-
 def render(states: Floats, fps: float, name: str = "", body: Body | None = None) -> Gesture:
     """States (f, 57) to a gesture."""
     n = len(ANGLES)
@@ -271,17 +260,23 @@ def play(keys: list[tuple[float, float, Floats]], fps: float) -> Floats:
     The first state is where the motion starts; the last frame is one step before the end, so that a
     motion which ends where it began loops without a repeated frame.
     """
-    times, targets = [0.0], [keys[0][2]]
+    arrivals, targets = [0.0], [keys[0][2]]
     for move, hold, target in keys[1:]:
-        times += [times[-1] + move, times[-1] + move + hold]
+        arrivals += [arrivals[-1] + move, arrivals[-1] + move + hold]
         targets += [target, target]
-    frames = max(1, round(times[-1] * fps))
+    return glide(arrivals, targets, max(1, round(arrivals[-1] * fps)), fps)
+
+
+def glide(arrivals: Sequence[float], states: Sequence[Floats], frames: int, fps: float) -> Floats:
+    """States (f, d) on a minimum-jerk path that is at each of ``states`` at its second of ``arrivals``.
+
+    Two or more states, in the order of time; the last is kept.
+    """
+    times, points = np.array(arrivals), np.stack(states)
     moment = np.arange(frames) / fps
     index = np.clip(np.searchsorted(times, moment, side="right") - 1, 0, len(times) - 2)
-    start, end = np.array(times)[index], np.array(times)[index + 1]
-    share = np.clip((moment - start) / np.maximum(end - start, 1e-9), 0, 1)
-    points = np.stack(targets)
-    return points[index] + ease(share)[:, None] * (points[index + 1] - points[index])
+    share = (moment - times[index]) / np.maximum(times[index + 1] - times[index], 1e-9)
+    return points[index] + ease(np.clip(share, 0, 1))[:, None] * (points[index + 1] - points[index])
 
 
 def build(name: str, fps: float = FPS) -> Gesture:
@@ -289,8 +284,7 @@ def build(name: str, fps: float = FPS) -> Gesture:
     script = GESTURES[name]
     rest = state(REST.left, REST.right)
     keys = [(0.0, 0.0, rest)]
-    for _ in range(script.repeat):
-        keys += [(key.move, key.hold, state(key.left, key.right, key.head)) for key in script.keys]
+    keys += [(key.move, key.hold, state(key.left, key.right, key.head)) for key in script.keys]
     if script.back:
         keys.append((script.back, 0.3, rest))
     states = play(keys, fps)

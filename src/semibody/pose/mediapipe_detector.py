@@ -23,8 +23,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from semibody.pose.detect import SEEN, Picture, anchor, hand_length, person_size
-from semibody.types import BODY, FACE, LEFT_HAND, RIGHT_HAND, Floats, MissingPartError, Pose
+from semibody.pose.detect import SEEN, anchor, hand_length, person_size
+from semibody.types import BODY, FACE, LEFT_HAND, RIGHT_HAND, Floats, MissingPartError, Picture, Pose
 
 BODY_FROM_33 = (0, -1, 12, 14, 16, 11, 13, 15, 24, 26, 28, 23, 25, 27, 5, 2, 8, 7)
 """OpenPose-18 from mediapipe's 33 body points; −1: the neck, which is the middle of the shoulders."""

@@ -9,13 +9,10 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from semibody.media import resize_image
 from semibody.pose.skeleton import BODY_EDGES, FACE_PARTS, HAND_EDGES
-from semibody.types import BODY, FACE, LEFT_HAND, RIGHT_HAND, Floats, Pose
-
-Picture = NDArray[np.uint8]
+from semibody.types import BODY, FACE, LEFT_HAND, RIGHT_HAND, Floats, Picture, Pose
 
 _BODY_COLOUR = (90, 220, 120)
 _FACE_COLOUR = (240, 240, 240)

@@ -17,7 +17,8 @@ from typing import Protocol
 import numpy as np
 
 from semibody.pose import library
-from semibody.pose.kinematics import ANGLES, HIGH, LOW, N_ARM
+from semibody.pose.detect import USUAL_SHOULDERS, shoulder_width
+from semibody.pose.kinematics import ANGLES, HIGH, LOW, N_ARM, Body
 from semibody.pose.prosody import Prosody, Syllable, analyse
 from semibody.pose.timing import resample
 from semibody.types import FACE, HANDS, N_JOINTS, Floats, Gesture, SemibodyError, Speech
@@ -87,8 +88,11 @@ def plan_gesture(
     sources: Sequence[Gesture] = (),
     liveliness: float = 1.0,
     seconds: float | None = None,
+    prosody: Prosody | None = None,
 ) -> PlannedGesture:
     """Plan the hands for a recording; ``seconds`` defaults to its length.
+
+    ``prosody`` is what ``analyse`` found in the speech, where that is known already.
 
     ``sources``: gestures to take strokes from instead of the library. ``liveliness`` 0.3 … 2 makes strokes
     rarer or more frequent. The same arguments give the same gesture. Raises SemibodyError when the
@@ -98,7 +102,7 @@ def plan_gesture(
         raise SemibodyError(f"liveliness {liveliness:g} must be from 0.1 to 3")
     rng = np.random.default_rng([seed, 17])
     repertoire: Repertoire = SourceRepertoire(sources, fps) if sources else LibraryRepertoire()
-    prosody = analyse(speech)
+    prosody = prosody or analyse(speech)
     wanted = choose_stresses(prosody, liveliness)
     timeline = _Timeline(repertoire, rng)
     for group in _groups(wanted, prosody):
@@ -128,11 +132,7 @@ def choose_stresses(prosody: Prosody, liveliness: float = 1.0) -> list[Syllable]
 
 def _groups(syllables: list[Syllable], prosody: Prosody) -> list[list[Syllable]]:
     """Strokes between which the hands stay up: no long pause in between."""
-    pauses = [
-        (end, start)
-        for (_, end), (start, _) in zip(prosody.phrases, prosody.phrases[1:], strict=False)
-        if start - end >= LONG_PAUSE
-    ]
+    pauses = prosody.pauses(LONG_PAUSE)
     groups: list[list[Syllable]] = []
     for syllable in syllables:
         before = groups[-1][-1].time if groups else -np.inf
@@ -156,7 +156,8 @@ class _Timeline:
     def add_group(self, group: list[Syllable], prosody: Prosody) -> None:
         """Prepare, strokes with holds, retract; strokes for which there is no time are left out."""
         # Hands that rest through a long pause start to move when the voice does.
-        earliest = self._free_from(prosody, group[0].time)
+        spoken = (end for _, end in prosody.pauses(LONG_PAUSE) if end <= group[0].time)
+        earliest = max(spoken, default=0.0)
         self._choose_family()
         placed = 0
         for syllable in group:
@@ -165,16 +166,6 @@ class _Timeline:
             end = self._keys[-1][0]
             self._hold_until(end + _HOLD + 0.2 * self._rng.random())
             self._move_to(self._repertoire.rest, _RETRACT)
-
-    def _free_from(self, prosody: Prosody, time: float) -> float:
-        starts = [0.0] + [
-            start
-            for (_, end), (start, _) in zip(prosody.phrases, prosody.phrases[1:], strict=False)
-            if start - end >= LONG_PAUSE and start <= time
-        ]
-        if prosody.phrases and prosody.phrases[0][0] >= LONG_PAUSE and prosody.phrases[0][0] <= time:
-            starts.append(prosody.phrases[0][0])
-        return max(starts)
 
     def _choose_family(self) -> None:
         families = [f for f in self._repertoire.families if f is not self._family]
@@ -214,14 +205,9 @@ class _Timeline:
         """States (f, d), nods (f,) and the stretches of rest."""
         frames = max(1, round(seconds * fps))
         self._cut(frames / fps)
-        times = np.array([time for time, _ in self._keys])
-        points = np.stack([state for _, state in self._keys])
+        arrivals, points = zip(*self._keys, strict=True)
+        states = library.glide(arrivals, points, frames, fps)
         moment = np.arange(frames) / fps
-        index = np.clip(np.searchsorted(times, moment, side="right") - 1, 0, max(0, len(times) - 2))
-        following = np.minimum(index + 1, len(times) - 1)
-        span = np.maximum(times[following] - times[index], 1e-9)
-        share = library.ease(np.clip((moment - times[index]) / span, 0, 1))
-        states = points[index] + share[:, None] * (points[following] - points[index])
         nods = np.zeros(frames)
         for stroke in self.strokes:
             nods += np.clip(0.5 + 0.3 * stroke.stress, 0, 1.2) * np.exp(
@@ -257,6 +243,9 @@ _FAMILIES: tuple[tuple[tuple[str, str, str], ...], ...] = (
 )
 """Which arms move, from which pose to which, in families between which a speaker changes now and then."""
 
+_SAMPLES = 12
+"""Moments of a movement at which its speed is looked at."""
+
 
 class LibraryRepertoire:
     """Strokes between the library's arm poses; a state is the library's vector of angles."""
@@ -278,7 +267,7 @@ class LibraryRepertoire:
         share = library.ease(np.linspace(0, 1, _SAMPLES + 1))
         placed = library.render(a + share[:, None] * (b - a), 24.0)
         moved = np.diff(placed.joints[:, HANDS], axis=0)
-        return float(np.hypot(moved[..., 0], moved[..., 1]).max()) * _SAMPLES / _LIBRARY_SHOULDERS
+        return float(np.hypot(moved[..., 0], moved[..., 1]).max()) * _SAMPLES / Body().shoulders
 
     def vary(self, state: Floats, rng: np.random.Generator) -> Floats:
         n = len(ANGLES)
@@ -303,10 +292,6 @@ class LibraryRepertoire:
         moved[:, -3:] += _sway(len(states), fps)
         moved[:, -2] += np.radians(4.5) * nods
         return library.render(moved, fps, "planned")
-
-
-_LIBRARY_SHOULDERS = 0.415
-_SAMPLES = 12
 
 
 def _sway(frames: int, fps: float) -> Floats:
@@ -335,8 +320,9 @@ class SourceRepertoire:
     """
 
     def __init__(self, gestures: Sequence[Gesture], fps: float) -> None:
-        self._scale = _shoulders(gestures[0])
         self._aspect = gestures[0].aspect
+        points, seen = gestures[0].joints * (self._aspect, 1.0), gestures[0].confidence > 0
+        self._scale = shoulder_width(points, seen) or USUAL_SHOULDERS
         poses = [resample(gesture, fps) for gesture in gestures]
         self.families = [family for family in (self._strokes(gesture) for gesture in poses) if family]
         if not self.families:
@@ -399,8 +385,3 @@ class SourceRepertoire:
         joints[:, head, 1] += 0.02 * self._scale * nods[:, None]
         confidence = np.tile(self._confidence, (len(states), 1))
         return Gesture(joints, confidence, fps, self._aspect, "planned")
-
-
-def _shoulders(gesture: Gesture) -> float:
-    across = (gesture.joints[:, 2] - gesture.joints[:, 5]) * (gesture.aspect, 1.0)
-    return max(float(np.median(np.hypot(across[:, 0], across[:, 1]))), 1e-3)

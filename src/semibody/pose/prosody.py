@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from semibody.pose.timing import runs
 from semibody.types import Floats, Speech
 
 Mask = NDArray[np.bool_]
@@ -52,12 +53,18 @@ class Prosody:
         spoken = sum(end - start for start, end in self.phrases)
         return len(self.syllables) / spoken if spoken else 0.0
 
+    def pauses(self, shortest: float) -> list[tuple[float, float]]:
+        """(start, end) of silences of ``shortest`` seconds or more before and between phrases."""
+        ends = [0.0, *(end for _, end in self.phrases)]
+        starts = (start for start, _ in self.phrases)
+        return [(end, start) for end, start in zip(ends, starts, strict=False) if start - end >= shortest]
+
 
 def analyse(speech: Speech) -> Prosody:
     """Phrases and syllables of a recording of any length."""
     level, pitch, periodic = _measure(speech)
     active = _voice_activity(level)
-    phrases = tuple((start * STEP, stop * STEP) for start, stop in _runs(active))
+    phrases = tuple((start * STEP, stop * STEP) for start, stop in runs(active))
     nuclei = _nuclei(level, periodic, active)
     return Prosody(phrases, tuple(_rate(nuclei, level, pitch, active)), speech.seconds)
 
@@ -99,10 +106,10 @@ def _voice_activity(level: Floats) -> Mask:
         return np.full(len(level), top > -25)
     threshold = max(floor + 0.3 * (top - floor), top - 32)
     active = level > threshold
-    for start, stop in _runs(~active):
+    for start, stop in runs(~active):
         if (stop - start) * STEP < _SHORTEST_PAUSE and start > 0 and stop < len(active):
             active[start:stop] = True
-    for start, stop in _runs(active):
+    for start, stop in runs(active):
         if (stop - start) * STEP < _SHORTEST_SPEECH:
             active[start:stop] = False
     return active
@@ -157,8 +164,3 @@ def _stand_out(times: Floats, values: Floats) -> Floats:
 def _smooth(values: Floats, half: int) -> Floats:
     kernel = np.hanning(2 * half + 3)[1:-1]
     return np.convolve(np.pad(values, half, mode="edge"), kernel / kernel.sum(), mode="valid")
-
-
-def _runs(mask: Mask) -> list[tuple[int, int]]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(int)))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))

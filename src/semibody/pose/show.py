@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from semibody.media import VideoReader, VideoWriter, resize_image, write_image
 from semibody.pose.align import align
@@ -13,9 +12,8 @@ from semibody.pose.detect import detect_pose
 from semibody.pose.frame import frame_portrait
 from semibody.pose.library import find_gesture, names
 from semibody.pose.overlay import contact_sheet, draw_skeleton, fit_into, write_text
-from semibody.types import Gesture, Pose, Progress, SemibodyError, Speech, silent
+from semibody.types import Gesture, Picture, Pose, Progress, SemibodyError, Speech, silent
 
-Picture = NDArray[np.uint8]
 _DARK = 28
 
 

@@ -1,7 +1,8 @@
-"""The tables of the 128 joints: names, edges and groups.
+"""The tables of the 128 joints: edges and groups.
 
-Body joints are OpenPose-18, face points iBUG-68, hands 21 each in OpenPose order (wrist, then thumb to
-little finger, from palm to tip). "Left" is the person's own left.
+Body joints are OpenPose-18: 0 nose, 1 neck, 2–4 right shoulder, elbow, wrist, 5–7 left, 8–10 right hip,
+knee, ankle, 11–13 left, 14 right eye, 15 left eye, 16 right ear, 17 left ear. Face points are iBUG-68, hands
+21 each in OpenPose order (wrist, then thumb to little finger, from palm to tip). "Left" is the person's own.
 """
 
 from __future__ import annotations
@@ -12,15 +13,6 @@ from numpy.typing import NDArray
 from semibody.types import BODY, FACE, HANDS, LEFT_HAND, N_JOINTS, RIGHT_HAND
 
 Joints = NDArray[np.int_]
-
-BODY_NAMES = (
-    "nose", "neck",
-    "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
-    "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle",
-    "right_eye", "left_eye", "right_ear", "left_ear",
-)  # fmt: skip
-
-FINGERS = ("thumb", "index", "middle", "ring", "little")
 
 BODY_EDGES = (
     (1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13),

@@ -1,8 +1,8 @@
-"""Fitting a gesture to a clip in time: another frame rate, and what happens when it runs out."""
+"""Poses in time: another frame rate, what happens when a gesture runs out, how long something lasts."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,3 +58,9 @@ def fill_index(length: int, frames: int, how: OnShort) -> NDArray[np.int_]:
         round_trip = 2 * (length - 1)
         return (length - 1) - np.abs(number % round_trip - (length - 1))
     raise ValueError(f"unknown way to fill: {how}")
+
+
+def runs(mask: NDArray[Any]) -> list[tuple[int, int]]:
+    """(start, end) of every stretch of True in ``mask`` (f,), the end being the first that is not."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(int)))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))

@@ -18,7 +18,16 @@ from typing import Any
 import numpy as np
 
 from semibody.media import VideoReader
-from semibody.pose.detect import SEEN, Detector, Picture, anchor, face_found, open_detector
+from semibody.pose.detect import (
+    SEEN,
+    USUAL_SHOULDERS,
+    Detector,
+    anchor,
+    face_found,
+    open_detector,
+    shoulder_width,
+)
+from semibody.pose.timing import runs
 from semibody.types import (
     BODY,
     FACE,
@@ -27,6 +36,7 @@ from semibody.types import (
     RIGHT_HAND,
     Floats,
     Gesture,
+    Picture,
     Pose,
     Progress,
     SemibodyError,
@@ -212,8 +222,9 @@ def clean(
         count = fill_gaps(joints[:, part], confidence[:, part], round(LONGEST_GAP * fps))
         filled += count if part in (LEFT_HAND, RIGHT_HAND) else 0
     if smooth > 0:
-        scale = _typical_shoulders(joints, confidence, aspect)
-        joints = one_euro(joints * (aspect, 1.0), confidence > 0, fps, smooth, scale) / (aspect, 1.0)
+        points, seen = joints * (aspect, 1.0), confidence > 0
+        scale = shoulder_width(points, seen) or USUAL_SHOULDERS
+        joints = one_euro(points, seen, fps, smooth, scale) / (aspect, 1.0)
     return joints, confidence, filled, swapped
 
 
@@ -222,7 +233,7 @@ def untangle_hands(joints: Floats, confidence: Floats, aspect: float = 1.0) -> i
 
     A Viterbi search over {as found, exchanged}: an exchange must save more movement than it costs.
     """
-    scale = _typical_shoulders(joints, confidence, aspect)
+    scale = shoulder_width(joints * (aspect, 1.0), confidence > 0) or USUAL_SHOULDERS
     hands = joints[:, LEFT_HAND.start : RIGHT_HAND.stop].reshape(len(joints), 2, 21, 2)
     seen = confidence[:, [LEFT_HAND.start, RIGHT_HAND.start]] > 0
     at = hands.mean(axis=2) * (aspect, 1.0) / scale
@@ -260,7 +271,7 @@ def fill_gaps(joints: Floats, confidence: Floats, longest: int) -> int:
     """
     seen = confidence.max(axis=1) > 0
     filled = 0
-    for start, stop in _runs(~seen):
+    for start, stop in runs(~seen):
         if start == 0 or stop == len(seen) or stop - start > longest:
             continue
         weight = (np.arange(start, stop) - start + 1) / (stop - start + 1)
@@ -303,20 +314,6 @@ def _one_euro(joints: Floats, seen: Any, fps: float, strength: float, scale: flo
         out[frame] = value
         known = seen[frame]
     return out
-
-
-def _typical_shoulders(joints: Floats, confidence: Floats, aspect: float) -> float:
-    both = confidence[:, [2, 5]].min(axis=1) > 0
-    if not both.any():
-        return 0.3
-    across = (joints[both, 2] - joints[both, 5]) * (aspect, 1.0)
-    return max(float(np.median(np.hypot(across[:, 0], across[:, 1]))), 1e-3)
-
-
-def _runs(mask: Any) -> Iterator[tuple[int, int]]:
-    """Start and end of every run of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(int)))
-    yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
 
 
 def _account(raw: list[_Found], fps: float, aspect: float, smooth: float, name: str) -> Extraction:

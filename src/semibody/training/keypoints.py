@@ -21,8 +21,6 @@ JOINTS: tuple[int, ...] = (
 """The joints it finds: upper body, a few of the face, both hands."""
 UPPER_LIP, LOWER_LIP, CHIN = (JOINTS.index(FACE.start + i) for i in (62, 66, 8))
 HAND_ROWS = slice(JOINTS.index(HANDS.start), len(JOINTS))
-CELL = 4
-"""Pixels per cell of a heat map."""
 SPREAD = 1.2
 """Standard deviation of a joint's blob, in cells."""
 

@@ -171,6 +171,15 @@ class StartSettings:
     """a Stable Diffusion U-Net file: what fits by name and shape, for both U-Nets"""
     train: tuple[str, ...] = ()
     """patterns of the parameters to train (``denoising_unet.*attn2*``); empty: all of the stage's"""
+    lora_rank: int = 0
+    """rank of adapters beside the projections of attention that ``train`` names, trained in place of the
+    weights; 0: none"""
+
+    def __post_init__(self) -> None:
+        if self.lora_rank < 0:
+            raise ValueError("start.lora_rank must not be negative")
+        if self.lora_rank and not self.weights:
+            raise ValueError("start.lora_rank adapts given weights: set start.weights too")
 
 
 @dataclass(frozen=True, kw_only=True)

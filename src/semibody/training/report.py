@@ -169,9 +169,8 @@ def write_report(out: Path, recipe: Recipe) -> Path:
         parts.append(f"<table><tr><th>figure</th><th>last</th><th>step</th></tr>{rows}</table>")
         if (out / "pictures" / f"{stage}-latest.png").exists():
             parts.append(f'<p>{_COLUMNS.get(stage, "")}</p><img src="pictures/{stage}-latest.png">')
-    style = "body{font:15px sans-serif;margin:2em}img{max-width:100%}td,th{padding:0 1em;text-align:left}"
     page = (
-        f"<!doctype html><meta charset=utf-8><title>{html.escape(recipe.name)}</title><style>{style}</style>"
+        f"<!doctype html><meta charset=utf-8><title>{html.escape(recipe.name)}</title><style>{_STYLE}</style>"
     )
     with atomic_write(out / "report.html") as unfinished:
         unfinished.write_text(page + "\n".join(parts), encoding="utf-8")

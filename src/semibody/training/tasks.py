@@ -18,7 +18,7 @@ from semibody.data.dataset import PackedClip
 from semibody.diffusion.schedule import build_scheduler
 from semibody.networks.model import Conditions, Model
 from semibody.networks.vae import VAE
-from semibody.training import curriculum
+from semibody.training import curriculum, lora
 from semibody.training.keypoints import JOINTS, KeypointNetwork, blobs, find, heat_map_loss
 from semibody.training.losses import (
     Compare,
@@ -302,8 +302,12 @@ class DenoisingTask:
         self.autocast = autocast
         model.vae.requires_grad_(False)
         model.denoising_unet.recompute = model.reference_unet.recompute = recipe.run.recompute
+        rank = recipe.start.lora_rank
+        if rank:
+            lora.inject(self.module, rank, self._ever_trains, seed=recipe.seed)
         for name, parameter in self.module.named_parameters():
-            parameter.requires_grad_(self._ever_trains(name))
+            chosen = self._ever_trains(name) and (not rank or lora.is_adapter(name))
+            parameter.requires_grad_(parameter.requires_grad and chosen)
         self.alphas = build_scheduler(recipe.schedule, "ddim", 1).alphas_cumprod.float()
 
     def _ever_trains(self, name: str) -> bool:

@@ -40,7 +40,7 @@ from semibody.networks.audio_encoders import build_audio_encoder
 from semibody.networks.loading import load_model, save_model
 from semibody.networks.model import PARTS, Model, ModelConfig
 from semibody.networks.vae import VAE
-from semibody.training import checkpoint
+from semibody.training import checkpoint, lora
 from semibody.training.keypoints import KeypointNetwork
 from semibody.training.listening import ListeningTask
 from semibody.training.loop import Log, StageRun, Task
@@ -166,7 +166,7 @@ class Training:
         stage.resume()
         done = stage.run(deadline=deadline, progress=progress)
         if self.accelerator.is_main_process:
-            with stage.averaged():
+            with stage.averaged(), lora.merged(task.module):
                 if done:
                     self._write_final(name, task, stage.step)
                 if isinstance(task, DenoisingTask):
@@ -226,6 +226,8 @@ class Training:
         heard = self.final("audio")
         if heard is not None:
             _fill(model.audio_encoder, _below(heard.weights, "audio_encoder."), str(self.out / "audio"))
+            # Its lessons are short, a picture's are long and blunt: they would wear off.
+            model.audio_encoder.requires_grad_(False)
         if stage == "motion":
             still = self.final("still")
             if still is not None:

@@ -1,7 +1,7 @@
 """Our own weights folder: ``semibody.json`` and one safetensors file per network part.
 
 ``semibody.json`` holds the sizes of the networks, the schedule, the settings the weights were made
-for, their precision and where they came from, so a folder needs no flags to be used.
+for and where they came from, so a folder needs no flags to be used.
 """
 
 from __future__ import annotations

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.data.folder import disk_errors_named, filling, in_processes
+from semibody.data.folder import disk_errors_named, filling
 from semibody.data.manifest import ClipEntry, read_manifest, split_of, write_manifest
 from semibody.media import VideoWriter, atomic_write, read_image, read_speech, write_speech
 from semibody.pose.files import save_gesture
+from semibody.processes import in_processes
 from semibody.types import MissingPartError, Progress, SemibodyError, silent
 
 GENERATOR = 4

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semibody.weights.state import check, read_state, shapes_of
+from semibody.evaluation.backbones.published import load_published
 
 WIDTH, FRAMES = 400, 16
 """Numbers of a feature vector (the logits), and frames of a window."""
@@ -104,9 +104,4 @@ class I3D(nn.Module):
 
 def load_i3d(path: Path) -> I3D:
     """Fill the network from a published state dict. Raises SemibodyError."""
-    state = {k: v for k, v in read_state(path).items() if not k.endswith("num_batches_tracked")}
-    network = I3D()
-    expected = {k: v for k, v in shapes_of(network).items() if not k.endswith("num_batches_tracked")}
-    check(state, expected, str(path))
-    network.load_state_dict(state, strict=False)
-    return network.eval()
+    return load_published(I3D(), path)

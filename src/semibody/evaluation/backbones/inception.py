@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semibody.weights.state import check, read_state, shapes_of
+from semibody.evaluation.backbones.published import load_published
 
 WIDTH = 2048
 """Numbers of a feature vector."""
@@ -175,13 +175,4 @@ class Inception(nn.Module):
 
 def load_inception(path: Path) -> Inception:
     """Fill the network from a published file; its classifier (``fc``) is not used. Raises SemibodyError."""
-    state = {
-        key: value
-        for key, value in read_state(path).items()
-        if not key.startswith(("fc.", "AuxLogits.")) and not key.endswith("num_batches_tracked")
-    }
-    network = Inception()
-    expected = {k: v for k, v in shapes_of(network).items() if not k.endswith("num_batches_tracked")}
-    check(state, expected, str(path))
-    network.load_state_dict(state, strict=False)
-    return network.eval()
+    return load_published(Inception(), path, without=("fc.", "AuxLogits."))

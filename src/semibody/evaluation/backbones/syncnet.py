@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from semibody.evaluation.backbones.published import load_published
 from semibody.types import Speech
-from semibody.weights.state import check, read_state, shapes_of
 
 FPS, FRAMES, SIDE = 25, 5, 224
 """Frames per second it was made for, frames of a window, side of the face crop in pixels."""
@@ -65,12 +65,7 @@ def _head() -> nn.Sequential:
 
 def load_syncnet(path: Path) -> SyncNet:
     """Fill the network from the published file. Raises SemibodyError."""
-    network = SyncNet()
-    state = {k: v for k, v in read_state(path).items() if not k.endswith("num_batches_tracked")}
-    expected = {k: v for k, v in shapes_of(network).items() if not k.endswith("num_batches_tracked")}
-    check(state, expected, str(path))
-    network.load_state_dict(state, strict=False)
-    return network.eval()
+    return load_published(SyncNet(), path)
 
 
 def mfcc(speech: Speech) -> NDArray[np.float32]:
