@@ -24,16 +24,27 @@ $(STAMP)-animate: pyproject.toml constraints.txt | $(PY)
 	$(PIP) -e .
 	@touch $@
 
+# The person in the portrait is found by mediapipe, and the gesture fitted to it.
 # mediapipe and rtmlib ask for the desktop build of OpenCV, which needs the system's libGL;
 # the headless build of the same version holds the same modules and needs nothing.
+define headless_opencv
+$(PY) -m pip uninstall --quiet --yes opencv-python opencv-contrib-python opencv-python-headless opencv-contrib-python-headless
+$(PIP) --no-deps opencv-contrib-python-headless
+endef
+
+$(STAMP)-pose: $(STAMP)-animate
+	@echo "Installing what finds people into $(VENV) (once; a minute) ..."
+	$(PIP) -e '.[pose]'
+	$(headless_opencv)
+	@touch $@
+
 $(STAMP)-all: $(STAMP)-animate
 	@echo "Installing every extra and the test tools into $(VENV) (once; a few minutes) ..."
 	$(PIP) -e '.[all,dev]'
-	$(PY) -m pip uninstall --quiet --yes opencv-python opencv-contrib-python opencv-python-headless opencv-contrib-python-headless
-	$(PIP) --no-deps opencv-contrib-python-headless
-	@touch $@
+	$(headless_opencv)
+	@touch $@ $(STAMP)-pose
 
-demo: $(STAMP)-animate ## one person, one recording, hands that move: out/demo.mp4
+demo: $(STAMP)-pose ## a person who speaks and gestures, by the model that comes along: out/demo.mp4
 	$(PY) -m semibody demo -o out/demo.mp4
 
 # A MakeHuman data folder gives people textures, hair and garments; without one they are plain.

@@ -38,8 +38,14 @@ def animate(
     ] = "auto",
     out: Annotated[Path, Option("--out", "-o", help="Video to write.")] = Path("out.mp4"),
     weights: Annotated[
-        str, Option("--weights", "-w", help="official, accelerated or a weights folder.")
-    ] = "official",
+        str | None,
+        Option(
+            "--weights",
+            "-w",
+            help="starter, official, accelerated or a weights folder; default: published weights if they "
+            "were fetched, else the starter.",
+        ),
+    ] = None,
     preset: Annotated[
         str | None, Option(help="official or accelerated: weights, steps and guidance that belong together.")
     ] = None,
@@ -84,7 +90,9 @@ def animate(
     from semibody.inputs import AUTO, prepare
     from semibody.plan import Source, make_plan, resolve_settings
     from semibody.pose.library import find_gesture
+    from semibody.weights.hub import default_weights
 
+    weights = weights or preset or default_weights()
     if size is not None:
         width, height = parse_size(size)
     changes: dict[str, Any] = {

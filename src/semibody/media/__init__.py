@@ -2,7 +2,7 @@
 
 from semibody.media.audio import read_speech, write_speech
 from semibody.media.files import atomic_write
-from semibody.media.image import read_image, resize_image, write_image
+from semibody.media.image import read_image, resize_image, write_gif, write_image
 from semibody.media.video import VideoReader, VideoWriter, read_clip, read_metadata, write_clip
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "read_speech",
     "resize_image",
     "write_clip",
+    "write_gif",
     "write_image",
     "write_speech",
 ]
