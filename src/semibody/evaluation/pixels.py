@@ -1,4 +1,4 @@
-"""One pass over a pair of videos: PSNR, SSIM, flicker and drift of every pair of frames."""
+"""One pass over a pair of videos: PSNR, SSIM, flicker, drift and change of every pair of frames."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from semibody.evaluation.truth import boxes_at
 from semibody.media import VideoReader, resize_image
 from semibody.types import SemibodyError
 
-VERSION = 2
-COLUMNS = ("psnr", "ssim", "drift", "flicker/face", "flicker/hands", "flicker/rest")
+VERSION = 3
+COLUMNS = (
+    "psnr", "psnr/face", "psnr/hands", "ssim", "drift", "flicker/face", "flicker/hands", "flicker/rest",
+    *frames.ENERGIES,
+)  # fmt: skip
 
 
 def compare(
@@ -28,7 +31,7 @@ def compare(
     """
     rows: list[list[float]] = []
     numbers: list[int] = []
-    still = frames.Stillness()
+    still, changes = frames.Stillness(), frames.Changes()
     with VideoReader(generated) as ours, VideoReader(real) as theirs:
         fps = None if abs(ours.fps - theirs.fps) < 1e-3 * ours.fps else ours.fps
         for number, (picture, wanted) in enumerate(zip(ours, theirs.frames(fps), strict=False)):
@@ -38,7 +41,10 @@ def compare(
             reference = resize_image(wanted, width, height)
             regions = frames.boxes_to_regions(boxes_at(boxes, number), height, width)
             values = still.see(picture, reference, regions)
+            values |= changes.see(picture, reference)
             values |= {"psnr": frames.psnr(picture, reference), "ssim": frames.ssim(picture, reference)}
+            for part in ("face", "hands"):
+                values[f"psnr/{part}"] = frames.psnr(picture, reference, regions[part])
             rows.append([values[column] for column in COLUMNS])
             numbers.append(number)
     if not rows:
