@@ -69,8 +69,8 @@ starter: $(STAMP)-all ## train the model that comes along, from rendered people 
 	  --stage motion
 	$(SEMIBODY) weights convert $(STARTER)/run/weights $(STARTER)/weights --precision bf16
 	$(MAKE) bench-starter WEIGHTS=$(STARTER)/weights
-	$(SEMIBODY) card $(STARTER)/run --weights $(STARTER)/weights --packed $(STARTER)/packed \
-	  --bench $(STARTER)/bench/results.json --curves $(STARTER)/weights/curves.png --out $(STARTER)/weights/MODEL_CARD.md
+	$(SEMIBODY) model-card $(STARTER)/run --weights $(STARTER)/weights --packed $(STARTER)/packed \
+	  --bench $(STARTER)/bench/results.json --notes docs/starter-notes.md --pictures $(STARTER)/weights/starter
 
 # 60 people of a seed that no training set uses.
 WEIGHTS ?= starter

@@ -86,3 +86,27 @@ def train(
     if not done.finished:
         typer.echo(f"stopped in stage {done.stage}; the same command with --resume goes on")
     typer.echo(f"{out / 'report.html'}: curves and pictures")
+
+
+@app.command("model-card")
+def model_card(
+    run: Annotated[Path, typer.Argument(help="Folder of a training.")],
+    weights: Annotated[Path, typer.Option(help="The weights folder that is described.")],
+    packed: Annotated[Path | None, typer.Option(help="The packed clips it was trained on.")] = None,
+    bench: Annotated[Path | None, typer.Option(help="results.json of bench-quality.")] = None,
+    notes: Annotated[Path | None, typer.Option(help="Markdown about what was seen, for the limits.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Beginning of the pictures' names, for example docs/starter.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Default: MODEL_CARD.md in the weights folder.")
+    ] = None,
+) -> None:
+    """Describe a trained model from its files: data, budget, size, numbers, limits."""
+    from semibody.training.card import write_card
+
+    card = out or weights / "MODEL_CARD.md"
+    for path in write_card(
+        run, weights=weights, out=card, packed=packed, bench=bench, notes=notes, pictures=pictures
+    ):
+        typer.echo(f"{path}: written")
