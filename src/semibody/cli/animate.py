@@ -12,6 +12,9 @@ from semibody.cli.progress import progress_bar
 from semibody.types import SemibodyError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from semibody.inputs import Settings
 
 Option = typer.Option
@@ -71,6 +74,10 @@ def animate(
     align: Annotated[
         str | None, Option(help="auto: fit the gesture to the person; none: take it as it is.")
     ] = None,
+    personalise: Annotated[
+        bool,
+        Option("--personalise", help="First tune the starter to this portrait: minutes, once for each."),
+    ] = False,
     strict: Annotated[bool, Option("--strict", help="Stop at warnings about the inputs.")] = False,
     background: Annotated[str, Option(help="Colour behind transparent parts, as #rrggbb.")] = "#ffffff",
     allow_silence: Annotated[
@@ -115,6 +122,8 @@ def animate(
     inputs = prepare(picture, sound, poses, settings)
     for finding in inputs.findings:
         _say(f"{finding.level if finding.level != 'good' else 'note'}: {finding.line()}")
+    if personalise:
+        weights = _personal(picture, weights, device=device, precision=precision, quiet=quiet)
     with progress_bar(quiet=quiet) as progress:
         animator = Animator.load(
             weights, preset=preset, precision=precision, device=device, progress=progress
@@ -124,6 +133,30 @@ def animate(
         animator.write(out, inputs, settings, crf=crf, progress=progress)
     seconds = len(inputs) / settings.fps
     _say(f"{out}: {len(inputs)} frames, {settings.width} x {settings.height}, {seconds:.1f} s")
+
+
+def _personal(picture: NDArray[np.uint8], weights: str, *, device: str, precision: str, quiet: bool) -> str:
+    """The folder of weights that know the person in the picture, tuned now if they never were."""
+    import dataclasses
+
+    from semibody.plan import Source, estimate_tuning, format_seconds
+    from semibody.training import personal
+    from semibody.training.recipe import load_recipe
+    from semibody.weights.store import is_store
+
+    recipe = load_recipe(personal.RECIPE)
+    recipe = dataclasses.replace(recipe, start=dataclasses.replace(recipe.start, weights=weights))
+    folder = personal.cached(picture, recipe)
+    if not is_store(folder):
+        optimiser = recipe.still.optimiser
+        seconds = estimate_tuning(Source(weights, None, precision, device), optimiser.steps * optimiser.batch)
+        _say(
+            f"note: tuning the weights to this portrait takes about {format_seconds(seconds)}, once; they "
+            f"are kept in {folder}; Ctrl-C leaves nothing behind"
+        )
+        with progress_bar(quiet=quiet) as progress:
+            personal.personal_weights(picture, weights, recipe=recipe, device=device, progress=progress)
+    return str(folder)
 
 
 def _notices(settings: Settings, changes: dict[str, Any], origin: str, grid: int) -> list[str]:
