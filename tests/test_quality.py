@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -162,6 +163,12 @@ def test_goals_are_ranges(text: str, good: tuple[float, ...], bad: tuple[float, 
 def test_other_goals_are_refused(text: str) -> None:
     with pytest.raises(SemibodyError, match="is no range"):
         parse_goal(text)
+
+
+def test_the_bundled_recipe_says_how_to_get_its_test_set(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SemibodyError, match="make bench-starter"):
+        quality.bench_quality("starter", animator=made.animator())
 
 
 def test_the_bundled_recipe_is_whole() -> None:

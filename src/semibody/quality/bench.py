@@ -133,6 +133,8 @@ def bench_quality(
     rules = config.load(Recipe, toml=come_along or Path(recipe), overrides=overrides)
     base = Path() if come_along else Path(recipe).parent
     goals = parse_goals(rules.goals)
+    if come_along and not (base / rules.cases).exists():
+        raise SemibodyError(f"{rules.cases}: no test set is here; `make bench-{recipe}` renders it first")
     run = _Run(rules, base / rules.out, read_cases(base / rules.cases), animator, workers, progress)
     run.claim()
     found = run.model()
@@ -202,9 +204,10 @@ class _Run:
         """Clips with another's speech, judged by that one's truth, or by their ``own``."""
         cases = self.cases[:_SWAPPED]
         others = cases[len(cases) // 2 :] + cases[: len(cases) // 2]
-        for case, other in zip(cases, others, strict=True):
+        for number, (case, other) in enumerate(zip(cases, others, strict=True)):
             path = self.out / "swapped" / f"{case.name}.mp4"
             if not path.exists():
+                self.progress("swapped", number, len(cases))
                 self.animate(path, case, other.audio)
         lines = [
             {"id": case.name, "video": _full(self.out / "swapped" / f"{case.name}.mp4"),
