@@ -237,6 +237,7 @@ class Animator:
             settings.height // factor,
             settings.width // factor,
             seed=settings.seed,
+            shared=settings.shared_noise,
             dtype=torch.float16 if self.dtype == torch.float16 else torch.float32,
         ).to(self.device)
 

@@ -52,6 +52,8 @@ class Settings:
     solver: Solver = "ddim"
     """ddim as published; dpm++ or unipc need fewer steps"""
     seed: int = 3407
+    shared_noise: float = 0.0
+    """share of the first noise that all frames have in common: 0 as published, 1 flickers least"""
     length: int | None = None
     """most frames to make; None: as long as the speech"""
     window: int = 12
@@ -274,6 +276,8 @@ def check_settings(settings: Settings, model: ModelConfig) -> Settings:
         fault = f"--overlap {settings.overlap} must be smaller than --context {settings.window}"
     elif model.unet.motion and settings.window > model.unet.motion_frames:
         fault = f"--context {settings.window} is more than these weights allow ({model.unet.motion_frames})"
+    elif not 0.0 <= settings.shared_noise <= 1.0:
+        fault = f"shared_noise = {settings.shared_noise:g} must be from 0 to 1"
     elif not 0 <= settings.seed < 2**63:
         fault = f"--seed {settings.seed} must be a positive whole number"
     if fault:

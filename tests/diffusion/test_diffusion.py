@@ -70,3 +70,12 @@ def test_noise_is_clamped_and_seeded() -> None:
     assert torch.equal(a, b)
     assert a.abs().max() <= 1.5
     assert not torch.equal(a, initial_noise(3, 4, 8, 8, seed=6))
+
+
+def test_noise_that_frames_share() -> None:
+    own, half, all_of_it = (initial_noise(6, 4, 32, 32, seed=5, shared=s) for s in (0.0, 0.5, 1.0))
+    torch.testing.assert_close(own, initial_noise(6, 4, 32, 32, seed=5), atol=0, rtol=0)
+    assert (all_of_it == all_of_it[:1]).all()
+    assert 0.4 < float(torch.corrcoef(half.flatten(1))[0, 1]) < 0.6
+    for noise in (half, all_of_it):
+        assert abs(float(noise.var()) - float(own.var())) < 0.03

@@ -89,6 +89,20 @@ def test_options_of_small_models() -> None:
     assert all(g is not None and torch.isfinite(g).all() for g in named.values())
 
 
+def test_what_is_added_to_the_portrait() -> None:
+    unet = dataclasses.replace(UNET, in_channels=8)
+    config = dataclasses.replace(made.small_config(), unet=unet, concat_portrait=True, half_appearance=False)
+    model = Model(config).eval()
+    latents, whole = conditions(model)
+    plain = model.denoise(latents, torch.tensor([500.0]), whole)
+    model.config = dataclasses.replace(config, residual_portrait=True)
+    added = model.denoise(latents, torch.tensor([500.0]), whole)
+    assert whole.portrait is not None
+    torch.testing.assert_close(added - plain, whole.portrait[:, None].expand_as(plain), atol=1e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match="residual_portrait needs"):
+        ModelConfig(residual_portrait=True)
+
+
 @pytest.mark.parametrize("size", [(8, 8), (5, 7), (9, 4)])
 def test_any_latent_size(model: Model, size: tuple[int, int]) -> None:
     x = torch.randn(2, 4, *size)

@@ -39,7 +39,9 @@ def test_starter_is_what_the_experiment_found() -> None:
     assert recipe.model.reference_pose
     assert recipe.model.unet.audio_time_tokens
     assert all(width % 32 == 0 for width in recipe.model.unet.widths)
-    assert (recipe.still.optimiser.batch, recipe.still.optimiser.lr, recipe.loss.lips) == (32, 1.5e-3, 25.0)
+    # 32 frames a step, four of each person.
+    assert recipe.still.optimiser.batch * recipe.still.frames == 32
+    assert (recipe.still.optimiser.lr, recipe.loss.lips) == (1.5e-3, 25.0)
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,15 @@ def test_padded_heads_hear_on_the_face_and_their_border_is_free(
     assert not any(name.startswith("head") for name in none.names)
 
 
+def test_stills_of_one_person_may_share_a_portrait(clips: list[PackedClip], tmp_path: Path) -> None:
+    recipe = nano("still.frames=3", "data.gap=2")
+    made = samples(recipe, clips, tmp_path).batch(5, range(4))
+    assert made.latents.shape[:2] == (4, 3)
+    assert made.portrait.ndim == 4
+    for one in made.latents:
+        assert len({tuple(frame.flatten()[:64].tolist()) for frame in one}) == 3
+
+
 def test_the_portrait_is_another_moment() -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):

@@ -65,6 +65,9 @@ def animate(
     seed: Annotated[int | None, Option(help="Same seed, same inputs, same machine: the same file.")] = None,
     context: Annotated[int | None, Option(help="Frames denoised together.")] = None,
     overlap: Annotated[int | None, Option(help="Frames that neighbouring windows share.")] = None,
+    shared_noise: Annotated[
+        float | None, Option(help="Share of the first noise that all frames have in common, 0 to 1.")
+    ] = None,
     on_short_gesture: Annotated[
         str | None, Option(help="When the poses end first: pingpong, loop, hold or stop.")
     ] = None,
@@ -99,12 +102,14 @@ def animate(
     from semibody.pose.library import find_gesture
     from semibody.weights.hub import default_weights
 
-    weights = weights or preset or default_weights()
+    if weights is None:
+        weights = preset or default_weights()
+        _say(f"note: using the {weights} weights; --weights takes others")
     if size is not None:
         width, height = parse_size(size)
     changes: dict[str, Any] = {
         "width": width, "height": height, "fps": fps, "length": length, "steps": steps, "guidance": guidance,
-        "solver": solver, "seed": seed, "window": context, "overlap": overlap,
+        "solver": solver, "seed": seed, "window": context, "overlap": overlap, "shared_noise": shared_noise,
         "on_short_gesture": on_short_gesture, "frame": frame, "align": align,
         "strict": strict or None, "allow_silence": allow_silence or None,
     }  # fmt: skip

@@ -31,7 +31,8 @@ def train(
         Path | None, typer.Option(help="Of finetune-starter: the one picture it is tuned to.")
     ] = None,
     stage: Annotated[
-        list[str] | None, typer.Option(help="Only this stage: vae, keypoints, still or motion (repeatable).")
+        list[str] | None,
+        typer.Option(help="Only this stage: vae, keypoints, audio, still or motion (repeatable)."),
     ] = None,
     set_: Annotated[
         list[str] | None,

@@ -6,6 +6,7 @@ v-prediction, trailing spacing, DDIM with eta 0.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -54,13 +55,19 @@ def build_scheduler(config: ScheduleConfig, solver: Solver, steps: int) -> Any:
 
 
 def initial_noise(
-    frames: int, channels: int, height: int, width: int, *, seed: int, dtype: torch.dtype = torch.float32
-) -> torch.Tensor:
+    frames: int, channels: int, height: int, width: int, *, seed: int, shared: float = 0.0,
+    dtype: torch.dtype = torch.float32,
+) -> torch.Tensor:  # fmt: skip
     """Latents (f, c, h, w) to start from: normal noise of ``seed``, clamped to ±1.5 as published.
 
     Drawn on the CPU in the published layout (1, c, f, h, w), so a seed gives the same noise on every
-    device; ``dtype`` is the weights' (float16 noise is the float32 noise, rounded).
+    device; ``dtype`` is the weights' (float16 noise is the float32 noise, rounded). ``shared`` is the share
+    of the noise, in variance, that is the same in all frames: what frames do not have to agree upon by
+    themselves cannot flicker.
     """
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn((1, channels, frames, height, width), generator=generator, dtype=dtype)
+    if shared > 0:
+        common = torch.randn((1, channels, 1, height, width), generator=generator, dtype=dtype)
+        noise = math.sqrt(1 - shared) * noise + math.sqrt(shared) * common
     return noise.clamp(-1.5, 1.5)[0].transpose(0, 1).float().contiguous()

@@ -39,6 +39,9 @@ class ModelConfig:
     audio: AudioConfig = field(default_factory=AudioConfig)
     concat_portrait: bool = False
     """portrait latents also concatenated with the noisy latents (small models)"""
+    residual_portrait: bool = False
+    """the denoiser says what to add to the portrait's latents, for weights that predict the sample: what does
+    not move is right from the start (small models)"""
     reference_pose: bool = False
     """the portrait's own pose map also given to the reference network (small models)"""
     half_appearance: bool = True
@@ -48,6 +51,8 @@ class ModelConfig:
         expected = self.vae.latent_channels * (2 if self.concat_portrait else 1)
         if self.unet.in_channels != expected:
             raise ValueError(f"unet.in_channels is {self.unet.in_channels}, these settings need {expected}")
+        if self.residual_portrait and not self.concat_portrait:
+            raise ValueError("residual_portrait needs concat_portrait")
         if self.unet.widths[0] != self.pose_encoder.out_channels:
             raise ValueError("pose_encoder.out_channels must be the U-Net's first width")
 
@@ -135,7 +140,11 @@ class Model(nn.Module):
             audio_time=audio_time,
             audio_mask=None if mask is None else mask.flatten(0, 1)[:, None],
         )
-        return out.unflatten(0, (b, f))
+        out = out.unflatten(0, (b, f))
+        if self.config.residual_portrait:
+            assert conditions.portrait is not None
+            out = out.float() + conditions.portrait[:, None].float()
+        return out
 
 
 def small_config(unet: UNetConfig, **changes: object) -> ModelConfig:

@@ -28,6 +28,7 @@ from semibody.data.crowd import RECORD
 from semibody.data.dataset import PackedClip
 from semibody.evaluation.report import show
 from semibody.media import VideoReader, atomic_write, read_image, resize_image, write_image
+from semibody.training.checkpoint import STATE, checkpoints
 from semibody.training.report import Curves, read_log, require_pyplot
 from semibody.types import SemibodyError
 from semibody.weights.store import read_index
@@ -59,7 +60,7 @@ def write_card(
     lines = [f"# {recipe['name'].capitalize()}: model card", "", recipe["about"], *_use(index)]
     lines += ["", "## Size", "", *_sizes(weights)]
     lines += ["", "## Data", "", *_data(packed)]
-    lines += ["", "## Training", "", *_budget(recipe, curves)]
+    lines += ["", "## Training", "", *_budget(run, recipe, curves)]
     if pictures is not None and curves:
         drawn = pictures.with_name(f"{pictures.name}-curves.png")
         plot_curves(curves, drawn)
@@ -139,12 +140,19 @@ def _data(packed: Path | None) -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
 
 
-def _budget(recipe: Mapping[str, Any], curves: Curves) -> Iterator[str]:
+def _recipe_of(run: Path, stage: str, otherwise: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The recipe a stage was trained with; ``recipe.json`` tells that of the last command alone."""
+    found = checkpoints(run / stage)
+    kept: Mapping[str, Any] = _read_json(found[-1] / STATE).get("recipe", otherwise) if found else otherwise
+    return kept
+
+
+def _budget(run: Path, recipe: Mapping[str, Any], curves: Curves) -> Iterator[str]:
     yield "| stage | steps | samples a step | learning rate | hours of computing | held out, at the end |"
     yield "|---|---|---|---|---|---|"
     total = 0.0
     for stage, figures in curves.items():
-        optimiser = recipe[stage]["optimiser"]
+        optimiser = _recipe_of(run, stage, recipe)[stage]["optimiser"]
         hours = max(figures["minutes"][1]) / 60 if "minutes" in figures else 0.0
         total += hours
         last = {n.removeprefix("val/"): v[1][-1] for n, v in figures.items() if n.startswith("val/psnr")}
@@ -160,12 +168,12 @@ def plot_curves(curves: Curves, path: Path) -> None:
     stages = [s for s, figures in curves.items() if any(name.startswith("val/") for name in figures)]
     figure, axes = plt.subplots(1, max(1, len(stages)), figsize=(5 * max(1, len(stages)), 3.6), squeeze=False)
     for axis, stage in zip(axes[0], stages, strict=True):
-        for name, (steps, values) in sorted(curves[stage].items()):
-            label = name.removeprefix("val/")
+        told = {n.removeprefix("val/"): v for n, v in sorted(curves[stage].items()) if n.startswith("val/")}
+        pictures = {n: v for n, v in told.items() if n.startswith(("psnr", "ceiling", "repeat"))}
+        for label, (steps, values) in (pictures or told).items():
             style = ":" if label.startswith("ceiling") else "--" if label.startswith("repeat") else "-"
-            if label.startswith(("psnr", "ceiling", "repeat", "found")):
-                axis.plot(steps, values, style, label=label, lw=1.2)
-        axis.set(title=stage, xlabel="step", ylabel="share" if stage == "keypoints" else "PSNR in dB")
+            axis.plot(steps, values, style, label=label, lw=1.2)
+        axis.set(title=stage, xlabel="step", ylabel="PSNR in dB" if pictures else "held out")
         axis.legend(fontsize=6)
     figure.tight_layout()
     with atomic_write(path) as unfinished:

@@ -20,8 +20,8 @@ from semibody.training.curriculum import Curriculum
 from semibody.training.losses import LossSettings
 from semibody.types import SemibodyError
 
-StageName = Literal["vae", "keypoints", "still", "motion"]
-STAGES: tuple[StageName, ...] = ("vae", "keypoints", "still", "motion")
+StageName = Literal["vae", "keypoints", "audio", "still", "motion"]
+STAGES: tuple[StageName, ...] = ("vae", "keypoints", "audio", "still", "motion")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,7 @@ class NoiseSettings:
     offset: float = 0.0
     """noise that is constant over a channel, beside the noise of each cell"""
     shared: float = 0.0
-    """share of a window's noise (in variance) that is the same in all its frames"""
+    """share of a window's noise (in variance) that is the same in all its frames, in the stage motion"""
     unconditional: float = 0.05
     """share of steps trained without portrait, audio and pose, which guidance needs"""
     drop_audio: float = 0.0
@@ -137,10 +137,19 @@ class KeypointSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ListeningSettings:
+    """What a small audio encoder learns before it steers a picture: jaw and mouth from sound."""
+
+    optimiser: Optimiser = field(default_factory=lambda: Optimiser(steps=1500, batch=64))
+
+
+@dataclass(frozen=True, kw_only=True)
 class StillSettings:
     """First stage, single frames: both U-Nets, pose encoder, audio."""
 
     optimiser: Optimiser = field(default_factory=Optimiser)
+    frames: int = 1
+    """frames of a clip, anywhere in it, that share one portrait: the reference network runs once for all"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,8 +199,8 @@ class Recipe:
     name: str = "custom"
     about: str = ""
     seed: int = 0
-    stages: tuple[StageName, ...] = STAGES
-    """what is trained, in this order"""
+    stages: tuple[StageName, ...] = ("vae", "keypoints", "still", "motion")
+    """what is trained, in the order vae, keypoints, audio, still, motion"""
     model: ModelConfig = field(default_factory=ModelConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     defaults: dict[str, Any] = field(default_factory=dict)
@@ -205,6 +214,7 @@ class Recipe:
     start: StartSettings = field(default_factory=StartSettings)
     vae: VAESettings = field(default_factory=VAESettings)
     keypoints: KeypointSettings = field(default_factory=KeypointSettings)
+    audio: ListeningSettings = field(default_factory=ListeningSettings)
     still: StillSettings = field(default_factory=StillSettings)
     motion: MotionSettings = field(default_factory=MotionSettings)
     run: RunSettings = field(default_factory=RunSettings)
@@ -213,18 +223,24 @@ class Recipe:
         positions = [STAGES.index(stage) for stage in self.stages]
         if positions != sorted(set(positions)):
             raise ValueError(f"stages must be in the order {', '.join(STAGES)}, each once")
+        if "audio" in self.stages and self.model.audio.kind != "logmel":
+            raise ValueError(
+                'the stage audio teaches model.audio.kind = "logmel"; other encoders come trained'
+            )
         if "motion" in self.stages and not self.model.unet.motion:
             raise ValueError("the stage motion needs model.unet.motion = true")
         if "motion" in self.stages and self.motion.frames > self.model.unet.motion_frames:
             raise ValueError("motion.frames is longer than model.unet.motion_frames")
+        if self.model.residual_portrait and self.schedule.prediction != "sample":
+            raise ValueError('model.residual_portrait needs schedule.prediction = "sample"')
         if self.noise.sampler_share > 0 and self.noise.sampler_steps < 1:
             raise ValueError("noise.sampler_share needs noise.sampler_steps")
         if self.data.size % self.model.vae.factor:
             raise ValueError("data.size must be a multiple of the pixels of a latent cell")
 
     def optimiser(self, stage: StageName) -> Optimiser:
-        own: VAESettings | KeypointSettings | StillSettings | MotionSettings = getattr(self, stage)
-        return own.optimiser
+        optimiser: Optimiser = getattr(self, stage).optimiser
+        return optimiser
 
 
 def bundled() -> dict[str, Path]:

@@ -82,12 +82,12 @@ class DenoisingSamples:
         encoder: AudioEncoder,
     ) -> None:
         self.recipe, self.stage, self.store, self.encoder = recipe, stage, store, encoder
-        self.window = recipe.motion.frames if stage == "motion" else 1
+        self.window = recipe.motion.frames if stage == "motion" else recipe.still.frames
         for clip in clips:
             if len(clip) < self.window + 1:
                 raise SemibodyError(
                     f"{clip.id}: has {len(clip)} frames, a window of {self.window} and a portrait need "
-                    f"{self.window + 1}; leave the clip out or lower motion.frames"
+                    f"{self.window + 1}; leave the clip out or lower {stage}.frames"
                 )
         self.full, self.heads = (_by_person(clips, kind) for kind in ("full", "head"))
         if not self.full:
@@ -133,8 +133,7 @@ class DenoisingSamples:
         people = self.heads if heads else self.full
         clips = people[sorted(people)[rng.integers(len(people))]]
         clip = clips[rng.integers(len(clips))]
-        start = int(rng.integers(len(clip) - self.window + 1))
-        frames = list(range(start, start + self.window))
+        frames = self._frames(rng, len(clip))
         portrait_clip, portrait_frame = self._portrait(rng, clips, clip, frames)
 
         groups = [group for group, p in moment.keep.items() if rng.random() < p]
@@ -160,7 +159,9 @@ class DenoisingSamples:
         groups: Sequence[str] = ("hands",),
     ) -> dict[str, Any]:
         """A sample of these frames with this portrait, at pure noise; ``rng`` draws the noise."""
-        recipe = self.recipe
+        recipe, noise = self.recipe, self.recipe.noise
+        if self.stage == "still":
+            noise = dataclasses.replace(noise, shared=0.0)
         latents = self.store.latents(clip, frames)
         height, width = latents.shape[2:]
         if clip.kind == "head" and region == "body" and recipe.curriculum.partial_attention:
@@ -169,7 +170,7 @@ class DenoisingSamples:
         dilation = recipe.curriculum.mask_dilation
         return {
             "latents": latents,
-            "noise": draw_noise(rng, latents.shape, recipe.noise),
+            "noise": draw_noise(rng, latents.shape, noise),
             "t": np.int64(recipe.schedule.train_steps - 1),
             "portrait": self.store.latents(portrait_clip, [portrait_frame])[0],
             "portrait_pose": self._map(portrait_clip.pose(portrait_frame), groups),
@@ -186,6 +187,13 @@ class DenoisingSamples:
         """The audio encoder's rows of frames."""
         rows = torch.from_numpy(self.store.rows(clip))
         return self.encoder.windows(rows, torch.tensor(frames), clip.fps)
+
+    def _frames(self, rng: Generator, length: int) -> list[int]:
+        """Frames to generate: a window for motion, any for stills."""
+        if self.stage == "motion":
+            start = int(rng.integers(length - self.window + 1))
+            return list(range(start, start + self.window))
+        return sorted(rng.choice(length, self.window, replace=False).tolist())
 
     def _portrait(
         self, rng: Generator, clips: list[PackedClip], clip: PackedClip, frames: list[int]
@@ -243,7 +251,7 @@ class DenoisingSamples:
 
 def portrait_frame(rng: Generator, length: int, frames: Sequence[int], gap: int) -> int:
     """A frame at least ``gap`` away from all ``frames``; in a short clip, one of the farthest."""
-    distance = np.maximum(frames[0] - np.arange(length), np.arange(length) - frames[-1])
+    distance = np.abs(np.arange(length)[:, None] - np.asarray(frames)).min(axis=1)
     far = np.flatnonzero(distance >= min(gap, distance.max()))
     return int(far[rng.integers(len(far))])
 

@@ -396,7 +396,7 @@ class DenoisingTask:
                 scores.values.setdefault("one_step", []).append(self._one_step_error(batch))
                 for name, value in self._mouth(clip, batch).items():
                     scores.values.setdefault(name, []).append(value)
-                if self.frames > 1:
+                if self.stage == "motion":
                     scores.values.setdefault("flicker", []).append(flicker(made, truth))
                 pose = batch.pose[0, -1].permute(1, 2, 0).cpu().numpy()
                 rows.append([portrait, pose, made[-1], truth[-1]])

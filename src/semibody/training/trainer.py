@@ -36,11 +36,13 @@ from semibody import config, runtime
 from semibody.data.dataset import LatentStore, PackedClip, Packing, pack_manifest, packed_clips
 from semibody.data.manifest import read_manifest
 from semibody.media import atomic_write
+from semibody.networks.audio_encoders import build_audio_encoder
 from semibody.networks.loading import load_model, save_model
 from semibody.networks.model import PARTS, Model, ModelConfig
 from semibody.networks.vae import VAE
 from semibody.training import checkpoint
 from semibody.training.keypoints import KeypointNetwork
+from semibody.training.listening import ListeningTask
 from semibody.training.loop import Log, StageRun, Task
 from semibody.training.recipe import Recipe, StageName
 from semibody.training.samples import DenoisingSamples
@@ -183,6 +185,10 @@ class Training:
             if name == "keypoints":
                 network = KeypointNetwork(self.recipe.keypoints.width)
                 return KeypointTask(self.recipe, network, chosen, held_out)
+            if name == "audio":
+                return ListeningTask(
+                    self.recipe, build_audio_encoder(self.recipe.model.audio), chosen, held_out
+                )
             model = self.model(name)
         model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         store = self.encode(model, [*chosen, *held_out], progress)
@@ -217,6 +223,9 @@ class Training:
             raise SemibodyError(
                 "there is no autoencoder: add the stage vae, or set start.weights to a weights folder"
             )
+        heard = self.final("audio")
+        if heard is not None:
+            _fill(model.audio_encoder, _below(heard.weights, "audio_encoder."), str(self.out / "audio"))
         if stage == "motion":
             still = self.final("still")
             if still is not None:

@@ -91,9 +91,8 @@ def render_clip(
         speech = Speech(np.pad(wave, (0, count - len(wave))), speech.rate)
         mouth = mouth_from_energy(speech, frames, fps)
     liveliness = float(rng.uniform(0.5, 1.0))
-    motion = draw_motion(
-        person, mouth, loudness(speech, frames, fps), fps, rng, liveliness=liveliness, sway=style.sway
-    )
+    loud = loudness(speech, frames, fps)
+    motion = draw_motion(person, mouth, loud, fps, rng, liveliness=liveliness, sway=style.sway)
     space = _joints_in_space(person, motion)
     drawn = draw_scene(person, rng, stage.size, kind, backgrounds or [], space)
     stage.dress(person)

@@ -1,0 +1,65 @@
+"""The audio encoder's own lessons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from semibody.data.dataset import packed_clips
+from semibody.networks.audio_encoders import build_audio_encoder
+from semibody.training.listening import ListeningTask, mouths
+from semibody.training.recipe import load_recipe
+from semibody.training.trainer import Training, split
+from semibody.types import SemibodyError
+from training.nano import nano, packed
+from training.test_samples import PACKING
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return packed(tmp_path)
+
+
+def test_it_learns_the_jaw_from_sound(folder: Path) -> None:
+    torch.manual_seed(0)
+    recipe = nano()
+    clips, held_out = split(packed_clips(folder, PACKING))
+    task = ListeningTask(recipe, build_audio_encoder(recipe.model.audio), clips, held_out)
+    adam = torch.optim.AdamW(task.module.parameters(), lr=3e-3)
+    losses = []
+    for step in range(150):
+        found = task.losses(task.module, task.batch(step, range(16)))
+        adam.zero_grad()
+        found["loss"].backward()
+        adam.step()
+        losses.append(float(found["jaw"].detach()))
+    assert sum(losses[-10:]) < 0.3 * sum(losses[:10])
+    figures, _ = task.validate()
+    assert figures["jaw_r"] > 0.5
+
+
+def test_what_is_taught(folder: Path) -> None:
+    clip = packed_clips(folder, PACKING)[0]
+    taught = mouths(clip)
+    assert taught.shape == (len(clip), 2)
+    assert (taught[:, 0] == clip.jaw()).all()
+
+
+def test_stills_begin_with_what_was_learned(folder: Path, tmp_path: Path) -> None:
+    recipe = nano('stages=["vae","audio","still"]', "audio.optimiser.steps=3", "audio.optimiser.batch=4")
+    training = Training(recipe, tmp_path / "run")
+    clips = training.pack(None, folder, lambda *_: None)
+    for stage in ("vae", "audio"):
+        assert training.run_stage(stage, clips, float("inf"), lambda *_: None)  # type: ignore[arg-type]
+    learned = training.final("audio")
+    assert learned is not None
+    begun = training.model("still").audio_encoder.state_dict()
+    for name, value in begun.items():
+        torch.testing.assert_close(value, learned.weights[f"audio_encoder.{name}"])
+
+
+def test_encoders_that_come_trained_are_not_taught() -> None:
+    with pytest.raises(SemibodyError, match="come trained"):
+        load_recipe("official", ['stages=["audio","still"]'])
