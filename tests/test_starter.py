@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shlex
 import sys
@@ -125,3 +126,20 @@ def test_its_weights_are_whole_and_small() -> None:
     assert not any(verify(hub.STARTER).values())
     assert sum(p.stat().st_size for p in hub.STARTER.glob("*.safetensors")) <= 40e6
     assert (hub.STARTER / "MODEL_CARD.md").is_file()
+
+
+def test_the_demos_gif_is_as_large_as_it_may_be(tmp_path: Path) -> None:
+    path = hub.STARTER.parents[2] / "tools" / "demo_gif.py"
+    if not path.is_file():
+        pytest.skip("tools/ is not beside this installation")
+    spec = importlib.util.spec_from_file_location("demo_gif", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    video = made.write_video(tmp_path / "a.mp4", frames=24)
+    said = module.make_gif(video, tmp_path / "large.gif", 3.0)
+    assert "12.5 a second, 96 x 96" in said
+    size = (tmp_path / "large.gif").stat().st_size
+    module.make_gif(video, tmp_path / "small.gif", 0.6 * size / 1e6)
+    assert (tmp_path / "small.gif").stat().st_size <= 0.6 * size
