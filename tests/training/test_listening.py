@@ -52,7 +52,7 @@ def test_stills_begin_with_what_was_learned(folder: Path, tmp_path: Path) -> Non
     training = Training(recipe, tmp_path / "run")
     clips = training.pack(None, folder, lambda *_: None)
     for stage in ("vae", "audio"):
-        assert training.run_stage(stage, clips, float("inf"), lambda *_: None)  # type: ignore[arg-type]
+        assert training.run_stage(stage, clips, float("inf"), lambda *_: None)
     learned = training.final("audio")
     assert learned is not None
     begun = training.model("still").audio_encoder.state_dict()

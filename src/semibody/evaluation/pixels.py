@@ -22,9 +22,10 @@ COLUMNS = (
 
 
 def compare(
-    generated: Path, real: Path, boxes: Mapping[str, NDArray[np.float64]], *, every: int = 1
+    generated: Path, real: Path, boxes: Mapping[str, NDArray[np.float64]], *, every: int = 1, start: int = 0
 ) -> Arrays:
-    """Arrays (n,) of every column in COLUMNS, and ``frame`` (n,), for every ``every``-th pair of frames.
+    """Arrays (n,) of every column in COLUMNS, and ``frame`` (n,), for every ``every``-th pair of frames
+    from ``start`` on.
 
     ``boxes`` part → (f, 4) where the face and the hands of the real video are, in fractions of the picture.
     Follows the policy of ``protocol.check``. Raises SemibodyError for a damaged file.
@@ -35,7 +36,7 @@ def compare(
     with VideoReader(generated) as ours, VideoReader(real) as theirs:
         fps = None if abs(ours.fps - theirs.fps) < 1e-3 * ours.fps else ours.fps
         for number, (picture, wanted) in enumerate(zip(ours, theirs.frames(fps), strict=False)):
-            if number % every:
+            if number < start or number % every:
                 continue
             height, width = picture.shape[:2]
             reference = resize_image(wanted, width, height)
@@ -48,6 +49,7 @@ def compare(
             rows.append([values[column] for column in COLUMNS])
             numbers.append(number)
     if not rows:
-        raise SemibodyError(f"{generated}: shares no frame with {real}; export it again")
+        after = f" after the first {start}" if start else ""
+        raise SemibodyError(f"{generated}: shares no frame with {real}{after}; give longer clips")
     table = np.array(rows)
     return {"frame": np.array(numbers), **{name: table[:, k] for k, name in enumerate(COLUMNS)}}

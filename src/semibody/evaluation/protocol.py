@@ -30,6 +30,8 @@ class Protocol:
     """hands (HKC, HKV, PCK) are found in every n-th frame"""
     pixels_every: int = 1
     """PSNR, SSIM and flicker compare every n-th pair of frames; 1 for flicker to mean what it says"""
+    pixels_from: int = 0
+    """first frame they compare: where the portrait is a clip's first frame, the next ones are easy"""
     window: int = 16
     """frames of a window of FVD"""
     window_step: int = 8
