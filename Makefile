@@ -6,7 +6,7 @@ PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 STAMP  := $(VENV)/.semibody
 
-.PHONY: help demo data-demo test slow parity lint types bench bench-flops bench-step clean
+.PHONY: help demo starter bench-starter data-demo test slow parity lint types bench bench-flops bench-step clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -24,16 +24,27 @@ $(STAMP)-animate: pyproject.toml constraints.txt | $(PY)
 	$(PIP) -e .
 	@touch $@
 
+# The person in the portrait is found by mediapipe, and the gesture fitted to it.
 # mediapipe and rtmlib ask for the desktop build of OpenCV, which needs the system's libGL;
 # the headless build of the same version holds the same modules and needs nothing.
+define headless_opencv
+$(PY) -m pip uninstall --quiet --yes opencv-python opencv-contrib-python opencv-python-headless opencv-contrib-python-headless
+$(PIP) --no-deps opencv-contrib-python-headless
+endef
+
+$(STAMP)-pose: $(STAMP)-animate
+	@echo "Installing what finds people into $(VENV) (once; a minute) ..."
+	$(PIP) -e '.[pose]'
+	$(headless_opencv)
+	@touch $@
+
 $(STAMP)-all: $(STAMP)-animate
 	@echo "Installing every extra and the test tools into $(VENV) (once; a few minutes) ..."
 	$(PIP) -e '.[all,dev]'
-	$(PY) -m pip uninstall --quiet --yes opencv-python opencv-contrib-python opencv-python-headless opencv-contrib-python-headless
-	$(PIP) --no-deps opencv-contrib-python-headless
-	@touch $@
+	$(headless_opencv)
+	@touch $@ $(STAMP)-pose
 
-demo: $(STAMP)-animate ## one person, one recording, hands that move: out/demo.mp4
+demo: $(STAMP)-pose ## a person who speaks and gestures, by the model that comes along: out/demo.mp4
 	$(PY) -m semibody demo -o out/demo.mp4
 
 # A MakeHuman data folder gives people textures, hair and garments; without one they are plain.
@@ -41,6 +52,32 @@ ASSETS ?= $(wildcard ../shared/assets/makehuman)
 data-demo: $(STAMP)-all ## 20 rendered people who speak and gesture: out/data/report.html (ASSETS=folder)
 	$(PY) -m semibody data synthesise out/data --people 20 --clips 2 --seconds 3 --size 256 $(if $(ASSETS),--assets $(ASSETS))
 	$(PY) -m semibody data inspect out/data
+
+# The starter, from nothing: about 12 hours on two cores. Every step goes on where it stopped, and ends in time;
+# `make starter MINUTES=60` gives the training an hour, the same command again the next one.
+STARTER ?= out/starter
+PEOPLE  ?= 3000
+MINUTES ?= 600
+SEMIBODY := $(PY) -m semibody
+RENDERED := --sway 0.35 --photographed 0.6 $(if $(ASSETS),--assets $(ASSETS))
+starter: $(STAMP)-all ## train the model that comes along, from rendered people to its card (PEOPLE= MINUTES=)
+	$(SEMIBODY) data people $(STARTER)/packed $(RENDERED) --seed 701 --heads 0.12 --people $(PEOPLE) --seconds 5 --fps 8
+	$(SEMIBODY) data people $(STARTER)/packed $(RENDERED) --seed 702 --heads 0.12 --people $(PEOPLE) --seconds 1.5 --fps 24
+	$(SEMIBODY) train starter --out $(STARTER)/run --packed $(STARTER)/packed --resume --max-minutes $(MINUTES) \
+	  --stage vae --stage keypoints --stage audio --stage still --set data.fps=8
+	$(SEMIBODY) train starter --out $(STARTER)/run --packed $(STARTER)/packed --resume --max-minutes $(MINUTES) \
+	  --stage motion
+	$(SEMIBODY) weights convert $(STARTER)/run/weights $(STARTER)/weights --precision bf16
+	$(MAKE) bench-starter WEIGHTS=$(STARTER)/weights
+	$(SEMIBODY) model-card $(STARTER)/run --weights $(STARTER)/weights --packed $(STARTER)/packed \
+	  --bench $(STARTER)/bench/results.json --notes docs/starter-notes.md --pictures $(STARTER)/weights/starter
+
+# 60 people of a seed that no training set uses.
+WEIGHTS ?= starter
+bench-starter: $(STAMP)-all ## the starter's numbers against its goals: out/starter/bench (WEIGHTS=folder)
+	$(SEMIBODY) data synthesise $(STARTER)/held-out $(RENDERED) --seed 9001 --heads 0 --people 60 --clips 5 --seconds 2
+	$(SEMIBODY) bench-quality starter --set weights=$(WEIGHTS) --set cases=$(STARTER)/held-out/manifest.jsonl \
+	  --set out=$(STARTER)/bench
 
 test: $(STAMP)-all ## the fast tests, a few minutes
 	$(PY) -m pytest

@@ -1,6 +1,6 @@
 """Portrait + speech + gesture -> clip. The file to open first.
 
-    animator = Animator.load("official")            # a name or a weights folder
+    animator = Animator.load("starter")             # a name or a weights folder
     clip = animator.animate("portrait.png", "speech.wav", "hands/")
     write_clip(clip, "out.mp4")                      # or: animator.animate_to("out.mp4", ...)
 
@@ -34,7 +34,7 @@ from semibody.networks.model import Conditions, Model, ModelConfig
 from semibody.pose.draw import draw_pose
 from semibody.pose.regions import audio_mask
 from semibody.types import Clip, Gesture, Picture, Pose, Progress, SemibodyError, Speech, silent
-from semibody.weights.hub import find_weights
+from semibody.weights.hub import default_weights, find_weights
 from semibody.weights.official import Variant
 
 POSE_CACHE_BYTES = 256 * 2**20
@@ -71,23 +71,24 @@ class Animator:
     @classmethod
     def load(
         cls,
-        weights: str | Path = "official",
+        weights: str | Path | None = None,
         *,
         preset: str | None = None,
         precision: str = "auto",
         device: str = "auto",
         progress: Progress = silent,
     ) -> Animator:
-        """Load weights by name (``official``, ``accelerated``) or from a folder.
+        """Load weights by name (``starter``, ``official``, ``accelerated``) or from a folder.
 
-        ``preset`` picks the variant of a published folder and its steps and guidance; by default it
-        follows the name. Raises SemibodyError if weights are missing or do not fit.
+        None takes what ``hub.default_weights`` names. ``preset`` picks the variant of a published folder
+        and its steps and guidance; by default it follows the name. Raises SemibodyError if weights are
+        missing or do not fit.
         """
         from semibody import config
 
         target = runtime.choose_device(device)
         dtype = runtime.choose_dtype(precision, target)
-        folder, named = find_weights(str(weights))
+        folder, named = find_weights(str(weights or preset or default_weights()))
         preset = preset or named
         if preset is not None and preset not in PRESETS:
             raise SemibodyError(f"--preset {preset} is unknown; choose {' or '.join(PRESETS)}")

@@ -1,11 +1,16 @@
-"""The first command's inputs, made by code: a drawn person, a spoken-like sound, waving hands (floor 5).
+"""The first command: the bundled person speaks (floor 5).
 
-No trained weights come with the package yet, so the demo runs every stage of an animation with small
-seeded random ones. The picture that comes out is noise; beside it the video shows what went in.
+The starter, a portrait and a speech come with the package; the demo is exactly what ``semibody animate``
+makes of them. Where the starter's weights are missing, a drawn person is run through small random networks
+instead: noise comes out, but every stage runs, and beside it the video shows what went in.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -22,6 +27,7 @@ from semibody.networks.unet import UNetConfig
 from semibody.networks.vae import VAEConfig
 from semibody.pose.draw import draw_pose
 from semibody.types import LEFT_HAND, N_JOINTS, RIGHT_HAND, Floats, Gesture, Progress, Speech, silent
+from semibody.weights import hub, store
 
 SIDE, SECONDS, FPS, RATE = 256, 3.0, 24.0, 16000
 
@@ -45,6 +51,47 @@ def small_model() -> ModelConfig:
 
 def make_demo(out: Path, *, progress: Progress = silent) -> list[str]:
     """Write the demo video and return what to tell the user about it."""
+    if store.is_store(hub.STARTER):
+        return make_starter_demo(out, progress=progress)
+    return make_drawn_demo(out, progress=progress)
+
+
+def make_starter_demo(out: Path, *, progress: Progress = silent) -> list[str]:
+    """Animate the bundled portrait with the bundled speech; the gesture is planned from the speech."""
+    started = time.monotonic()
+    portrait, speech = bundled("portrait.png"), bundled("speech.wav")
+    animator = Animator.load("starter", progress=progress)
+    inputs = animator.animate_to(out, portrait, speech, progress=progress)
+    settings, seconds = animator.settings(), time.monotonic() - started
+    frames, size = len(inputs), f"{settings.width} x {settings.height}"
+    return [
+        *(f"note: {notice}" for notice in inputs.notices),
+        f"{out}: {frames} frames, {size}, {frames / settings.fps:.1f} s of video, made in {seconds:.0f} s",
+        "The person is rendered and the voice synthesised; hands and lips are the small model's answer to "
+        "the gesture planned from the speech, and to its sound.",
+        "The same in full, to change one thing at a time:",
+        f"  {_command()} animate {portrait} {speech} --gesture auto --weights starter -o {out}",
+        f"Other gestures: {_command()} gesture list; your own picture: {_command()} check PICTURE",
+    ]
+
+
+def bundled(name: str) -> Path:
+    """A file that comes with the starter, as short as it can be written from here."""
+    path = hub.STARTER / name
+    relative = Path(os.path.relpath(path))
+    return path if ".." in relative.parts else relative
+
+
+def _command() -> str:
+    """How this installation is called."""
+    if shutil.which("semibody"):
+        return "semibody"
+    python = Path(os.path.relpath(sys.executable))
+    return f"{sys.executable if '..' in python.parts else python} -m semibody"
+
+
+def make_drawn_demo(out: Path, *, progress: Progress = silent) -> list[str]:
+    """Every stage of an animation with small seeded random weights, on inputs drawn by code."""
     animator = Animator.random(small_model(), seed=0, width=SIDE, height=SIDE, steps=4, guidance=1.0, fps=FPS)
     settings = animator.settings()
     inputs = prepare(draw_portrait(SIDE), babble(SECONDS), waving_hands(SECONDS), settings)
@@ -59,7 +106,8 @@ def make_demo(out: Path, *, progress: Progress = silent) -> list[str]:
                 done += 1
     return [
         f"{out}: {done} frames; left the portrait, in the middle the hand poses, right what the network made",
-        "The network has small RANDOM weights, so its picture is noise: this shows that everything runs.",
+        "The starter's weights are not in this installation, so small RANDOM ones stand in and the picture "
+        "is noise: this shows that everything runs.",
         "For a real video: semibody weights fetch accelerated, then semibody animate --weights accelerated …",
     ]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import platform
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +15,7 @@ from semibody.animator import PRESETS
 from semibody.inputs import Settings
 from semibody.networks.model import ModelConfig
 from semibody.types import SemibodyError
-from semibody.weights import official
-from semibody.weights.hub import SETS, find_weights, home
+from semibody.weights.hub import SETS, complete_weights, default_weights, home
 
 PACKAGES = ("torch", "diffusers", "transformers", "av", "opencv-contrib-python-headless", "numpy")
 EXTRAS = {
@@ -89,16 +90,12 @@ def _machine() -> list[Finding]:
 
 def _weights() -> list[Finding]:
     found = []
-    for name in SETS:
+    for name in ("starter", *SETS):
         try:
-            folder, _ = find_weights(name)
-            if not (folder / "semibody.json").exists():
-                for part in ("reference_unet", "denoising_unet", "pose_encoder", "vae", "audio_encoder"):
-                    official.files_of(folder, part, PRESETS[name][0])
-            found.append(Finding(f"weights {name}", f"complete, in {folder}"))
+            found.append(Finding(f"weights {name}", f"complete, in {complete_weights(name)}"))
         except SemibodyError as error:
             found.append(Finding(f"weights {name}", str(error), ok=False))
-    return found
+    return [*found, Finding("default weights", default_weights())]
 
 
 def _speed() -> list[Finding]:
@@ -106,13 +103,19 @@ def _speed() -> list[Finding]:
     dtype = runtime.choose_dtype("auto", device)
     rate = runtime.matmul_tflops(dtype, device)
     found = [Finding("matmul", f"{rate:.2f} TFLOP/s in {str(dtype).removeprefix('torch.')} on {device}")]
+    for name, model, settings in _samples():
+        frames = int(settings.fps) * 5
+        tflop, _ = plan.estimate_work(model, settings, frames, bytes_per_number=dtype.itemsize)
+        seconds = plan.format_seconds(tflop / (rate * plan.EFFICIENCY) / 5)
+        found.append(Finding(f"{name} at {settings.width}²", f"about {seconds} per second of video"))
+    return found
+
+
+def _samples() -> Iterator[tuple[str, ModelConfig, Settings]]:
+    """What the speed is told of: the starter where it is, the published weights at two sizes."""
+    with contextlib.suppress(SemibodyError):
+        settings, model = plan.resolve_settings(plan.Source("starter"), {})
+        yield "starter", model, settings
     for name, (_, preset) in PRESETS.items():
         for side in (512, 768):
-            settings = Settings(width=side, height=side, **preset)
-            frames = int(settings.fps) * 5
-            tflop, _ = plan.estimate_work(ModelConfig(), settings, frames, bytes_per_number=dtype.itemsize)
-            seconds = tflop / (rate * plan.EFFICIENCY) / 5
-            found.append(
-                Finding(f"{name} at {side}²", f"about {plan.format_seconds(seconds)} per second of video")
-            )
-    return found
+            yield name, ModelConfig(), Settings(width=side, height=side, **preset)

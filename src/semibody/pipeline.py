@@ -25,7 +25,7 @@ class SemibodyPipeline:
     def from_pretrained(
         cls, folder: str | Path, *, torch_dtype: torch.dtype | None = None, device: str = "auto"
     ) -> SemibodyPipeline:
-        """Load a weights folder or a name (``official``, ``accelerated``). Raises SemibodyError."""
+        """Load a weights folder or a name (``starter``, ``official`` …). Raises SemibodyError."""
         precision = {None: "auto", torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
         return cls(Animator.load(folder, precision=precision[torch_dtype], device=device))
 

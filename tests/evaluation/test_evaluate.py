@@ -44,7 +44,10 @@ class FakeFaces:
         jaw = np.array(self.rows, np.float32)
         expression = np.tile(jaw[:, None], (1, 52)) * np.linspace(0.1, 1, 52, dtype=np.float32)
         box = np.tile(np.array([0.2, 0.2, 0.5, 0.5], np.float32), (len(jaw), 1))
-        return {"expression": expression, "box": box}
+        lips = np.zeros((len(jaw), 40, 2), np.float32)
+        lips[:, 10] = [1.0, 0.0]  # the corners are one apart
+        lips[:, 25, 1] = jaw  # the lower lip
+        return {"expression": expression, "box": box, "lips": lips}
 
 
 class FakeIdentity:
@@ -162,6 +165,8 @@ def test_the_same_folder_twice_is_perfect(folders: tuple[Path, Path], tmp_path: 
     assert found["ID-pair-dlib"].value == pytest.approx(1)
     assert found["jaw-correlation"].value == pytest.approx(1)
     assert found["jaw-lag"].value == 0
+    assert found["mouth-correlation"].value == pytest.approx(1)
+    assert found["change-moving"].value == pytest.approx(1)
     assert found["hand-error"].value == 0
     assert found["PCK"].value == 1
     assert found["flicker-rest"].value == 0
@@ -176,6 +181,8 @@ def test_damage_is_felt_where_it_is(folders: tuple[Path, Path], tmp_path: Path, 
     assert found["FID-effnet"].value > 1
     assert found["FID-effnet"].interval is not None
     assert found["jaw-lag"].value == 3
+    assert found["mouth-lag"].value == 3
+    assert found["change-still"].value > 2
     assert found["HKC-mediapipe"].real == pytest.approx(1)
     assert len(found["CSIM-dlib"].clips) == 3
 

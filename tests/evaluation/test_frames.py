@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,3 +106,37 @@ def test_regions_come_from_boxes() -> None:
     assert regions["face"].sum() == 4 * 8
     assert not regions["hands"].any()
     assert (regions["rest"] == ~regions["face"]).all()
+
+
+def test_psnr_of_a_part_sees_that_part_alone() -> None:
+    real = np.full((16, 16, 3), 100, np.uint8)
+    bad = real.copy()
+    bad[:4, :4] = 110
+    corner = np.zeros((16, 16), bool)
+    corner[:4, :4] = True
+    assert frames.psnr(bad, real, corner) == pytest.approx(10 * math.log10(255**2 / 100))
+    assert math.isinf(frames.psnr(bad, real, ~corner))
+    assert math.isnan(frames.psnr(bad, real, np.zeros((16, 16), bool)))
+
+
+def test_energy_of_changes_is_told_apart_by_where_the_real_video_moves() -> None:
+    rng = np.random.default_rng(0)
+    real, made = [], []
+    for t in range(6):
+        picture = np.full((32, 32, 3), 90, np.uint8)
+        picture[:, 4 * t : 4 * t + 8] = 200
+        real.append(picture)
+        noisy = picture.astype(float)
+        noisy[24:] += rng.normal(0, 12, (8, 32, 1))  # the lower rows flicker
+        made.append(noisy.clip(0, 255).astype(np.uint8))
+
+    def total(video: list[Any]) -> dict[str, float]:
+        changes = frames.Changes()
+        rows = [changes.see(a, b) for a, b in zip(video, real, strict=True)]
+        assert all(math.isnan(value) for value in rows[0].values())
+        return {name: sum(row[name] for row in rows[1:]) for name in rows[0]}
+
+    same, flickering, frozen = total(real), total(made), total([real[0]] * 6)
+    assert same["energy/moving"] == same["real-energy/moving"] > 0
+    assert flickering["energy/still"] > 10 + same["energy/still"]
+    assert frozen["energy/moving"] == 0

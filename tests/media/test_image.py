@@ -62,3 +62,18 @@ def test_unknown_ending_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(SemibodyError, match="format"):
         media.write_image(tmp_path / "a.xyz", made.picture())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gif_holds_the_frames_and_is_the_same_every_time(tmp_path: Path) -> None:
+    frames = np.zeros((6, 24, 32, 3), np.uint8)
+    for k, frame in enumerate(frames):
+        frame[:, 4 * k : 4 * k + 6] = (220, 40, 40)
+    for name in ("a.gif", "b.gif"):
+        media.write_gif(tmp_path / name, frames, 12.5)
+    assert (tmp_path / "a.gif").read_bytes() == (tmp_path / "b.gif").read_bytes()
+    assert np.abs(media.read_image(tmp_path / "a.gif").astype(int) - frames[0]).max() < 8
+    again = media.read_clip(tmp_path / "a.gif", with_speech=False)
+    assert again.fps == pytest.approx(12.5)
+    assert np.abs(again.frames.astype(int) - frames).max() < 8
+    with pytest.raises(SemibodyError, match=r"written as \.gif"):
+        media.write_gif(tmp_path / "a.png", frames, 12.5)

@@ -12,6 +12,9 @@ from semibody.cli.progress import progress_bar
 from semibody.types import SemibodyError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from semibody.inputs import Settings
 
 Option = typer.Option
@@ -38,8 +41,14 @@ def animate(
     ] = "auto",
     out: Annotated[Path, Option("--out", "-o", help="Video to write.")] = Path("out.mp4"),
     weights: Annotated[
-        str, Option("--weights", "-w", help="official, accelerated or a weights folder.")
-    ] = "official",
+        str | None,
+        Option(
+            "--weights",
+            "-w",
+            help="starter, official, accelerated or a weights folder; default: published weights if they "
+            "were fetched, else the starter.",
+        ),
+    ] = None,
     preset: Annotated[
         str | None, Option(help="official or accelerated: weights, steps and guidance that belong together.")
     ] = None,
@@ -68,6 +77,10 @@ def animate(
     align: Annotated[
         str | None, Option(help="auto: fit the gesture to the person; none: take it as it is.")
     ] = None,
+    personalise: Annotated[
+        bool,
+        Option("--personalise", help="First tune the starter to this portrait: minutes, once for each."),
+    ] = False,
     strict: Annotated[bool, Option("--strict", help="Stop at warnings about the inputs.")] = False,
     background: Annotated[str, Option(help="Colour behind transparent parts, as #rrggbb.")] = "#ffffff",
     allow_silence: Annotated[
@@ -87,7 +100,11 @@ def animate(
     from semibody.inputs import AUTO, prepare
     from semibody.plan import Source, make_plan, resolve_settings
     from semibody.pose.library import find_gesture
+    from semibody.weights.hub import default_weights
 
+    if weights is None:
+        weights = preset or default_weights()
+        _say(f"note: using the {weights} weights; --weights takes others")
     if size is not None:
         width, height = parse_size(size)
     changes: dict[str, Any] = {
@@ -110,6 +127,8 @@ def animate(
     inputs = prepare(picture, sound, poses, settings)
     for finding in inputs.findings:
         _say(f"{finding.level if finding.level != 'good' else 'note'}: {finding.line()}")
+    if personalise:
+        weights = _personal(picture, weights, device=device, precision=precision, quiet=quiet)
     with progress_bar(quiet=quiet) as progress:
         animator = Animator.load(
             weights, preset=preset, precision=precision, device=device, progress=progress
@@ -119,6 +138,30 @@ def animate(
         animator.write(out, inputs, settings, crf=crf, progress=progress)
     seconds = len(inputs) / settings.fps
     _say(f"{out}: {len(inputs)} frames, {settings.width} x {settings.height}, {seconds:.1f} s")
+
+
+def _personal(picture: NDArray[np.uint8], weights: str, *, device: str, precision: str, quiet: bool) -> str:
+    """The folder of weights that know the person in the picture, tuned now if they never were."""
+    import dataclasses
+
+    from semibody.plan import Source, estimate_tuning, format_seconds
+    from semibody.training import personal
+    from semibody.training.recipe import load_recipe
+    from semibody.weights.store import is_store
+
+    recipe = load_recipe(personal.RECIPE)
+    recipe = dataclasses.replace(recipe, start=dataclasses.replace(recipe.start, weights=weights))
+    folder = personal.cached(picture, recipe)
+    if not is_store(folder):
+        optimiser = recipe.still.optimiser
+        seconds = estimate_tuning(Source(weights, None, precision, device), optimiser.steps * optimiser.batch)
+        _say(
+            f"note: tuning the weights to this portrait takes about {format_seconds(seconds)}, once; they "
+            f"are kept in {folder}; Ctrl-C leaves nothing behind"
+        )
+        with progress_bar(quiet=quiet) as progress:
+            personal.personal_weights(picture, weights, recipe=recipe, device=device, progress=progress)
+    return str(folder)
 
 
 def _notices(settings: Settings, changes: dict[str, Any], origin: str, grid: int) -> list[str]:

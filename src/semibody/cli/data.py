@@ -74,6 +74,48 @@ def synthesise(
     typer.echo(f"{out}: {people} people, {len(entries)} clips, {shown} frames")
 
 
+@data.command("people")
+def people_(
+    out: Annotated[Path, typer.Argument(help="Folder of packed clips; running again resumes.")],
+    assets: Assets = None,
+    people: Annotated[int, typer.Option(min=1, help="Number of people.")] = 1000,
+    clips: Annotated[int, typer.Option(min=1, help="Clips of each person.")] = 1,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Length of a clip.")] = 2.0,
+    size: Annotated[int, typer.Option(min=64, max=2048, help="Width and height in pixels.")] = 256,
+    fps: Annotated[float, typer.Option(min=1, max=120, help="Frames per second, as data.fps.")] = 24.0,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, other people.")] = 0,
+    heads: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of clips that show the head only.")
+    ] = 0.15,
+    sway: Annotated[
+        float, typer.Option(min=0, max=2, help="How far head and torso wander; 1 is lively.")
+    ] = 1.0,
+    photographed: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of clips with grain, blur, compression, colour casts."),
+    ] = 0.0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 = one a core.")] = 0,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="Begin no further person after so many minutes.")
+    ] = None,
+) -> None:
+    """Render people straight into the packed clips that `train --packed` reads."""
+    from semibody.data.crowd import Crowd, pack_crowd
+
+    crowd = Crowd(
+        people=people, clips=clips, seconds=seconds, size=size, fps=fps, seed=seed, head_share=heads,
+        sway=sway, photographed=photographed,
+    )  # fmt: skip
+    with progress_bar() as progress:
+        there = pack_crowd(
+            out, assets, crowd, workers=workers or os.cpu_count() or 1, minutes=minutes, progress=progress
+        )
+    frames = there * clips * round(seconds * fps)
+    typer.echo(f"{out}: {there} of {people} people, {frames} frames at {fps:g} a second")
+    if there < people:
+        typer.echo("the time was up; the same command goes on")
+
+
 @data.command()
 def inspect(
     folder: Annotated[Path, typer.Argument(help="Data set: the folder of a manifest.jsonl.")],

@@ -76,7 +76,9 @@ def evaluate(
 
 @app.command("bench-quality")
 def bench_quality(
-    recipe: Annotated[Path, typer.Argument(help="TOML: cases, weights, out, [settings], [protocol].")],
+    recipe: Annotated[
+        str, typer.Argument(help="starter, or a TOML file: cases, weights, out, [settings], [protocol].")
+    ],
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A value of the recipe, key=value.")
     ] = None,
@@ -84,10 +86,13 @@ def bench_quality(
 ) -> None:
     """Animate every case of a test set with given weights and evaluate the clips. Run it again to go on."""
     from semibody import quality
+    from semibody.quality.goals import as_lines
 
     with progress_bar() as progress:
-        found = quality.bench_quality(recipe, overrides=settings or [], workers=workers, progress=progress)
-    print_table(found)
+        made = quality.bench_quality(recipe, overrides=settings or [], workers=workers, progress=progress)
+    print_table(made.found)
+    for line in as_lines(made.rows) if made.rows else []:
+        typer.echo(line)
 
 
 @app.command("build-emtd")

@@ -34,7 +34,7 @@ def list_(as_json: Json = False) -> None:
     from semibody.weights.parts import PARTS, find_part
 
     found = {}
-    for name in SETS:
+    for name in ("starter", *SETS):
         try:
             found[name] = str(find_weights(name)[0])
         except SemibodyError as error:

@@ -264,14 +264,14 @@ def pack_people(
     work on ranges of their own. ``sway`` and ``photographed``: see ``synthetic.clip.Style``.
     """
     from semibody.data.synthetic.clip import Style, clip_kind, clip_seed, render_clip, render_person
-    from semibody.data.synthetic.render import Stage
+    from semibody.data.synthetic.render import shared_stage
 
-    stage, place, style = None, folder / packing.key, Style(sway, photographed)
+    place, style = folder / packing.key, Style(sway, photographed)
     for done, number in enumerate(people):
-        name = [f"{seed}-{number:05d}-{take:02d}" for take in range(clips)]
+        name = clip_names(seed, number, clips)
         person = f"synthetic-{seed}-{number:05d}"
         if not all(packed_path(place, n).exists() for n in name):
-            stage = stage or Stage(packing.size)
+            stage = shared_stage(packing.size)
             shape = render_person(seed, number, assets, packing.size)
             for take in range(clips):
                 drawn = clip_seed(seed, number, take)
@@ -283,6 +283,11 @@ def pack_people(
                 )  # fmt: skip
         progress("render people", done + 1, len(people))
         yield from (PackedClip(packed_path(place, n)) for n in name)
+
+
+def clip_names(seed: int, number: int, clips: int) -> list[str]:
+    """The names of the packed clips of rendered person ``number``."""
+    return [f"{seed}-{number:05d}-{take:02d}" for take in range(clips)]
 
 
 def _first(gesture: Gesture, frames: int) -> Gesture:

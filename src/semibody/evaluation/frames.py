@@ -25,10 +25,16 @@ STILL = 3.0
 """Grey levels: a pixel of the real video is still while it moves less than this from frame to frame."""
 
 
-def psnr(generated: Picture, real: Picture) -> float:
-    """Peak signal-to-noise ratio in dB over all pixels and channels; ``inf`` for identical pictures."""
+def psnr(generated: Picture, real: Picture, where: Mask | None = None) -> float:
+    """Peak signal-to-noise ratio in dB over all channels of all pixels, or of those of a mask (h, w).
+
+    ``inf`` for identical pictures, NaN for an empty mask.
+    """
     _require_same_shape(generated, real)
-    error = np.mean((generated.astype(np.float64) - real) ** 2)
+    squares = (generated.astype(np.float64) - real) ** 2
+    if where is not None and not where.any():
+        return math.nan
+    error = np.mean(squares if where is None else squares[where])
     return 10 * math.log10(255.0**2 / error) if error else math.inf
 
 
@@ -105,6 +111,32 @@ class Stillness:
         for name, region in regions.items():
             values[f"flicker/{name}"] = max(_mean(energy, still & region), 0.0)
         return values
+
+
+@dataclass
+class Changes:
+    """How much changes from frame to frame, where the real video moves and where it does not.
+
+    A pixel moves when the real video changes by at least ``STILL`` grey levels from frame to frame. The
+    energy of a region is the sum of the squared changes of grey in it, per pixel of the picture, so that
+    the energies of frames add up to that of the clip.
+    """
+
+    _before: tuple[Floats, Floats] | None = None
+
+    def see(self, generated: Picture, real: Picture) -> dict[str, float]:
+        """``energy/moving``, ``energy/still`` and the same of the real video; NaN for the first frame."""
+        g, r = _grey(generated), _grey(real)
+        before, self._before = self._before, (g, r)
+        if before is None:
+            return dict.fromkeys(ENERGIES, math.nan)
+        ours, theirs = (g - before[0]) ** 2, (r - before[1]) ** 2
+        moving = theirs >= STILL**2
+        parts = (ours * moving, ours * ~moving, theirs * moving, theirs * ~moving)
+        return {name: float(part.mean()) for name, part in zip(ENERGIES, parts, strict=True)}
+
+
+ENERGIES = ("energy/moving", "energy/still", "real-energy/moving", "real-energy/still")
 
 
 def _second_difference(last: list[Floats]) -> Floats:

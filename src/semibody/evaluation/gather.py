@@ -183,20 +183,26 @@ def _pair_job(gathered: Gathered, item: Item) -> Iterator[_Job]:
     assert item.real is not None
     boxes = _boxes(gathered, item)
     print_of_boxes = key_of({name: rows.tobytes().hex() for name, rows in boxes.items()})
-    every = gathered.rules.pixels_every
+    every, start = gathered.rules.pixels_every, gathered.rules.pixels_from
     key = key_of(
-        "pixels", pixels.VERSION, every, content_hash(item.generated), content_hash(item.real), print_of_boxes
+        "pixels",
+        pixels.VERSION,
+        every,
+        start,
+        content_hash(item.generated),
+        content_hash(item.real),
+        print_of_boxes,
     )
     gathered.keys[item.name, "generated", "pixels"] = key
     if gathered.missing([("pixels", key)]):
-        work = functools.partial(_compare, item.generated, item.real, boxes, every)
+        work = functools.partial(_compare, item.generated, item.real, boxes, every, start)
         yield _Job(item.name, (("pixels", key),), work)
 
 
 def _compare(
-    generated: Path, real: Path, boxes: Mapping[str, NDArray[Any]], every: int, _: Protocol
+    generated: Path, real: Path, boxes: Mapping[str, NDArray[Any]], every: int, start: int, _: Protocol
 ) -> Mapping[str, Arrays]:
-    return {"pixels": pixels.compare(generated, real, boxes, every=every)}
+    return {"pixels": pixels.compare(generated, real, boxes, every=every, start=start)}
 
 
 def _boxes(gathered: Gathered, item: Item) -> dict[str, NDArray[Any]]:

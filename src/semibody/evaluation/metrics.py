@@ -150,6 +150,11 @@ def _column(name: str, *, mean: Callable[[Floats], float] | None = None) -> Call
     return lambda gathered: over_clips(gathered, one, mean=mean or (lambda values: float(values.mean())))
 
 
+def _finite_psnr(values: Floats) -> float:
+    """The mean over the frames in which the part is seen."""
+    return frames.mean_psnr(values[~np.isnan(values)])
+
+
 def _psnr(gathered: Gathered) -> Measured:
     measured = _column("psnr", mean=frames.mean_psnr)(gathered)
     same = sum(
@@ -158,6 +163,19 @@ def _psnr(gathered: Gathered) -> Measured:
         if (arrays := gathered.arrays(item.name, "generated", "pixels")) is not None
     )
     return replace(measured, counts={"identical frames": same}) if same else measured
+
+
+def _energy(where: str) -> Callable[[Gathered], Measured]:
+    """Energy of the changes from frame to frame, generated over real; NaN where the real clip has none."""
+
+    def one(gathered: Gathered, item: Item, side: Side) -> OneClip | None:
+        arrays = gathered.arrays(item.name, side, "pixels")
+        if arrays is None:
+            return None
+        ours, theirs = (float(np.nansum(arrays[f"{name}/{where}"])) for name in ("energy", "real-energy"))
+        return OneClip(ours / theirs if theirs else math.nan, (arrays["frame"], arrays[f"energy/{where}"]))
+
+    return lambda gathered: over_clips(gathered, one)
 
 
 # -- distances between sets ----------------------------------------------------------------------------
@@ -367,6 +385,36 @@ def _steadiness(gathered: Gathered) -> Measured:
     return over_clips(gathered, one, real=True)
 
 
+def _nearest_person(kind: str) -> Callable[[Gathered], Measured]:
+    """Share of clips whose face is nearer to its own person's portraits than to any other person's."""
+
+    def measure(gathered: Gathered) -> Measured:
+        portraits: dict[str, list[NDArray[Any]]] = {}
+        for item in gathered.items:
+            arrays = gathered.arrays(item.name, "portrait", kind)
+            if arrays is not None and np.isfinite(arrays["embedding"][0]).all():
+                portraits.setdefault(item.person or item.name, []).append(arrays["embedding"][0])
+        people = {name: np.mean(rows, axis=0) for name, rows in portraits.items()}
+
+        def one(gathered: Gathered, item: Item, side: Side) -> OneClip | None:
+            arrays, own = gathered.arrays(item.name, side, kind), item.person or item.name
+            if arrays is None or own not in people:
+                return None
+            known = arrays["embedding"][np.isfinite(arrays["embedding"]).all(axis=1)]
+            if not len(known):
+                return OneClip(0.0, None, {"clips without a face": 1})
+            face = known.mean(axis=0)
+            nearest = min(people, key=lambda name: float(np.linalg.norm(people[name] - face)))
+            return OneClip(float(nearest == own))
+
+        if len(people) < 2:
+            return Measured(math.nan, notes=("needs the portraits of at least two people",))
+        measured = over_clips(gathered, one, real=True)
+        return replace(measured, notes=(*measured.notes, f"among {len(people)} people"))
+
+    return measure
+
+
 # -- lips ----------------------------------------------------------------------------------------------
 
 
@@ -377,12 +425,32 @@ def _jaw(gathered: Gathered, item: Item, side: Side) -> Floats | None:
     return arrays["expression"][:, faces.JAW_OPEN].astype(np.float64)
 
 
+_UPPER_LIP, _LOWER_LIP, _CORNERS = 35, 25, (0, 10)
+"""Places in ``faces.LIPS``: the middles of the inner lips, the corners of the mouth."""
+
+
+def _mouth(gathered: Gathered, item: Item, side: Side) -> Floats | None:
+    """Distance of the inner lips over the width of the mouth, from the points of the face: (f,)."""
+    arrays = gathered.arrays(item.name, side, "faces")
+    if arrays is None or not np.isfinite(arrays["lips"]).any():
+        return None
+    points = arrays["lips"].astype(np.float64)
+    width = np.linalg.norm(points[:, _CORNERS[0]] - points[:, _CORNERS[1]], axis=1)
+    return np.linalg.norm(points[:, _UPPER_LIP] - points[:, _LOWER_LIP], axis=1) / np.maximum(width, 1e-6)
+
+
 def _jaw_lag(
-    value: Callable[[lips.Lag], float], against: str, still: float, *, search: bool = True
+    value: Callable[[lips.Lag], float],
+    against: str,
+    still: float,
+    *,
+    search: bool = True,
+    opening: Callable[[Gathered, Item, Side], Floats | None] = _jaw,
 ) -> Callable[[Gathered], Measured]:
     """The jaw of a clip against its sound ("sound") or against the true jaw, or REAL's ("truth").
 
-    ``still`` is the value of a jaw that does not move; ``search`` for the best lag, or take none.
+    ``still`` is the value of a jaw that does not move; ``search`` for the best lag, or take none;
+    ``opening`` says how far the mouth of a clip is open.
     """
 
     def leader(gathered: Gathered, item: Item, side: Side) -> Floats | None:
@@ -390,10 +458,10 @@ def _jaw_lag(
             arrays = gathered.arrays(item.name, side, "sound")
             return arrays["loudness"] if arrays is not None and len(arrays["loudness"]) else None
         truth = gathered.truth(item)
-        return truth.jaw if truth is not None else _jaw(gathered, item, "real")
+        return truth.jaw if truth is not None else opening(gathered, item, "real")
 
     def one(gathered: Gathered, item: Item, side: Side) -> OneClip | None:
-        jaw, wanted = _jaw(gathered, item, side), leader(gathered, item, side)
+        jaw, wanted = opening(gathered, item, side), leader(gathered, item, side)
         if jaw is None or wanted is None:
             return None
         lag = lips.best_lag(jaw, wanted, gathered.rules.max_lag if search else 0)
@@ -507,15 +575,12 @@ def _hkv(kind: str, *, normalised: bool) -> Callable[[Gathered], Measured]:
 
 def _hand_errors(value: Callable[[hands.HandErrors], float]) -> Callable[[Gathered], Measured]:
     def one(gathered: Gathered, item: Item, side: Side) -> OneClip | None:
-        kind = "joints-dwpose" if (item.name, side, "joints-dwpose") in gathered.keys else "joints"
-        found, wanted = _hands(gathered, item, side, kind), _true_hands(gathered, item, kind)
-        if found is None or wanted is None:
+        both, rules = _both_hands(gathered, item, side), gathered.rules
+        if both is None:
             return None
-        rules = gathered.rules
-        both = np.intersect1d(found.frame, wanted.frame)
-        ours, theirs = np.isin(found.frame, both), np.isin(wanted.frame, both)
+        found, wanted = both
         errors = hands.hand_errors(
-            found.points[ours], found.confidence[ours], wanted.points[theirs], wanted.confidence[theirs],
+            found.points, found.confidence, wanted.points, wanted.confidence,
             tolerance=rules.pck, threshold=rules.hand_threshold,
         )  # fmt: skip
         return OneClip(value(errors))
@@ -537,6 +602,59 @@ def _true_hands(gathered: Gathered, item: Item, kind: str) -> _Hands | None:
     frame = np.floor(np.arange(int(gesture.seconds * fps + 1e-6)) / fps * gesture.fps + 1e-6).astype(int)
     frame = frame.clip(0, len(gesture) - 1)
     return _Hands(np.nan_to_num(gesture.hands[frame]) * scale, sure[frame], np.arange(len(frame)))
+
+
+def _hands_found(gathered: Gathered) -> Measured:
+    """Of the hands that the truth shows, the share in which the detector sees a hand."""
+
+    def one(gathered: Gathered, item: Item, side: Side) -> OneClip | None:
+        both = _both_hands(gathered, item, side)
+        if both is None:
+            return None
+        found, wanted = both
+        threshold = gathered.rules.hand_threshold
+        shown = (wanted.confidence >= threshold).mean(axis=2) > 0.5
+        seen = (found.confidence >= threshold).mean(axis=2) > 0.5
+        if not shown.any():
+            return OneClip(math.nan)
+        return OneClip(float(seen[shown].mean()), None, {"hands shown": int(shown.sum())})
+
+    return over_clips(gathered, one, real=True)
+
+
+def _hand_error_in_shoulders(gathered: Gathered) -> Measured:
+    """Mean distance of found hand keypoints from the truth, in percent of the true shoulders' width."""
+
+    def one(gathered: Gathered, item: Item, side: Side) -> OneClip | None:
+        both, gesture = _both_hands(gathered, item, side), gathered.gesture(item)
+        if both is None or gesture is None:
+            return None
+        found, wanted = both
+        threshold = gathered.rules.hand_threshold
+        known = (found.confidence >= threshold) & (wanted.confidence >= threshold)
+        scale = np.array([gesture.aspect, 1.0]) / max(gesture.aspect, 1.0) * gathered.rules.crop
+        shoulders = np.linalg.norm((gesture.joints[:, 2] - gesture.joints[:, 5]) * scale, axis=1)
+        width = float(np.median(shoulders))
+        if not known.any() or not width > 0:
+            return OneClip(math.nan)
+        distance = np.linalg.norm(found.points - wanted.points, axis=-1)
+        return OneClip(100 * float(distance[known].mean()) / width)
+
+    return over_clips(gathered, one, real=True)
+
+
+def _both_hands(gathered: Gathered, item: Item, side: Side) -> tuple[_Hands, _Hands] | None:
+    """The hands that are found in a clip and those that should be, in the frames that have both."""
+    kind = "joints-dwpose" if (item.name, side, "joints-dwpose") in gathered.keys else "joints"
+    found, wanted = _hands(gathered, item, side, kind), _true_hands(gathered, item, kind)
+    if found is None or wanted is None:
+        return None
+    both = np.intersect1d(found.frame, wanted.frame)
+    return tuple(  # type: ignore[return-value]
+        _Hands(h.points[at], h.confidence[at], h.frame[at])
+        for h in (found, wanted)
+        for at in [np.isin(h.frame, both)]
+    )
 
 
 # -- the list ------------------------------------------------------------------------------------------
@@ -570,6 +688,11 @@ def _table() -> tuple[Metric, ...]:
                ("pixels",), pair, _psnr),
         Metric("SSIM", "SSIM", True, "higher", "", "mean over frames; 11×11 Gaussian window, σ 1.5, RGB",
                ("pixels",), pair, _column("ssim")),
+        *(
+            Metric(f"PSNR-{where}", "regions", False, "higher", "dB", f"the same over the {about} alone",
+                   ("pixels",), pair, _column(f"psnr/{where}", mean=_finite_psnr))
+            for where, about in (("face", "box of the face"), ("hands", "boxes of the hands"))
+        ),
         Metric("E-FID", "E-FID", True, "lower", "", "Fréchet distance of 3D face model expressions", (), pair,
                _expressions, _NO_FACE_MODEL),
         Metric("E-FID-mediapipe", "E-FID", False, "lower", "",
@@ -585,6 +708,9 @@ def _table() -> tuple[Metric, ...]:
                ("arcface",), pair, _identity_of_pairs("arcface", lambda: 0.0)),
         Metric("ID-pair-dlib", "CSIM", False, "higher", "", "dlib embeddings at the same moment: cosine",
                ("dlib",), pair, _identity_of_pairs("dlib", _dlib_centre)),
+        Metric("ID-nearest-dlib", "identity", False, "higher", "",
+               "share of clips whose face is nearest to its own person's portraits (dlib)", ("dlib",), clip,
+               _nearest_person("dlib")),
         Metric("ID-drift-dlib", "stability", False, "lower", "",
                "mean L2 distance of a clip's embeddings from their mean: an identity that wavers",
                ("dlib",), clip, _steadiness),
@@ -619,6 +745,17 @@ def _table() -> tuple[Metric, ...]:
                ("joints",), ("truth or real",), _hand_errors(lambda errors: errors.pck)),
         Metric("hand-error", "hands", False, "lower", "px of 768", "mean distance of found hand keypoints",
                ("joints",), ("truth or real",), _hand_errors(lambda errors: errors.error)),
+        Metric("hands-found", "hands", False, "higher", "", "share of the hands to be seen that are found",
+               ("joints",), ("truth or real",), _hands_found),
+        Metric("hand-error-shoulders", "hands", False, "lower", "% of shoulders",
+               "mean distance of found hand keypoints over the true shoulders' width", ("joints",),
+               ("truth or real",), _hand_error_in_shoulders),
+        Metric("mouth-correlation", "mouth", False, "higher", "",
+               "correlation of the opening of the lips with the true jaw", ("faces",), ("truth or real",),
+               _jaw_lag(correlation, "truth", 0.0, search=False, opening=_mouth)),
+        Metric("mouth-lag", "mouth", False, "zero", "frames", "size of the lag at which they fit best",
+               ("faces",), ("truth or real",),
+               _jaw_lag(frames_late, "truth", math.nan, opening=_mouth)),
         Metric("jaw-correlation", "jaw", False, "higher", "", "correlation of the jaw with the true jaw",
                ("expressions",), ("truth or real",), _jaw_lag(correlation, "truth", 0.0, search=False)),
         Metric("jaw-lag", "jaw", False, "zero", "frames", "size of the lag at which they fit best",
@@ -626,6 +763,13 @@ def _table() -> tuple[Metric, ...]:
         Metric("background-drift", "stability", False, "lower", "grey levels",
                "change since the first frame where the real video has none", ("pixels",), pair,
                _column("drift")),
+        *(
+            Metric(f"change-{where}", "stability", False, better, "",
+                   f"energy of changes from frame to frame over the real clip's, {about}", ("pixels",), pair,
+                   _energy(where))
+            for where, better, about in (("moving", "", "where that moves"),
+                                         ("still", "lower", "where that is still"))
+        ),
         *(
             Metric(f"flicker-{where}", "stability", False, "lower", "grey levels",
                    f"temporal high frequencies where the real video is still: {where}", ("pixels",), pair,

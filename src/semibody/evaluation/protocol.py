@@ -30,6 +30,8 @@ class Protocol:
     """hands (HKC, HKV, PCK) are found in every n-th frame"""
     pixels_every: int = 1
     """PSNR, SSIM and flicker compare every n-th pair of frames; 1 for flicker to mean what it says"""
+    pixels_from: int = 0
+    """first frame they compare: where the portrait is a clip's first frame, the next ones are easy"""
     window: int = 16
     """frames of a window of FVD"""
     window_step: int = 8
@@ -69,6 +71,7 @@ class Item:
     speech: Path | None = None
     gesture: Path | None = None
     truth: Path | None = None
+    person: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,9 +100,9 @@ def pair_clips(
     """List the clips of a folder, manifest or single file, paired by name with the real ones and portraits.
 
     The name of a clip is its file's stem, or its ``id`` in a manifest (``manifest.jsonl``: one JSON object a
-    line with ``video`` and, as far as known, ``id``, ``audio``, ``gesture``, ``truth``, ``portrait``). Two
-    single files are paired whatever their names. Clips that have no partner become Problems. Raises
-    SemibodyError when nothing is left, or two files share a name.
+    line with ``video`` and, as far as known, ``id``, ``audio``, ``gesture``, ``truth``, ``portrait``,
+    ``person``). Two single files are paired whatever their names. Clips that have no partner become Problems.
+    Raises SemibodyError when nothing is left, or two files share a name.
     """
     generated, real = Path(generated), Path(real) if real is not None else None
     items = _clips(generated)
@@ -192,7 +195,7 @@ def _from_line(line: str, folder: Path, where: str) -> Item:
     video = folder / values["video"]
     return Item(
         str(values.get("id") or video.stem), video, None, path_of("portrait"), path_of("audio"),
-        path_of("gesture"), path_of("truth"),
+        path_of("gesture"), path_of("truth"), str(values.get("person") or ""),
     )  # fmt: skip
 
 

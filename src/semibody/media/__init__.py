@@ -2,7 +2,7 @@
 
 from semibody.media.audio import loudness, read_speech, write_speech
 from semibody.media.files import atomic_write
-from semibody.media.image import read_image, resize_image, write_image
+from semibody.media.image import read_image, resize_image, write_gif, write_image
 from semibody.media.video import VideoReader, VideoWriter, read_clip, read_metadata, write_clip
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "read_speech",
     "resize_image",
     "write_clip",
+    "write_gif",
     "write_image",
     "write_speech",
 ]

@@ -56,6 +56,27 @@ def resize_image(rgb: NDArray[np.uint8], width: int, height: int) -> NDArray[np.
     return np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.LANCZOS))
 
 
+def write_gif(path: Path | str, frames: NDArray[np.uint8], fps: float, *, colours: int = 256) -> None:
+    """Write uint8 (f, h, w, 3) RGB as an endless GIF, all or nothing; the same frames give the same bytes.
+
+    One palette for all frames and no dithering: what does not move then costs nothing. GIF counts time in
+    hundredths of a second, so ``fps`` is rounded to 100 / n.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".gif":
+        raise SemibodyError(f"{path}: an animated picture is written as .gif")
+    # A sample of all frames, side by side, so that the palette knows every one of them.
+    palette = Image.fromarray(np.concatenate(list(frames[:: max(1, len(frames) // 8)]), axis=1)).quantize(
+        colours
+    )
+    pictures = [Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE) for f in frames]
+    with atomic_write(path) as unfinished:
+        pictures[0].save(
+            unfinished, save_all=True, append_images=pictures[1:], duration=10 * max(2, round(100 / fps)),
+            loop=0, optimize=False,
+        )  # fmt: skip
+
+
 def write_image(path: Path | str, rgb: NDArray[np.uint8]) -> None:
     """Write uint8 (h, w, 3) RGB in the format of the file's ending, all or nothing."""
     path = Path(path)

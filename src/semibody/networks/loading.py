@@ -99,7 +99,10 @@ def convert(
     defaults: Mapping[str, Any] | None = None,
     progress: Progress = silent,
 ) -> None:
-    """Copy a folder into our format, part by part, checked against the networks it describes."""
+    """Copy a folder into our format, part by part, checked against the networks it describes.
+
+    ``defaults`` are settings for what the folder itself says nothing of.
+    """
     info = describe(source, variant)
     model = _shell(info.model)
     for number, part in enumerate(PARTS):
@@ -110,7 +113,7 @@ def convert(
         store.write_part(target, part, tensors, dtype)
     progress("convert", len(PARTS), len(PARTS))
     index = settings.to_dict(info)
-    index["defaults"] = {**index["defaults"], **(defaults or {})}
+    index["defaults"] = {**(defaults or {}), **index["defaults"]}
     store.write_index(target, index)
 
 

@@ -20,7 +20,8 @@ Curves = dict[str, dict[str, tuple[list[int], list[float]]]]
 """stage -> figure -> (steps, values)"""
 
 
-def _pyplot() -> Any:
+def require_pyplot() -> Any:
+    """matplotlib's pyplot, drawing into files. Raises MissingPartError without matplotlib."""
     try:
         import matplotlib
     except ImportError:
@@ -68,7 +69,7 @@ def _blocks(curriculum: Curriculum, steps: int) -> list[tuple[str, str]]:
 
 def plot_plan(recipe: Recipe, path: Path) -> None:
     """Draw every probability, mask and frozen set over the steps, and the loss over the timesteps."""
-    plt = _pyplot()
+    plt = require_pyplot()
     stills = recipe.still.optimiser.steps if "still" in recipe.stages else 0
     clips = recipe.motion.optimiser.steps if "motion" in recipe.stages else 0
     total = max(1, stills + clips)
@@ -140,7 +141,7 @@ def read_log(out: Path) -> Curves:
 
 def write_report(out: Path, recipe: Recipe) -> Path:
     """``report.html``: curves, last figures and last pictures of every stage."""
-    plt = _pyplot()
+    plt = require_pyplot()
     curves = read_log(out)
     parts = [f"<h1>{html.escape(recipe.name)}</h1><p>{html.escape(recipe.about)}</p>"]
     for stage, figures in curves.items():

@@ -7,7 +7,7 @@ The folder ``run`` then holds
 =====================  =========================================================================
 ``recipe.json``        the recipe as it was resolved
 ``packed/``            the clips in the form the trainer reads (a setting of the call)
-``latents-<key>/``     what the autoencoder and the audio encoder make of them
+``latents-…/``         what autoencoder and audio encoder make of them, for each of them and frame rate
 ``vae/ still/ …``      checkpoints of each stage, and ``final/`` when it is done
 ``log.jsonl``          every figure; ``tensorboard/`` and ``pictures/`` beside it
 ``weights/``           the finished networks, for ``animate --weights`` and ``Animator.load``
@@ -278,7 +278,8 @@ class Training:
 
     def encode(self, model: Model, clips: Sequence[PackedClip], progress: Progress) -> LatentStore:
         """Latents and audio rows of all clips, made once for an autoencoder."""
-        store = LatentStore(self.out / f"latents-{_key(model)}")
+        # Clips of another frame rate may have the same names.
+        store = LatentStore(self.out / f"latents-{_key(model)}-{self.recipe.data.fps:g}fps")
 
         def encode(pictures: NDArray[np.uint8]) -> NDArray[np.float16]:
             pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2)

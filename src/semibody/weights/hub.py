@@ -1,7 +1,8 @@
 """Where weights live on this machine, and how to fetch them from the Hugging Face Hub.
 
-``~/.cache/semibody/weights`` (or ``$SEMIBODY_HOME/weights``) holds a folder per name. Fetching is
-resumable: a file that is complete is not fetched again, an unfinished one goes on where it stopped.
+The starter lies in the package itself; ``~/.cache/semibody/weights`` (or ``$SEMIBODY_HOME/weights``) holds
+a folder per other name. Fetching is resumable: a file that is complete is not fetched again, an unfinished
+one goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -10,13 +11,17 @@ import json
 import os
 import shutil
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
-from semibody.types import Progress, SemibodyError, silent
+from semibody.types import MissingPartError, Progress, SemibodyError, silent
+from semibody.weights import official, store
 
 ECHOMIMIC = "BadToBest/EchoMimicV2"
 VAE = "stabilityai/sd-vae-ft-mse"
 FOLDER = "echomimic_v2"
+STARTER = Path(str(resources.files("semibody"))) / "starter"
+"""The small model that comes with the package: a weights folder of our own, a portrait and a speech."""
 LOCK = "fetched.json"
 """Which commit of which repository the files come from."""
 
@@ -63,6 +68,13 @@ def find_weights(name: str) -> tuple[Path, str | None]:
 
     Raises SemibodyError if nothing is there.
     """
+    if name == "starter":
+        if not store.is_store(STARTER):
+            raise MissingPartError(
+                "the starter weights are not part of this installation; make them with `make starter`, or "
+                "run: semibody weights fetch accelerated"
+            )
+        return STARTER, None
     if name in SETS:
         converted, fetched = home() / "weights" / name, home() / "weights" / FOLDER
         folder = converted if converted.is_dir() else fetched
@@ -73,9 +85,28 @@ def find_weights(name: str) -> tuple[Path, str | None]:
         return folder, name
     folder = Path(name)
     if not folder.is_dir():
-        known = ", ".join(SETS)
+        known = ", ".join(("starter", *SETS))
         raise SemibodyError(f"{name}: no such weights folder; give a folder or one of: {known}")
     return folder, None
+
+
+def complete_weights(name: str) -> Path:
+    """The folder of a name. Raises SemibodyError if it, or a file in it, is missing."""
+    folder, variant = find_weights(name)
+    if not store.is_store(folder):
+        official.require_complete(folder, "accelerated" if variant == "accelerated" else "official")
+    return folder
+
+
+def default_weights() -> str:
+    """The weights that are used when none are named: published ones where fetched, else the starter."""
+    for name in SETS:
+        try:
+            complete_weights(name)
+        except SemibodyError:
+            continue
+        return name
+    return "starter"
 
 
 def fetch(
@@ -87,6 +118,10 @@ def fetch(
     a later fetch goes on with that commit unless another revision is asked for.
     Raises SemibodyError if the name is unknown or the Hub does not answer.
     """
+    if name == "starter":
+        raise SemibodyError(
+            "starter: comes with the package, there is nothing to fetch; use --weights starter"
+        )
     if name not in SETS:
         raise SemibodyError(f"{name}: unknown weights; choose {' or '.join(SETS)}")
     from huggingface_hub import HfApi, hf_hub_download

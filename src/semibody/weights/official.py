@@ -83,6 +83,12 @@ def files_of(folder: Path, part: str, variant: Variant = "official") -> list[Pat
     return found
 
 
+def require_complete(folder: Path, variant: Variant = "official") -> None:
+    """Raise SemibodyError naming a file that ``variant`` lacks."""
+    for part in ("reference_unet", "denoising_unet", "pose_encoder", "vae", "audio_encoder"):
+        files_of(folder, part, variant)
+
+
 def _first_of(folder: Path, names: tuple[str, ...]) -> Path:
     return next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
 

@@ -114,9 +114,6 @@ def make_people(
     yield from in_processes(make_person, [(str(out), str(assets), order, n) for n in numbers], workers)
 
 
-_stages: dict[int, Any] = {}
-
-
 def make_person(out: str, assets: str, order: Order, number: int) -> str | None:
     """Make all missing clips of one person; runs in a worker. Returns what is wrong with the inputs, if any.
 
@@ -134,10 +131,8 @@ def make_person(out: str, assets: str, order: Order, number: int) -> str | None:
 
 def _make_clips(out: str, assets: str, order: Order, number: int) -> None:
     from semibody.data.synthetic.clip import Style, clip_kind, clip_seed, render_clip, render_person
-    from semibody.data.synthetic.render import Stage
+    from semibody.data.synthetic.render import shared_stage
 
-    if order.size not in _stages:
-        _stages[order.size] = Stage(order.size)
     person = render_person(order.seed, number, assets, order.size)
     pictures = [_picture(p, order.size) for p in _files(order.backgrounds)]
     recordings = _files(order.speech)
@@ -148,7 +143,7 @@ def _make_clips(out: str, assets: str, order: Order, number: int) -> None:
         speech = read_speech(recordings[seed % len(recordings)]) if recordings else None
         kind = clip_kind(seed, order.head_share)
         clip = render_clip(
-            _stages[order.size], person, seed, order.seconds, order.fps, kind, pictures, speech,
+            shared_stage(order.size), person, seed, order.seconds, order.fps, kind, pictures, speech,
             style=Style(order.sway, order.photographed),
         )  # fmt: skip
         _store(Path(out), order, number, take, seed, clip, dataclasses.asdict(person.look))

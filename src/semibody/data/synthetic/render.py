@@ -6,6 +6,7 @@ picture, but only runs on one driver give the same bytes.
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -406,3 +407,9 @@ def _context() -> Any:
         raise SemibodyError(
             f"no OpenGL through EGL ({error}); install it (Debian: apt install libegl1 libgl1-mesa-dri)"
         ) from None
+
+
+@functools.lru_cache(maxsize=1)
+def shared_stage(size: int) -> Stage:
+    """This process's own Stage: opening one takes time, and drivers keep some of its memory for good."""
+    return Stage(size)

@@ -79,6 +79,16 @@ def speak(rng: np.random.Generator, seconds: float, female: bool) -> Spoken:
     return _cut(spoken, lead, seconds)
 
 
+def say(text: str, voice: str = "slt", stretch: float = 1.0) -> Spoken:
+    """A given English text in one of flite's voices; ``stretch`` over 1 is slower.
+
+    Raises MissingPartError when flite is not installed, SemibodyError for a voice it does not have.
+    """
+    if shutil.which("flite") is None:
+        raise MissingPartError("flite is not installed (Debian: apt install flite)")
+    return _flite(text, voice, stretch)
+
+
 def mouth_track(spoken: Spoken, frames: int, fps: float) -> NDArray[np.float32]:
     """The mouth at every frame: (f, 6), columns as in SHAPES, 0..1."""
     oversample = 4

@@ -1,0 +1,449 @@
+"""Animate every case of a test set with given weights, evaluate the clips, compare (floor 5).
+
+    # bench.toml
+    cases = "emtd/manifest.jsonl"
+    weights = "official"
+    out = "out/bench-official"
+    [settings]
+    width = 512
+    height = 512
+
+A case is a line of a manifest: ``portrait``, ``audio``, ``gesture`` and, as far as known, ``video`` (the
+real clip), ``truth``, ``person`` and ``id``. Without a portrait the first frame of the real clip is taken,
+without audio its sound. The manifest of rendered people (``semibody data synthesise``) is one.
+
+Recipes that come with the package are named by their file (``starter``); their paths start from where you
+are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semibody import config, runtime
+from semibody.animator import Animator
+from semibody.evaluation.metrics import METRICS
+from semibody.evaluation.protocol import MANIFEST, Protocol
+from semibody.evaluation.report import ARROWS, show, write_report
+from semibody.evaluation.run import Evaluation, evaluate
+from semibody.inputs import Settings
+from semibody.media import VideoReader, VideoWriter, atomic_write, read_speech, resize_image, write_image
+from semibody.quality.baselines import Baseline, write_ceiling, write_repeat
+from semibody.quality.goals import Row, as_lines, make_rows, parse_goals
+from semibody.types import Progress, SemibodyError, silent
+from semibody.weights import hub
+
+_GRID_CASES, _GRID_SIDE = 4, 256
+_SWAPPED = 60
+"""Most cases that are made with another's speech."""
+_LARGE = 100 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What is benchmarked. Paths are relative to the recipe's folder."""
+
+    cases: str
+    """manifest of the test set"""
+    weights: str = "official"
+    """name or folder of the weights"""
+    out: str = "out/bench-quality"
+    """folder of clips and results; running again goes on"""
+    limit: int | None = None
+    """only the first so many cases"""
+    metrics: tuple[str, ...] = ()
+    """names or families; none: all that can be had"""
+    crf: int = 18
+    """how finely clips are kept: 0 to 51, lower is better and larger"""
+    baselines: tuple[Baseline, ...] = ()
+    """repeat: the portrait all the time; ceiling: the real clip through the autoencoder; swapped: with the
+    speech of another case"""
+    speed: bool = False
+    """also measure the computing of a second of video, in each precision this machine has"""
+    goals: dict[str, dict[str, str]] = field(default_factory=dict)
+    """what to reach: model, ceiling, swapped or speed, then the metric: ``">= 24"``, ``"0.8 .. 1.2"``"""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """settings of animate: width, height, steps, guidance, seed …"""
+    protocol: Protocol = field(default_factory=Protocol)
+    """rules of the evaluation"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to animate, and what it is judged by."""
+
+    name: str
+    person: str
+    portrait: Path | None
+    audio: Path
+    gesture: Path
+    video: Path | None
+    truth: Path | None
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """``found`` of the model, ``baselines`` by name, ``speed`` in seconds of computing per second of video by
+    precision, ``rows`` of the table of goals."""
+
+    found: Evaluation
+    baselines: dict[str, Evaluation]
+    speed: dict[str, float]
+    rows: tuple[Row, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            **self.found.as_dict(),
+            "baselines": {name: found.as_dict()["metrics"] for name, found in self.baselines.items()},
+            "speed": self.speed,
+            "table": [row.as_dict() for row in self.rows],
+        }
+
+
+def bundled() -> dict[str, Path]:
+    """Benchmarks that come with the package, by name."""
+    folder = Path(str(resources.files("semibody"))) / "recipes" / "bench"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def bench_quality(
+    recipe: Path | str, *, overrides: Sequence[str] = (), workers: int = 0, animator: Animator | None = None,
+    progress: Progress = silent,
+) -> Benchmark:  # fmt: skip
+    """Run a recipe: ``clips/*.mp4``, ``results.json``, ``results.md``, ``report.html`` and ``grid.mp4`` in
+    its ``out``.
+
+    Clips that exist are not made again. Raises SemibodyError for mistakes in the recipe or its cases.
+    """
+    come_along = bundled().get(str(recipe))
+    rules = config.load(Recipe, toml=come_along or Path(recipe), overrides=overrides)
+    base = Path() if come_along else Path(recipe).parent
+    goals = parse_goals(rules.goals)
+    if come_along and not (base / rules.cases).exists():
+        raise SemibodyError(f"{rules.cases}: no test set is here; `make bench-{recipe}` renders it first")
+    run = _Run(rules, base / rules.out, read_cases(base / rules.cases), animator, workers, progress)
+    run.claim()
+    found = run.model()
+    compared: dict[str, Evaluation] = {name: run.baseline(name) for name in rules.baselines}
+    if "swapped" in compared:
+        compared["swapped, own"] = run.swapped(own=True)
+    speed = run.speed() if rules.speed else {}
+    made = Benchmark(found, compared, speed, tuple(make_rows(goals, found, compared, speed)))
+    run.write(made)
+    return made
+
+
+class _Run:
+    """One benchmark on its way: ``out`` holds what is done, so that it goes on where it stopped."""
+
+    def __init__(
+        self, rules: Recipe, out: Path, cases: Sequence[Case], animator: Animator | None, workers: int,
+        progress: Progress,
+    ) -> None:  # fmt: skip
+        self.rules, self.out, self.workers, self.progress = rules, out, workers, progress
+        self.cases = spread(cases)[: rules.limit]
+        self.given = animator
+
+    def claim(self) -> None:
+        """Refuse a folder whose clips other weights or settings made. Raises SemibodyError."""
+        try:
+            made_with: dict[str, Any] = {"weights": _fingerprint(hub.find_weights(self.rules.weights)[0])}
+        except SemibodyError:  # not here: then nothing can be made, only what is here be measured
+            return
+        made_with |= {"settings": self.rules.settings} if self.rules.settings else {}
+        record = self.out / "made_with.json"
+        if record.exists() and json.loads(record.read_text(encoding="utf-8")) != made_with:
+            raise SemibodyError(
+                f"{self.out}: holds clips of other weights or settings; delete it or set another out"
+            )
+        with atomic_write(record) as unfinished:
+            unfinished.write_text(json.dumps(made_with, indent=1), encoding="utf-8")
+
+    @cache  # noqa: B019 - a run lives as long as its animator
+    def animator(self) -> Animator:
+        return self.given or Animator.load(self.rules.weights, progress=self.progress)
+
+    def model(self) -> Evaluation:
+        """The model's own clips against the real ones."""
+        for case in self.missing("clips", "animate"):
+            self.animate(_clip(self.out, case), case, case.audio)
+        return self.evaluate("clips", self.rules.metrics)
+
+    def baseline(self, name: Baseline) -> Evaluation:
+        if name == "swapped":
+            return self.swapped(own=False)
+        if not all(case.video for case in self.cases):
+            raise SemibodyError(f"baselines: {name} needs the real clip of every case; leave it out")
+        for case in self.missing(name, name):
+            path = self.out / name / f"{case.name}.mp4"
+            if name == "repeat":
+                write_repeat(
+                    path, _portrait(self.out, case), _clip(self.out, case), self.settings(), self.rules.crf
+                )
+            else:
+                assert case.video is not None
+                write_ceiling(path, self.animator(), case.video, self.settings(), self.rules.crf)
+        wanted = self.rules.goals.get(name if name == "ceiling" else "model")
+        return self.evaluate(name, tuple(wanted) if wanted else self.rules.metrics)
+
+    def swapped(self, *, own: bool) -> Evaluation:
+        """Clips with another's speech, judged by that one's truth, or by their ``own``."""
+        cases = self.cases[:_SWAPPED]
+        others = cases[len(cases) // 2 :] + cases[: len(cases) // 2]
+        for number, (case, other) in enumerate(zip(cases, others, strict=True)):
+            path = self.out / "swapped" / f"{case.name}.mp4"
+            if not path.exists():
+                self.progress("swapped", number, len(cases))
+                self.animate(path, case, other.audio)
+        lines = [
+            {"id": case.name, "video": _full(self.out / "swapped" / f"{case.name}.mp4"),
+             "truth": _full((case if own else other).truth), "audio": _full(other.audio)}
+            for case, other in zip(cases, others, strict=True)
+        ]  # fmt: skip
+        manifest = self.out / ("swapped-own" if own else "swapped") / MANIFEST
+        _write_lines(manifest, [{k: v for k, v in line.items() if v} for line in lines])
+        return evaluate(
+            manifest, metrics=["mouth-correlation"], protocol=self.rules.protocol, workers=self.workers,
+            progress=self.progress,
+        )  # fmt: skip
+
+    def missing(self, folder: str, stage: str) -> Iterator[Case]:
+        """The cases whose clip is not in a folder yet, with progress."""
+        waiting = [case for case in self.cases if not (self.out / folder / f"{case.name}.mp4").exists()]
+        for number, case in enumerate(waiting):
+            self.progress(stage, number, len(waiting))
+            yield case
+        if waiting:
+            self.progress(stage, len(waiting), len(waiting))
+
+    def settings(self) -> Settings:
+        return self.animator().settings(**self.rules.settings)
+
+    def animate(self, path: Path, case: Case, audio: Path) -> None:
+        portrait = _portrait(self.out, case)
+        self.animator().animate_to(
+            path, portrait, audio, case.gesture, crf=self.rules.crf, **self.rules.settings
+        )
+
+    def evaluate(self, folder: str, metrics: tuple[str, ...]) -> Evaluation:
+        _write_manifest(self.out / folder / MANIFEST, self.out, self.cases, folder)
+        real = None
+        if all(case.video for case in self.cases):
+            real = self.out / "real" / MANIFEST
+            _write_real(real, self.cases)
+        return evaluate(
+            self.out / folder / MANIFEST,
+            real,
+            metrics=metrics,
+            protocol=self.rules.protocol,
+            workers=self.workers,
+            progress=self.progress,
+        )
+
+    def speed(self) -> dict[str, float]:
+        """Seconds of computing for a second of video of the bundled portrait and speech, loading included."""
+        portrait, speech = hub.STARTER / "portrait.png", hub.STARTER / "speech.wav"
+        seconds = read_speech(speech).seconds
+        kept = self.out / "speed.json"
+        if kept.exists():
+            return dict(json.loads(kept.read_text(encoding="utf-8")))
+        measured = {}
+        for precision in (*(["bf16"] if runtime.cpu_has_bf16() else []), "fp32"):
+            started = time.monotonic()
+            animator = self.given or Animator.load(self.rules.weights, precision=precision, device="cpu")
+            animator.animate_to(self.out / f"speed-{precision}.mp4", portrait, speech, fps=24.0)
+            measured[precision] = (time.monotonic() - started) / seconds
+        with atomic_write(kept) as unfinished:
+            unfinished.write_text(json.dumps(measured, indent=1), encoding="utf-8")
+        return measured
+
+    def write(self, made: Benchmark) -> None:
+        """Numbers, tables, page and grid."""
+        with atomic_write(self.out / "results.json") as unfinished:
+            facts = {"recipe": config.to_dict(self.rules), **made.as_dict()}
+            unfinished.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        with atomic_write(self.out / "results.md") as unfinished:
+            goals = "\n".join(as_lines(made.rows)) + "\n\n" if made.rows else ""
+            unfinished.write_text(goals + as_markdown(made.found), encoding="utf-8")
+        write_report(made.found, self.out / "report.html")
+        panels = [_panels(self.out, case) for case in self.cases[:_GRID_CASES]]
+        write_grid(self.out / "grid.mp4", panels, self.cases[0].audio)
+
+
+def _fingerprint(folder: Path) -> str:
+    """Names the content of a weights folder; of large files their size alone."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".json", ".safetensors", ".pth", ".pt")):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}".encode())
+        if size < _LARGE:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def spread(cases: Sequence[Case]) -> list[Case]:
+    """In another order: everybody's first case, everybody's second … so that a limit leaves all people."""
+    seen: Counter[str] = Counter()
+    turn = {}
+    for case in cases:
+        turn[case.name] = seen[case.person or case.name]
+        seen[case.person or case.name] += 1
+    return sorted(cases, key=lambda case: turn[case.name])
+
+
+def read_cases(path: Path) -> list[Case]:
+    """The cases of a manifest. Raises SemibodyError naming the line that lacks something."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SemibodyError(f"{path}: cannot be read ({error}); name the manifest as cases = …") from None
+    cases = [_case(line, path, number) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not cases:
+        raise SemibodyError(f"{path}: lists no case")
+    names = [case.name for case in cases]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise SemibodyError(f"{path}: the id {min(twice)} occurs twice; remove one of the lines")
+    return cases
+
+
+def _case(line: str, path: Path, number: int) -> Case:
+    try:
+        values = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise SemibodyError(f"{path}:{number}: not JSON ({error.msg}); mend or remove the line") from None
+    files = {
+        kind: path.parent / values[kind] if values.get(kind) else None
+        for kind in ("portrait", "audio", "gesture", "video", "truth")
+    }
+    audio, gesture, video = files["audio"] or files["video"], files["gesture"], files["video"]
+    if audio is None or gesture is None or (files["portrait"] or video) is None:
+        raise SemibodyError(f"{path}:{number}: a case needs gesture, and portrait and audio or a video")
+    for file in filter(None, files.values()):
+        if not file.exists():
+            raise SemibodyError(f"{path}:{number}: {file} does not exist; mend the path")
+    name = str(values.get("id") or (video or gesture).stem)
+    return Case(
+        name, str(values.get("person") or ""), files["portrait"], audio, gesture, video, files["truth"]
+    )
+
+
+def _clip(out: Path, case: Case) -> Path:
+    return out / "clips" / f"{case.name}.mp4"
+
+
+def _portrait(out: Path, case: Case) -> Path:
+    """The case's portrait; the first frame of the real clip, written once, if it has none."""
+    if case.portrait is not None:
+        return case.portrait
+    path = out / "portraits" / f"{case.name}.png"
+    if not path.exists():
+        assert case.video is not None
+        with VideoReader(case.video) as video:
+            write_image(path, next(iter(video)))
+    return path
+
+
+def _write_manifest(path: Path, out: Path, cases: Sequence[Case], folder: str) -> None:
+    lines = []
+    for case in cases:
+        files = {
+            "video": out / folder / f"{case.name}.mp4",
+            "portrait": _portrait(out, case),
+            "audio": case.audio,
+            "gesture": case.gesture,
+            "truth": case.truth,
+        }
+        lines.append(
+            {
+                "id": case.name,
+                "person": case.person,
+                **{kind: _full(p) for kind, p in files.items() if p is not None},
+            }
+        )
+    _write_lines(path, lines)
+
+
+def _full(path: Path | None) -> str:
+    return str(path.resolve()) if path is not None else ""
+
+
+def _write_real(path: Path, cases: Sequence[Case]) -> None:
+    _write_lines(
+        path, [{"id": case.name, "video": str(case.video.resolve())} for case in cases if case.video]
+    )
+
+
+def _write_lines(path: Path, lines: Sequence[dict[str, str]]) -> None:
+    with atomic_write(path) as unfinished:
+        unfinished.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+def as_markdown(found: Evaluation) -> str:
+    """The results as a table, with 95 % intervals over clips."""
+    lines = ["| metric | value | 95 % interval | of the real clips |", "|---|---|---|---|"]
+    for name, measured in found.results.items():
+        interval = measured.interval
+        between = f"{show(interval.low)} … {show(interval.high)}" if interval else ""
+        real = show(measured.real) if measured.real is not None else ""
+        lines.append(
+            f"| {name} {ARROWS[METRICS[name].better]} | {show(measured.value)} | {between} | {real} |"
+        )
+    lines += [f"\n{name}: not computed: {why}" for name, why in found.not_computed.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _panels(out: Path, case: Case) -> list[Path]:
+    """Portrait, generated and, where there is one, real clip."""
+    return [_portrait(out, case), _clip(out, case), *([case.video] if case.video else [])]
+
+
+def write_grid(path: Path, rows: Sequence[Sequence[Path]], sound: Path) -> None:
+    """Pictures and videos side by side, a row a case; ended clips hold their last frame. Sound of the first
+    case."""
+    from semibody.media import read_image
+
+    side = _GRID_SIDE
+    fps = next(video.fps for row in rows for p in row if p.suffix == ".mp4" for video in [VideoReader(p)])
+    columns = max(len(row) for row in rows)
+    canvas = np.zeros((side * len(rows), side * columns, 3), np.uint8)
+    streams = []
+    for y, row in enumerate(rows):
+        for x, file in enumerate(row):
+            place = canvas[y * side : (y + 1) * side, x * side : (x + 1) * side]
+            if file.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"):
+                place[...] = _fit(read_image(file), side)
+            else:
+                streams.append((place, VideoReader(file).frames(fps)))
+    height, width = canvas.shape[:2]
+    with VideoWriter(path, fps=fps, width=width, height=height, speech=read_speech(sound)) as writer:
+        for frames in itertools.zip_longest(*(stream for _, stream in streams)):
+            for (place, _), picture in zip(streams, frames, strict=True):
+                if picture is not None:
+                    place[...] = _fit(picture, side)
+            writer.write(canvas)
+
+
+def _fit(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Scaled to fit a square, black around."""
+    height, width = picture.shape[:2]
+    scale = side / max(height, width)
+    small = resize_image(picture, max(round(width * scale), 1), max(round(height * scale), 1))
+    square = np.zeros((side, side, 3), np.uint8)
+    top, left = (side - small.shape[0]) // 2, (side - small.shape[1]) // 2
+    square[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return square

@@ -1,0 +1,295 @@
+"""The card of a trained model: what it was made of and what it reaches. Numbers from files only.
+
+    write_card(run, weights=weights, out=weights / "MODEL_CARD.md", packed=packed, bench=results,
+               pictures=Path("docs/starter"))
+
+``run``      a training folder: ``recipe.json`` and ``log.jsonl`` tell the budget and the curves
+``weights``  the folder that ships: ``semibody.json`` and the sizes of its files
+``packed``   the clips it was trained on, counted
+``bench``    ``results.json`` of ``semibody bench-quality``, with the clips beside it
+``notes``    what people who looked at its pictures wrote: Markdown that goes under "Limits"
+
+What is not there is left out of the card, and the card says so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semibody.data.crowd import RECORD
+from semibody.data.dataset import PackedClip
+from semibody.evaluation.report import show
+from semibody.media import VideoReader, atomic_write, read_image, resize_image, write_image
+from semibody.training.checkpoint import STATE, checkpoints
+from semibody.training.report import Curves, read_log, require_pyplot
+from semibody.types import SemibodyError
+from semibody.weights.store import read_index
+
+_RANKED_BY = "PSNR-face"
+"""The measure by which typical and worst cases are chosen: a person is recognised by the face."""
+_SHOWN = 3
+_SIDE = 192
+
+
+def write_card(
+    run: Path,
+    *,
+    weights: Path,
+    out: Path,
+    packed: Path | None = None,
+    bench: Path | None = None,
+    notes: Path | None = None,
+    pictures: Path | None = None,
+) -> list[Path]:
+    """Write the card; returns the files that were written.
+
+    ``pictures`` begins the names of its pictures: ``docs/starter`` → ``docs/starter-curves.png``. Raises
+    SemibodyError for a folder that is no training or no weights.
+    """
+    recipe, index, curves = _read_json(run / "recipe.json"), read_index(weights), read_log(run)
+    results = _read_json(bench) if bench is not None else {}
+    written = [out]
+    lines = [f"# {recipe['name'].capitalize()}: model card", "", recipe["about"], *_use(index)]
+    lines += ["", "## Size", "", *_sizes(weights)]
+    lines += ["", "## Data", "", *_data(packed)]
+    lines += ["", "## Training", "", *_budget(run, recipe, curves)]
+    if pictures is not None and curves:
+        drawn = pictures.with_name(f"{pictures.name}-curves.png")
+        plot_curves(curves, drawn)
+        written.append(drawn)
+        lines += ["", f"![held-out figures over the steps of each stage]({_link(drawn, out)})"]
+    lines += ["", "## Numbers", "", *_numbers(results)]
+    if pictures is not None and bench is not None and (chosen := cases(results)):
+        drawn = pictures.with_name(f"{pictures.name}-cases.png")
+        write_image(drawn, draw_cases(bench.parent, [name for names in chosen.values() for name in names]))
+        written.append(drawn)
+        lines += ["", f"![typical and worst cases]({_link(drawn, out)})", "", *_captions(results, chosen)]
+    lines += ["", "## Limits", "", *_limits(results, notes), "", "## Licence", "", *_LICENCE]
+    with atomic_write(out) as unfinished:
+        unfinished.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return written
+
+
+# -- what it is ----------------------------------------------------------------------------------------
+
+
+def _use(index: Mapping[str, Any]) -> Iterator[str]:
+    defaults = index.get("defaults", {})
+    yield ""
+    yield f"Origin of the weights: {index.get('origin') or 'not recorded'}. Made to be used with:"
+    yield ""
+    yield ", ".join(f"{name} {value}" for name, value in sorted(defaults.items())) + "."
+
+
+def _sizes(weights: Path) -> Iterator[str]:
+    yield "| part | parameters | precision | MB |"
+    yield "|---|---|---|---|"
+    total, megabytes = 0, 0.0
+    for path in sorted(weights.glob("*.safetensors")):
+        count, kinds = _tensors(path)
+        size = path.stat().st_size / 1e6
+        total, megabytes = total + count, megabytes + size
+        yield f"| {path.stem} | {count:,} | {', '.join(kinds)} | {size:.1f} |"
+    yield f"| all | {total:,} | | {megabytes:.1f} |"
+
+
+def _tensors(path: Path) -> tuple[int, list[str]]:
+    """How many numbers a file holds, and in which precisions."""
+    from safetensors import safe_open
+
+    with safe_open(str(path), framework="pt") as file:
+        parts = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118 - not a mapping
+        count = sum(int(np.prod(part.get_shape(), dtype=np.int64)) for part in parts)
+        return count, sorted({str(part.get_dtype()) for part in parts})
+
+
+# -- how it was made -----------------------------------------------------------------------------------
+
+
+def _data(packed: Path | None) -> Iterator[str]:
+    if packed is None:
+        yield "Not counted for this card."
+        return
+    yield "Rendered people who speak synthesised sentences and gesture; nobody real is in it."
+    yield ""
+    yield "| frames a second | people: train, held out | clips | of them heads | frames | rendered with |"
+    yield "|---|---|---|---|---|---|"
+    for folder in sorted(p for p in packed.iterdir() if p.is_dir()):
+        clips = [PackedClip(path) for path in sorted(folder.glob("*.clip.safetensors"))]
+        if not clips:
+            continue
+        people = {side: len({c.person for c in clips if (c.split == "train") == (side == "train")})
+                  for side in ("train", "held out")}  # fmt: skip
+        heads = sum(clip.kind == "head" for clip in clips)
+        frames = sum(len(clip) for clip in clips)
+        record = folder / RECORD
+        how = _read_json(record) if record.exists() else {}
+        style = ", ".join(f"{name} {how[name]:g}" for name in ("seed", "sway", "photographed") if name in how)
+        cells = (
+            f"{clips[0].fps:g}", f"{people['train']:,}, {people['held out']:,}", f"{len(clips):,}",
+            f"{heads:,}", f"{frames:,}", style,
+        )  # fmt: skip
+        yield f"| {' | '.join(cells)} |"
+
+
+def _recipe_of(run: Path, stage: str, otherwise: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The recipe a stage was trained with; ``recipe.json`` tells that of the last command alone."""
+    found = checkpoints(run / stage)
+    kept: Mapping[str, Any] = _read_json(found[-1] / STATE).get("recipe", otherwise) if found else otherwise
+    return kept
+
+
+def _budget(run: Path, recipe: Mapping[str, Any], curves: Curves) -> Iterator[str]:
+    yield "| stage | steps | samples a step | learning rate | hours of computing | held out, at the end |"
+    yield "|---|---|---|---|---|---|"
+    total = 0.0
+    for stage, figures in curves.items():
+        optimiser = _recipe_of(run, stage, recipe)[stage]["optimiser"]
+        hours = max(figures["minutes"][1]) / 60 if "minutes" in figures else 0.0
+        total += hours
+        last = {n.removeprefix("val/"): v[1][-1] for n, v in figures.items() if n.startswith("val/psnr")}
+        said = ", ".join(f"{name} {show(value)} dB" for name, value in sorted(last.items()))
+        steps = max(max(steps) for steps, _ in figures.values())
+        yield f"| {stage} | {steps:,} | {optimiser['batch']} | {optimiser['lr']:g} | {hours:.2f} | {said} |"
+    yield f"| all | | | | {total:.2f} | |"
+
+
+def plot_curves(curves: Curves, path: Path) -> None:
+    """One panel a stage: figures of held-out people, of the portrait repeated, of the autoencoder alone."""
+    plt = require_pyplot()
+    stages = [s for s, figures in curves.items() if any(name.startswith("val/") for name in figures)]
+    figure, axes = plt.subplots(1, max(1, len(stages)), figsize=(5 * max(1, len(stages)), 3.6), squeeze=False)
+    for axis, stage in zip(axes[0], stages, strict=True):
+        told = {n.removeprefix("val/"): v for n, v in sorted(curves[stage].items()) if n.startswith("val/")}
+        pictures = {n: v for n, v in told.items() if n.startswith(("psnr", "ceiling", "repeat"))}
+        for label, (steps, values) in (pictures or told).items():
+            style = ":" if label.startswith("ceiling") else "--" if label.startswith("repeat") else "-"
+            axis.plot(steps, values, style, label=label, lw=1.2)
+        axis.set(title=stage, xlabel="step", ylabel="PSNR in dB" if pictures else "held out")
+        axis.legend(fontsize=6)
+    figure.tight_layout()
+    with atomic_write(path) as unfinished:
+        # matplotlib would write its version into the file.
+        figure.savefig(unfinished, dpi=90, metadata={"Software": None})
+    plt.close(figure)
+
+
+# -- what it reaches -----------------------------------------------------------------------------------
+
+
+def _numbers(results: Mapping[str, Any]) -> Iterator[str]:
+    table = results.get("table", [])
+    if not table:
+        yield "Not measured for this card."
+        return
+    yield f"{len(results['clips'])} clips of held-out people; intervals are 95 % over clips."
+    yield ""
+    yield "| measure | repeat the portrait | this model | 95 % interval | real clips | goal | reached |"
+    yield "|---|---|---|---|---|---|---|"
+    for row in table:
+        interval = row["interval"]
+        between = f"{show(interval[0])} … {show(interval[1])}" if interval else ""
+        name = f"{row['measure']} ({row['unit']})" if row["unit"] else row["measure"]
+        value = _shown(row["value"]) or "not measured"
+        reached = "yes" if row["reached"] else "**no**"
+        cells = (name, _shown(row["repeat"]), value, between, _shown(row["real"]), row["goal"], reached)
+        yield f"| {' | '.join(cells)} |"
+    for name, why in results.get("not_computed", {}).items():
+        yield f"\n{name}: not computed: {why}"
+
+
+def _shown(value: Any) -> str:
+    return "∞" if value == "inf" else "" if value is None else show(float(value))
+
+
+def cases(results: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Names of the ``typical`` cases (nearest to the median face) and the ``worst``; none if not measured."""
+    values = results.get("metrics", {}).get(_RANKED_BY, {}).get("clips", {})
+    known = {name: value for name, value in values.items() if isinstance(value, int | float)}
+    if len(known) < 2 * _SHOWN:
+        return {}
+    worst = sorted(known, key=lambda name: known[name])[:_SHOWN]
+    middle = float(np.median(list(known.values())))
+    rest = [name for name in known if name not in worst]
+    return {"typical": sorted(rest, key=lambda name: abs(known[name] - middle))[:_SHOWN], "worst": worst}
+
+
+def draw_cases(bench: Path, names: Sequence[str]) -> NDArray[np.uint8]:
+    """A row a case: portrait, and the generated above the real frame at three moments."""
+    rows = []
+    for name in names:
+        made, real = (_line(bench / folder / "manifest.jsonl", name) for folder in ("clips", "real"))
+        moments = [_moments(Path(line["video"])) for line in (made, real)]
+        portrait = resize_image(read_image(made["portrait"]), 2 * _SIDE, 2 * _SIDE)
+        strips = [np.concatenate(pictures, axis=1) for pictures in moments]
+        rows.append(np.concatenate([portrait, np.concatenate(strips)], axis=1))
+    return np.concatenate(rows)
+
+
+def _moments(video: Path) -> list[NDArray[np.uint8]]:
+    with VideoReader(video) as reader:
+        frames = list(reader)
+    return [resize_image(frames[round(k * (len(frames) - 1))], _SIDE, _SIDE) for k in (0.33, 0.67, 1.0)]
+
+
+def _line(manifest: Path, name: str) -> dict[str, Any]:
+    for text in manifest.read_text(encoding="utf-8").splitlines():
+        line: dict[str, Any] = json.loads(text)
+        if line["id"] == name:
+            return line
+    raise SemibodyError(f"{manifest}: does not list {name}; run the benchmark again")
+
+
+def _captions(results: Mapping[str, Any], chosen: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    yield (
+        "Each row: the portrait; above what the model made at a third, two thirds and the end of the clip, "
+        f"below the truth. Chosen by {_RANKED_BY} alone:"
+    )
+    yield ""
+    for kind, names in chosen.items():
+        values = (show(results["metrics"][_RANKED_BY]["clips"][name]) for name in names)
+        yield f"- {kind}: {', '.join(values)} dB"
+
+
+def _limits(results: Mapping[str, Any], notes: Path | None) -> Iterator[str]:
+    missed: dict[str, list[str]] = defaultdict(list)
+    for row in results.get("table", []):
+        if not row["reached"]:
+            kind = "goals not reached" if row["value"] is not None else "goals not measured"
+            missed[kind].append(row["measure"])
+    for kind, measures in missed.items():
+        yield f"- {kind.capitalize()}: {', '.join(measures)}."
+    if notes is not None:
+        try:
+            yield notes.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise SemibodyError(f"{notes}: cannot be read ({error.strerror}); name the notes") from None
+
+
+_LICENCE = (
+    "Apache-2.0, like the program. The people are rendered from MakeHuman's assets (CC0) by Semibody; "
+    "nobody's picture or voice was used. Portraits and voices belong to people: ask before you animate them.",
+)
+
+
+# -- files ---------------------------------------------------------------------------------------------
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise SemibodyError(f"{path}: cannot be read ({error}); name the right folder or file") from None
+
+
+def _link(picture: Path, card: Path) -> str:
+    return Path(os.path.relpath(picture, card.parent)).as_posix()

@@ -1,0 +1,145 @@
+"""The model that comes with the package: found by name, used when nothing is named, shown by the demo."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import made
+from semibody import cli, demo, media
+from semibody.animator import Animator
+from semibody.networks.loading import describe
+from semibody.pipeline import SemibodyPipeline
+from semibody.types import SemibodyError
+from semibody.weights import hub, store
+
+
+@pytest.fixture
+def no_starter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installation without the starter's weights, and a home without any."""
+    folder = tmp_path / "starter"
+    monkeypatch.setattr(hub, "STARTER", folder)
+    monkeypatch.setenv("SEMIBODY_HOME", str(tmp_path / "home"))
+    return folder
+
+
+@pytest.fixture
+def starter(no_starter: Path) -> Path:
+    """A stand-in for it: small random weights, a portrait and half a second of sound."""
+    made.weights_folder(no_starter)
+    media.write_image(no_starter / "portrait.png", made.picture(128, 128))
+    media.write_speech(no_starter / "speech.wav", made.tone(0.5))
+    return no_starter
+
+
+def run(capsys: Any, monkeypatch: Any, *words: object) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["semibody", *map(str, words)])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    out, err = capsys.readouterr()
+    return int(left.value.code or 0), out, err
+
+
+def test_it_is_found_by_name(starter: Path) -> None:
+    assert hub.find_weights("starter") == (starter, None)
+    assert Animator.load("starter", precision="fp32").settings().steps == 2
+    assert SemibodyPipeline.from_pretrained("starter").animator.defaults.width == 64
+
+
+def test_what_is_missing_is_said_with_the_remedy(no_starter: Path, capsys: Any, monkeypatch: Any) -> None:
+    with pytest.raises(SemibodyError, match="make starter"):
+        Animator.load()
+    code, out, _ = run(capsys, monkeypatch, "weights", "list", "--json")
+    assert code == 0
+    assert "not part of this installation" in json.loads(out)["starter"]
+
+
+def test_it_is_the_default_until_published_weights_are_fetched(starter: Path, tmp_path: Path) -> None:
+    assert hub.default_weights() == "starter"
+    # A fetch that stopped on the way does not count.
+    (tmp_path / "home" / "weights" / hub.FOLDER).mkdir(parents=True)
+    assert hub.default_weights() == "starter"
+    made.weights_folder(tmp_path / "home" / "weights" / "accelerated")
+    assert hub.default_weights() == "accelerated"
+    made.weights_folder(tmp_path / "home" / "weights" / "official")
+    assert hub.default_weights() == "official"
+
+
+def test_nothing_is_fetched_for_it(starter: Path) -> None:
+    with pytest.raises(SemibodyError, match="comes with the package"):
+        hub.fetch("starter")
+
+
+def test_converting_keeps_the_settings_weights_were_made_for(
+    starter: Path, tmp_path: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    code, _, err = run(
+        capsys, monkeypatch, "weights", "convert", "starter", tmp_path / "bf16", "--precision", "bf16"
+    )
+    assert code == 0, err
+    assert describe(tmp_path / "bf16").defaults == describe(starter).defaults
+
+
+def test_the_demo_is_what_animate_makes(starter: Path, tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    code, _, err = run(capsys, monkeypatch, "demo", "-q", "-o", tmp_path / "demo.mp4")
+    assert code == 0, err
+    (line,) = [line for line in err.splitlines() if " animate " in line]
+    words = shlex.split(line)[shlex.split(line).index("animate") :]
+    words[words.index("-o") + 1] = str(tmp_path / "again.mp4")
+    code, _, err = run(capsys, monkeypatch, *words)
+    assert code == 0, err
+    one, other = (media.read_clip(tmp_path / name) for name in ("demo.mp4", "again.mp4"))
+    assert np.array_equal(one.frames, other.frames)
+    assert one.speech is not None
+
+
+def test_animate_without_weights_uses_it(
+    starter: Path, tmp_path: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    words = (starter / "portrait.png", starter / "speech.wav", "-o", tmp_path / "a.mp4", "-L", "2")
+    code, _, err = run(capsys, monkeypatch, "animate", *words)
+    assert code == 0, err
+    assert media.read_metadata(tmp_path / "a.mp4")["weights"] == "random weights"
+
+
+def test_without_it_the_demo_is_drawn(no_starter: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(demo, "make_drawn_demo", lambda out, progress: [f"drawn {out.name}"])
+    assert demo.make_demo(tmp_path / "demo.mp4") == ["drawn demo.mp4"]
+
+
+def test_portrait_and_speech_are_in_the_package() -> None:
+    assert media.read_image(hub.STARTER / "portrait.png").shape == (512, 512, 3)
+    assert 5 <= media.read_speech(hub.STARTER / "speech.wav").seconds <= 8
+
+
+@pytest.mark.skipif(not store.is_store(hub.STARTER), reason="the starter's weights are not in this checkout")
+def test_its_weights_are_whole_and_small() -> None:
+    from semibody.networks.loading import verify
+
+    assert not any(verify(hub.STARTER).values())
+    assert sum(p.stat().st_size for p in hub.STARTER.glob("*.safetensors")) <= 40e6
+    assert (hub.STARTER / "MODEL_CARD.md").is_file()
+
+
+def test_the_demos_gif_is_as_large_as_it_may_be(tmp_path: Path) -> None:
+    path = hub.STARTER.parents[2] / "tools" / "demo_gif.py"
+    if not path.is_file():
+        pytest.skip("tools/ is not beside this installation")
+    spec = importlib.util.spec_from_file_location("demo_gif", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    video = made.write_video(tmp_path / "a.mp4", frames=24)
+    said = module.make_gif(video, tmp_path / "large.gif", 3.0)
+    assert "12.5 a second, 96 x 96" in said
+    size = (tmp_path / "large.gif").stat().st_size
+    module.make_gif(video, tmp_path / "small.gif", 0.6 * size / 1e6)
+    assert (tmp_path / "small.gif").stat().st_size <= 0.6 * size
