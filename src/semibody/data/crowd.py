@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semibody.data.dataset import Packing, clip_names, pack_people, packed_path
-from semibody.data.folder import disk_errors_named, filling, in_processes
+from semibody.data.folder import disk_errors_named, filling
+from semibody.data.synthetic.produce import GENERATOR
+from semibody.processes import in_processes
 from semibody.types import MissingPartError, Progress, SemibodyError, silent
-
-GENERATOR = 1
-"""Grows whenever the same crowd would look another way, so that one folder never mixes two kinds."""
 
 
 @dataclass(frozen=True, kw_only=True)
