@@ -39,7 +39,7 @@ from semibody.training.samples import (
     generator,
     portrait_frame,
 )
-from semibody.types import SemibodyError, Speech
+from semibody.types import FACE, SemibodyError, Speech
 from training.nano import nano, packed
 
 PACKING = Packing(size=64)
@@ -199,6 +199,22 @@ def test_stills_of_one_person_may_share_a_portrait(clips: list[PackedClip], tmp_
     assert made.portrait.ndim == 4
     for one in made.latents:
         assert len({tuple(frame.flatten()[:64].tolist()) for frame in one}) == 3
+
+
+def test_calm_stills_have_their_heads_where_the_portrait_has_it(
+    clips: list[PackedClip], tmp_path: Path
+) -> None:
+    recipe = nano("still.frames=2", "data.gap=1", "data.calm=0.4")
+    drawn = samples(recipe, clips, tmp_path)
+    for clip in clips[:3]:
+        faces = clip.gesture().joints[:, FACE][:, :48]
+        for number in range(10):
+            rng = np.random.default_rng(number)
+            _, portrait, frames = drawn._moments(rng, [clip], clip)
+            away = np.linalg.norm(faces - faces[portrait], axis=-1).mean(axis=-1)
+            others = np.delete(away, portrait)
+            assert portrait not in frames
+            assert away[frames].max() <= np.sort(others)[round(0.4 * len(clip)) - 1] + 1e-9
 
 
 def test_the_portrait_is_another_moment() -> None:

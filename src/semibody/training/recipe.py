@@ -71,6 +71,9 @@ class DataSettings:
     """fewest frames between the portrait and any frame to be generated"""
     other_clip: float = 0.0
     """share of samples whose portrait comes from another clip of the person, where there is one"""
+    calm: float = 1.0
+    """share of a clip's frames that stills are drawn from, those whose head is nearest to the portrait's: no
+    condition says where the head goes, and a small model smears what it cannot know"""
     head_height: float = 0.3
     """height of the head in a padded head clip, as a share of the frame"""
     workers: int = 2

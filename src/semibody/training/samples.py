@@ -24,7 +24,7 @@ from semibody.pose.draw import draw_parts
 from semibody.pose.regions import Region, audio_mask
 from semibody.training.curriculum import Moment, Stage, at, final
 from semibody.training.recipe import STAGES, NoiseSettings, Recipe, StageName
-from semibody.types import SemibodyError
+from semibody.types import FACE, SemibodyError
 
 Generator = np.random.Generator
 
@@ -94,6 +94,7 @@ class DenoisingSamples:
         if not self.full:
             raise SemibodyError("the data has no half-body clips to train on; make some with --heads 0.15")
         self.cell = recipe.model.vae.factor
+        self._faces: dict[str, NDArray[np.float64]] = {}
 
     def moment(self, step: int) -> Moment:
         curriculum = self.recipe.curriculum
@@ -134,8 +135,7 @@ class DenoisingSamples:
         people = self.heads if heads else self.full
         clips = people[sorted(people)[rng.integers(len(people))]]
         clip = clips[rng.integers(len(clips))]
-        frames = self._frames(rng, len(clip))
-        portrait_clip, portrait_frame = self._portrait(rng, clips, clip, frames)
+        portrait_clip, portrait_frame, frames = self._moments(rng, clips, clip)
 
         groups = [group for group, p in moment.keep.items() if rng.random() < p]
         muted = rng.random() < recipe.noise.drop_audio
@@ -194,12 +194,31 @@ class DenoisingSamples:
         rows = torch.from_numpy(self.store.rows(clip))
         return self.encoder.windows(rows, torch.tensor(frames), clip.fps)
 
-    def _frames(self, rng: Generator, length: int) -> list[int]:
-        """Frames to generate: a window for motion, any for stills."""
+    def _moments(
+        self, rng: Generator, clips: list[PackedClip], clip: PackedClip
+    ) -> tuple[PackedClip, int, list[int]]:
+        """Clip and frame of the portrait, and the frames to generate: a window for motion, any for stills."""
         if self.stage == "motion":
-            start = int(rng.integers(length - self.window + 1))
-            return list(range(start, start + self.window))
-        return sorted(rng.choice(length, self.window, replace=False).tolist())
+            start = int(rng.integers(len(clip) - self.window + 1))
+            frames = list(range(start, start + self.window))
+        elif self.recipe.data.calm < 1:
+            portrait = int(rng.integers(len(clip)))
+            return clip, portrait, self._calm_frames(rng, clip, portrait)
+        else:
+            frames = sorted(rng.choice(len(clip), self.window, replace=False).tolist())
+        return *self._portrait(rng, clips, clip, frames), frames
+
+    def _calm_frames(self, rng: Generator, clip: PackedClip, portrait: int) -> list[int]:
+        """Frames whose head is where it is in the portrait, as nearly as the clip has them."""
+        if clip.id not in self._faces:
+            # Without the lips: they may move.
+            self._faces[clip.id] = clip.gesture().joints[:, FACE][:, :48]
+        faces = self._faces[clip.id]
+        away = np.linalg.norm(faces - faces[portrait], axis=-1).mean(axis=-1)
+        gap = min(self.recipe.data.gap, (len(clip) - self.window) // 2)
+        away[max(0, portrait - gap + 1) : portrait + gap] = np.inf
+        count = max(self.window, round(self.recipe.data.calm * len(clip)))
+        return sorted(rng.choice(np.argsort(away)[:count], self.window, replace=False).tolist())
 
     def _portrait(
         self, rng: Generator, clips: list[PackedClip], clip: PackedClip, frames: list[int]
