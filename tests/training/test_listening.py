@@ -8,13 +8,15 @@ import pytest
 import torch
 
 from semibody.data.dataset import packed_clips
-from semibody.networks.audio_encoders import build_audio_encoder
+from semibody.networks.audio_encoders import LogMelEncoder
 from semibody.training.listening import ListeningTask, mouths
 from semibody.training.recipe import load_recipe
 from semibody.training.trainer import Training, split
 from semibody.types import SemibodyError
 from training.nano import nano, packed
 from training.test_samples import PACKING
+
+EAR = ("model.audio.mouth_token=true", "model.unet.audio_time_tokens=5")
 
 
 @pytest.fixture
@@ -24,9 +26,10 @@ def folder(tmp_path: Path) -> Path:
 
 def test_it_learns_the_jaw_from_sound(folder: Path) -> None:
     torch.manual_seed(0)
-    recipe = nano()
+    recipe = nano(*EAR)
     clips, held_out = split(packed_clips(folder, PACKING))
-    task = ListeningTask(recipe, build_audio_encoder(recipe.model.audio), clips, held_out)
+    encoder = LogMelEncoder(recipe.model.audio)
+    task = ListeningTask(recipe, encoder, clips, held_out)
     adam = torch.optim.AdamW(task.module.parameters(), lr=3e-3)
     losses = []
     for step in range(150):
@@ -38,6 +41,10 @@ def test_it_learns_the_jaw_from_sound(folder: Path) -> None:
     assert sum(losses[-10:]) < 0.3 * sum(losses[:10])
     figures, _ = task.validate()
     assert figures["jaw_r"] > 0.5
+    windows = task.batch(0, range(16)).windows
+    tokens, heard = encoder.embed(windows), encoder.mouth_heard(windows)
+    assert tokens.shape[1] == encoder.tokens_per_frame
+    torch.testing.assert_close(tokens[:, -1], encoder.tell(heard))
 
 
 def test_what_is_taught(folder: Path) -> None:
@@ -48,7 +55,13 @@ def test_what_is_taught(folder: Path) -> None:
 
 
 def test_stills_keep_what_was_learned(folder: Path, tmp_path: Path) -> None:
-    recipe = nano('stages=["vae","audio","still"]', "audio.optimiser.steps=3", "audio.optimiser.batch=4")
+    recipe = nano(
+        *EAR,
+        'stages=["vae","audio","still"]',
+        "audio.optimiser.steps=3",
+        "audio.optimiser.batch=4",
+        "loss.pose=0",
+    )
     training = Training(recipe, tmp_path / "run")
     clips = training.pack(None, folder, lambda *_: None)
     for stage in ("vae", "audio"):
@@ -66,3 +79,5 @@ def test_stills_keep_what_was_learned(folder: Path, tmp_path: Path) -> None:
 def test_encoders_that_come_trained_are_not_taught() -> None:
     with pytest.raises(SemibodyError, match="come trained"):
         load_recipe("official", ['stages=["audio","still"]'])
+    with pytest.raises(SemibodyError, match="mouth_token"):
+        nano('stages=["vae","audio","still"]')

@@ -39,6 +39,8 @@ class AudioConfig:
     """rows after it"""
     width: int = 384
     """width of a token"""
+    mouth_token: bool = False
+    """logmel: one more token that says jaw and mouth as heard (taught by the training stage ``audio``)"""
     mapped_tokens: int = 77
     """wav2vec2: tokens a frame after the AudioFeatureMapper"""
 
@@ -187,16 +189,36 @@ class LogMelEncoder(AudioEncoder):
         self.conv1 = nn.Conv1d(80, config.width, 3, padding=1, stride=2)
         self.conv2 = nn.Conv1d(config.width, config.width, 3, padding=1, stride=2)
         self.norm = nn.LayerNorm(config.width)
+        if config.mouth_token:
+            self.mouth = nn.Linear(self._around * config.width, 2)
+            self.tell = nn.Linear(2, config.width)
+            # A jaw moves by tenths; beside tokens of unit size it must not be a whisper.
+            nn.init.normal_(self.tell.weight, std=4.0)
+
+    @property
+    def _around(self) -> int:
+        """Tokens of the sound around a frame."""
+        return math.ceil(math.ceil(self.config.rows_per_frame / 2) / 2)
 
     @property
     def tokens_per_frame(self) -> int:
-        return math.ceil(math.ceil(self.config.rows_per_frame / 2) / 2)
+        return self._around + self.config.mouth_token
 
     def rows(self, waveform: Float[Tensor, " n"]) -> Float[Tensor, "r 80"]:
         power = mel_power(waveform).clamp(min=1e-7).log10()
         return ((power + 4.0) / 3.0).T
 
     def embed(self, windows: Float[Tensor, "n k 80"]) -> Float[Tensor, "n l d"]:
+        tokens = self._sound(windows)
+        if not self.config.mouth_token:
+            return tokens
+        return torch.cat([tokens, self.tell(self.mouth(tokens.flatten(1)))[:, None]], dim=1)
+
+    def mouth_heard(self, windows: Float[Tensor, "n k 80"]) -> Float[Tensor, "n 2"]:
+        """Opening of the jaw, 0..1, and width of the mouth over the distance of the eyes, as heard."""
+        return self.mouth(self._sound(windows).flatten(1))
+
+    def _sound(self, windows: Float[Tensor, "n k 80"]) -> Float[Tensor, "n l d"]:
         bands = windows.transpose(1, 2).to(self.conv1.weight)
         return self.norm(self.conv2(F.gelu(self.conv1(bands))).transpose(1, 2))
 

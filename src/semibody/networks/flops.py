@@ -62,4 +62,6 @@ def _count(call):  # type: ignore[no-untyped-def]
 def _tokens_per_frame(audio: AudioConfig) -> int:
     if audio.kind == "whisper":
         return audio.rows_per_frame * 5
-    return audio.mapped_tokens if audio.kind == "wav2vec2" else -(-audio.rows_per_frame // 4)
+    if audio.kind == "wav2vec2":
+        return audio.mapped_tokens
+    return -(-audio.rows_per_frame // 4) + audio.mouth_token

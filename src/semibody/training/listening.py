@@ -2,8 +2,8 @@
 
 The published encoders arrive trained on years of speech; a log-mel encoder arrives with random weights, and
 what reaches it through a few latent cells of a mouth is a faint teacher. So it first learns from the truth
-itself how far the jaw is open and how wide the mouth is, through a linear head that is thrown away. What it
-learned then lies linearly in its tokens, where the denoiser finds it.
+itself how far the jaw is open and how wide the mouth is, and says so in a token of its own, which the
+denoiser cannot overhear.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from semibody.data.dataset import PackedClip
-from semibody.networks.audio_encoders import AudioEncoder
+from semibody.networks.audio_encoders import LogMelEncoder
 from semibody.pose.skeleton import GROUPS
 from semibody.training.recipe import Recipe, StageName
 from semibody.training.samples import generator
@@ -29,15 +29,14 @@ TARGETS = ("jaw", "width")
 
 
 class Listener(nn.Module):
-    """The audio encoder with a linear head on all tokens of a frame."""
+    """The part of the audio encoder that hears the mouth, as a module that can be distributed."""
 
-    def __init__(self, encoder: AudioEncoder) -> None:
+    def __init__(self, encoder: LogMelEncoder) -> None:
         super().__init__()
         self.audio_encoder = encoder
-        self.head = nn.Linear(encoder.tokens_per_frame * encoder.config.width, len(TARGETS))
 
-    def forward(self, windows: Float[Tensor, "n k ..."]) -> Float[Tensor, "n 2"]:
-        return self.head(self.audio_encoder.embed(windows).flatten(1))
+    def forward(self, windows: Float[Tensor, "n k 80"]) -> Float[Tensor, "n 2"]:
+        return self.audio_encoder.mouth_heard(windows)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +62,7 @@ class ListeningTask:
     def __init__(
         self,
         recipe: Recipe,
-        encoder: AudioEncoder,
+        encoder: LogMelEncoder,
         clips: Sequence[PackedClip],
         held_out: Sequence[PackedClip],
     ) -> None:

@@ -235,9 +235,11 @@ class Recipe:
         positions = [STAGES.index(stage) for stage in self.stages]
         if positions != sorted(set(positions)):
             raise ValueError(f"stages must be in the order {', '.join(STAGES)}, each once")
-        if "audio" in self.stages and self.model.audio.kind != "logmel":
+        ear = self.model.audio
+        if "audio" in self.stages and not (ear.kind == "logmel" and ear.mouth_token):
             raise ValueError(
-                'the stage audio teaches model.audio.kind = "logmel"; other encoders come trained'
+                'the stage audio teaches model.audio.kind = "logmel" with mouth_token = true; other encoders '
+                "come trained"
             )
         if "motion" in self.stages and not self.model.unet.motion:
             raise ValueError("the stage motion needs model.unet.motion = true")

@@ -36,7 +36,7 @@ from semibody import config, runtime
 from semibody.data.dataset import LatentStore, PackedClip, Packing, pack_manifest, packed_clips
 from semibody.data.manifest import read_manifest
 from semibody.media import atomic_write
-from semibody.networks.audio_encoders import build_audio_encoder
+from semibody.networks.audio_encoders import LogMelEncoder
 from semibody.networks.loading import load_model, save_model
 from semibody.networks.model import PARTS, Model, ModelConfig
 from semibody.networks.vae import VAE
@@ -186,9 +186,7 @@ class Training:
                 network = KeypointNetwork(self.recipe.keypoints.width)
                 return KeypointTask(self.recipe, network, chosen, held_out)
             if name == "audio":
-                return ListeningTask(
-                    self.recipe, build_audio_encoder(self.recipe.model.audio), chosen, held_out
-                )
+                return ListeningTask(self.recipe, LogMelEncoder(self.recipe.model.audio), chosen, held_out)
             model = self.model(name)
         model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         store = self.encode(model, [*chosen, *held_out], progress)
