@@ -116,6 +116,16 @@ def test_heads_are_padded_into_the_half_body_frame() -> None:
     assert np.abs(at_new - at_old).max() < 60
 
 
+def test_what_is_stored_comes_back(clips: list[PackedClip], tmp_path: Path) -> None:
+    ear = build_audio_encoder(AudioConfig(kind="logmel", width=16))
+    rows = ear.rows(torch.from_numpy(clips[0].speech().waveform)).numpy()
+    stored = fake_store(tmp_path, clips[:1])
+    np.testing.assert_allclose(stored.rows(clips[0]), rows, atol=2e-3)
+    pictures = clips[0].pictures([3])[0]
+    latents = stored.latents(clips[0], [3])[0]
+    np.testing.assert_allclose(latents[:3], pictures[::8, ::8].transpose(2, 0, 1) / 128 - 1, atol=1e-3)
+
+
 def test_samples_depend_on_step_and_number_alone(clips: list[PackedClip], tmp_path: Path) -> None:
     drawn = samples(nano(), clips[:2], tmp_path)
     whole, parts = drawn.batch(3, [0, 1, 2, 3]), [drawn.batch(3, [k]) for k in range(4)]

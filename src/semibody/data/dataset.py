@@ -414,7 +414,9 @@ class LatentStore:
             if not (np.isfinite(latents).all() and np.isfinite(rows).all()):
                 raise SemibodyError(f"{clip.id}: its latents are not finite; check clip and autoencoder")
             with atomic_write(self.path(clip)) as unfinished:
-                save_file({"latents": np.ascontiguousarray(latents), "rows": rows}, unfinished)
+                # safetensors writes memory as it lies: a transposed array would come back scrambled.
+                arrays = {"latents": latents, "rows": rows}
+                save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, unfinished)
             progress("encode clips", done, len(missing))
 
     def latents(self, clip: PackedClip, frames: Sequence[int]) -> NDArray[np.float32]:
