@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semibody.data.manifest import Truth, box_around
+from semibody.data.synthetic.arms import Followed, lift_arms, plan_arms
 from semibody.data.synthetic.assets import find_assets, load_assets
 from semibody.data.synthetic.camera import draw_camera
 from semibody.data.synthetic.landmarks import EAR_VERTICES, FACE_VERTICES, HIP_VERTICES
@@ -52,6 +53,13 @@ class Style:
     small model that sees hands and sound alone makes sharper faces of calmer people"""
     photographed: float = 0.0
     """share of clips taken with a camera's faults: exposure, colour, softness, grain, compression"""
+    planned: float = 0.5
+    """share of clips whose arms follow a gesture planned from the speech or taken from the library; those of
+    the others are drawn"""
+    gestures: tuple[Path, ...] = ()
+    """gesture files or folders that arms are lifted from instead"""
+    lifted: float = 1.0
+    """share of clips for which that is so"""
 
 
 CLEAN = Style()
@@ -91,8 +99,13 @@ def render_clip(
         speech = Speech(np.pad(wave, (0, count - len(wave))), speech.rate)
         mouth = mouth_from_energy(speech, frames, fps)
     liveliness = float(rng.uniform(0.5, 1.0))
-    motion = draw_motion(person, mouth, loudness(speech, frames, fps), fps, rng, liveliness=liveliness, sway=style.sway)
-    space = _joints_in_space(person, motion)
+    followed = _draw_followed(style, speech, frames, fps, liveliness, np.random.default_rng([seed, 6]))
+    motion = draw_motion(
+        person, mouth, loudness(speech, frames, fps), fps, rng, liveliness=liveliness, sway=style.sway,
+        followed=followed,
+    )  # fmt: skip
+    others["motion"] = followed.facts if followed else {"kind": "drawn"}
+    space = joints_in_space(person, motion)
     drawn = draw_scene(person, rng, stage.size, kind, backgrounds or [], space)
     stage.dress(person)
     stage.light(drawn.scene)
@@ -109,6 +122,18 @@ def render_clip(
     parameters = {"liveliness": liveliness, **drawn.parameters, **others}
     truth = Truth(motion.jaw.astype(np.float32), _boxes(gesture, person, motion, drawn.scene))
     return RenderedClip(Clip(pictures, fps, speech), gesture, truth, kind, parameters)
+
+
+def _draw_followed(
+    style: Style, speech: Speech, frames: int, fps: float, liveliness: float, rng: np.random.Generator
+) -> Followed | None:
+    """What the arms of a clip follow; None: they are drawn."""
+    if style.gestures and rng.random() < style.lifted:
+        source = style.gestures[int(rng.integers(len(style.gestures)))]
+        return lift_arms(source, frames, fps, rng)
+    if rng.random() < style.planned:
+        return plan_arms(speech, frames, fps, liveliness, rng)
+    return None
 
 
 def people(
@@ -185,7 +210,8 @@ def _landmarks(person: Person, motion: Motion, vertices: list[int]) -> Floats:
     )
 
 
-def _joints_in_space(person: Person, motion: Motion) -> Floats:
+def joints_in_space(person: Person, motion: Motion) -> Floats:
+    """All joints (f, 128, 3) in dm; knees and ankles, which are not modelled, at 0."""
     at = {name: i for i, name in enumerate(person.bones)}
 
     def heads(*names: str) -> Floats:
