@@ -36,8 +36,8 @@ def followed_error(gesture: Gesture, lifted: Lifted, person: Person) -> Floats:
     )  # fmt: skip
     space = joints_in_space(person, motion)
     width = np.linalg.norm(space[:, 2] - space[:, 5], axis=-1).mean()
-    nearer = 1 / (1 - (space[..., 2:] - space[:, [1], 2:]) / width / VIEWER)
-    return compare(gesture, space[..., :2] * (1, -1) * nearer / width)
+    space = (space - space[:, [1]]) / width
+    return compare(gesture, space[..., :2] * (1, -1) / (1 - space[..., 2:] / VIEWER))
 
 
 def compare(gesture: Gesture, shown: Floats) -> Floats:

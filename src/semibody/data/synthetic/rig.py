@@ -171,7 +171,7 @@ class Posing:
         index, middle, little = (self.rest_head(f"finger{k}-1.{side}") - wrist for k in (2, 3, 5))
         palm = unit((np.cross(index, little) * (-1.0 if side == "L" else 1))[None])[0]
         along = unit((middle - palm * (middle @ palm))[None])[0]
-        thumb = np.cross(palm, along) * (1.0 if side == "R" else -1.0)
+        thumb = np.cross(palm, along) * (1.0 if side == "L" else -1.0)
         return np.stack([palm, along, thumb], axis=1)
 
     def _point_fingers(self, side: str, fingers: Floats) -> None:
