@@ -109,8 +109,8 @@ def render_clip(
     drawn = draw_scene(person, rng, stage.size, kind, backgrounds or [], space)
     stage.dress(person)
     stage.light(drawn.scene)
-    joints, _ = _project(space, drawn.scene)
-    pictures, surface = _pictures(stage, person, motion, joints)
+    joints, _ = project(space, drawn.scene)
+    pictures, surface = draw_frames(stage, person, motion, joints)
     taste = np.random.default_rng([seed, 5])
     if taste.random() < style.photographed:
         camera = draw_camera(taste)
@@ -169,7 +169,7 @@ def clip_kind(seed: int, head_share: float) -> Kind:
     return "head" if np.random.default_rng([seed, 4]).random() < head_share else "full"
 
 
-def _pictures(
+def draw_frames(
     stage: Stage, person: Person, motion: Motion, joints: Floats
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Frames (f, s, s, 3), and the depth (f, 128) of the surface that is seen where each joint lies."""
@@ -240,7 +240,7 @@ def joints_in_space(person: Person, motion: Motion) -> Floats:
     return joints
 
 
-def _project(points: Floats, scene: Scene) -> tuple[Floats, Floats]:
+def project(points: Floats, scene: Scene) -> tuple[Floats, Floats]:
     """Points (…, 3) to fractions of the picture (…, 2) and window depth (…,)."""
     clip = points @ scene.view_projection[:, :3].T + scene.view_projection[:, 3]
     ndc = clip[..., :3] / clip[..., 3:]
@@ -254,7 +254,7 @@ def _visibility(space: Floats, joints: Floats, surface: NDArray[np.float32], sce
     """
     towards = scene.eye - space
     lifted = space + towards / np.linalg.norm(towards, axis=-1, keepdims=True) * _FLESH[:, None]
-    _, depth = _project(lifted, scene)
+    _, depth = project(lifted, scene)
     inside = ((joints >= 0) & (joints < 1)).all(axis=-1)
     confidence = np.where(inside & (depth <= surface), 1.0, np.where(inside, 0.3, 0.0))
     confidence[:, _NOT_MODELLED] = 0.0
@@ -264,7 +264,7 @@ def _visibility(space: Floats, joints: Floats, surface: NDArray[np.float32], sce
 def _boxes(gesture: Gesture, person: Person, motion: Motion, scene: Scene) -> dict[str, NDArray[np.float32]]:
     lips = gesture.joints[:, FACE][:, 48:68]
     head_vertices = list(np.flatnonzero(person.base_weights[:13380, person.bones.index("head")] > 0.9)[::7])
-    head, _ = _project(_landmarks(person, motion, head_vertices), scene)
+    head, _ = project(_landmarks(person, motion, head_vertices), scene)
     parts = {
         "lips": (lips, 0.15), "face": (gesture.joints[:, FACE], 0.05), "head": (head, 0.04),
         "left_hand": (gesture.joints[:, LEFT_HAND], 0.12),
