@@ -3,8 +3,8 @@
     python benchmarks/fringes.py --assets PACK --people 4
 
 Each person is drawn with and without the hair; an eye is hidden in a frame when most of its six points lie
-behind something that is not there without the hair. ``left`` and ``right``: share of frames, ``points``: share
-of all points of the eyes.
+behind something that is not there without the hair. ``left`` and ``right``: share of frames, ``points``:
+share of all points of the eyes.
 """
 
 import argparse

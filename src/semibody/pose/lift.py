@@ -6,8 +6,8 @@
 
 A picture says where joints are across, not how far away. Depth follows from bones of known length that look
 shorter than they are; of the two ways in which a bone may point, limits, ease and neighbouring frames decide:
-each frame is solved from several postures, and the smoothest way through the solutions is taken. Then the
-angles are solved once more, drawn to their own mean over time, so that depth does not tremble.
+frames are solved from several postures, and the smoothest way through the solutions is taken. Then all frames
+are solved from there, drawn to their own mean over time, so that depth does not tremble.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ _LENGTH = (0.85, 1.25)
 """Bones are as long as they look at their longest, within these factors of a grown person's."""
 _NEARER = (1.0, 1.04, 1.09)
 """How much larger upper arm, forearm and hand appear than the shoulders, being nearer to the viewer."""
+_EVERY = 3
+"""Every so many frames are solved from several postures; those between start from their neighbours."""
 _ENOUGH = 0.2
 """Share of frames that must show a wrist; an arm that is seen less rests."""
 _FORWARD = 0.25
@@ -200,8 +202,10 @@ class _Arm:
 
     def solve(self) -> Floats:
         """Angles (f, 27)."""
-        arm = self._smoothest(self._solutions())
-        arm = self._refine(arm)
+        few = np.unique(np.r_[np.arange(0, len(self._flat), _EVERY), len(self._flat) - 1])
+        coarse = _Arm(self._flat[few], self._weights[few], self.lengths)._smoothest()
+        frames = np.arange(len(self._flat))
+        arm = self._refine(np.stack([np.interp(frames, few, column) for column in coarse.T], axis=1))
         angles = np.concatenate([arm[:, :N_ARM], np.zeros((len(arm), len(ANGLES) - N_ARM))], axis=1)
         _, wrist, turned = self._place(angles[:, :N_ARM])
         for finger in range(5):
@@ -236,9 +240,9 @@ class _Arm:
         )
         return np.concatenate(parts, axis=-1)
 
-    def _smoothest(self, solutions: tuple[Floats, Floats]) -> Floats:
-        """Of the solutions (k, f, 8) of each frame the one on the cheapest way through all frames."""
-        found, costs = solutions
+    def _smoothest(self) -> Floats:
+        """Of each frame's solutions the one on the cheapest way through all frames: (f, 8)."""
+        found, costs = self._solutions()
         elbow, wrist, turned = self._place(found[..., :N_ARM])
         places = np.concatenate([elbow, wrist, 0.5 * turned[..., :, 0], 0.5 * turned[..., :, 1]], axis=-1)
         frames = found.shape[1]
@@ -268,32 +272,30 @@ class _Arm:
     def _bend(self, finger: int, wrist: Floats, turned: Floats) -> Floats:
         """The four angles (f, 4) of finger 0 (index) … 3 (little) or 4, the thumb."""
         joints = np.array([2, 3, 4] if finger == 4 else _FINGER_JOINTS[finger]) + 2
-        weights = 1.5 * _POINTS * self._weights[:, joints][..., None]
+        known = np.minimum(self._weights[:, joints], self._weights[:, joints[:1] - 1])
+        weights = 1.5 * _POINTS * known[..., None]
         where = slice(N_ARM + 4 * finger, N_ARM + 4 * finger + 4)
         low, high = LOW[where], HIGH[where]
         usual = SHAPES["relaxed"][4 * finger : 4 * finger + 4]
-        base = self._flat[:, joints[0] - 1]
+        wanted = self._flat[:, joints] - self._flat[:, joints[:1] - 1]
 
         def points(a: Floats) -> Floats:
             a = np.moveaxis(a, -1, 0)
-            placed = (
-                place_thumb(a, turned, _NOWHERE) if finger == 4 else place_finger(finger, a, turned, _NOWHERE)
-            )
-            return np.stack([np.broadcast_to(p, placed[-1].shape) for p in placed], axis=-2)
+            thumb = finger == 4
+            at = place_thumb(a, turned, _NOWHERE) if thumb else place_finger(finger, a, turned, _NOWHERE)
+            return np.stack([np.broadcast_to(p, at[-1].shape) for p in at], axis=-2)
 
         def misses(a: Floats, steady: Floats = usual, pull: float = 0.15) -> Floats:
             placed = _shown(wrist[..., None, :] + points(a) * self.lengths[2])
-            off = (
-                placed[..., 1:, :] - placed[..., :1, :] - (self._flat[:, joints] - base[:, None])
-            ) * weights
+            off = (placed[..., 1:, :] - placed[..., :1, :] - wanted) * weights
             # The last two joints bend together.
             coupled = 0.3 * (a[..., 3:] - 0.6 * a[..., 2:3])
             return np.concatenate([off.reshape(*off.shape[:-2], -1), pull * (a - steady), coupled], axis=-1)
 
         start = np.tile(usual, (len(wrist), 1))
         bent = descend(misses, start, low, high, rounds=12)
-        steady = _mean_over_time(bent, 1.5)
-        return descend(lambda a: misses(a, steady, 0.8), steady, low, high, rounds=6)
+        steady = _mean_over_time(bent, 2.0)
+        return _mean_over_time(descend(lambda a: misses(a, steady, 1.5), steady, low, high, rounds=6), 0.8)
 
 
 _NOWHERE = np.zeros(3)

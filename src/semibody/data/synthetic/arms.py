@@ -234,7 +234,7 @@ def _perhaps_mirrored(followed: Followed, rng: np.random.Generator) -> Followed:
 def gesture_sources(folder: Path | str) -> list[Path]:
     """The gestures in a folder, by name: .npz and .json files and folders of poses, or the folder itself.
 
-    Raises SemibodyError when there is none, or one is damaged or shows no arms.
+    Raises SemibodyError when there is none.
     """
     folder = Path(folder)
     if _is_poses(folder):
@@ -246,9 +246,13 @@ def gesture_sources(folder: Path | str) -> list[Path]:
         raise SemibodyError(
             f"{folder}: holds no gesture; give a folder of .npz or .json files or of folders of poses"
         )
-    for path in found:
-        require_arms(load_gesture(path))
     return found
+
+
+def require_gestures(sources: list[Path]) -> None:
+    """Raise SemibodyError, naming it, when a gesture is damaged or shows no arms."""
+    for path in sources:
+        require_arms(load_gesture(path))
 
 
 def _is_poses(folder: Path) -> bool:
