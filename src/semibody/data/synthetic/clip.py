@@ -197,7 +197,7 @@ def draw_frames(
     return pictures, surface
 
 
-def _landmarks(person: Person, motion: Motion, vertices: list[int]) -> Floats:
+def landmarks(person: Person, motion: Motion, vertices: list[int]) -> Floats:
     """Base vertices moved like the skin: (f, k, 3)."""
     rest, weights = person.base[vertices].astype(np.float64), person.base_weights[vertices].astype(np.float64)
     moved = motion.positions - np.einsum("fbij,bj->fbi", motion.rotations, person.heads)
@@ -218,15 +218,15 @@ def joints_in_space(person: Person, motion: Motion) -> Floats:
         return motion.positions[:, [at[n] for n in names]]
 
     joints = np.zeros((len(motion.jaw), N_JOINTS, 3))
-    face = _landmarks(person, motion, list(FACE_VERTICES))
+    face = landmarks(person, motion, list(FACE_VERTICES))
     joints[:, FACE] = face
     shoulders = heads("upperarm01.R", "upperarm01.L")
     joints[:, 0], joints[:, 1] = face[:, 30], shoulders.mean(axis=1)
     joints[:, 2:5] = heads("upperarm01.R", "lowerarm01.R", "wrist.R")
     joints[:, 5:8] = heads("upperarm01.L", "lowerarm01.L", "wrist.L")
-    joints[:, [8, 11]] = _landmarks(person, motion, list(HIP_VERTICES))
+    joints[:, [8, 11]] = landmarks(person, motion, list(HIP_VERTICES))
     joints[:, 14], joints[:, 15] = face[:, 36:42].mean(axis=1), face[:, 42:48].mean(axis=1)
-    joints[:, [16, 17]] = _landmarks(person, motion, list(EAR_VERTICES))
+    joints[:, [16, 17]] = landmarks(person, motion, list(EAR_VERTICES))
     for side, where in (("L", LEFT_HAND), ("R", RIGHT_HAND)):
         names = [f"finger{k}-{j}.{side}" for k in range(1, 6) for j in (1, 2, 3)]
         chains = heads(*names).reshape(-1, 5, 3, 3)
@@ -264,7 +264,7 @@ def _visibility(space: Floats, joints: Floats, surface: NDArray[np.float32], sce
 def _boxes(gesture: Gesture, person: Person, motion: Motion, scene: Scene) -> dict[str, NDArray[np.float32]]:
     lips = gesture.joints[:, FACE][:, 48:68]
     head_vertices = list(np.flatnonzero(person.base_weights[:13380, person.bones.index("head")] > 0.9)[::7])
-    head, _ = project(_landmarks(person, motion, head_vertices), scene)
+    head, _ = project(landmarks(person, motion, head_vertices), scene)
     parts = {
         "lips": (lips, 0.15), "face": (gesture.joints[:, FACE], 0.05), "head": (head, 0.04),
         "left_hand": (gesture.joints[:, LEFT_HAND], 0.12),
