@@ -43,7 +43,7 @@ _DARK, _DARK_SKIN, _DARK_GAMMA = 150, (1.0, 0.67, 0.50), 0.82
 _LOWER_TEETH, _UPPER_TEETH = (0.0, 0.06, 0.03), (0.0, 0.055, -0.01)
 """How far (dm) teeth are moved down and back."""
 _PLAIN_TEXTURE = (230, 225, 215, 255)
-_LOWEST = -1.0
+_LOWEST = -2.2
 """Geometry whose every corner is below this height (dm, rest pose) is never in the picture."""
 
 
