@@ -24,7 +24,8 @@ from semibody.data.synthetic import assets as assets_module
 from semibody.data.synthetic import espeak, produce, render, speech
 from semibody.data.synthetic.produce import Order, synthesise
 from semibody.media import read_clip
-from semibody.pose.files import load_gesture
+from semibody.pose import library
+from semibody.pose.files import load_gesture, save_gesture
 from semibody.types import FACE, HANDS, MissingPartError, SemibodyError, Speech
 
 ORDER = Order(people=2, clips=2, seconds=0.25, size=64, seed=3, head_share=0.5)
@@ -86,6 +87,7 @@ def test_every_clip_is_complete_and_consistent(made: Path) -> None:
         assert np.isfinite(gesture.joints).all()
         assert ((truth.jaw >= 0) & (truth.jaw <= 1)).all()
         assert entry.parameters["look"]["skin"]
+        assert entry.parameters["motion"]["kind"] in ("drawn", "planned", "library")
         if entry.kind == "full":
             face = gesture.joints[:, FACE][gesture.confidence[:, FACE] > 0.5]
             assert ((face > 0) & (face < 1)).all()
@@ -114,6 +116,30 @@ def test_a_recording_of_the_user_is_spoken_to_its_end() -> None:
     wave = np.concatenate([np.zeros(8000), np.sin(np.arange(8000) / 8)]).astype(np.float32)
     track = speech.mouth_from_energy(Speech(wave, 16000), 24, 24.0)
     assert track[:10, 0].max() < 0.05 < 0.5 < track[14:, 0].min()
+
+
+def test_arms_follow_the_users_gestures(assets: Path, tmp_path: Path) -> None:
+    gestures = tmp_path / "gestures"
+    for name in ("wave", "beat"):
+        save_gesture(library.build(name), gestures / f"{name}.npz")
+    order = Order(people=1, clips=2, seconds=0.25, size=64, seed=3, head_share=0, gestures=str(gestures))
+    entries = synthesise(tmp_path / "once", assets, order)
+    told = [entry.parameters["motion"] for entry in entries]
+    assert {t["kind"] for t in told} == {"lifted"}
+    assert {t["gesture"] for t in told} <= {"wave.npz", "beat.npz"}
+    assert list(produce.make_people(tmp_path / "again", assets, order, [0], workers=1)) == [None]
+    clips = {n: d for n, d in digests(tmp_path / "once").items() if n.startswith("clips/")}
+    assert digests(tmp_path / "again") == clips
+
+
+def test_a_damaged_gesture_is_named_before_anything_is_made(assets: Path, tmp_path: Path) -> None:
+    (tmp_path / "gestures").mkdir()
+    with pytest.raises(SemibodyError, match="holds no gesture"):
+        synthesise(tmp_path / "out", assets, Order(gestures=str(tmp_path / "gestures")))
+    (tmp_path / "gestures" / "torn.npz").write_bytes(b"half a gesture")
+    with pytest.raises(SemibodyError, match=r"torn\.npz"):
+        synthesise(tmp_path / "out", assets, Order(gestures=str(tmp_path / "gestures")))
+    assert not (tmp_path / "out").exists()
 
 
 # --- kills and mistakes -------------------------------------------------------------------------------
@@ -275,7 +301,9 @@ def test_a_disk_that_fills_up_while_the_video_is_written(assets: Path, tmp_path:
     assert not list(tmp_path.glob("clips/*"))
 
 
-@pytest.mark.parametrize("wrong", [{"seconds": 0.0}, {"people": 0}, {"size": 63}, {"fps": -1.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"seconds": 0.0}, {"people": 0}, {"size": 63}, {"fps": -1.0}, {"planned": 1.5}]
+)
 def test_a_zero_length_or_odd_order_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(SemibodyError, match=next(iter(wrong))):
         Order(**wrong)

@@ -50,6 +50,19 @@ def synthesise(
         float,
         typer.Option(min=0, max=1, help="Share of clips with grain, blur, compression, colour casts."),
     ] = 0.0,
+    planned: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Share of clips whose arms follow a gesture planned from the speech."
+        ),
+    ] = 0.5,
+    gestures: Annotated[
+        Path | None,
+        typer.Option(help="Folder of gestures (.npz, .json, folders of poses) for the arms to follow."),
+    ] = None,
+    lifted: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of clips that follow --gestures, when given.")
+    ] = 1.0,
 ) -> None:
     """Render people who speak and gesture: video, sound, pose and truth of every frame."""
     from semibody.data.synthetic.produce import Order, synthesise
@@ -66,7 +79,7 @@ def synthesise(
         )
     order = Order(
         people, clips, seconds, size, fps, seed, heads, str(backgrounds or ""), str(speech or ""), sway,
-        photographed,
+        photographed, planned, str(gestures or ""), lifted,
     )  # fmt: skip
     with progress_bar() as progress:
         entries = synthesise(out, assets, order, workers or os.cpu_count() or 1, progress)

@@ -54,9 +54,9 @@ LOW, HIGH = (np.radians([limit[i] for limit in LIMITS_IN_DEGREES.values()]) for 
 UPPER_ARM, FOREARM, HAND = 0.78, 0.66, 0.48
 """Lengths of a grown person in shoulder widths; HAND from the wrist to the middle finger's tip."""
 
-_KNUCKLES = np.array([(0.0, 0.48, 0.13), (0.0, 0.50, 0.03), (0.0, 0.47, -0.065), (0.0, 0.43, -0.15)])
-_PHALANGES = np.array([(0.235, 0.135, 0.105), (0.25, 0.155, 0.11), (0.23, 0.145, 0.11), (0.185, 0.105, 0.10)])
-_THUMB_ROOT = np.array((-0.04, 0.13, 0.12))
+KNUCKLES = np.array([(0.0, 0.48, 0.13), (0.0, 0.50, 0.03), (0.0, 0.47, -0.065), (0.0, 0.43, -0.15)])
+PHALANGES = np.array([(0.235, 0.135, 0.105), (0.25, 0.155, 0.11), (0.23, 0.145, 0.11), (0.185, 0.105, 0.10)])
+THUMB_ROOT = np.array((-0.04, 0.13, 0.12))
 _THUMB = (0.24, 0.185, 0.145)
 """The hand in hand lengths: knuckles, then the bones of each finger; y to the fingertips, z to the thumb's
 side, −x out of the palm."""
@@ -91,36 +91,38 @@ class Arm:
 def place_arm(angles: Floats) -> Arm:
     """Forward kinematics of a left arm: ``angles`` (…, 27) to points."""
     a = np.moveaxis(np.asarray(angles, dtype=np.float64), -1, 0)
-    elbow, wrist, turned = _place_wrist(a)
+    elbow, wrist, turned = place_wrist(a)
     points = [wrist]
-    points += _place_thumb(a[23:27], turned, wrist)
+    points += place_thumb(a[23:27], turned, wrist)
     for finger in range(4):
-        points += _place_finger(finger, a[7 + 4 * finger : 11 + 4 * finger], turned, wrist)
+        points += place_finger(finger, a[7 + 4 * finger : 11 + 4 * finger], turned, wrist)
     return Arm(elbow, wrist, np.stack(points, axis=-2), turned)
 
 
-def _place_wrist(a: Floats) -> tuple[Floats, Floats, Floats]:
-    """Elbow, wrist and the hand's axes of the first seven angles (7, …)."""
+def place_wrist(a: Floats) -> tuple[Floats, Floats, Floats]:
+    """Elbow, wrist (…, 3) and the hand's axes (…, 3, 3) of the first seven angles ``a`` (7, …)."""
     upper = _turn(2, -a[1]) @ _turn(0, a[0]) @ _turn(1, -a[2])
     fore = upper @ _turn(0, a[3]) @ _turn(1, -a[4])
     elbow = UPPER_ARM * upper[..., :, 1]
     return elbow, elbow + FOREARM * fore[..., :, 1], fore @ _turn(2, a[5]) @ _turn(0, a[6])
 
 
-def _place_finger(finger: int, a: Floats, turned: Floats, wrist: Floats) -> list[Floats]:
-    at = wrist + HAND * _move(turned, _KNUCKLES[finger])
+def place_finger(finger: int, a: Floats, turned: Floats, wrist: Floats) -> list[Floats]:
+    """The four joints (…, 3) of finger 0 (index) … 3 (little), bent by its angles ``a`` (4, …)."""
+    at = wrist + HAND * _move(turned, KNUCKLES[finger])
     points = [at]
     # Fingers fan out from the middle one, so spreading turns them to either side.
     along = turned @ _turn(0, a[0]) @ _turn(2, a[1])
-    for bone, bend in zip(_PHALANGES[finger], (0.0, a[2], a[3]), strict=True):
+    for bone, bend in zip(PHALANGES[finger], (0.0, a[2], a[3]), strict=True):
         along = along @ _turn(2, bend) if isinstance(bend, np.ndarray) else along
         at = at + HAND * bone * along[..., :, 1]
         points.append(at)
     return points
 
 
-def _place_thumb(a: Floats, turned: Floats, wrist: Floats) -> list[Floats]:
-    at = wrist + HAND * _move(turned, _THUMB_ROOT)
+def place_thumb(a: Floats, turned: Floats, wrist: Floats) -> list[Floats]:
+    """The four joints (…, 3) of the thumb, bent by its angles ``a`` (4, …)."""
+    at = wrist + HAND * _move(turned, THUMB_ROOT)
     points = [at]
     along = turned @ _turn(1, -a[1]) @ _turn(0, a[0])
     for bone, bend in zip(_THUMB, (0.0, a[2], a[3]), strict=True):
@@ -186,27 +188,27 @@ def reach(
     along = np.array(fingers) - facing * (np.array(fingers) @ facing)
     along /= np.linalg.norm(along)
 
-    def misses(arm: Floats) -> Floats:
-        """(n, 7) angles to (n, 17) misses, the squares of which are to be small."""
-        elbow, at, turned = _place_wrist(arm.T)
+    def misses(arms: Floats) -> Floats:
+        """(…, 7) angles to (…, 17) misses, the squares of which are to be small."""
+        elbow, at, turned = place_wrist(np.moveaxis(arms, -1, 0))
         parts = (
             8.0 * (at - target),
             1.2 * (-turned[..., 0] - facing),
             1.2 * (turned[..., 1] - along),
-            elbow[:, :1] - elbow_out,
-            _EFFORT * (arm - _EASY),
+            elbow[..., :1] - elbow_out,
+            EFFORT * (arms - EASY),
         )
-        return np.concatenate(parts, axis=1)
+        return np.concatenate(parts, axis=-1)
 
-    solved = [_descend(misses, start) for start in _STARTS]
-    best = min(solved, key=lambda arm: float((misses(arm[None]) ** 2).sum()))
+    solved = descend(misses, STARTS, LOW[:N_ARM], HIGH[:N_ARM])
+    best = solved[(misses(solved) ** 2).sum(axis=-1).argmin()]
     return (*best.tolist(), *SHAPES[shape].tolist())
 
 
-_EASY = np.radians([25.0, 15.0, 25.0, 70.0, 0.0, 0.0, 0.0])
-_EFFORT = np.array([0.1, 0.1, 0.1, 0.1, 0.15, 0.3, 0.3])
+EASY = np.radians([25.0, 15.0, 25.0, 70.0, 0.0, 0.0, 0.0])
+EFFORT = np.array([0.1, 0.1, 0.1, 0.1, 0.15, 0.3, 0.3])
 """The posture an arm is drawn to, and how strongly: a bent wrist is the least comfortable."""
-_STARTS = np.radians(
+STARTS = np.radians(
     [
         (25, 15, 25, 70, 0, 0, 0),
         (60, 10, 60, 110, -40, 0, 0),
@@ -216,25 +218,32 @@ _STARTS = np.radians(
 )
 
 
-def _descend(misses: Callable[[Floats], Floats], start: Floats) -> Floats:
-    """Levenberg's damped least squares within the limits, with numeric derivatives."""
-    arm, damping = start.copy(), 0.1
-    step = 1e-4 * np.eye(N_ARM)
-    for _ in range(60):
-        near = misses(np.concatenate([arm[None], arm + step]))
-        now, slope = near[0], (near[1:] - near[0]).T / 1e-4
-        push = np.linalg.solve(slope.T @ slope + damping * np.eye(N_ARM), -slope.T @ now)
-        tried = np.clip(arm + push, LOW[:N_ARM], HIGH[:N_ARM])
-        gain = (now**2).sum() - (misses(tried[None]) ** 2).sum()
-        if gain > 0:
-            arm, damping = tried, max(damping / 3, 1e-5)
-            if gain < 1e-7:
-                break
-        else:
-            damping *= 4
-            if damping > 1e4:
-                break
-    return arm
+def descend(
+    misses: Callable[[Floats], Floats], starts: Floats, low: Floats, high: Floats, rounds: int = 60
+) -> Floats:
+    """Levenberg's damped least squares within limits, for many problems at once: ``starts`` (n, k).
+
+    ``misses`` takes values (…, n, k) to misses (…, n, m); its slopes are measured.
+    """
+    at, damping = starts.copy(), np.full(len(starts), 0.1)
+    going = np.ones(len(starts), bool)
+    count = starts.shape[1]
+    steps = np.concatenate([np.zeros((1, count)), 1e-4 * np.eye(count)])[:, None]
+    for _ in range(rounds):
+        near = misses(at + steps)
+        now, slope = near[0], (near[1:] - near[0]) / 1e-4
+        square = np.einsum("knm,lnm->nkl", slope, slope, optimize=True)
+        square += damping[:, None, None] * np.eye(count)
+        push = np.linalg.solve(square, -np.einsum("knm,nm->nk", slope, now)[..., None])[..., 0]
+        tried = np.clip(at + push, low, high)
+        gain = (now**2).sum(axis=-1) - (misses(tried) ** 2).sum(axis=-1)
+        better = going & (gain > 0)
+        at[better] = tried[better]
+        damping = np.where(better, np.maximum(damping / 3, 1e-5), damping * 4)
+        going &= ~(better & (gain < 1e-7)) & (damping < 1e4)
+        if not going.any():
+            break
+    return at
 
 
 # -- the whole body in the picture ----------------------------------------------------------
@@ -269,7 +278,7 @@ class Body:
     """the hips below the shoulders, in shoulder widths"""
 
 
-_VIEWER = 6.0
+VIEWER = 6.0
 """Distance of the camera in shoulder widths: what is nearer appears larger."""
 
 
@@ -298,7 +307,7 @@ def pose_bodies(
     points[:, 16:18] = ears
     points[:, 0] = face[:, 30]
     points[:, 14], points[:, 15] = face[:, 36:42].mean(axis=1), face[:, 42:48].mean(axis=1)
-    nearer = 1.0 / (1.0 - points[..., 2:] / _VIEWER)
+    nearer = 1.0 / (1.0 - points[..., 2:] / VIEWER)
     joints = np.asarray(np.array(body.neck) + body.shoulders * points[..., :2] * nearer, dtype=np.float64)
     confidence = np.ones((frames, N_JOINTS))
     confidence[:, [9, 10, 12, 13]] = 0.0

@@ -281,14 +281,18 @@ def glide(arrivals: Sequence[float], states: Sequence[Floats], frames: int, fps:
 
 def build(name: str, fps: float = FPS) -> Gesture:
     """Play a gesture of the library from its script."""
+    return render(perform(name, fps), fps, name)
+
+
+def perform(name: str, fps: float = FPS) -> Floats:
+    """The states (f, 57) of a gesture of the library."""
     script = GESTURES[name]
     rest = state(REST.left, REST.right)
     keys = [(0.0, 0.0, rest)]
     keys += [(key.move, key.hold, state(key.left, key.right, key.head)) for key in script.keys]
     if script.back:
         keys.append((script.back, 0.3, rest))
-    states = play(keys, fps)
-    return render(_breathe(states), fps, name)
+    return _breathe(play(keys, fps))
 
 
 def _breathe(states: Floats) -> Floats:

@@ -78,6 +78,8 @@ class PlannedGesture:
     prosody: Prosody
     rests: tuple[tuple[float, float], ...]
     """(start, end) seconds in which the hands lie still"""
+    states: Floats | None = None
+    """(f, 57) the arms in space, as in ``library.state``; None for strokes from sources, which are flat"""
 
 
 def plan_gesture(
@@ -101,7 +103,8 @@ def plan_gesture(
     if not 0.1 <= liveliness <= 3:
         raise SemibodyError(f"liveliness {liveliness:g} must be from 0.1 to 3")
     rng = np.random.default_rng([seed, 17])
-    repertoire: Repertoire = SourceRepertoire(sources, fps) if sources else LibraryRepertoire()
+    arms = None if sources else LibraryRepertoire()
+    repertoire: Repertoire = arms or SourceRepertoire(sources, fps)
     prosody = prosody or analyse(speech)
     wanted = choose_stresses(prosody, liveliness)
     timeline = _Timeline(repertoire, rng)
@@ -112,7 +115,8 @@ def plan_gesture(
     gesture = repertoire.render(states, nods, fps)
     made = Gesture(gesture.joints, gesture.confidence, fps, gesture.aspect, "planned")
     strokes = tuple(s for s in timeline.strokes if s.time < length)
-    return PlannedGesture(made, strokes, prosody, rests)
+    lively = arms.enliven(states, nods, fps) if arms else None
+    return PlannedGesture(made, strokes, prosody, rests, lively)
 
 
 def choose_stresses(prosody: Prosody, liveliness: float = 1.0) -> list[Syllable]:
@@ -281,6 +285,10 @@ class LibraryRepertoire:
         return varied
 
     def render(self, states: Floats, nods: Floats, fps: float) -> Gesture:
+        return library.render(self.enliven(states, nods, fps), fps, "planned")
+
+    def enliven(self, states: Floats, nods: Floats, fps: float) -> Floats:
+        """The states (f, 57) with all the small movements of somebody alive."""
         moved = states.copy()
         n = len(ANGLES)
         for number, start in enumerate((0, n)):
@@ -291,7 +299,7 @@ class LibraryRepertoire:
         moved[:, :-3] = np.clip(moved[:, :-3], np.tile(LOW, 2), np.tile(HIGH, 2))
         moved[:, -3:] += _sway(len(states), fps)
         moved[:, -2] += np.radians(4.5) * nods
-        return library.render(moved, fps, "planned")
+        return moved
 
 
 def _sway(frames: int, fps: float) -> Floats:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semibody.data.manifest import Truth, box_around
+from semibody.data.synthetic.arms import Followed, lift_arms, plan_arms
 from semibody.data.synthetic.assets import find_assets, load_assets
 from semibody.data.synthetic.camera import draw_camera
 from semibody.data.synthetic.landmarks import EAR_VERTICES, FACE_VERTICES, HIP_VERTICES
@@ -52,6 +53,13 @@ class Style:
     small model that sees hands and sound alone makes sharper faces of calmer people"""
     photographed: float = 0.0
     """share of clips taken with a camera's faults: exposure, colour, softness, grain, compression"""
+    planned: float = 0.5
+    """share of clips whose arms follow a gesture planned from the speech or taken from the library; those of
+    the others are drawn"""
+    gestures: tuple[Path, ...] = ()
+    """gesture files or folders that arms are lifted from instead"""
+    lifted: float = 1.0
+    """share of clips for which that is so"""
 
 
 CLEAN = Style()
@@ -91,14 +99,18 @@ def render_clip(
         speech = Speech(np.pad(wave, (0, count - len(wave))), speech.rate)
         mouth = mouth_from_energy(speech, frames, fps)
     liveliness = float(rng.uniform(0.5, 1.0))
-    loud = loudness(speech, frames, fps)
-    motion = draw_motion(person, mouth, loud, fps, rng, liveliness=liveliness, sway=style.sway)
-    space = _joints_in_space(person, motion)
+    followed = _draw_followed(style, speech, frames, fps, liveliness, np.random.default_rng([seed, 6]))
+    motion = draw_motion(
+        person, mouth, loudness(speech, frames, fps), fps, rng, liveliness=liveliness, sway=style.sway,
+        followed=followed,
+    )  # fmt: skip
+    others["motion"] = followed.facts if followed else {"kind": "drawn"}
+    space = joints_in_space(person, motion)
     drawn = draw_scene(person, rng, stage.size, kind, backgrounds or [], space)
     stage.dress(person)
     stage.light(drawn.scene)
-    joints, _ = _project(space, drawn.scene)
-    pictures, surface = _pictures(stage, person, motion, joints)
+    joints, _ = project(space, drawn.scene)
+    pictures, surface = draw_frames(stage, person, motion, joints)
     taste = np.random.default_rng([seed, 5])
     if taste.random() < style.photographed:
         camera = draw_camera(taste)
@@ -110,6 +122,18 @@ def render_clip(
     parameters = {"liveliness": liveliness, **drawn.parameters, **others}
     truth = Truth(motion.jaw.astype(np.float32), _boxes(gesture, person, motion, drawn.scene))
     return RenderedClip(Clip(pictures, fps, speech), gesture, truth, kind, parameters)
+
+
+def _draw_followed(
+    style: Style, speech: Speech, frames: int, fps: float, liveliness: float, rng: np.random.Generator
+) -> Followed | None:
+    """What the arms of a clip follow; None: they are drawn."""
+    if style.gestures and rng.random() < style.lifted:
+        source = style.gestures[int(rng.integers(len(style.gestures)))]
+        return lift_arms(source, frames, fps, rng)
+    if rng.random() < style.planned:
+        return plan_arms(speech, frames, fps, liveliness, rng)
+    return None
 
 
 def people(
@@ -145,7 +169,7 @@ def clip_kind(seed: int, head_share: float) -> Kind:
     return "head" if np.random.default_rng([seed, 4]).random() < head_share else "full"
 
 
-def _pictures(
+def draw_frames(
     stage: Stage, person: Person, motion: Motion, joints: Floats
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Frames (f, s, s, 3), and the depth (f, 128) of the surface that is seen where each joint lies."""
@@ -173,7 +197,7 @@ def _pictures(
     return pictures, surface
 
 
-def _landmarks(person: Person, motion: Motion, vertices: list[int]) -> Floats:
+def landmarks(person: Person, motion: Motion, vertices: list[int]) -> Floats:
     """Base vertices moved like the skin: (f, k, 3)."""
     rest, weights = person.base[vertices].astype(np.float64), person.base_weights[vertices].astype(np.float64)
     moved = motion.positions - np.einsum("fbij,bj->fbi", motion.rotations, person.heads)
@@ -186,22 +210,23 @@ def _landmarks(person: Person, motion: Motion, vertices: list[int]) -> Floats:
     )
 
 
-def _joints_in_space(person: Person, motion: Motion) -> Floats:
+def joints_in_space(person: Person, motion: Motion) -> Floats:
+    """All joints (f, 128, 3) in dm; knees and ankles, which are not modelled, at 0."""
     at = {name: i for i, name in enumerate(person.bones)}
 
     def heads(*names: str) -> Floats:
         return motion.positions[:, [at[n] for n in names]]
 
     joints = np.zeros((len(motion.jaw), N_JOINTS, 3))
-    face = _landmarks(person, motion, list(FACE_VERTICES))
+    face = landmarks(person, motion, list(FACE_VERTICES))
     joints[:, FACE] = face
     shoulders = heads("upperarm01.R", "upperarm01.L")
     joints[:, 0], joints[:, 1] = face[:, 30], shoulders.mean(axis=1)
     joints[:, 2:5] = heads("upperarm01.R", "lowerarm01.R", "wrist.R")
     joints[:, 5:8] = heads("upperarm01.L", "lowerarm01.L", "wrist.L")
-    joints[:, [8, 11]] = _landmarks(person, motion, list(HIP_VERTICES))
+    joints[:, [8, 11]] = landmarks(person, motion, list(HIP_VERTICES))
     joints[:, 14], joints[:, 15] = face[:, 36:42].mean(axis=1), face[:, 42:48].mean(axis=1)
-    joints[:, [16, 17]] = _landmarks(person, motion, list(EAR_VERTICES))
+    joints[:, [16, 17]] = landmarks(person, motion, list(EAR_VERTICES))
     for side, where in (("L", LEFT_HAND), ("R", RIGHT_HAND)):
         names = [f"finger{k}-{j}.{side}" for k in range(1, 6) for j in (1, 2, 3)]
         chains = heads(*names).reshape(-1, 5, 3, 3)
@@ -215,7 +240,7 @@ def _joints_in_space(person: Person, motion: Motion) -> Floats:
     return joints
 
 
-def _project(points: Floats, scene: Scene) -> tuple[Floats, Floats]:
+def project(points: Floats, scene: Scene) -> tuple[Floats, Floats]:
     """Points (…, 3) to fractions of the picture (…, 2) and window depth (…,)."""
     clip = points @ scene.view_projection[:, :3].T + scene.view_projection[:, 3]
     ndc = clip[..., :3] / clip[..., 3:]
@@ -229,7 +254,7 @@ def _visibility(space: Floats, joints: Floats, surface: NDArray[np.float32], sce
     """
     towards = scene.eye - space
     lifted = space + towards / np.linalg.norm(towards, axis=-1, keepdims=True) * _FLESH[:, None]
-    _, depth = _project(lifted, scene)
+    _, depth = project(lifted, scene)
     inside = ((joints >= 0) & (joints < 1)).all(axis=-1)
     confidence = np.where(inside & (depth <= surface), 1.0, np.where(inside, 0.3, 0.0))
     confidence[:, _NOT_MODELLED] = 0.0
@@ -239,7 +264,7 @@ def _visibility(space: Floats, joints: Floats, surface: NDArray[np.float32], sce
 def _boxes(gesture: Gesture, person: Person, motion: Motion, scene: Scene) -> dict[str, NDArray[np.float32]]:
     lips = gesture.joints[:, FACE][:, 48:68]
     head_vertices = list(np.flatnonzero(person.base_weights[:13380, person.bones.index("head")] > 0.9)[::7])
-    head, _ = _project(_landmarks(person, motion, head_vertices), scene)
+    head, _ = project(landmarks(person, motion, head_vertices), scene)
     parts = {
         "lips": (lips, 0.15), "face": (gesture.joints[:, FACE], 0.05), "head": (head, 0.04),
         "left_hand": (gesture.joints[:, LEFT_HAND], 0.12),

@@ -43,7 +43,7 @@ _DARK, _DARK_SKIN, _DARK_GAMMA = 150, (1.0, 0.67, 0.50), 0.82
 _LOWER_TEETH, _UPPER_TEETH = (0.0, 0.06, 0.03), (0.0, 0.055, -0.01)
 """How far (dm) teeth are moved down and back."""
 _PLAIN_TEXTURE = (230, 225, 215, 255)
-_LOWEST = -1.0
+_LOWEST = -2.2
 """Geometry whose every corner is below this height (dm, rest pose) is never in the picture."""
 
 
@@ -311,9 +311,10 @@ def build_person(look: Look, assets: Assets, texture_size: int = 512) -> Person:
     corners = assets.body.corner_of
     if not look.clothes:
         lines = garment_lines(np.stack([base[i].mean(0) for i in assets.rig.heads]), assets.rig.names)
-        shell = _shell(base, body, corners, look, lines, layer(_weave(look.seed, texture_size)))
+        hands = _hands(body.weights, assets.rig.names)
+        shell = _shell(base, body, corners, hands, look, lines, layer(_weave(look.seed, texture_size)))
         parts.append(shell)
-        covered = _covered(base[corners], lines, look, margin=-0.3)
+        covered = _covered(base[corners], lines, look, margin=-0.3) & ~hands
         body.triangles = body.triangles[~covered[body.triangles].all(axis=1)]
     else:
         body.triangles = body.triangles[~hidden[corners][body.triangles].any(axis=1)]
@@ -440,8 +441,9 @@ def _weave(seed: int, size: int) -> NDArray[np.uint8]:
 
 
 def _shell(
-    base: Array, body: _Part, corners: Index, look: Look, lines: tuple[float, float, float], layer: int
-) -> _Part:
+    base: Array, body: _Part, corners: Index, hands: NDArray[np.bool_], look: Look,
+    lines: tuple[float, float, float], layer: int,
+) -> _Part:  # fmt: skip
     """A garment cut from the body's surface: smoothed so that it hangs, then moved outwards."""
     lifted = _smooth(base, body.triangles, corners, rounds=6)
     normals = _normals(base[corners], body.triangles, corners)
@@ -452,7 +454,7 @@ def _shell(
     along = np.clip((np.abs(base[corners][:, :1]) - shoulder) / arm, 0, 1)  # narrower towards the wrist
     stand = look.cloth["loose"] * (1.6 - 0.8 * height) * (1 - 0.6 * along)
     rest = lifted[corners] + normals * (np.maximum(sunk, 0) + stand)
-    kept = _covered(base[corners], lines, look, margin=0.45)
+    kept = _covered(base[corners], lines, look, margin=0.45) & ~hands
     return _Part(rest.astype(np.float32), body.uv, body.triangles[kept[body.triangles].any(axis=1)],
                  body.weights, body.units * 0, layer, SHELL)  # fmt: skip
 
@@ -473,6 +475,12 @@ def _covered(
     front = look.cloth["vee"] * 0.75 if margin < 0 else 0.0
     low = neck - 0.5 + 0.5 * look.cloth["neckline"] - front
     return (points[:, 1] < low + margin) & (along < look.cloth["sleeve"] + margin * 0.3)
+
+
+def _hands(weights: Array, bones: tuple[str, ...]) -> NDArray[np.bool_]:
+    """Which corners belong to a hand: a thumb lies no further out than a sleeve's end, and yet is bare."""
+    hand = [i for i, name in enumerate(bones) if name.startswith(("wrist", "metacarpal", "finger"))]
+    return np.asarray(weights[:, hand].sum(axis=1) > 0.5)
 
 
 def _smooth(base: Array, triangles: Index, corners: Index, rounds: int) -> Array:

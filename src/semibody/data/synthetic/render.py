@@ -66,9 +66,10 @@ float to_hem(vec3 at) {
   float neck = cut.x - cut.y * max(0.0, 0.75 - across) * step(0.0, at.z - 0.2);
   return min(neck + 0.3 * min(across, 1.2) - at.y, (cut.z - along) * arm.y);
 }
-// Hair that would hang over eyes, nose and mouth.
+// Hair that would hang over eyes, nose and mouth. The window's corners are round and hold the eyes.
 bool over_face(vec3 at) {
   vec2 off = (at.xy - face_middle.xy) / face_size;
+  off *= off;
   return at.z > face_middle.z && dot(off, off) < 1.0;
 }
 """
@@ -382,7 +383,7 @@ class Stage:
 
 
 def _face_window(person: Person) -> tuple[tuple[float, float, float], tuple[float, float]]:
-    """Middle and half axes (dm, rest pose) of an ellipse from the brows down that hair keeps out of."""
+    """Middle and half axes (dm, rest pose) of a rounded window from the brows down that hair keeps out of."""
     face = person.base[list(FACE_VERTICES)].astype(np.float64)
     brows, chin = face[17:27], face[8]
     top = float(brows[:, 1].max()) + 0.08
