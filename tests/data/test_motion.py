@@ -123,7 +123,7 @@ def test_crossing_forearms_pass_one_before_the_other(people: list[Person]) -> No
 def test_planned_arms_belong_to_the_speech_and_to_the_seed() -> None:
     same = [plan_arms(talking(2), FRAMES, FPS, 0.8, np.random.default_rng(5)) for _ in range(2)]
     other = plan_arms(talking(2), FRAMES, FPS, 0.8, np.random.default_rng(6))
-    assert same[0].states.shape == (FRAMES, library.N_STATE)
+    assert same[0].states.shape == (FRAMES, *library.state("cross_under", "cross_over").shape)
     assert np.array_equal(same[0].states, same[1].states)
     assert same[0].facts == same[1].facts
     assert not np.array_equal(same[0].states, other.states)
