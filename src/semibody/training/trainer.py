@@ -314,6 +314,9 @@ class Training:
         if stage == "motion":
             window = recipe.motion.frames
             defaults |= {"window": window, "overlap": window // 4, "shift": max(1, window // 4)}
+        elif not model.config.unet.motion:
+            # Frames know nothing of each other yet: windows need not overlap.
+            defaults |= {"overlap": 0, "shift": 0}
         info = {
             "schedule": dataclasses.asdict(recipe.schedule),
             "defaults": {**defaults, **recipe.defaults},
