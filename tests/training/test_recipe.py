@@ -41,7 +41,9 @@ def test_starter_is_what_the_experiment_found() -> None:
     assert all(width % 32 == 0 for width in recipe.model.unet.widths)
     # 32 frames a step, four of each person.
     assert recipe.still.optimiser.batch * recipe.still.frames == 32
-    assert (recipe.still.optimiser.lr, recipe.loss.lips) == (1.5e-3, 25.0)
+    assert recipe.still.optimiser.lr == 1.5e-3
+    # A mouth is two or three of a thousand cells, and must not drown among them.
+    assert recipe.loss.lips >= 25
 
 
 @pytest.mark.parametrize(
