@@ -61,7 +61,8 @@ def make_starter_demo(out: Path, *, progress: Progress = silent) -> list[str]:
     started = time.monotonic()
     portrait, speech = bundled("portrait.png"), bundled("speech.wav")
     animator = Animator.load("starter", progress=progress)
-    inputs = animator.animate_to(out, portrait, speech, progress=progress)
+    # The portrait is framed like the training pictures already.
+    inputs = animator.animate_to(out, portrait, speech, frame="keep", progress=progress)
     settings, seconds = animator.settings(), time.monotonic() - started
     frames, size = len(inputs), f"{settings.width} x {settings.height}"
     return [
@@ -70,7 +71,7 @@ def make_starter_demo(out: Path, *, progress: Progress = silent) -> list[str]:
         "The person is rendered and the voice synthesised; hands and lips are the small model's answer to "
         "the gesture planned from the speech, and to its sound.",
         "The same in full, to change one thing at a time:",
-        f"  {_command()} animate {portrait} {speech} --gesture auto --weights starter -o {out}",
+        f"  {_command()} animate {portrait} {speech} --gesture auto --frame keep --weights starter -o {out}",
         f"Other gestures: {_command()} gesture list; your own picture: {_command()} check PICTURE",
     ]
 

@@ -78,4 +78,4 @@ def test_noise_that_frames_share() -> None:
     assert (all_of_it == all_of_it[:1]).all()
     assert 0.4 < float(torch.corrcoef(half.flatten(1))[0, 1]) < 0.6
     for noise in (half, all_of_it):
-        assert abs(float(noise.var()) - float(own.var())) < 0.03
+        assert abs(float(noise.var()) - float(own.var())) < 0.08
