@@ -23,33 +23,36 @@ Assets = Annotated[
         help="MakeHuman data folder (base mesh hm08, CC0); without it people are plain.",
     ),
 ]
+Clips = Annotated[int, typer.Option(min=1, help="Clips of each person.")]
+People = Annotated[int, typer.Option(min=1, help="Number of people.")]
+Size = Annotated[int, typer.Option(min=64, max=2048, help="Width and height in pixels.")]
+Seed = Annotated[int, typer.Option(min=0, help="Another seed, other people.")]
+Heads = Annotated[float, typer.Option(min=0, max=1, help="Share of clips that show the head only.")]
+Sway = Annotated[float, typer.Option(min=0, max=2, help="How far head and torso wander; 1 is lively.")]
+Photographed = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of clips with grain, blur, compression, colour casts.")
+]
+Workers = Annotated[int, typer.Option(min=0, help="Processes; 0 = one a core.")]
 
 
 @data.command()
 def synthesise(
     out: Annotated[Path, typer.Argument(help="Folder of the data set; running again resumes.")],
     assets: Assets = None,
-    people: Annotated[int, typer.Option(min=1, help="Number of people.")] = 20,
-    clips: Annotated[int, typer.Option(min=1, help="Clips of each person.")] = 2,
+    people: People = 20,
+    clips: Clips = 2,
     seconds: Annotated[float, typer.Option(min=0.04, help="Length of a clip.")] = 3.0,
-    size: Annotated[int, typer.Option(min=64, max=2048, help="Width and height in pixels.")] = 256,
+    size: Size = 256,
     fps: Annotated[float, typer.Option(min=1, max=120, help="Frames per second.")] = 24.0,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed, other people.")] = 0,
-    heads: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of clips that show the head only.")
-    ] = 0.15,
-    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 = one a core.")] = 0,
+    seed: Seed = 0,
+    heads: Heads = 0.15,
+    workers: Workers = 0,
     backgrounds: Annotated[
         Path | None, typer.Option(help="Folder of pictures to use as backgrounds too.")
     ] = None,
     speech: Annotated[Path | None, typer.Option(help="Folder of recordings to speak.")] = None,
-    sway: Annotated[
-        float, typer.Option(min=0, max=2, help="How far head and torso wander; 1 is lively.")
-    ] = 1.0,
-    photographed: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="Share of clips with grain, blur, compression, colour casts."),
-    ] = 0.0,
+    sway: Sway = 1.0,
+    photographed: Photographed = 0.0,
     planned: Annotated[
         float,
         typer.Option(
@@ -91,23 +94,16 @@ def synthesise(
 def people_(
     out: Annotated[Path, typer.Argument(help="Folder of packed clips; running again resumes.")],
     assets: Assets = None,
-    people: Annotated[int, typer.Option(min=1, help="Number of people.")] = 1000,
-    clips: Annotated[int, typer.Option(min=1, help="Clips of each person.")] = 1,
+    people: People = 1000,
+    clips: Clips = 1,
     seconds: Annotated[float, typer.Option(min=0.1, help="Length of a clip.")] = 2.0,
-    size: Annotated[int, typer.Option(min=64, max=2048, help="Width and height in pixels.")] = 256,
+    size: Size = 256,
     fps: Annotated[float, typer.Option(min=1, max=120, help="Frames per second, as data.fps.")] = 24.0,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed, other people.")] = 0,
-    heads: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of clips that show the head only.")
-    ] = 0.15,
-    sway: Annotated[
-        float, typer.Option(min=0, max=2, help="How far head and torso wander; 1 is lively.")
-    ] = 1.0,
-    photographed: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="Share of clips with grain, blur, compression, colour casts."),
-    ] = 0.0,
-    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 = one a core.")] = 0,
+    seed: Seed = 0,
+    heads: Heads = 0.15,
+    sway: Sway = 1.0,
+    photographed: Photographed = 0.0,
+    workers: Workers = 0,
     minutes: Annotated[
         float | None, typer.Option(min=0, help="Begin no further person after so many minutes.")
     ] = None,

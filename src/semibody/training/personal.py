@@ -28,10 +28,8 @@ from semibody.networks.loading import WeightsInfo, describe, load_model, save_mo
 from semibody.training.recipe import Recipe, load_recipe
 from semibody.training.tasks import Denoiser
 from semibody.training.trainer import Training, train
-from semibody.types import Gesture, MissingPartError, Pose, Progress, SemibodyError, silent
+from semibody.types import Gesture, MissingPartError, Picture, Pose, Progress, SemibodyError, silent
 from semibody.weights import hub, store
-
-Picture = NDArray[np.uint8]
 
 RECIPE = "finetune-starter"
 VARIATIONS = 24
