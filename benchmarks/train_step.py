@@ -7,6 +7,7 @@ matrix peak, and the costliest operations. Measure on a quiet machine.
 """
 
 import argparse
+import dataclasses
 import json
 import tempfile
 import time
@@ -41,7 +42,10 @@ def main() -> None:
         training = Training(recipe, Path(folder))
         make_drawn_clips(Path(folder) / "packed", recipe, frames=2 * recipe.motion.frames)
         clips = training.pack(None, None, lambda *_: None)
-        model = Model(recipe.model).to(training.device).to(memory_format=torch.channels_last)
+        # Stills are trained without motion modules, as the trainer does it.
+        unet = dataclasses.replace(recipe.model.unet, motion=asked.stage == "motion")
+        sizes = dataclasses.replace(recipe.model, unet=unet)
+        model = Model(sizes).to(training.device).to(memory_format=torch.channels_last)
         store = training.encode(model, clips, lambda *_: None)
         samples = DenoisingSamples(recipe, asked.stage, clips, store, model.audio_encoder)
         task = DenoisingTask(

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from conftest import SHARED, require_renderer
-from semibody.data.crowd import RECORD, Crowd, pack_crowd
-from semibody.data.dataset import packed_clips
+from semibody.data.crowd import RECORD, pack_crowd, packing_of
+from semibody.data.dataset import WHOLE, packed_clips
+from semibody.data.synthetic.produce import Order
 from semibody.types import SemibodyError
 
-CROWD = Crowd(people=2, clips=1, seconds=0.3, size=64, fps=8.0, seed=5, head_share=0.0)
+CROWD = Order(people=2, clips=1, seconds=0.3, size=64, fps=8.0, seed=5, head_share=0.0)
+PACKING = packing_of(CROWD)
 
 
 @pytest.fixture(scope="module")
@@ -36,21 +38,29 @@ def made(assets: str | None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_clips_are_packed_as_ordered(made: Path) -> None:
-    clips = packed_clips(made, CROWD.packing)
+    clips = packed_clips(made, PACKING)
     assert [clip.person for clip in clips] == ["synthetic-5-00000", "synthetic-5-00001"]
     assert {(len(clip), clip.size, clip.fps, clip.kind) for clip in clips} == {(2, 64, 8.0, "full")}
-    order = json.loads((made / CROWD.packing.key / RECORD).read_text())
+    order = json.loads((made / PACKING.key / RECORD).read_text())
     assert order["people"] == 2
     assert order["sway"] == 1.0
 
 
 def test_again_makes_nothing_and_no_time_begins_nobody(made: Path, assets: str | None) -> None:
-    stamps = [clip.path.stat().st_mtime_ns for clip in packed_clips(made, CROWD.packing)]
+    stamps = [clip.path.stat().st_mtime_ns for clip in packed_clips(made, PACKING)]
     said: list[tuple[Any, ...]] = []
     more = dataclasses.replace(CROWD, people=4)
     assert pack_crowd(made, assets, more, minutes=0, progress=lambda *words: said.append(words)) == 2
     assert said == [("render people", 2, 4)]
-    assert [clip.path.stat().st_mtime_ns for clip in packed_clips(made, CROWD.packing)] == stamps
+    assert [clip.path.stat().st_mtime_ns for clip in packed_clips(made, PACKING)] == stamps
+
+
+def test_articulation_opens_the_mouth_wider_and_keeps_it_shut_where_it_was(
+    made: Path, assets: str | None, tmp_path: Path
+) -> None:
+    pack_crowd(tmp_path, assets, dataclasses.replace(CROWD, people=1, articulation=2.5))
+    calm, wide = (packed_clips(folder, PACKING)[0].jaw() for folder in (made, tmp_path))
+    assert wide == pytest.approx((2.5 * calm).clip(0, 1), abs=1e-6)
 
 
 def test_another_kind_is_refused(made: Path, assets: str | None) -> None:
@@ -58,6 +68,8 @@ def test_another_kind_is_refused(made: Path, assets: str | None) -> None:
         pack_crowd(made, assets, dataclasses.replace(CROWD, sway=0.5))
 
 
-def test_nonsense_is_refused() -> None:
-    with pytest.raises(SemibodyError, match="seconds = 0"):
-        Crowd(seconds=0)
+def test_heads_are_padded_into_the_half_body_frame(assets: str | None, tmp_path: Path) -> None:
+    pack_crowd(tmp_path, assets, dataclasses.replace(CROWD, people=1, head_share=1.0))
+    (clip,) = packed_clips(tmp_path, PACKING)
+    assert clip.kind == "head"
+    assert clip.valid != WHOLE

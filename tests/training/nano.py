@@ -18,7 +18,7 @@ NANO = (
     "keypoints.width=8", "keypoints.crop=32", "keypoints.optimiser.steps=4", "keypoints.optimiser.batch=4",
     "still.optimiser.steps=6", "still.optimiser.batch=4", "still.optimiser.warmup=2",
     "motion.frames=3", "motion.optimiser.steps=4", "motion.optimiser.batch=2",
-    "loss.decode_every=2", "loss.decode_cells=4", "perceptual=efficientnet",
+    "loss.decode_every=2", "loss.decode_cells=4", "loss.change=0.5", "perceptual=efficientnet",
     "run.precision=fp32", "run.log_every=2", "run.validation_clips=2", "run.tensorboard=false",
 )  # fmt: skip
 

@@ -15,6 +15,7 @@ from semibody.training.losses import (
     ImageFeatures,
     LossSettings,
     add_noise,
+    change_loss,
     clean_estimate,
     edge_map,
     gradient_difference,
@@ -216,3 +217,23 @@ def test_keypoints_learn_where_joints_are() -> None:
         loss.backward()
         optimiser.step()
     assert loss.item() < 0.5 * first.item()
+
+
+def test_change_loss_sees_flicker_and_not_what_all_frames_share() -> None:
+    clean = torch.randn(2, 5, 3, 4, 4)
+    weight = torch.ones(2, 5, 4, 4)
+    shared = clean + torch.randn(2, 1, 3, 4, 4)
+    assert float(change_loss(shared, clean, weight).max()) == pytest.approx(0, abs=1e-10)
+    # Independent errors of variance s in each frame change by 2 s from one frame to the next.
+    flickering = clean + 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    assert float(change_loss(flickering, clean, weight).mean()) == pytest.approx(0.02, rel=0.2)
+
+
+def test_change_loss_counts_only_weighted_cells() -> None:
+    clean = torch.zeros(1, 3, 2, 2, 2)
+    moved = clean.clone()
+    moved[:, 1, :, 0, 0] = 1.0
+    weight = torch.ones(1, 3, 2, 2)
+    weight[..., 0, 0] = 0
+    assert float(change_loss(moved, clean, weight)) == 0
+    assert float(change_loss(moved, clean, torch.ones(1, 3, 2, 2))) == pytest.approx(0.25)

@@ -79,6 +79,8 @@ def test_log_pictures_and_report_are_there(finished: Path) -> None:
     assert list(curves) == ["vae", "keypoints", "still", "motion"]
     for name in ("loss", "latent", "detail", "low", "pose", "frames_per_second", "peak_share", "val/psnr"):
         assert name in curves["still"], name
+    assert "change" in curves["motion"]
+    assert "change" not in curves["still"], "single frames do not follow each other"
     assert curves["still"]["loss"][0][-1] == 6
     assert "still-latest.png" in (finished / "report.html").read_text()
     assert media.read_image(finished / "pictures" / "still-latest.png").shape == (64, 4 * 64, 3)

@@ -10,7 +10,6 @@ import pytest
 from conftest import SHARED, require_renderer
 from semibody import media
 from semibody.animator import Animator
-from semibody.data.dataset import WHOLE, Packing, pack_people
 from semibody.data.manifest import read_manifest
 from semibody.training.drawn import make_drawn_clips
 from semibody.training.recipe import load_recipe
@@ -61,17 +60,3 @@ def test_synthesise_train_animate(tmp_path: Path) -> None:
     made = media.read_clip(tmp_path / "out.mp4")
     assert len(made) >= 10
     assert made.frames.shape[1:] == (64, 64, 3)
-
-
-@pytest.mark.slow
-def test_people_are_rendered_straight_into_packed_clips(tmp_path: Path) -> None:
-    require_renderer()
-    packing = Packing(size=64)
-    made = list(
-        pack_people(tmp_path, assets(), packing, seed=3, people=range(2), clips=1, seconds=0.2, head_share=1)
-    )
-    assert [clip.person for clip in made] == ["synthetic-3-00000", "synthetic-3-00001"]
-    assert all(clip.kind == "head" and clip.valid != WHOLE for clip in made)
-    stamps = [clip.path.stat().st_mtime_ns for clip in made]
-    again = list(pack_people(tmp_path, assets(), packing, seed=3, people=range(2), clips=1, seconds=0.2))
-    assert [clip.path.stat().st_mtime_ns for clip in again] == stamps

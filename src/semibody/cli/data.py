@@ -32,6 +32,20 @@ Sway = Annotated[float, typer.Option(min=0, max=2, help="How far head and torso 
 Photographed = Annotated[
     float, typer.Option(min=0, max=1, help="Share of clips with grain, blur, compression, colour casts.")
 ]
+Articulation = Annotated[
+    float, typer.Option(min=0, max=3, help="How far mouths open in speech; 1 is a calm speaker.")
+]
+Planned = Annotated[
+    float,
+    typer.Option(min=0, max=1, help="Share of clips whose arms follow a gesture planned from the speech."),
+]
+Gestures = Annotated[
+    Path | None,
+    typer.Option(help="Folder of gestures (.npz, .json, folders of poses) for the arms to follow."),
+]
+Lifted = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of clips that follow --gestures, when given.")
+]
 Workers = Annotated[int, typer.Option(min=0, help="Processes; 0 = one a core.")]
 
 
@@ -53,19 +67,10 @@ def synthesise(
     speech: Annotated[Path | None, typer.Option(help="Folder of recordings to speak.")] = None,
     sway: Sway = 1.0,
     photographed: Photographed = 0.0,
-    planned: Annotated[
-        float,
-        typer.Option(
-            min=0, max=1, help="Share of clips whose arms follow a gesture planned from the speech."
-        ),
-    ] = 0.5,
-    gestures: Annotated[
-        Path | None,
-        typer.Option(help="Folder of gestures (.npz, .json, folders of poses) for the arms to follow."),
-    ] = None,
-    lifted: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of clips that follow --gestures, when given.")
-    ] = 1.0,
+    articulation: Articulation = 1.0,
+    planned: Planned = 0.5,
+    gestures: Gestures = None,
+    lifted: Lifted = 1.0,
 ) -> None:
     """Render people who speak and gesture: video, sound, pose and truth of every frame."""
     from semibody.data.synthetic.produce import Order, synthesise
@@ -82,7 +87,7 @@ def synthesise(
         )
     order = Order(
         people, clips, seconds, size, fps, seed, heads, str(backgrounds or ""), str(speech or ""), sway,
-        photographed, planned, str(gestures or ""), lifted,
+        photographed, planned, str(gestures or ""), lifted, articulation,
     )  # fmt: skip
     with progress_bar() as progress:
         entries = synthesise(out, assets, order, workers or os.cpu_count() or 1, progress)
@@ -103,21 +108,27 @@ def people_(
     heads: Heads = 0.15,
     sway: Sway = 1.0,
     photographed: Photographed = 0.0,
+    articulation: Articulation = 1.0,
+    planned: Planned = 0.5,
+    gestures: Gestures = None,
+    lifted: Lifted = 1.0,
     workers: Workers = 0,
     minutes: Annotated[
         float | None, typer.Option(min=0, help="Begin no further person after so many minutes.")
     ] = None,
 ) -> None:
     """Render people straight into the packed clips that `train --packed` reads."""
-    from semibody.data.crowd import Crowd, pack_crowd
+    from semibody.data.crowd import pack_crowd
+    from semibody.data.synthetic.produce import Order
 
-    crowd = Crowd(
+    order = Order(
         people=people, clips=clips, seconds=seconds, size=size, fps=fps, seed=seed, head_share=heads,
-        sway=sway, photographed=photographed,
+        sway=sway, photographed=photographed, articulation=articulation, planned=planned,
+        gestures=str(gestures or ""), lifted=lifted,
     )  # fmt: skip
     with progress_bar() as progress:
         there = pack_crowd(
-            out, assets, crowd, workers=workers or os.cpu_count() or 1, minutes=minutes, progress=progress
+            out, assets, order, workers=workers or os.cpu_count() or 1, minutes=minutes, progress=progress
         )
     frames = there * clips * round(seconds * fps)
     typer.echo(f"{out}: {there} of {people} people, {frames} frames at {fps:g} a second")

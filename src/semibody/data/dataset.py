@@ -21,7 +21,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.data.manifest import BOXES, ClipEntry, Split, Truth, split_of
+from semibody.data.manifest import BOXES, ClipEntry, Split, Truth
 from semibody.media import VideoReader, atomic_write, read_speech
 from semibody.pose.files import load_gesture
 from semibody.pose.skeleton import GROUPS
@@ -242,52 +242,6 @@ def pack_clip(
     with atomic_write(path) as unfinished:
         save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, unfinished, metadata=facts)
     return path
-
-
-def pack_people(
-    folder: Path,
-    assets: Path | str,
-    packing: Packing,
-    *,
-    seed: int,
-    people: range,
-    clips: int = 2,
-    seconds: float = 2.0,
-    head_share: float = 0.15,
-    sway: float = 1.0,
-    photographed: float = 0.0,
-    progress: Progress = silent,
-) -> Iterator[PackedClip]:
-    """Render synthetic people straight into packed clips, without video files on the way.
-
-    Clips that stand already are skipped, so a stopped run goes on where it was; several processes may
-    work on ranges of their own. ``sway`` and ``photographed``: see ``synthetic.clip.Style``.
-    """
-    from semibody.data.synthetic.clip import Style, clip_kind, clip_seed, render_clip, render_person
-    from semibody.data.synthetic.render import shared_stage
-
-    place, style = folder / packing.key, Style(sway, photographed)
-    for done, number in enumerate(people):
-        name = clip_names(seed, number, clips)
-        person = f"synthetic-{seed}-{number:05d}"
-        if not all(packed_path(place, n).exists() for n in name):
-            stage = shared_stage(packing.size)
-            shape = render_person(seed, number, assets, packing.size)
-            for take in range(clips):
-                drawn = clip_seed(seed, number, take)
-                kind = clip_kind(drawn, head_share)
-                made = render_clip(stage, shape, drawn, seconds, packing.fps, kind, style=style)
-                pack_clip(
-                    place, name[take], made.clip.frames, made.gesture, made.clip.speech, made.truth,
-                    person=person, kind=kind, split=split_of(person), packing=packing,
-                )  # fmt: skip
-        progress("render people", done + 1, len(people))
-        yield from (PackedClip(packed_path(place, n)) for n in name)
-
-
-def clip_names(seed: int, number: int, clips: int) -> list[str]:
-    """The names of the packed clips of rendered person ``number``."""
-    return [f"{seed}-{number:05d}-{take:02d}" for take in range(clips)]
 
 
 def _first(gesture: Gesture, frames: int) -> Gesture:

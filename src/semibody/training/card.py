@@ -132,7 +132,8 @@ def _data(packed: Path | None) -> Iterator[str]:
         frames = sum(len(clip) for clip in clips)
         record = folder / RECORD
         how = _read_json(record) if record.exists() else {}
-        style = ", ".join(f"{name} {how[name]:g}" for name in ("seed", "sway", "photographed") if name in how)
+        told = ("seed", "sway", "photographed", "articulation")
+        style = ", ".join(f"{name} {how[name]:g}" for name in told if name in how)
         cells = (
             f"{clips[0].fps:g}", f"{people['train']:,}, {people['held out']:,}", f"{len(clips):,}",
             f"{heads:,}", f"{frames:,}", style,

@@ -46,6 +46,8 @@ class LossSettings:
     """weight of L_low"""
     pixel: float = 0.0
     """weight of the plain difference of decoded pixels in every phase; not in the paper"""
+    change: float = 0.0
+    """weight of the difference of changes from frame to frame, in the stage motion; not in the paper"""
     pose_from: int = 900
     """timestep from which the pose phase lasts up to pure noise"""
     detail_from: int = 300
@@ -145,6 +147,16 @@ def latent_loss(
     error = (said.float() - target.float()).square().mean(dim=2)
     total = weight.sum(dim=(1, 2, 3)).clamp(min=1e-6)
     return (error * weight).sum(dim=(1, 2, 3)) / total
+
+
+def change_loss(
+    estimate: Float[Tensor, "b f c h w"], clean: Float[Tensor, "b f c h w"], weight: Float[Tensor, "b f h w"]
+) -> Float[Tensor, " b"]:
+    """Squared error of what changes from one frame to the next, weighted as ``latent_loss``.
+
+    L_latent hardly sees flicker: it is small beside the error that all frames share. Here that error cancels.
+    """
+    return latent_loss(estimate.diff(dim=1), clean.diff(dim=1), weight[:, 1:])
 
 
 # -- the three terms --------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from semibody.training.keypoints import JOINTS, KeypointNetwork, blobs, find, he
 from semibody.training.losses import (
     Compare,
     add_noise,
+    change_loss,
     clean_estimate,
     gradient_difference,
     latent_loss,
@@ -338,8 +339,11 @@ class DenoisingTask:
         latent = (each * snr_weight(kind, alphas, batch.t, recipe.loss.min_snr)).mean()
         losses = {"latent": latent}
         total = latent
+        estimate = clean_estimate(kind, said.float(), noisy, alphas, batch.t)
+        if self.stage == "motion" and recipe.loss.change > 0:
+            losses["change"] = change_loss(estimate, batch.latents, batch.weight).mean()
+            total = total + recipe.loss.change * losses["change"]
         if len(batch.decoded) and batch.conditional:
-            estimate = clean_estimate(kind, said.float(), noisy, alphas, batch.t)
             for name, values in self._phase_terms(estimate, batch).items():
                 # The mean over the whole batch, as if every sample had been decoded.
                 losses[name] = values.sum() * self.recipe.loss.decode_every / len(batch.latents)

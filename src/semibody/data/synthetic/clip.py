@@ -27,7 +27,7 @@ from semibody.data.synthetic.motion import Motion, bone_columns, draw_motion
 from semibody.data.synthetic.person import Person, build_person, draw_look
 from semibody.data.synthetic.render import Scene, Stage
 from semibody.data.synthetic.scenes import draw_scene
-from semibody.data.synthetic.speech import loudness, mouth_from_energy, mouth_track, speak
+from semibody.data.synthetic.speech import JAW, loudness, mouth_from_energy, mouth_track, speak
 from semibody.types import BODY, FACE, HANDS, LEFT_HAND, N_JOINTS, RIGHT_HAND, Clip, Gesture, Speech
 
 Floats = NDArray[np.float64]
@@ -60,6 +60,8 @@ class Style:
     """gesture files or folders that arms are lifted from instead"""
     lifted: float = 1.0
     """share of clips for which that is so"""
+    articulation: float = 1.0
+    """how far mouths open in speech; 1 is a calm speaker, whose lips part by a pixel or two at 256 x 256"""
 
 
 CLEAN = Style()
@@ -98,6 +100,7 @@ def render_clip(
         wave = speech.waveform[:count]
         speech = Speech(np.pad(wave, (0, count - len(wave))), speech.rate)
         mouth = mouth_from_energy(speech, frames, fps)
+    mouth[:, JAW] = (style.articulation * mouth[:, JAW]).clip(0, 1)
     liveliness = float(rng.uniform(0.5, 1.0))
     followed = _draw_followed(style, speech, frames, fps, liveliness, np.random.default_rng([seed, 6]))
     motion = draw_motion(

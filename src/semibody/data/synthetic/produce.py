@@ -7,10 +7,10 @@ A clip is done when its ``.json`` stands; it is written last. The manifest is wr
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,14 @@ from semibody.pose.files import save_gesture
 from semibody.processes import in_processes
 from semibody.types import MissingPartError, Progress, SemibodyError, silent
 
+if TYPE_CHECKING:
+    from semibody.data.synthetic.assets import Assets
+    from semibody.data.synthetic.clip import RenderedClip
+
 GENERATOR = 5
 """Grows whenever the same order would give other pictures, so that one folder never mixes two kinds."""
+MAY_GROW = ("people", "clips")
+"""What a later run may ask more of, in the same folder."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,8 @@ class Order:
     """Folder of gestures to take the arms' movement from instead."""
     lifted: float = 1.0
     """Share of clips that do so, when there are such gestures."""
+    articulation: float = 1.0
+    """How far mouths open in speech."""
 
     def __post_init__(self) -> None:
         for name in ("head_share", "photographed", "planned", "lifted"):
@@ -68,6 +76,31 @@ class Order:
                 raise SemibodyError(f"{name} = {getattr(self, name)}: must be positive")
         if self.size % 2:
             raise SemibodyError(f"size = {self.size}: must be even")
+
+    def person(self, number: int) -> str:
+        """The name of person ``number``: another seed, another person."""
+        return f"synthetic-{self.seed}-{number:05d}"
+
+    def record(self, assets: Assets) -> dict[str, Any]:
+        """What decides the clips, to be kept beside them."""
+        return dataclasses.asdict(self) | {"assets": assets.fingerprint(), "generator": GENERATOR}
+
+
+def prepare(order: Order, assets: Path | str | None) -> tuple[Path | str, dict[str, Any]]:
+    """Find the assets and check all that clips need, so that mistakes are told before processes start.
+
+    Returns the assets' folder and the order's record. Raises SemibodyError as ``synthesise``.
+    """
+    from semibody.data.synthetic.arms import gesture_sources, require_gestures
+    from semibody.data.synthetic.assets import find_assets, load_assets
+    from semibody.data.synthetic.render import require_renderer
+
+    found = find_assets(assets)
+    record = order.record(load_assets(str(found)))
+    if order.gestures:
+        require_gestures(gesture_sources(order.gestures))
+    require_renderer()
+    return found, record
 
 
 def synthesise(
@@ -81,18 +114,10 @@ def synthesise(
     when a gesture cannot be used, when EGL, the assets or room on the disk are missing, and, after all others
     are made, when some person could not be made (the manifest then lists the others).
     """
-    from semibody.data.synthetic.arms import gesture_sources, require_gestures
-    from semibody.data.synthetic.assets import find_assets, load_assets
-    from semibody.data.synthetic.render import require_renderer
-
-    out, assets = Path(out), find_assets(assets)
-    loaded = load_assets(str(assets))  # mistakes are told before processes start
-    if order.gestures:
-        require_gestures(gesture_sources(order.gestures))
-    require_renderer()
-    settings = dataclasses.asdict(order) | {"assets": loaded.fingerprint(), "generator": GENERATOR}
+    out = Path(out)
+    assets, record = prepare(order, assets)
     failures: list[str] = []
-    with filling(out, "order.json", settings, may_change=("people", "clips")):
+    with filling(out, "order.json", record, may_change=MAY_GROW):
         numbers = [n for n in range(order.people) if not _finished(out, order, n)]
         done = order.people - len(numbers)
         progress("people", done, order.people)
@@ -142,6 +167,16 @@ def make_person(out: str, assets: str, order: Order, number: int) -> str | None:
 
 
 def _make_clips(out: str, assets: str, order: Order, number: int) -> None:
+    clips = Path(out) / "clips"
+    missing = [k for k in range(order.clips) if not (clips / f"{clip_id(number, k)}.json").exists()]
+    for take, seed, clip, look in render_takes(order, assets, number, missing):
+        _store(Path(out), order, number, take, seed, clip, look)
+
+
+def render_takes(
+    order: Order, assets: Path | str, number: int, takes: Sequence[int]
+) -> Iterator[tuple[int, int, RenderedClip, dict[str, Any]]]:
+    """Render some clips of person ``number``: each take with its seed, its clip and the person's look."""
     from semibody.data.synthetic.arms import gesture_sources
     from semibody.data.synthetic.clip import Style, clip_kind, clip_seed, render_clip, render_person
     from semibody.data.synthetic.render import shared_stage
@@ -150,10 +185,8 @@ def _make_clips(out: str, assets: str, order: Order, number: int) -> None:
     pictures = [_picture(p, order.size) for p in _files(order.backgrounds)]
     recordings = _files(order.speech)
     gestures = tuple(gesture_sources(order.gestures)) if order.gestures else ()
-    style = Style(order.sway, order.photographed, order.planned, gestures, order.lifted)
-    for take in range(order.clips):
-        if (Path(out) / "clips" / f"{clip_id(number, take)}.json").exists():
-            continue
+    style = Style(order.sway, order.photographed, order.planned, gestures, order.lifted, order.articulation)
+    for take in takes:
         seed = clip_seed(order.seed, number, take)
         speech = read_speech(recordings[seed % len(recordings)]) if recordings else None
         kind = clip_kind(seed, order.head_share)
@@ -161,7 +194,7 @@ def _make_clips(out: str, assets: str, order: Order, number: int) -> None:
             shared_stage(order.size), person, seed, order.seconds, order.fps, kind, pictures, speech,
             style=style,
         )  # fmt: skip
-        _store(Path(out), order, number, take, seed, clip, dataclasses.asdict(person.look))
+        yield take, seed, clip, dataclasses.asdict(person.look)
 
 
 def _files(folder: str) -> list[Path]:
@@ -179,11 +212,11 @@ def _picture(path: Path, size: int) -> NDArray[np.uint8]:
 
 
 def _store(
-    out: Path, order: Order, number: int, take: int, seed: int, clip: Any, look: dict[str, Any]
+    out: Path, order: Order, number: int, take: int, seed: int, clip: RenderedClip, look: dict[str, Any]
 ) -> None:
     name, folder = clip_id(number, take), out / "clips"
     frames, height, width, _ = clip.clip.frames.shape
-    person = f"synthetic-{order.seed}-{number:05d}"
+    person = order.person(number)
     entry = ClipEntry(
         id=name, split=split_of(person), person=person, kind=clip.kind, source="synthetic",
         video=folder / f"{name}.mp4", audio=folder / f"{name}.wav", gesture=folder / f"{name}.gesture.npz",
@@ -194,7 +227,7 @@ def _store(
         entry.video, fps=order.fps, width=width, height=height, speech=clip.clip.speech, crf=12
     ) as video:
         video.write(clip.clip.frames)
-    assert entry.audio is not None and entry.truth is not None
+    assert entry.audio is not None and entry.truth is not None and clip.clip.speech is not None
     write_speech(entry.audio, clip.clip.speech)
     save_gesture(clip.gesture, entry.gesture)
     clip.truth.save(entry.truth)

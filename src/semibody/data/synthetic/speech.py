@@ -22,6 +22,7 @@ from semibody.types import MissingPartError, SemibodyError, Speech
 RATE = 16000
 SHAPES = ("jaw", "round", "wide", "press", "lower", "upper")
 """Columns of a mouth track: jaw open, lips forward, lips spread, lips pressed, lower lip in, upper lip up."""
+JAW = SHAPES.index("jaw")
 
 _VOWELS = {
     "a": (0.85, 0.0, 0.15), "A": (0.9, 0.1, 0.0), "{": (0.8, 0.0, 0.35), "V": (0.6, 0.0, 0.1),
