@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import made
 from semibody import media, runtime
 from semibody.animator import Animator
 from semibody.inputs import Settings, fit_portrait, prepare
 from semibody.pipeline import SemibodyPipeline
+from semibody.pose.draw import draw_parts
 from semibody.pose.skeleton import GROUPS
 from semibody.types import Gesture, Pose, SemibodyError, Speech
 
@@ -72,6 +74,28 @@ def test_audio_writes_where_the_portraits_mouth_is() -> None:
             assert mask.shape == (1, 2, 8, 8)
             assert mask[0, 0, 2, 4] > 0.5
             assert mask[0, 0, 6:].max() == 0
+
+
+def test_poses_are_told_less_the_portraits_own() -> None:
+    parts = ("body", "hands")
+    config = dataclasses.replace(
+        made.small_config(), reference_pose=True, pose_change=True, portrait_parts=parts
+    )
+    told = Animator.random(config, seed=0, width=64, height=64, steps=1, guidance=1.0, fps=12.0)
+    inputs = prepare(made.picture(), made.tone(), made.gesture(), told.defaults)
+
+    def features(shown: Pose | None) -> torch.Tensor:
+        seen = told.conditions(dataclasses.replace(inputs, portrait_pose=shown), told.defaults)
+        pose = seen.of([0, 1]).pose
+        assert pose is not None
+        return pose[0]
+
+    own = inputs.gesture[5]
+    drawn = torch.from_numpy(draw_parts(own, 64, 64, parts)).permute(2, 0, 1)[None].float() / 255
+    with torch.inference_mode():
+        away = told.model.pose_encoder(drawn)
+    torch.testing.assert_close(features(None) - away, features(own), atol=1e-5, rtol=1e-4)
+    assert away.abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("solver", ["ddim", "dpm++", "unipc"])

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from semibody.diffusion.windows import Window, ring_windows
 from semibody.inputs import Inputs, Settings, check_settings, prepare
 from semibody.networks.loading import load_model
 from semibody.networks.model import Conditions, Model, ModelConfig
-from semibody.pose.draw import draw_pose
+from semibody.pose.draw import draw_parts
 from semibody.pose.regions import audio_mask
 from semibody.types import Clip, Gesture, Picture, Pose, Progress, SemibodyError, Speech, silent
 from semibody.weights.hub import default_weights, find_weights
@@ -210,16 +210,19 @@ class Animator:
         def audio(frames: Sequence[int]) -> Tensor:
             return self.model.audio_encoder.tokens(rows, torch.tensor(frames), settings.fps)
 
-        def pose_map(pose: Pose) -> Tensor:
-            drawn = draw_pose(pose, settings.height, settings.width)
+        def pose_map(pose: Pose, parts: Collection[str] = ("hands",)) -> Tensor:
+            drawn = draw_parts(pose, settings.height, settings.width, parts)
             return torch.from_numpy(drawn).permute(2, 0, 1)[None].float() / 255
 
         def pose_maps(frames: Sequence[int]) -> Tensor:
             return torch.cat([pose_map(inputs.gesture[i]) for i in frames])
 
         pixels = torch.from_numpy(inputs.portrait.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
-        shown = inputs.portrait_pose or inputs.gesture[0]
-        portrait_map = pose_map(shown) if self.model.config.reference_pose else None
+        config, own = self.model.config, inputs.portrait_pose
+        portrait_map = None
+        if config.reference_pose:
+            # Nobody was looked for or found: then the portrait is taken to begin the gesture.
+            portrait_map = pose_map(own, config.portrait_parts) if own else pose_map(inputs.gesture[0])
         made = ClipConditions(
             self,
             pixels,
@@ -227,6 +230,7 @@ class Animator:
             audio=audio,
             pose_maps=pose_maps,
             portrait_map=portrait_map,
+            change=config.pose_change and own is not None,
             audio_mask=self._audio_mask(inputs.portrait_pose, settings),
         )
         progress("prepare", 2, 2)
@@ -306,11 +310,13 @@ class ClipConditions:
         audio: Callable[[Sequence[int]], Tensor],
         pose_maps: Callable[[Sequence[int]], Tensor],
         portrait_map: Float[Tensor, "1 3 H W"] | None = None,
+        change: bool = False,
         audio_mask: Float[Tensor, "h w"] | None = None,
     ) -> None:
         """``portrait`` in −1..1; ``audio`` gives (f, l, d), ``pose_maps`` (f, 3, H, W) in 0..1.
 
         ``portrait_map`` is the portrait's own pose, for models whose reference network sees it;
+        ``change`` whether the frames' pose features are given less its own;
         ``audio_mask`` where audio attention may write, None: everywhere.
         """
         self._model, self._dtype, self._device = animator.model, animator.dtype, animator.device
@@ -320,6 +326,7 @@ class ClipConditions:
         self.portrait = self._model.encode(pixels)
         own_pose = self._on_device(portrait_map) if portrait_map is not None else None
         self._reference = self._model.remember(self.portrait, own_pose)
+        self._own_features = self._model.pose_encoder(own_pose) if change else None
         self._features: OrderedDict[int, Tensor] = OrderedDict()
 
     def __len__(self) -> int:
@@ -345,6 +352,8 @@ class ClipConditions:
             made = self._model.pose_encoder(self._on_device(self._pose_maps(missing)))
             self._features |= dict(zip(missing, made, strict=True))
         features = torch.stack([self._features[i] for i in window])
+        if self._own_features is not None:
+            features = features - self._own_features
         keep = max(len(window), POSE_CACHE_BYTES // features[0].nbytes)
         while len(self._features) > keep:
             self._features.popitem(last=False)

@@ -89,6 +89,20 @@ def test_options_of_small_models() -> None:
     assert all(g is not None and torch.isfinite(g).all() for g in named.values())
 
 
+def test_pose_features_less_those_of_the_portrait() -> None:
+    plain = made.small_config()
+    model = Model(dataclasses.replace(plain, reference_pose=True, pose_change=True)).eval()
+    maps, own = torch.rand(1, 2, 3, 64, 64), torch.rand(1, 3, 64, 64)
+    alone = model.pose_features(maps)
+    torch.testing.assert_close(alone, model.pose_encoder(maps[0])[None])
+    torch.testing.assert_close(model.pose_features(maps, own), alone - model.pose_encoder(own)[:, None])
+    assert model.pose_features(own[:, None], own).abs().max() < 1e-6
+    model.config = plain
+    torch.testing.assert_close(model.pose_features(maps, own), alone)
+    with pytest.raises(ValueError, match="reference_pose"):
+        dataclasses.replace(plain, pose_change=True)
+
+
 def test_what_is_added_to_the_portrait() -> None:
     unet = dataclasses.replace(UNET, in_channels=8)
     config = dataclasses.replace(made.small_config(), unet=unet, concat_portrait=True, half_appearance=False)

@@ -166,6 +166,15 @@ def test_the_curriculum_decides_what_is_drawn(clips: list[PackedClip], tmp_path:
     assert masks[-1] == 1
 
 
+def test_the_portraits_own_map_may_show_more_than_the_frames(clips: list[PackedClip], tmp_path: Path) -> None:
+    hands, arms = (
+        samples(nano(f"model.portrait_parts={parts}"), clips[:2], tmp_path).sample(0, 0)
+        for parts in ('["hands"]', '["body","hands"]')
+    )
+    assert (hands["pose"] == arms["pose"]).all()
+    assert (arms["portrait_pose"] > 0).sum() > 1.5 * (hands["portrait_pose"] > 0).sum() > 0
+
+
 def test_audio_may_be_told_where_the_mouth_is(clips: list[PackedClip], tmp_path: Path) -> None:
     drawn = samples(nano("model.audio_region=face"), clips[:2], tmp_path)
     clip = drawn.full[sorted(drawn.full)[0]][0]

@@ -45,6 +45,12 @@ class ModelConfig:
     not move is right from the start (small models)"""
     reference_pose: bool = False
     """the portrait's own pose map also given to the reference network (small models)"""
+    portrait_parts: tuple[str, ...] = ("hands",)
+    """parts (lips, head, body, hands) that are drawn in the portrait's own pose map: unlike the frames to be
+    made, the portrait shows where its arms are"""
+    pose_change: bool = False
+    """the denoiser is given the pose features less those of the portrait's own map: where hands come, and
+    where hands and arms go from (small models, which else leave the old ones standing)"""
     audio_region: Literal["body", "face", "lips"] = "body"
     """where audio attention may write: everywhere, as published, or about the portrait's face or lips, which
     tells small models where the mouth is"""
@@ -59,6 +65,8 @@ class ModelConfig:
             raise ValueError(f"unet.in_channels is {self.unet.in_channels}, these settings need {expected}")
         if self.residual_portrait and not self.concat_portrait:
             raise ValueError("residual_portrait needs concat_portrait")
+        if self.pose_change and not self.reference_pose:
+            raise ValueError("pose_change needs reference_pose")
         if self.unet.widths[0] != self.pose_encoder.out_channels:
             raise ValueError("pose_encoder.out_channels must be the U-Net's first width")
 
@@ -119,9 +127,14 @@ class Model(nn.Module):
         """Keys and values of the portrait for every layer of the denoiser, computed once per clip."""
         return self.denoising_unet.remember(self.appearance(portrait, pose_map))
 
-    def pose_features(self, maps: Float[Tensor, "b f 3 H W"]) -> Float[Tensor, "b f c h w"]:
-        """Drawn pose maps in 0..1 to features."""
-        return self.pose_encoder(maps.flatten(0, 1)).unflatten(0, maps.shape[:2])
+    def pose_features(
+        self, maps: Float[Tensor, "b f 3 H W"], portrait_map: Float[Tensor, "b 3 H W"] | None = None
+    ) -> Float[Tensor, "b f c h w"]:
+        """Drawn pose maps in 0..1 to features; with ``pose_change`` less the portrait's own if known."""
+        features = self.pose_encoder(maps.flatten(0, 1)).unflatten(0, maps.shape[:2])
+        if self.config.pose_change and portrait_map is not None:
+            features = features - self.pose_encoder(portrait_map)[:, None]
+        return features
 
     def denoise(
         self, latents: Float[Tensor, "b f c h w"], t: Float[Tensor, " b"], conditions: Conditions

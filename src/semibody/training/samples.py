@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -179,7 +179,7 @@ class DenoisingSamples:
             "noise": draw_noise(rng, latents.shape, noise),
             "t": np.int64(recipe.schedule.train_steps - 1),
             "portrait": self.store.latents(portrait_clip, [portrait_frame])[0],
-            "portrait_pose": self._map(own_pose, groups),
+            "portrait_pose": self._map(own_pose, {*groups, *recipe.model.portrait_parts}),
             "pose": np.stack([self._map(pose, groups) for pose in poses]),
             "has_pose": np.float32(1),
             "rows": self.windows(clip, frames).numpy(),
@@ -229,7 +229,7 @@ class DenoisingSamples:
             return other, int(rng.integers(len(other)))
         return clip, portrait_frame(rng, len(clip), frames, self.recipe.data.gap)
 
-    def _map(self, pose: Any, groups: Sequence[str]) -> NDArray[np.uint8]:
+    def _map(self, pose: Any, groups: Collection[str]) -> NDArray[np.uint8]:
         side = self.recipe.data.size
         return np.ascontiguousarray(draw_parts(pose, side, side, groups).transpose(2, 0, 1))
 

@@ -265,7 +265,7 @@ class Denoiser(nn.Module):
         model = self.model
         own_pose = batch.portrait_pose.float() / 255 if model.config.reference_pose else None
         frames = batch.rows.shape[1]
-        pose = model.pose_features(batch.pose.float() / 255)
+        pose = model.pose_features(batch.pose.float() / 255, own_pose)
         audio = model.audio_encoder.embed(batch.rows.flatten(0, 1)).unflatten(0, (-1, frames))
         # Muted means silent on every way in: the mask holds back attention, this the time embedding.
         heard = (batch.audio_mask.amax(dim=(2, 3)) > 0)[:, :, None, None]
