@@ -89,6 +89,26 @@ def test_options_of_small_models() -> None:
     assert all(g is not None and torch.isfinite(g).all() for g in named.values())
 
 
+def test_audio_counts_only_where_its_mask_lets_it() -> None:
+    unet = dataclasses.replace(UNET, in_channels=8, audio_time_tokens=4, head_width=16)
+    config = dataclasses.replace(made.small_config(), unet=unet, concat_portrait=True, half_appearance=False)
+    model = Model(config).eval()
+    latents, whole = conditions(model)
+    assert whole.audio is not None
+
+    def out(share: float | None, audio: torch.Tensor) -> torch.Tensor:
+        mask = None if share is None else torch.full((*latents.shape[:2], *latents.shape[3:]), share)
+        heard = dataclasses.replace(whole, audio=audio, audio_mask=mask)
+        return model.denoise(latents, torch.tensor([500.0]), heard)
+
+    with torch.no_grad():
+        everywhere, silence = out(None, whole.audio), torch.zeros_like(whole.audio)
+        torch.testing.assert_close(out(1.0, whole.audio), everywhere)
+        torch.testing.assert_close(out(0.0, whole.audio), out(0.0, silence))
+        assert (out(0.5, whole.audio) - everywhere).abs().max() > 1e-4
+        assert (out(0.0, whole.audio) - everywhere).abs().max() > 1e-4
+
+
 def test_pose_features_less_those_of_the_portrait() -> None:
     plain = made.small_config()
     model = Model(dataclasses.replace(plain, reference_pose=True, pose_change=True)).eval()

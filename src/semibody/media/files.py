@@ -23,7 +23,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
     # The suffix stays, because writers choose the format by it.
     unfinished = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.unfinished{path.suffix}")
     try:
+        unfinished.touch()
+        permissions = unfinished.stat().st_mode
         yield unfinished
+        unfinished.chmod(permissions)  # safetensors makes its files for the owner alone
         unfinished.replace(path)
     except BaseException:
         unfinished.unlink(missing_ok=True)

@@ -23,10 +23,22 @@ class ResnetBlock(nn.Module):
         if c_in != c_out:
             self.conv_shortcut = nn.Conv2d(c_in, c_out, 1)
 
-    def forward(self, x: Float[Tensor, "n c h w"], time: Float[Tensor, "m d"]) -> Float[Tensor, "n e h w"]:
-        """``time`` is SiLU(timestep embedding); m divides n: one row serves n/m consecutive pictures."""
+    def forward(
+        self,
+        x: Float[Tensor, "n c h w"],
+        time: Float[Tensor, "m d"],
+        local: tuple[Float[Tensor, "n d"], Float[Tensor, "n 1 h w"]] | None = None,
+    ) -> Float[Tensor, "n e h w"]:
+        """``time`` is SiLU(timestep embedding); m divides n: one row serves n/m consecutive pictures.
+
+        ``local`` is another embedding and how much of it, 0..1, takes the place of ``time`` at each pixel.
+        """
         h = self.conv1(F.silu(self.norm1(x)))
-        h = h + repeat_rows(self.time_emb_proj(time), len(x))[:, :, None, None]
+        added = repeat_rows(self.time_emb_proj(time), len(x))[:, :, None, None]
+        if local is not None:
+            there, share = local
+            added = added + share.to(h.dtype) * (self.time_emb_proj(there)[:, :, None, None] - added)
+        h = h + added
         h = self.conv2(F.silu(self.norm2(h)))
         shortcut = self.conv_shortcut(x) if hasattr(self, "conv_shortcut") else x
         return shortcut + h

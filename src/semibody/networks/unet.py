@@ -57,7 +57,8 @@ class UNetConfig:
     audio_scale: float = 3.0
     """factor on the audio cross-attention's output; 3.0 in the published code"""
     audio_time_tokens: int | None = None
-    """tokens a frame whose concatenation is also added to the time embedding; None: not at all"""
+    """tokens a frame whose concatenation is also added to the time embedding, where the audio mask lets it
+    (small models: a mouth is a few cells); None: not at all"""
     motion: bool = True
     """motion modules after every resnet"""
     motion_heads: int = 8
@@ -178,18 +179,27 @@ class UNet(nn.Module):
         ``reference``   the portrait's keys and values, from ``remember``; None: own tokens only.
         ``audio``       each frame's keys and values, from ``remember_audio``; None: as for zero tokens.
         ``audio_time``  each frame's addition to the time embedding, from ``remember_audio``.
-        ``audio_mask``  0..1 weight of the audio attention's output per pixel.
+        ``audio_mask``  0..1 per pixel: how much of the audio attention's output, and of ``audio_time``
+        instead of silence's, counts there; None: everywhere all of it.
         ``seen``        filled with the Appearance; the pass then ends where nothing more can be seen.
         """
-        time = self.time_embedding(t)
+        time, heard = self.time_embedding(t), None
         if audio_time is not None:
-            time = repeat_rows(time, len(x)) + audio_time
+            heard = F.silu(repeat_rows(time, len(x)) + audio_time)
+            time = time + self.audio_time.bias
         time = F.silu(time)
+        if heard is not None and audio_mask is None:
+            time, heard = heard, None
         reference, audio = reference or {}, audio or {}
         last = self._last_transformer if seen is not None else None
 
+        def resnet(block: Any, x: Tensor) -> Tensor:
+            if heard is None or audio_mask is None:
+                return block(x, time)
+            return block(x, time, (heard, F.adaptive_avg_pool2d(audio_mask, _size(x))))
+
         def layer(x: Tensor, level: Any, name: str, j: int) -> Tensor:
-            x = level.resnets[j](x, time)
+            x = resnet(level.resnets[j], x)
             if hasattr(level, "attentions"):
                 key, transformer = f"{name}.attentions.{j}", level.attentions[j]
                 tokens = transformer.tokens(x)
@@ -197,7 +207,7 @@ class UNet(nn.Module):
                     seen[key] = transformer.block.norm1(tokens)
                     if key == last:
                         return x
-                mask = None if audio_mask is None else _mask_of(audio_mask, x)
+                mask = None if audio_mask is None else F.adaptive_avg_pool2d(audio_mask, _size(x)).flatten(1)
                 x = transformer(x, tokens, reference.get(key), audio.get(key), mask)
             return level.motion_modules[j](x, frames) if hasattr(level, "motion_modules") else x
 
@@ -219,7 +229,7 @@ class UNet(nn.Module):
                 skips.append(x)
 
         x = work(x, self.mid_block, "mid_block", 0)
-        x = self.mid_block.resnets[1](x, time)
+        x = resnet(self.mid_block.resnets[1], x)
 
         for name, level in _named(self.up_blocks, "up_blocks"):
             for j in range(self.config.layers + 1):
@@ -265,11 +275,6 @@ class UNet(nn.Module):
         for name, level in [*blocks, *_named(self.up_blocks, "up_blocks")]:
             for j, transformer in enumerate(getattr(level, "attentions", ())):
                 yield f"{name}.attentions.{j}", transformer
-
-
-def _mask_of(mask: Tensor, x: Tensor) -> Tensor:
-    """The audio mask at the resolution of ``x``, flattened to tokens (n, l)."""
-    return F.adaptive_avg_pool2d(mask, _size(x)).flatten(1)
 
 
 def _named(levels: nn.ModuleList, name: str) -> list[tuple[str, Any]]:

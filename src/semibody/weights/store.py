@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from semibody.media import atomic_write
 from semibody.types import SemibodyError
 from semibody.weights.state import State, read_state
 
@@ -48,23 +49,15 @@ def write_part(folder: Path, part: str, state: Mapping[str, Tensor], dtype: torc
     """Write one part in ``dtype`` (None: as it is), all or nothing."""
     from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{part}.safetensors"
-    unfinished = path.with_suffix(".unfinished")
-    try:
+    with atomic_write(folder / f"{part}.safetensors") as unfinished:
         save_file({key: _plain(value, dtype) for key, value in state.items()}, unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def write_index(folder: Path, index: Mapping[str, Any]) -> None:
     """Write ``semibody.json``; do it last, so that an unfinished folder is not taken for a whole one."""
     text = json.dumps({"version": VERSION, **index}, indent=1, sort_keys=True) + "\n"
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f"{INDEX}.unfinished"
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(folder / INDEX)
+    with atomic_write(folder / INDEX) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
 
 
 def _plain(value: Tensor, dtype: torch.dtype | None) -> Tensor:

@@ -81,11 +81,10 @@ def bone_columns(person: Person, motion: Motion) -> NDArray[np.float32]:
 def _face(mouth: NDArray[np.float32], beat: Floats, times: Floats, rng: np.random.Generator) -> Floats:
     face = np.zeros((len(times), len(UNITS)))
     at = {name: i for i, name in enumerate(UNITS)}
-    _, rounded, wide, press, lower, upper = mouth.T.astype(np.float64)
+    _, rounded, wide, press, _, upper = mouth.T.astype(np.float64)
     face[:, at["mouth-protusion"]] = 0.75 * rounded
     face[:, at["mouth-retraction"]] = 0.4 * wide
     face[:, at["mouth-compression"]] = 0.5 * press
-    face[:, at["mouth-depression"]] = 0.0 * lower
     face[:, at["mouth-upward-retraction"]] = 0.25 * upper
     face[:, at["mouth-corner-puller"]] = np.clip(
         rng.uniform(0.05, 0.5) + wander(rng, times, 0.1, 2.0), 0, 0.65

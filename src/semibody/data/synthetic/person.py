@@ -19,7 +19,7 @@ SKIN, CLOTH, HAIR, EYE, TEETH, MOUTH, LASH, SHELL = range(8)
 """Kinds of surface; the shader lights each in its own way."""
 
 UNITS = (
-    "mouth-protusion", "mouth-retraction", "mouth-compression", "mouth-corner-puller", "mouth-depression",
+    "mouth-protusion", "mouth-retraction", "mouth-compression", "mouth-corner-puller",
     "mouth-upward-retraction", "mouth-open", "eye-left-closure", "eye-right-closure",
     "eyebrows-left-up", "eyebrows-right-up", "eyebrows-left-inner-up", "eyebrows-right-inner-up",
     "eyebrows-left-down", "eyebrows-right-down", "nose-compression",
