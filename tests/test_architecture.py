@@ -30,8 +30,8 @@ FLOORS: dict[str, int] = {
     "check": 5,
     "demo": 5,
     "cluster": 5,
-    "web": 5,
     "doctor": 6,
+    "web": 6,
     "cli": 7,
 }
 ONLY_IN_MEDIA = {"av", "PIL"}

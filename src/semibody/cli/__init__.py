@@ -17,6 +17,7 @@ from semibody.cli import (  # noqa: F401 - each registers its verbs
     evaluate,
     gesture,
     train,
+    web,
     weights,
 )
 from semibody.cli.app import app

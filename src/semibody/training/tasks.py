@@ -267,12 +267,10 @@ class Denoiser(nn.Module):
         frames = batch.rows.shape[1]
         pose = model.pose_features(batch.pose.float() / 255, own_pose)
         audio = model.audio_encoder.embed(batch.rows.flatten(0, 1)).unflatten(0, (-1, frames))
-        # Muted means silent on every way in: the mask holds back attention, this the time embedding.
-        heard = (batch.audio_mask.amax(dim=(2, 3)) > 0)[:, :, None, None]
         return Conditions(
             portrait=batch.portrait,
             reference=model.remember(_channels_last(batch.portrait), own_pose),
-            audio=audio * heard.to(audio.dtype),
+            audio=audio,
             audio_mask=batch.audio_mask,
             pose=pose * batch.has_pose.view(-1, 1, 1, 1, 1).to(pose.dtype),
         )

@@ -207,17 +207,18 @@ class Training:
         sizes = self.recipe.model
         if stage == "still":
             sizes = dataclasses.replace(sizes, unet=dataclasses.replace(sizes.unet, motion=False))
-        vae = self.final("vae")
+        vae, given = self.final("vae"), self._given()
+        scale = sizes.vae.scale
         if vae is not None:
-            sizes = dataclasses.replace(
-                sizes, vae=dataclasses.replace(sizes.vae, scale=float(vae.facts["scale"]))
-            )
-        model = Model(sizes)
+            scale = float(vae.facts["scale"])
+        elif given is not None:
+            scale = given.vae.config.scale
+        model = Model(dataclasses.replace(sizes, vae=dataclasses.replace(sizes.vae, scale=scale)))
         silence_motion(model)
-        self._start(model)
+        self._start(model, given)
         if vae is not None:
             _fill(model.vae, _below(vae.weights, "vae."), str(self.out / "vae"))
-        elif not self.recipe.start.weights:
+        elif given is None:
             raise SemibodyError(
                 "there is no autoencoder: add the stage vae, or set start.weights to a weights folder"
             )
@@ -235,27 +236,29 @@ class Training:
         return model
 
     def _new_vae(self) -> VAE:
-        if self.recipe.start.weights:
-            folder, _ = find_weights(self.recipe.start.weights)
-            loaded, _ = load_model(folder)
-            return loaded.vae.requires_grad_(True)
-        return VAE(self.recipe.model.vae)
+        given = self._given()
+        return VAE(self.recipe.model.vae) if given is None else given.vae.requires_grad_(True)
 
-    def _start(self, model: Model) -> None:
-        """Begin from given weights, where the recipe names some."""
+    def _given(self) -> Model | None:
+        """The weights to begin from, where the recipe names some."""
+        if not self.recipe.start.weights:
+            return None
+        folder, preset = find_weights(self.recipe.start.weights)
+        return load_model(folder, variant="accelerated" if preset == "accelerated" else "official")[0]
+
+    def _start(self, model: Model, given: Model | None) -> None:
+        """Begin from given weights, and a Stable Diffusion U-Net, where the recipe names them."""
         start = self.recipe.start
-        if start.weights:
-            folder, preset = find_weights(start.weights)
-            loaded, _ = load_model(folder, variant="accelerated" if preset == "accelerated" else "official")
+        if given is not None:
             for part in PARTS:
                 if part == "vae" and "vae" in self.recipe.stages:
                     continue
-                theirs, ours = getattr(loaded, part).state_dict(), getattr(model, part)
+                theirs, ours = getattr(given, part).state_dict(), getattr(model, part)
                 # A stage without motion modules takes a model that has them, and the other way round.
                 known = {
                     k: v for k, v in theirs.items() if "motion_modules" not in k or k in ours.state_dict()
                 }
-                _fill(ours, known, f"{folder} ({part})")
+                _fill(ours, known, f"{start.weights} ({part})")
         if start.unet:
             path = Path(start.unet)
             state = read_state(path)
@@ -294,8 +297,11 @@ class Training:
             return rows.float().cpu().numpy().astype(np.float16)
 
         model.eval()
-        with self.accelerator.main_process_first():
-            store.fill(clips, encode, hear, progress=progress)
+        # Each process its share; then whatever is missing here, if the folder is not the others' as well.
+        rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
+        store.fill(clips[rank::ranks], encode, hear, progress=progress)
+        self.accelerator.wait_for_everyone()
+        store.fill(clips, encode, hear, progress=progress)
         return store
 
     def _write_final(self, name: StageName, task: Task, step: int) -> None:

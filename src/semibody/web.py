@@ -1,0 +1,203 @@
+"""A page for the browser: portrait, speech and gesture in, a clip out (floor 6).
+
+    serve(Studio(Animator.load("starter")))       # http://127.0.0.1:7860
+
+``Studio`` is what the buttons do, with the functions of the command line and nothing beside them; ``page``
+lays it out. One clip is made at a time, others wait in line. Nothing is asked of another host.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from semibody.animator import Animator
+from semibody.check import check_inputs
+from semibody.inputs import AUTO
+from semibody.pose import library
+from semibody.pose.check import Finding
+from semibody.types import MissingPartError, Picture, Progress, SemibodyError, silent
+from semibody.weights import hub
+
+T = TypeVar("T")
+_MARKS = {"good": "✓", "note": "•", "warning": "**Warning:**", "error": "**Error:**"}
+_KEPT = 20
+"""Clips that stay on disk while the page is open; older ones make room."""
+
+
+class Studio:
+    """What the page does, for one set of weights. Its clips are deleted when it is closed."""
+
+    def __init__(self, animator: Animator) -> None:
+        self.animator = animator
+        self._folder = tempfile.TemporaryDirectory(prefix="semibody-web-")
+        self._numbers = itertools.count(1)
+
+    def __enter__(self) -> Studio:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._folder.cleanup()
+
+    def check(
+        self, portrait: str | None, speech: str | None, gesture: str = AUTO, **settings: Any
+    ) -> tuple[Picture, str]:
+        """The overlay of portrait and gesture, and what may go wrong, as Markdown. Raises SemibodyError."""
+        chosen = self.animator.settings(**settings)
+        planned = gesture if speech or gesture != AUTO else None
+        report = check_inputs(_given(portrait, "a picture"), planned, speech, chosen)
+        return report.overlay, as_markdown(report.findings)
+
+    def animate(
+        self,
+        portrait: str | None,
+        speech: str | None,
+        gesture: str = AUTO,
+        *,
+        progress: Progress = silent,
+        **settings: Any,
+    ) -> tuple[Path, str]:
+        """A new video file, and what was noticed, as Markdown. Raises SemibodyError."""
+        path = Path(self._folder.name) / f"semibody-{next(self._numbers):04d}.mp4"
+        picture, sound = _given(portrait, "a picture"), _given(speech, "a recording")
+        inputs = self.animator.animate_to(path, picture, sound, gesture, progress=progress, **settings)
+        for old in sorted(path.parent.glob("*.mp4"))[:-_KEPT]:
+            old.unlink()
+        seconds = len(inputs) / self.animator.settings(**settings).fps
+        made = Finding("good", "clip", f"{len(inputs)} frames, {seconds:.1f} s")
+        return path, as_markdown((*(f for f in inputs.findings if f.level != "good"), made))
+
+
+def _given(path: str | None, what: str) -> str:
+    if path is None:
+        raise SemibodyError(f"put {what} in first")
+    return path
+
+
+def as_markdown(findings: tuple[Finding, ...]) -> str:
+    """A line for each finding."""
+    lines = [f"- {_MARKS[finding.level]} {finding.line()}" for finding in findings]
+    return "\n".join(lines or [f"- {_MARKS['good']} nothing to say against it"])
+
+
+def page(studio: Studio) -> Any:
+    """The ``gradio.Blocks`` of a studio. Raises MissingPartError without Gradio."""
+    try:
+        import gradio as gr
+    except ModuleNotFoundError:
+        raise MissingPartError("the page needs gradio; run: pip install 'semibody[web]'") from None
+
+    def asked(call: Callable[[], T]) -> T:
+        """A user's mistake becomes a message on the page, everything else the server's own error."""
+        try:
+            return call()
+        except SemibodyError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    # Gradio hands over the parts of the page in this order.
+    def settings_of(frame: str, seed: float, steps: float, guidance: float, seconds: float) -> dict[str, Any]:
+        fps = studio.animator.defaults.fps
+        length = max(1, round(seconds * fps)) if seconds else None
+        return {
+            "frame": frame, "seed": int(seed), "steps": int(steps), "guidance": guidance, "length": length,
+        }  # fmt: skip
+
+    def check(portrait: str | None, speech: str | None, named: str, file: str | None, *rest: Any) -> Any:
+        return asked(lambda: studio.check(portrait, speech, file or named, **settings_of(*rest)))
+
+    def animate(
+        portrait: str | None,
+        speech: str | None,
+        named: str,
+        file: str | None,
+        frame: str,
+        seed: float,
+        steps: float,
+        guidance: float,
+        seconds: float,
+        bar: Any = gr.Progress(),  # noqa: B008 - this is how Gradio is told that progress is shown
+    ) -> Any:
+        def progress(stage: str, done: int, total: int) -> None:
+            bar((done, total), desc=stage)
+
+        chosen = settings_of(frame, seed, steps, guidance, seconds)
+        video, said = asked(
+            lambda: studio.animate(portrait, speech, file or named, progress=progress, **chosen)
+        )
+        return str(video), said
+
+    usual = studio.animator.defaults
+    with gr.Blocks(title="Semibody", analytics_enabled=False, delete_cache=(600, 3600)) as blocks:
+        gr.Markdown(
+            f"# Semibody\nOne picture of a half body and a recording: the person speaks and gestures. "
+            f"Weights: {studio.animator.origin}. Portraits and voices belong to people: ask them first."
+        )
+        with gr.Row():
+            with gr.Column():
+                portrait = gr.Image(
+                    label="Portrait", type="filepath", format="png", image_mode=None,
+                    value=_example("portrait.png"), height=320,
+                )  # fmt: skip
+                speech = gr.Audio(
+                    label="Speech", type="filepath", sources=["upload", "microphone"],
+                    value=_example("speech.wav"),
+                )  # fmt: skip
+                named = gr.Dropdown(
+                    [AUTO, *library.names()], value=AUTO, label="Gesture",
+                    info="auto: planned from the speech",
+                )  # fmt: skip
+                with gr.Accordion("More", open=False):
+                    file = gr.File(label="A gesture of your own (.npz, OpenPose .json)", type="filepath")
+                    frame = gr.Radio(
+                        ["auto", "keep"], value="keep", label="Framing",
+                        info="auto: as the training pictures are; keep: all of the picture",
+                    )  # fmt: skip
+                    seed = gr.Number(usual.seed, label="Seed", precision=0, minimum=0)
+                    steps = gr.Slider(1, 60, usual.steps, step=1, label="Steps")
+                    guidance = gr.Slider(1.0, 6.0, usual.guidance, step=0.1, label="Guidance")
+                    seconds = gr.Number(0, label="At most so many seconds (0: all of the speech)", minimum=0)
+                with gr.Row():
+                    look = gr.Button("Check")
+                    make = gr.Button("Animate", variant="primary")
+            with gr.Column():
+                video = gr.Video(label="Clip", interactive=False, height=420)
+                said = gr.Markdown()
+                overlay = gr.Image(label="Pose and gesture", interactive=False, format="png")
+        inputs = [portrait, speech, named, file, frame, seed, steps, guidance, seconds]
+        look.click(check, inputs, [overlay, said], api_name="check", concurrency_id="cpu")
+        make.click(animate, inputs, [video, said], api_name="animate", concurrency_id="cpu")
+    return blocks.queue(default_concurrency_limit=1)
+
+
+def _example(name: str) -> str | None:
+    path = hub.STARTER / name
+    return str(path) if path.is_file() else None
+
+
+def serve(
+    studio: Studio, *, host: str = "127.0.0.1", port: int = 7860, browser: bool = False, wait: bool = True
+) -> Any:
+    """Show the page until Ctrl-C; with ``wait`` False come back at once with the running Blocks.
+
+    Raises SemibodyError if the port is taken.
+    """
+    blocks = page(studio)
+    try:
+        blocks.launch(
+            server_name=host,
+            server_port=port,
+            inbrowser=browser,
+            prevent_thread_lock=not wait,
+            share=False,
+            ssr_mode=False,
+            quiet=True,
+            allowed_paths=[str(hub.STARTER)],
+        )
+    except OSError as error:
+        if "port" not in str(error):
+            raise
+        raise SemibodyError(f"port {port} is taken; choose another with --port") from None
+    return blocks
