@@ -1,6 +1,6 @@
 """A page for the browser: portrait, speech and gesture in, a clip out (floor 6).
 
-    serve(Studio(Animator.load("starter")))       # http://127.0.0.1:7860
+    serve(Studio(Animator.load("starter"))).block_thread()       # http://127.0.0.1:7860
 
 ``Studio`` is what the buttons do, with the functions of the command line and nothing beside them; ``page``
 lays it out. One clip is made at a time, others wait in line. Nothing is asked of another host.
@@ -142,7 +142,7 @@ def page(studio: Studio) -> Any:
                     value=_example("portrait.png"), height=320,
                 )  # fmt: skip
                 speech = gr.Audio(
-                    label="Speech", type="filepath", sources=["upload", "microphone"],
+                    label="Speech", type="filepath", sources=["upload", "microphone"], buttons=[],
                     value=_example("speech.wav"),
                 )  # fmt: skip
                 named = gr.Dropdown(
@@ -152,7 +152,7 @@ def page(studio: Studio) -> Any:
                 with gr.Accordion("More", open=False):
                     file = gr.File(label="A gesture of your own (.npz, OpenPose .json)", type="filepath")
                     frame = gr.Radio(
-                        ["auto", "keep"], value="keep", label="Framing",
+                        ["auto", "keep"], value=usual.frame, label="Framing",
                         info="auto: as the training pictures are; keep: all of the picture",
                     )  # fmt: skip
                     seed = gr.Number(usual.seed, label="Seed", precision=0, minimum=0)
@@ -177,10 +177,8 @@ def _example(name: str) -> str | None:
     return str(path) if path.is_file() else None
 
 
-def serve(
-    studio: Studio, *, host: str = "127.0.0.1", port: int = 7860, browser: bool = False, wait: bool = True
-) -> Any:
-    """Show the page until Ctrl-C; with ``wait`` False come back at once with the running Blocks.
+def serve(studio: Studio, *, host: str = "127.0.0.1", port: int = 7860, browser: bool = False) -> Any:
+    """Start to show the page; ``block_thread()`` of the Blocks that come back waits for Ctrl-C.
 
     Raises SemibodyError if the port is taken.
     """
@@ -190,7 +188,7 @@ def serve(
             server_name=host,
             server_port=port,
             inbrowser=browser,
-            prevent_thread_lock=not wait,
+            prevent_thread_lock=True,
             share=False,
             ssr_mode=False,
             quiet=True,

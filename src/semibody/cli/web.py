@@ -40,6 +40,7 @@ def web(
             device=device,
             progress=progress,
         )
-    typer.echo(f"http://{host}:{port} (Ctrl-C ends it)", err=True)
     with Studio(animator) as studio:
-        serve(studio, host=host, port=port, browser=browser)
+        page = serve(studio, host=host, port=port, browser=browser)
+        typer.echo(f"http://{host}:{port} (Ctrl-C ends it)", err=True)
+        page.block_thread()
