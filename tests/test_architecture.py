@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "semibody"
 FLOORS: dict[str, int] = {
     "types": 0,
     "config": 0,
+    "files": 0,
     "media": 1,
     "weights": 1,
     "runtime": 1,
@@ -29,7 +30,7 @@ FLOORS: dict[str, int] = {
     "quality": 5,
     "check": 5,
     "demo": 5,
-    "cluster": 5,
+    "batch": 6,
     "doctor": 6,
     "web": 6,
     "cli": 7,

@@ -11,6 +11,7 @@ import sys
 
 from semibody.cli import (  # noqa: F401 - each registers its verbs
     animate,
+    batch,
     check,
     data,
     doctor,

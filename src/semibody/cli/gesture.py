@@ -42,7 +42,7 @@ def extract(
     quiet: Quiet = False,
 ) -> None:
     """Take the poses of a person from a video. Run it again after a stop and it goes on."""
-    from semibody.media.files import require_file
+    from semibody.files import require_file
     from semibody.pose.detect import open_detector
     from semibody.pose.files import save_gesture
     from semibody.pose.frame import crop_gesture

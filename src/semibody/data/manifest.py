@@ -24,7 +24,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.media.files import atomic_write
+from semibody.files import atomic_write
 from semibody.types import SemibodyError
 
 VERSION = 1

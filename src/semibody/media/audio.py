@@ -10,7 +10,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.media.files import atomic_write, require_file
+from semibody.files import atomic_write, require_file
 from semibody.types import Floats, SemibodyError, Speech
 
 LONGEST_SECONDS = 4 * 3600

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from semibody.media.files import atomic_write, require_file
+from semibody.files import atomic_write, require_file
 from semibody.types import SemibodyError
 
 WHITE = (255, 255, 255)

@@ -20,8 +20,8 @@ import numpy as np
 from av.container import InputContainer, OutputContainer
 from numpy.typing import NDArray
 
+from semibody.files import atomic_write, require_file
 from semibody.media.audio import audio_frame, read_speech
-from semibody.media.files import atomic_write, require_file
 from semibody.types import Clip, SemibodyError, Speech
 
 Frame = NDArray[np.uint8]

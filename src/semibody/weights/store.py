@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from semibody.media import atomic_write
+from semibody.files import atomic_write
 from semibody.types import SemibodyError
 from semibody.weights.state import State, read_state
 

@@ -1,4 +1,4 @@
-"""Writing files so that nothing half-written ever stands under the final name."""
+"""Writing files so that nothing half-written ever stands under the final name (floor 0)."""
 
 from __future__ import annotations
 

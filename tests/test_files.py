@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from semibody.media import atomic_write
+from semibody.files import atomic_write
 
 
 def test_what_stood_there_stays_until_the_new_file_is_complete(tmp_path: Path) -> None:

@@ -1,0 +1,130 @@
+"""Many clips with one loading of the weights, from a file that lists them (floor 6).
+
+    jobs = read_jobs(Path("jobs.jsonl"))
+    for result in run_jobs(animator, jobs): ...
+
+A line of the file is one clip, paths as seen from the file's folder; every setting of a clip may stand in it:
+
+    {"portrait": "ann.png", "speech": "hello.mp3", "out": "ann-hello.mp4"}
+    {"portrait": "ann.png", "speech": "bye.wav", "gesture": "wave", "out": "ann-bye.mp4", "seed": 7}
+
+Clips that exist are not made again, so a stopped batch goes on when it is called again; a clip whose inputs
+are no good does not stop the others.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from semibody import config
+from semibody.animator import Animator
+from semibody.inputs import AUTO, Settings
+from semibody.types import Progress, SemibodyError, silent
+
+VIDEOS = (".mp4", ".mov", ".mkv")
+_PATHS = ("portrait", "speech", "out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One clip to be made."""
+
+    line: int
+    """in the file, from 1"""
+    portrait: Path
+    speech: Path
+    out: Path
+    gesture: str = AUTO
+    """auto, the name of a gesture of the library, or a path"""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """fields of ``Settings`` that differ from the weights' own"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """How a job ended."""
+
+    job: Job
+    state: Literal["made", "kept", "failed"]
+    """kept: it was there before"""
+    seconds: float = 0.0
+    """of computing"""
+    said: tuple[str, ...] = ()
+    """what was noticed, or why it failed"""
+
+
+def read_jobs(path: Path) -> list[Job]:
+    """The clips that a file of JSON lines asks for; empty lines do not count.
+
+    Raises SemibodyError naming the line that is no job, has an unknown key, names a file that is not there,
+    or the same video as another line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SemibodyError(f"{path}: cannot be read ({error}); give a file of JSON lines") from None
+    jobs = [_job(text, path, number) for number, text in enumerate(lines, start=1) if text.strip()]
+    if not jobs:
+        raise SemibodyError(f"{path}: is empty; write a line of JSON for each clip")
+    first: dict[Path, int] = {}
+    for job in jobs:
+        if first.setdefault(job.out, job.line) != job.line:
+            raise SemibodyError(f"{path}:{job.line}: makes the same video as line {first[job.out]}")
+    return jobs
+
+
+def _job(text: str, path: Path, number: int) -> Job:
+    source = f"{path}:{number}"
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SemibodyError(f"{source}: no JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise SemibodyError(f'{source}: write an object, for example {{"portrait": "a.png", …}}')
+    for key in (*_PATHS, "gesture"):
+        if key in values and not isinstance(values[key], str):
+            raise SemibodyError(f"{source}: {key} must be text")
+    missing = [key for key in _PATHS if key not in values]
+    if missing:
+        raise SemibodyError(f"{source}: {' and '.join(missing)} missing")
+    portrait, speech, out = (path.parent / values.pop(key) for key in _PATHS)
+    for file in (portrait, speech):
+        if not file.is_file():
+            raise SemibodyError(f"{source}: {file}: no such file")
+    if out.suffix.lower() not in VIDEOS:
+        raise SemibodyError(f"{source}: {out}: video is written as .mp4 (or .mov, .mkv)")
+    gesture = values.pop("gesture", AUTO)
+    if (path.parent / gesture).exists():
+        gesture = str(path.parent / gesture)
+    config.build(Settings, values, source)
+    return Job(line=number, portrait=portrait, speech=speech, out=out, gesture=gesture, settings=values)
+
+
+def run_jobs(
+    animator: Animator, jobs: Sequence[Job], *, again: bool = False, progress: Progress = silent
+) -> Iterator[Result]:
+    """Make the clips one after the other; ``again`` makes those anew that exist.
+
+    A SemibodyError of a job is its result; whatever else goes wrong (a full disk) ends the batch.
+    """
+    for done, job in enumerate(jobs):
+        progress("clips", done, len(jobs))
+        if job.out.exists() and not again:
+            yield Result(job=job, state="kept")
+            continue
+        started = time.monotonic()
+        try:
+            inputs = animator.animate_to(
+                job.out, job.portrait, job.speech, job.gesture, progress=progress, **job.settings
+            )
+        except SemibodyError as error:
+            yield Result(job=job, state="failed", said=(str(error),))
+        else:
+            seconds = time.monotonic() - started
+            yield Result(job=job, state="made", seconds=seconds, said=inputs.notices)
+    progress("clips", len(jobs), len(jobs))

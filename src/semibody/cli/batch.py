@@ -1,0 +1,58 @@
+"""``semibody batch``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from semibody.cli.app import app
+from semibody.cli.progress import progress_bar
+from semibody.types import SemibodyError
+
+Option = typer.Option
+
+
+@app.command()
+def batch(
+    jobs: Annotated[
+        Path,
+        typer.Argument(
+            help="JSON lines: portrait, speech, out, and if wanted gesture and any setting of animate."
+        ),
+    ],
+    weights: Annotated[
+        str | None,
+        Option("--weights", "-w", help="starter, official, accelerated or a weights folder."),
+    ] = None,
+    preset: Annotated[str | None, Option(help="official or accelerated, for a published folder.")] = None,
+    again: Annotated[bool, Option("--again", help="Also make clips that exist.")] = False,
+    precision: Annotated[str, Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    device: Annotated[str, Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    quiet: Annotated[bool, Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Make every clip of JOBS with one loading of the weights; called again, it goes on."""
+    from semibody.animator import Animator
+    from semibody.batch import read_jobs, run_jobs
+    from semibody.weights.hub import default_weights
+
+    asked = read_jobs(jobs)
+    failed = []
+    with progress_bar(quiet=quiet) as progress:
+        animator = Animator.load(
+            weights or preset or default_weights(),
+            preset=preset,
+            precision=precision,
+            device=device,
+            progress=progress,
+        )
+        for result in run_jobs(animator, asked, again=again, progress=progress):
+            took = f" in {result.seconds:.0f} s" if result.state == "made" else ""
+            typer.echo(f"{result.state:<7}{result.job.out}{took}{''.join(f'; {s}' for s in result.said)}")
+            failed += [str(result.job.line)] if result.state == "failed" else []
+    if failed:
+        lines = f"line{'s' if len(failed) > 1 else ''} {', '.join(failed)}"
+        raise SemibodyError(
+            f"{jobs}: {lines} of {len(asked)} failed; mend them and run it again, what is made is kept"
+        )
