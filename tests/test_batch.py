@@ -11,9 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 import made
-from semibody import media
+from semibody import (
+    cli,  # noqa: F401 - registers the commands
+    media,
+)
 from semibody.batch import read_jobs
-from semibody.cli import app
+from semibody.cli.app import app
 from semibody.types import SemibodyError, Speech
 
 

@@ -84,7 +84,7 @@ def test_the_page_is_served_and_animates(files: Path, tmp_path: Path) -> None:
             assert [f for f in fetched if "127.0.0.1" not in f] == []
 
             portrait, speech = upload(url, files / "portrait.png"), upload(url, files / "speech.wav")
-            inputs = [portrait, speech, "wave", None, "keep", 7, 2, 1.0, 0.2]
+            inputs: list[object] = [portrait, speech, "wave", None, "keep", 7, 2, 1.0, 0.2]
             kind, answer = ask(url, "animate", inputs)
             assert kind == "complete", answer
             video, said = answer
