@@ -72,11 +72,11 @@ def test_the_page_is_served_and_animates(files: Path, tmp_path: Path) -> None:
     import httpx
 
     made.weights_folder(tmp_path / "weights")
-    url, port = "", free_port()
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "semibody", "web", "--weights", str(tmp_path / "weights"), "--port"]
     with subprocess.Popen([*command, str(port)], stderr=subprocess.PIPE, text=True) as server:
         try:
-            url = f"http://127.0.0.1:{port}"
             wait_for(url, server)
             text = httpx.get(url).text
             assert "Semibody" in text

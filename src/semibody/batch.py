@@ -21,12 +21,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from semibody import config
+from semibody import config, media
 from semibody.animator import Animator
+from semibody.files import numbered_lines
 from semibody.inputs import AUTO, Settings
 from semibody.types import Progress, SemibodyError, silent
 
-VIDEOS = (".mp4", ".mov", ".mkv")
 _PATHS = ("portrait", "speech", "out")
 
 
@@ -64,11 +64,8 @@ def read_jobs(path: Path) -> list[Job]:
     Raises SemibodyError naming the line that is no job, has an unknown key, names a file that is not there,
     or the same video as another line.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SemibodyError(f"{path}: cannot be read ({error}); give a file of JSON lines") from None
-    jobs = [_job(text, path, number) for number, text in enumerate(lines, start=1) if text.strip()]
+    lines = numbered_lines(path, "give a file of JSON lines")
+    jobs = [_job(text, path, number) for number, text in lines]
     if not jobs:
         raise SemibodyError(f"{path}: is empty; write a line of JSON for each clip")
     first: dict[Path, int] = {}
@@ -96,8 +93,7 @@ def _job(text: str, path: Path, number: int) -> Job:
     for file in (portrait, speech):
         if not file.is_file():
             raise SemibodyError(f"{source}: {file}: no such file")
-    if out.suffix.lower() not in VIDEOS:
-        raise SemibodyError(f"{source}: {out}: video is written as .mp4 (or .mov, .mkv)")
+    media.require_video_name(out, f"{source}: ")
     gesture = values.pop("gesture", AUTO)
     if (path.parent / gesture).exists():
         gesture = str(path.parent / gesture)

@@ -46,3 +46,15 @@ def require_file(path: Path, what: str) -> None:
         raise SemibodyError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
     if empty:
         raise SemibodyError(f"{path}: is empty; give {what}")
+
+
+def numbered_lines(path: Path, remedy: str) -> list[tuple[int, str]]:
+    """The lines of a text file that are not empty, with their numbers from 1.
+
+    Raises SemibodyError with ``remedy`` if the file cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SemibodyError(f"{path}: cannot be read ({error}); {remedy}") from None
+    return [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]

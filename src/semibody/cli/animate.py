@@ -201,10 +201,11 @@ def parse_colour(text: str) -> tuple[int, int, int]:
 
 def _require_writable(out: Path) -> None:
     """Find out before the minutes of computing, not after."""
+    from semibody import media
+
     if out.is_dir():
         raise SemibodyError(f"{out}: is a folder; name a video file, for example {out / 'out.mp4'}")
-    if out.suffix.lower() not in (".mp4", ".mov", ".mkv"):
-        raise SemibodyError(f"{out}: video is written as .mp4 (or .mov, .mkv)")
+    media.require_video_name(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     probe = out.with_name(f".{out.name}.probe")
     try:

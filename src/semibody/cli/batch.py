@@ -35,17 +35,12 @@ def batch(
     """Make every clip of JOBS with one loading of the weights; called again, it goes on."""
     from semibody.animator import Animator
     from semibody.batch import read_jobs, run_jobs
-    from semibody.weights.hub import default_weights
 
     asked = read_jobs(jobs)
     failed = []
     with progress_bar(quiet=quiet) as progress:
         animator = Animator.load(
-            weights or preset or default_weights(),
-            preset=preset,
-            precision=precision,
-            device=device,
-            progress=progress,
+            weights, preset=preset, precision=precision, device=device, progress=progress
         )
         for result in run_jobs(animator, asked, again=again, progress=progress):
             took = f" in {result.seconds:.0f} s" if result.state == "made" else ""

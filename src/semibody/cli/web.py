@@ -30,15 +30,10 @@ def web(
     """Show a page in the browser that checks and animates. Ctrl-C ends it."""
     from semibody.animator import Animator
     from semibody.web import Studio, serve
-    from semibody.weights.hub import default_weights
 
     with progress_bar() as progress:
         animator = Animator.load(
-            weights or preset or default_weights(),
-            preset=preset,
-            precision=precision,
-            device=device,
-            progress=progress,
+            weights, preset=preset, precision=precision, device=device, progress=progress
         )
     with Studio(animator) as studio:
         page = serve(studio, host=host, port=port, browser=browser)

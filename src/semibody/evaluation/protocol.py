@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from semibody.files import numbered_lines
 from semibody.media import VideoReader
 from semibody.types import SemibodyError
 
@@ -164,13 +165,7 @@ def _files(folder: Path, endings: Iterable[str], what: str) -> list[Path]:
 
 def _from_manifest(path: Path) -> dict[str, Item]:
     items: dict[str, Item] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SemibodyError(f"{path}: cannot be read ({error}); give a folder of videos instead") from None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(path, "give a folder of videos instead"):
         item = _from_line(line, path.parent, f"{path}:{number}")
         if item.name in items:
             raise SemibodyError(f"{path}:{number}: the id {item.name} occurs twice; remove one of the lines")

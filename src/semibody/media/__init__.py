@@ -3,7 +3,14 @@
 from semibody.files import atomic_write
 from semibody.media.audio import loudness, read_speech, write_speech
 from semibody.media.image import read_image, resize_image, write_gif, write_image
-from semibody.media.video import VideoReader, VideoWriter, read_clip, read_metadata, write_clip
+from semibody.media.video import (
+    VideoReader,
+    VideoWriter,
+    read_clip,
+    read_metadata,
+    require_video_name,
+    write_clip,
+)
 
 __all__ = [
     "VideoReader",
@@ -14,6 +21,7 @@ __all__ = [
     "read_image",
     "read_metadata",
     "read_speech",
+    "require_video_name",
     "resize_image",
     "write_clip",
     "write_gif",

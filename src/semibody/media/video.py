@@ -153,6 +153,12 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
+def require_video_name(path: Path, where: str = "") -> None:
+    """Raise SemibodyError unless ``VideoWriter`` can write a file of this name; ``where`` goes before it."""
+    if path.suffix.lower() not in (".mp4", ".mov", ".mkv"):
+        raise SemibodyError(f"{where}{path}: video is written as .mp4 (or .mov, .mkv)")
+
+
 class VideoWriter:
     """Writes frames as they come; the file appears under its name only when complete.
 
@@ -177,8 +183,7 @@ class VideoWriter:
         self.path = Path(path)
         if not 0 <= crf <= 51:
             raise SemibodyError(f"crf {crf} must be from 0 (lossless) to 51")
-        if self.path.suffix.lower() not in (".mp4", ".mov", ".mkv"):
-            raise SemibodyError(f"{self.path}: video is written as .mp4 (or .mov, .mkv)")
+        require_video_name(self.path)
         self._fps = Fraction(fps).limit_denominator(1001)
         self._size = (height, width)
         self._speech = speech

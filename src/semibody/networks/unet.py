@@ -184,22 +184,24 @@ class UNet(nn.Module):
         ``seen``        filled with the Appearance; the pass then ends where nothing more can be seen.
         """
         time, heard = self.time_embedding(t), None
-        if audio_time is not None:
+        if audio_time is not None and audio_mask is None:
+            time = repeat_rows(time, len(x)) + audio_time
+        elif audio_time is not None:
             heard = F.silu(repeat_rows(time, len(x)) + audio_time)
-            time = time + self.audio_time.bias
+            time = time + self.audio_time.bias  # what silence adds
         time = F.silu(time)
-        if heard is not None and audio_mask is None:
-            time, heard = heard, None
         reference, audio = reference or {}, audio or {}
         last = self._last_transformer if seen is not None else None
 
-        def resnet(block: Any, x: Tensor) -> Tensor:
-            if heard is None or audio_mask is None:
-                return block(x, time)
-            return block(x, time, (heard, F.adaptive_avg_pool2d(audio_mask, _size(x))))
+        def mask_at(x: Tensor) -> Tensor | None:
+            return None if audio_mask is None else F.adaptive_avg_pool2d(audio_mask, _size(x))
+
+        def resnet(block: Any, x: Tensor, mask: Tensor | None) -> Tensor:
+            return block(x, time, None if heard is None else (heard, mask))
 
         def layer(x: Tensor, level: Any, name: str, j: int) -> Tensor:
-            x = resnet(level.resnets[j], x)
+            mask = mask_at(x)
+            x = resnet(level.resnets[j], x, mask)
             if hasattr(level, "attentions"):
                 key, transformer = f"{name}.attentions.{j}", level.attentions[j]
                 tokens = transformer.tokens(x)
@@ -207,8 +209,8 @@ class UNet(nn.Module):
                     seen[key] = transformer.block.norm1(tokens)
                     if key == last:
                         return x
-                mask = None if audio_mask is None else F.adaptive_avg_pool2d(audio_mask, _size(x)).flatten(1)
-                x = transformer(x, tokens, reference.get(key), audio.get(key), mask)
+                weight = None if mask is None else mask.flatten(1)
+                x = transformer(x, tokens, reference.get(key), audio.get(key), weight)
             return level.motion_modules[j](x, frames) if hasattr(level, "motion_modules") else x
 
         def work(x: Tensor, level: Any, name: str, j: int) -> Tensor:
@@ -229,7 +231,7 @@ class UNet(nn.Module):
                 skips.append(x)
 
         x = work(x, self.mid_block, "mid_block", 0)
-        x = resnet(self.mid_block.resnets[1], x)
+        x = resnet(self.mid_block.resnets[1], x, mask_at(x))
 
         for name, level in _named(self.up_blocks, "up_blocks"):
             for j in range(self.config.layers + 1):

@@ -39,6 +39,7 @@ from semibody.evaluation.metrics import METRICS
 from semibody.evaluation.protocol import MANIFEST, Protocol
 from semibody.evaluation.report import ARROWS, show, write_report
 from semibody.evaluation.run import Evaluation, evaluate
+from semibody.files import numbered_lines
 from semibody.inputs import Settings
 from semibody.media import VideoReader, VideoWriter, atomic_write, read_speech, resize_image, write_image
 from semibody.quality.baselines import Baseline, write_ceiling, write_repeat
@@ -307,11 +308,8 @@ def spread(cases: Sequence[Case]) -> list[Case]:
 
 def read_cases(path: Path) -> list[Case]:
     """The cases of a manifest. Raises SemibodyError naming the line that lacks something."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SemibodyError(f"{path}: cannot be read ({error}); name the manifest as cases = …") from None
-    cases = [_case(line, path, number) for number, line in enumerate(lines, start=1) if line.strip()]
+    lines = numbered_lines(path, "name the manifest as cases = …")
+    cases = [_case(line, path, number) for number, line in lines]
     if not cases:
         raise SemibodyError(f"{path}: lists no case")
     names = [case.name for case in cases]
