@@ -6,8 +6,8 @@
 
 What happens, in order: the inputs are read and fitted to each other (``prepare``); the portrait
 becomes latents and an Appearance; noise is denoised window by window (``denoise``); finished latents
-become pixels a few frames at a time (``decode``). Pixels, pose maps and pose features never exist for
-the whole clip, only latents do.
+become pixels a few frames at a time (``decode``), in small models restored from the portrait. Pixels,
+pose maps and pose features never exist for the whole clip, only latents do.
 """
 
 from __future__ import annotations
@@ -197,8 +197,9 @@ class Animator:
     @torch.inference_mode()
     def frames(self, inputs: Inputs, settings: Settings, *, progress: Progress = silent) -> Iterator[Picture]:
         """Yield the clip as slices of frames, uint8 (f, height, width, 3)."""
-        latents = self.denoise(self.conditions(inputs, settings, progress), settings, progress)
-        yield from self.decode(latents, progress)
+        conditions = self.conditions(inputs, settings, progress)
+        latents = self.denoise(conditions, settings, progress)
+        yield from self.decode(latents, conditions, progress)
 
     def conditions(self, inputs: Inputs, settings: Settings, progress: Progress = silent) -> ClipConditions:
         """Encode what stays the same for the whole clip; the rest is made when a window asks."""
@@ -281,16 +282,19 @@ class Animator:
         return self.model.denoise(latents[None].to(self.dtype), t, conditions)[0]
 
     @torch.inference_mode()
-    def decode(self, latents: Float[Tensor, "f c h w"], progress: Progress = silent) -> Iterator[Picture]:
-        """Latents to pixels, a few frames at a time."""
+    def decode(
+        self, latents: Float[Tensor, "f c h w"], conditions: ClipConditions, progress: Progress = silent
+    ) -> Iterator[Picture]:
+        """The latents of a whole clip to pixels, a few frames at a time."""
         for start in range(0, len(latents), self._decode_slice):
-            part = latents[start : start + self._decode_slice]
-            yield to_uint8(self.decode_pixels(part))
-            progress("decode", start + len(part), len(latents))
+            frames = range(start, min(start + self._decode_slice, len(latents)))
+            pixels = self.model.decode(latents[start : frames.stop].to(self.dtype))
+            yield to_uint8(_unit(conditions.restored(pixels, frames)))
+            progress("decode", frames.stop, len(latents))
 
     def decode_pixels(self, latents: Float[Tensor, "f c h w"]) -> Float[Tensor, "f 3 H W"]:
-        """Latents to pixels in 0..1, float32."""
-        return (self.model.decode(latents.to(self.dtype)).float() / 2 + 0.5).clamp(0, 1)
+        """Latents to pixels in 0..1, float32, as the autoencoder alone gives them."""
+        return _unit(self.model.decode(latents.to(self.dtype)))
 
     @property
     def _decode_slice(self) -> int:
@@ -327,6 +331,10 @@ class ClipConditions:
         own_pose = self._on_device(portrait_map) if portrait_map is not None else None
         self._reference = self._model.remember(self.portrait, own_pose)
         self._own_features = self._model.pose_encoder(own_pose) if change else None
+        self._view = None
+        if self._model.restorer is not None:
+            assert own_pose is not None, "the restorer needs the portrait's own pose map"
+            self._view = self._model.restorer.look(pixels, self._model.decode(self.portrait), own_pose)
         self._features: OrderedDict[int, Tensor] = OrderedDict()
 
     def __len__(self) -> int:
@@ -346,6 +354,12 @@ class ClipConditions:
         """The unconditional half of guidance."""
         return Conditions(portrait=self.portrait).unconditional()
 
+    def restored(self, pixels: Float[Tensor, "f 3 H W"], frames: Sequence[int]) -> Float[Tensor, "f 3 H W"]:
+        """Decoded frames with the portrait's fine detail, if the model has a restorer."""
+        if self._model.restorer is None or self._view is None:
+            return pixels
+        return self._model.restorer(pixels, self._on_device(self._pose_maps(frames)), self._view)
+
     def _pose_features(self, window: Window) -> Float[Tensor, "f c h w"]:
         missing = [i for i in window if i not in self._features]
         if missing:
@@ -361,6 +375,11 @@ class ClipConditions:
 
     def _on_device(self, maps: Float[Tensor, "f 3 H W"]) -> Float[Tensor, "f 3 H W"]:
         return maps.to(self._device, self._dtype).contiguous(memory_format=torch.channels_last)
+
+
+def _unit(pixels: Float[Tensor, "f 3 H W"]) -> Float[Tensor, "f 3 H W"]:
+    """About −1..1 to 0..1, float32."""
+    return (pixels.float() / 2 + 0.5).clamp(0, 1)
 
 
 def to_uint8(pixels: Float[Tensor, "f 3 H W"]) -> Picture:

@@ -134,11 +134,11 @@ def count_parameters(model: ModelConfig) -> dict[str, int]:
     """Numbers in each part of a model, without building it in memory."""
     import torch
 
-    from semibody.networks.model import PARTS, Model
+    from semibody.networks.model import Model
 
     with torch.device("meta"):
         built = Model(model)
-    return {part: sum(p.numel() for p in getattr(built, part).parameters()) for part in PARTS}
+    return {part: sum(p.numel() for p in getattr(built, part).parameters()) for part in model.parts}
 
 
 def format_seconds(seconds: float) -> str:

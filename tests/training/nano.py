@@ -9,7 +9,8 @@ from semibody.training.drawn import make_drawn_clips
 from semibody.training.recipe import Recipe, load_recipe
 
 NANO = (
-    "data.size=64", "data.gap=2", "data.workers=1", "data.prefetch=2",
+    'stages=["vae","keypoints","still","motion","restore"]', "data.size=64", "data.gap=2", "data.workers=1",
+    "data.prefetch=2", "model.restorer.widths=[8,16]", "model.restorer.groups=4",
     "model.unet.widths=[32,32]", "model.unet.attention=[false,true]", "model.unet.head_width=16",
     "model.unet.audio_width=16", "model.unet.in_channels=8", "model.unet.out_channels=4",
     "model.audio.width=16", "model.pose_encoder.out_channels=32", "model.pose_encoder.widths=[8,8,16,16]",
@@ -18,6 +19,7 @@ NANO = (
     "keypoints.width=8", "keypoints.crop=32", "keypoints.optimiser.steps=4", "keypoints.optimiser.batch=4",
     "still.optimiser.steps=6", "still.optimiser.batch=4", "still.optimiser.warmup=2",
     "motion.frames=3", "motion.optimiser.steps=4", "motion.optimiser.batch=2",
+    "restore.frames=2", "restore.optimiser.steps=4", "restore.optimiser.batch=2", "restore.lips=3.0",
     "loss.decode_every=2", "loss.decode_cells=4", "loss.change=0.5", "perceptual=efficientnet",
     "run.precision=fp32", "run.log_every=2", "run.validation_clips=2", "run.tensorboard=false",
 )  # fmt: skip

@@ -20,13 +20,13 @@ import torch
 from semibody import media
 from semibody.animator import Animator
 from semibody.cli import main
-from semibody.networks.loading import describe
+from semibody.networks.loading import describe, load_model
 from semibody.networks.vae import VAEConfig
 from semibody.training import checkpoint
 from semibody.training.drawn import draw_clip
 from semibody.training.recipe import Recipe
 from semibody.training.report import read_log
-from semibody.training.tasks import DenoisingTask, VAETask
+from semibody.training.tasks import Denoiser, DenoisingTask, VAETask
 from semibody.training.trainer import Training, train
 from semibody.types import SemibodyError
 from training.nano import NANO, nano, packed
@@ -42,7 +42,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, clips: Path) -> Path:
-    """A whole training: autoencoder, keypoints, stills, motion."""
+    """A whole training: autoencoder, keypoints, stills, motion, restorer."""
     out = tmp_path_factory.mktemp("whole") / "run"
     done = train(nano(), out, packed=clips)
     assert done.finished
@@ -66,7 +66,7 @@ def test_the_chain_ends_in_weights_that_animate(finished: Path) -> None:
     pictures, gesture, speech, _ = draw_clip(0, 0, 8, 64, 24.0)
     clip = animator.animate(pictures[0], speech, gesture)
     assert clip.frames.shape[1:] == (64, 64, 3)
-    assert clip.metadata["weights"] == "recipe tiny, stage motion, step 4"
+    assert clip.metadata["weights"] == "recipe tiny, stage restore, step 4"
 
 
 def test_the_second_stage_leaves_everything_but_motion_bit_identical(finished: Path) -> None:
@@ -76,9 +76,27 @@ def test_the_second_stage_leaves_everything_but_motion_bit_identical(finished: P
     assert moved, "motion modules begin with a zero projection, and must have left it"
 
 
+def test_the_restorer_alone_trains_in_its_stage(finished: Path, clips: Path) -> None:
+    model, info = load_model(finished / "weights")
+    assert model.restorer is not None
+    assert info.model.unet.motion
+    assert_same(weights(finished, "motion"), Denoiser(model).state_dict())
+    assert model.restorer.conv_out.weight.any(), "it begins with zeros, and must have left them"
+
+
+def test_the_restorer_learns_from_what_is_generated(finished: Path, clips: Path, tmp_path: Path) -> None:
+    recipe = nano(
+        'stages=["restore"]', f"start.weights={finished / 'weights'}", "restore.optimiser.steps=60",
+        "restore.optimiser.lr=5e-3", "restore.optimiser.warmup=5", "run.log_every=10",
+    )  # fmt: skip
+    train(recipe, tmp_path / "run", packed=clips)
+    found = {k: v[1][-1] for k, v in read_log(tmp_path / "run")["restore"].items()}
+    assert found["val/psnr"] > found["val/plain"] + 1
+
+
 def test_log_pictures_and_report_are_there(finished: Path) -> None:
     curves = read_log(finished)
-    assert list(curves) == ["vae", "keypoints", "still", "motion"]
+    assert list(curves) == ["vae", "keypoints", "still", "motion", "restore"]
     for name in ("loss", "latent", "detail", "low", "pose", "frames_per_second", "peak_share", "val/psnr"):
         assert name in curves["still"], name
     assert "change" in curves["motion"]

@@ -25,7 +25,7 @@ class Work:
     pose: float
     """the pose features of one window"""
     decode_frame: float
-    """the VAE's decoder, for one frame"""
+    """the VAE's decoder, and the restorer if there is one, for one frame"""
 
     def step(self, guidance: float) -> float:
         return self.conditional + (self.unconditional if guidance > 1.0 else 0.0)
@@ -49,7 +49,11 @@ def count_work(config: ModelConfig, height: int, width: int, frames: int = 12) -
         conditions = Conditions(portrait=portrait, reference=reference, audio=audio, pose=pose)
         conditional, _ = _count(lambda: model.denoise(latents, t, conditions))
         unconditional, _ = _count(lambda: model.denoise(latents, t, conditions.unconditional()))
-        decode, _ = _count(lambda: model.decode(portrait))
+        decode, pixels = _count(lambda: model.decode(portrait))
+        restorer = model.restorer
+        if restorer is not None:
+            view = restorer.look(pixels, pixels, maps[:, 0])
+            decode += _count(lambda: restorer(pixels, maps[:, 0], view))[0]
     return Work(conditional, unconditional, reference_work, pose_work, decode)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from semibody import config as settings
-from semibody.networks.model import PARTS, Model, ModelConfig
+from semibody.networks.model import Model, ModelConfig
 from semibody.types import Progress, SemibodyError, silent
 from semibody.weights import official, state, store
 from semibody.weights.official import Variant
@@ -59,13 +59,14 @@ def load_model(
     """
     info = describe(folder, variant)
     model = _shell(info.model)
-    for number, part in enumerate(PARTS):
-        progress("load weights", number, len(PARTS))
+    parts = info.model.parts
+    for number, part in enumerate(parts):
+        progress("load weights", number, len(parts))
         tensors = read_part(folder, part, variant)
         source = f"{folder} ({part})"
         module = getattr(model, part)
         state.fill(module, tensors, dtype=dtype, device=torch.device(device), source=source)
-    progress("load weights", len(PARTS), len(PARTS))
+    progress("load weights", len(parts), len(parts))
     return model.eval().requires_grad_(False), info
 
 
@@ -85,7 +86,7 @@ def save_model(
     folder: Path, model: Model, info: Mapping[str, Any] | None = None, dtype: torch.dtype | None = None
 ) -> None:
     """Write ``model`` as a weights folder; ``info`` may hold schedule, defaults and origin."""
-    for part in PARTS:
+    for part in model.config.parts:
         store.write_part(folder, part, getattr(model, part).state_dict(), dtype)
     store.write_index(folder, {**(info or {}), "model": settings.to_dict(model.config)})
 
@@ -105,13 +106,14 @@ def convert(
     """
     info = describe(source, variant)
     model = _shell(info.model)
-    for number, part in enumerate(PARTS):
-        progress("convert", number, len(PARTS))
+    parts = info.model.parts
+    for number, part in enumerate(parts):
+        progress("convert", number, len(parts))
         tensors = read_part(source, part, variant)
         module = getattr(model, part)
         state.check(tensors, state.shapes_of(module), f"{source} ({part})")
         store.write_part(target, part, tensors, dtype)
-    progress("convert", len(PARTS), len(PARTS))
+    progress("convert", len(parts), len(parts))
     index = settings.to_dict(info)
     index["defaults"] = {**(defaults or {}), **index["defaults"]}
     store.write_index(target, index)
@@ -122,7 +124,7 @@ def verify(folder: Path, variant: Variant = "official") -> dict[str, list[str]]:
     info = describe(folder, variant)
     model = _shell(info.model)
     report: dict[str, list[str]] = {}
-    for part in PARTS:
+    for part in info.model.parts:
         module = getattr(model, part)
         try:
             tensors = read_part(folder, part, variant)

@@ -1,7 +1,7 @@
 """The networks together, and the conditioning that training and inference share.
 
 ``Model`` holds five parts: ``vae``, ``audio_encoder``, ``pose_encoder``, ``reference_unet`` and
-``denoising_unet``. A clip is made in this order:
+``denoising_unet``; small models may have a sixth, ``restorer``. A clip is made in this order:
 
     portrait  = model.encode(picture)              # latents of the portrait, once
     look      = model.remember(portrait)           # its keys and values for the denoiser, once
@@ -10,6 +10,7 @@
     v         = model.denoise(latents, t, Conditions(...))
     ...
     pixels    = model.decode(latents)
+    pixels    = model.restorer(pixels, maps, view)   # where there is one
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from torch import Tensor, nn
 
 from semibody.networks.audio_encoders import AudioConfig, build_audio_encoder
 from semibody.networks.pose_encoder import PoseEncoder, PoseEncoderConfig
+from semibody.networks.restorer import Restorer, RestorerConfig
 from semibody.networks.unet import Appearance, Memory, UNet, UNetConfig
 from semibody.networks.vae import VAE, VAEConfig
 
 PARTS = ("reference_unet", "denoising_unet", "pose_encoder", "vae", "audio_encoder")
+"""What every model has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +59,8 @@ class ModelConfig:
     tells small models where the mouth is"""
     audio_dilation: float = 0.5
     """how far the hull of face or lips grows for that, as a share of its longer side"""
+    restorer: RestorerConfig | None = None
+    """gives decoded frames the portrait's fine detail (small models); None: there is no such network"""
     half_appearance: bool = True
     """round the Appearance to float16, as the published code does whatever the precision"""
 
@@ -67,8 +72,17 @@ class ModelConfig:
             raise ValueError("residual_portrait needs concat_portrait")
         if self.pose_change and not self.reference_pose:
             raise ValueError("pose_change needs reference_pose")
+        if self.restorer is not None and not self.reference_pose:
+            raise ValueError("restorer needs reference_pose")
+        if self.restorer is not None and self.vae.factor % self.restorer.factor:
+            raise ValueError("restorer folds and halves the picture further than the autoencoder does")
         if self.unet.widths[0] != self.pose_encoder.out_channels:
             raise ValueError("pose_encoder.out_channels must be the U-Net's first width")
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The networks of this model, by name."""
+        return PARTS if self.restorer is None else (*PARTS, "restorer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +114,7 @@ class Model(nn.Module):
         self.pose_encoder = PoseEncoder(config.pose_encoder)
         self.vae = VAE(config.vae)
         self.audio_encoder = build_audio_encoder(config.audio)
+        self.restorer = None if config.restorer is None else Restorer(config.restorer)
 
     def encode(self, pixels: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n c h w"]:
         """Pixels in −1..1 to scaled latents."""

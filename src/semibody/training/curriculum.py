@@ -26,7 +26,8 @@ from semibody.pose.regions import Region
 
 Block = Literal["initial", "iterative", "lips", "head", "body", "mixed"]
 BLOCKS: tuple[Block, ...] = ("initial", "iterative", "lips", "head", "body", "mixed")
-Stage = Literal["still", "motion"]
+Stage = Literal["still", "motion", "restore"]
+"""The stages that denoise."""
 
 REMOVED: dict[str, Block] = {"lips": "lips", "head": "head", "body": "body"}
 """Group of keypoints -> the block from which it is no longer drawn; the hands always stay."""

@@ -1,4 +1,4 @@
-"""Phase-specific Denoising loss (PhD; EchoMimicV2, Sec. 3.5, Eq. 5) and the terms of the autoencoder.
+"""Phase-specific Denoising loss (PhD; EchoMimicV2, Sec. 3.5, Eq. 5); terms of autoencoder and restorer.
 
 Denoising time is cut in three; the decoded one-step estimate D(z0) is compared with the true picture:
 
@@ -341,7 +341,18 @@ def phase_terms(
     return terms
 
 
-# -- the autoencoder's terms ------------------------------------------------------------------
+# -- the terms of autoencoder and restorer ----------------------------------------------------
+
+
+def picture_terms(
+    estimate: Float[Tensor, "n 3 H W"], target: Float[Tensor, "n 3 H W"], weight: Float[Tensor, "n 1 H W"]
+) -> dict[str, Tensor]:
+    """Weighted means of the plain difference ``l1``, of ``slopes`` and of 1 − ``ssim``."""
+    plain = ((estimate - target).abs() * weight).mean()
+    slopes = gradient_difference(estimate, target, weight)
+    # Each window of SSIM lies around its own pixel: three pixels at every border are left out.
+    alike = ((1 - ssim(estimate, target)) * weight[..., 3:-3, 3:-3]).mean()
+    return {"l1": plain, "slopes": slopes, "ssim": alike}
 
 
 def gradient_difference(

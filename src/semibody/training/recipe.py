@@ -20,8 +20,8 @@ from semibody.training.curriculum import Curriculum
 from semibody.training.losses import LossSettings
 from semibody.types import SemibodyError
 
-StageName = Literal["vae", "keypoints", "audio", "still", "motion"]
-STAGES: tuple[StageName, ...] = ("vae", "keypoints", "audio", "still", "motion")
+StageName = Literal["vae", "keypoints", "audio", "still", "motion", "restore"]
+STAGES: tuple[StageName, ...] = ("vae", "keypoints", "audio", "still", "motion", "restore")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +165,25 @@ class MotionSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RestoreSettings:
+    """The restorer, on what the finished denoiser generates; everything else rests."""
+
+    optimiser: Optimiser = field(default_factory=Optimiser)
+    frames: int = 2
+    """frames of a clip that share one portrait"""
+    gradient: float = 1.0
+    """weight of the multi-scale gradient difference"""
+    ssim: float = 0.1
+    """weight of 1 − SSIM"""
+    lips: float = 1.0
+    """factor in the box of the lips"""
+    face: float = 1.0
+    """factor in the box of the face"""
+    hands: float = 1.0
+    """factor in the boxes of the hands, and where the portrait's hands were"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class StartSettings:
     """Weights to begin from."""
 
@@ -212,7 +231,7 @@ class Recipe:
     about: str = ""
     seed: int = 0
     stages: tuple[StageName, ...] = ("vae", "keypoints", "still", "motion")
-    """what is trained, in the order vae, keypoints, audio, still, motion"""
+    """what is trained, in the order vae, keypoints, audio, still, motion, restore"""
     model: ModelConfig = field(default_factory=ModelConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     defaults: dict[str, Any] = field(default_factory=dict)
@@ -229,6 +248,7 @@ class Recipe:
     audio: ListeningSettings = field(default_factory=ListeningSettings)
     still: StillSettings = field(default_factory=StillSettings)
     motion: MotionSettings = field(default_factory=MotionSettings)
+    restore: RestoreSettings = field(default_factory=RestoreSettings)
     run: RunSettings = field(default_factory=RunSettings)
 
     def __post_init__(self) -> None:
@@ -245,6 +265,8 @@ class Recipe:
             raise ValueError("the stage motion needs model.unet.motion = true")
         if "motion" in self.stages and self.motion.frames > self.model.unet.motion_frames:
             raise ValueError("motion.frames is longer than model.unet.motion_frames")
+        if "restore" in self.stages and self.model.restorer is None:
+            raise ValueError("the stage restore needs model.restorer, for example model.restorer = {}")
         if self.model.residual_portrait and self.schedule.prediction != "sample":
             raise ValueError('model.residual_portrait needs schedule.prediction = "sample"')
         if self.noise.sampler_share > 0 and self.noise.sampler_steps < 1:

@@ -184,4 +184,5 @@ _COLUMNS = {
     "vae": "truth | autoencoder",
     "still": "portrait | pose | generated | truth (held-out people)",
     "motion": "portrait | pose | generated | truth (held-out people)",
+    "restore": "portrait | generated | restored | truth (held-out people)",
 }

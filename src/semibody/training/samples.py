@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -27,6 +27,9 @@ from semibody.training.recipe import STAGES, NoiseSettings, Recipe, StageName
 from semibody.types import FACE, SemibodyError
 
 Generator = np.random.Generator
+Boxes = Mapping[str, NDArray[np.float32]]
+"""Part -> x0, y0, x1, y1 as fractions."""
+HANDS = ("left_hand", "right_hand")
 
 
 def generator(seed: int, stage: StageName, step: int, sample: int = 0) -> Generator:
@@ -81,9 +84,13 @@ class DenoisingSamples:
         clips: Sequence[PackedClip],
         store: LatentStore,
         encoder: AudioEncoder,
+        *,
+        motion: bool = False,
     ) -> None:
+        """``motion``: with motion modules, the frames of ``restore`` follow each other too."""
         self.recipe, self.stage, self.store, self.encoder = recipe, stage, store, encoder
-        self.window = recipe.motion.frames if stage == "motion" else recipe.still.frames
+        self.consecutive = stage == "motion" or (stage == "restore" and motion)
+        self.window = getattr(recipe, stage).frames
         for clip in clips:
             if len(clip) < self.window + 1:
                 raise SemibodyError(
@@ -131,12 +138,7 @@ class DenoisingSamples:
     def sample(self, step: int, number: int) -> dict[str, Any]:
         recipe, moment = self.recipe, self.moment(step)
         rng = generator(recipe.seed, self.stage, step, number)
-        heads = bool(self.heads) and rng.random() < moment.head_share
-        people = self.heads if heads else self.full
-        clips = people[sorted(people)[rng.integers(len(people))]]
-        clip = clips[rng.integers(len(clips))]
-        portrait_clip, portrait_frame, frames = self._moments(rng, clips, clip)
-
+        clip, frames, portrait_clip, portrait_frame = self.choose(rng, moment.head_share)
         groups = [group for group, p in moment.keep.items() if rng.random() < p]
         muted = rng.random() < recipe.noise.drop_audio
         pose_dropped = rng.random() < moment.pose_dropout
@@ -148,6 +150,15 @@ class DenoisingSamples:
             "audio_mask": made["audio_mask"] * np.float32(not muted),
             "decoded": self._decoded(rng, clip, frames, made["latents"].shape, step + number),
         }
+
+    def choose(self, rng: Generator, head_share: float) -> tuple[PackedClip, list[int], PackedClip, int]:
+        """The clip and its frames to generate, the clip and the frame of the portrait."""
+        heads = bool(self.heads) and rng.random() < head_share
+        people = self.heads if heads else self.full
+        clips = people[sorted(people)[rng.integers(len(people))]]
+        clip = clips[rng.integers(len(clips))]
+        portrait_clip, portrait_frame, frames = self._moments(rng, clips, clip)
+        return clip, frames, portrait_clip, portrait_frame
 
     def given(
         self,
@@ -161,14 +172,14 @@ class DenoisingSamples:
     ) -> dict[str, Any]:
         """A sample of these frames with this portrait, at pure noise; ``rng`` draws the noise."""
         recipe, noise = self.recipe, self.recipe.noise
-        if self.stage == "still":
+        if not self.consecutive:
             noise = dataclasses.replace(noise, shared=0.0)
         latents = self.store.latents(clip, frames)
         height, width = latents.shape[2:]
         if clip.kind == "head" and region == "body" and recipe.curriculum.partial_attention:
             region = "face"
         poses = [clip.pose(frame) for frame in frames]
-        own_pose = portrait_clip.pose(portrait_frame)
+        own_pose, gone = portrait_clip.pose(portrait_frame), portrait_clip.boxes(portrait_frame)
         masked, dilation = poses, recipe.curriculum.mask_dilation
         if region == "body" and recipe.model.audio_region != "body":
             # As when animating: of the finished clip only the portrait is known.
@@ -184,7 +195,7 @@ class DenoisingSamples:
             "has_pose": np.float32(1),
             "rows": self.windows(clip, frames).numpy(),
             "audio_mask": np.stack([audio_mask(pose, region, height, width, dilation) for pose in masked]),
-            "weight": np.stack([self._weight(clip, frame, height, width) for frame in frames]),
+            "weight": np.stack([self._weight(clip, f, gone, height, width) for f in frames]),
             "decoded": None,
             "name": f"{clip.id}:{frames[0]}",
         }
@@ -198,7 +209,7 @@ class DenoisingSamples:
         self, rng: Generator, clips: list[PackedClip], clip: PackedClip
     ) -> tuple[PackedClip, int, list[int]]:
         """Clip and frame of the portrait, and the frames to generate: a window for motion, any for stills."""
-        if self.stage == "motion":
+        if self.consecutive:
             start = int(rng.integers(len(clip) - self.window + 1))
             frames = list(range(start, start + self.window))
         elif self.recipe.data.calm < 1:
@@ -233,19 +244,12 @@ class DenoisingSamples:
         side = self.recipe.data.size
         return np.ascontiguousarray(draw_parts(pose, side, side, groups).transpose(2, 0, 1))
 
-    def _weight(self, clip: PackedClip, frame: int, height: int, width: int) -> NDArray[np.float32]:
-        loss = self.recipe.loss
-        factors = {
-            "lips": loss.lips,
-            "face": loss.face,
-            "left_hand": loss.hands,
-            "right_hand": loss.hands,
-        }
-        weight = np.ones((height, width), np.float32)
-        boxes = clip.boxes(frame)
-        for part, factor in factors.items():
-            if factor != 1.0 and part in boxes:
-                weight = np.maximum(weight, 1 + (factor - 1) * coverage(boxes[part], height, width))
+    def _weight(
+        self, clip: PackedClip, frame: int, gone: Boxes, height: int, width: int
+    ) -> NDArray[np.float32]:
+        """How much each cell counts; ``gone`` are the portrait's boxes: its hands must go."""
+        factors = {part: getattr(self.recipe.loss, part) for part in ("lips", "face", "hands")}
+        weight = part_weight(clip.boxes(frame), gone, factors, height, width)
         if clip.kind == "head" and self.recipe.curriculum.partial_attention:
             weight = weight * coverage(np.array(clip.valid, np.float32), height, width)
         return weight
@@ -316,6 +320,22 @@ def coverage(box: NDArray[np.float32], height: int, width: int) -> NDArray[np.fl
 
     x0, y0, x1, y1 = (float(v) for v in box)
     return np.outer(along(y0, y1, height), along(x0, x1, width)).astype(np.float32)
+
+
+def part_weight(
+    boxes: Boxes, gone: Boxes, factors: Mapping[str, float], height: int, width: int
+) -> NDArray[np.float32]:
+    """(height, width) 1, and the factors of lips, face and hands in their boxes.
+
+    Hands count where they are now (``boxes``) and where the portrait's were (``gone``).
+    """
+    chosen = [(boxes[part], factors[part]) for part in ("lips", "face") if part in boxes]
+    chosen += [(b[hand], factors["hands"]) for b in (boxes, gone) for hand in HANDS if hand in b]
+    weight = np.ones((height, width), np.float32)
+    for box, factor in chosen:
+        if factor != 1.0:
+            weight = np.maximum(weight, 1 + (factor - 1) * coverage(box, height, width))
+    return weight
 
 
 def _by_person(clips: Sequence[PackedClip], kind: str) -> dict[str, list[PackedClip]]:

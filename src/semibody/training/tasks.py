@@ -25,11 +25,10 @@ from semibody.training.losses import (
     add_noise,
     change_loss,
     clean_estimate,
-    gradient_difference,
     latent_loss,
     phase_terms,
+    picture_terms,
     snr_weight,
-    ssim,
     target_of,
 )
 from semibody.training.recipe import Recipe, StageName
@@ -113,15 +112,12 @@ class VAETask:
     def losses(self, module: nn.Module, batch: _Noisy) -> dict[str, Tensor]:
         pixels, weight = to_pixels(batch.crops.pixels), batch.crops.weight
         seen, mean, log_variance = module(_channels_last(pixels), batch.noise)
-        seen, settings = seen.float(), self.settings
-        plain = ((seen - pixels).abs() * weight).mean()
-        slopes = gradient_difference(seen, pixels, weight)
-        # Each window of SSIM lies around its own pixel: three pixels at every border are left out.
-        alike = ((1 - ssim(seen, pixels)) * weight[..., 3:-3, 3:-3]).mean()
+        settings = self.settings
+        terms = picture_terms(seen.float(), pixels, weight)
         mean, log_variance = mean.float(), log_variance.float()
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
-        total = plain + settings.gradient * slopes + settings.ssim * alike + settings.kl * kl
-        return {"loss": total, "l1": plain, "slopes": slopes, "ssim": alike, "kl": kl}
+        total = terms["l1"] + settings.gradient * terms["slopes"] + settings.ssim * terms["ssim"]
+        return {"loss": total + settings.kl * kl, **terms, "kl": kl}
 
     def frozen(self, step: int) -> list[str]:  # noqa: ARG002 - all of it trains all the time
         return []
@@ -129,7 +125,7 @@ class VAETask:
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], Picture | None]:
         device = next(self.vae.parameters()).device
-        rows, scores = [], _Scores()
+        rows, scores = [], Scores()
         for clip in self.held_out[: self.recipe.run.validation_clips]:
             frame = len(clip) // 2
             truth = clip.pictures([frame])[0]
@@ -153,7 +149,7 @@ class _Noisy:
         return _Noisy(self.crops.to(device), self.noise.to(device))
 
 
-class _Scores:
+class Scores:
     """PSNR of whole picture, face and hands, gathered over clips."""
 
     def __init__(self) -> None:
@@ -384,7 +380,7 @@ class DenoisingTask:
         the truth; whole picture, face and hands. ``one_step`` is the loss at pure noise. ``mouth_change``
         and ``mouth_ratio``: what the sound of an open instead of a shut mouth changes, see ``_mouth``.
         """
-        scores, rows = _Scores(), []
+        scores, rows = Scores(), []
         clips = self.held_out[: self.recipe.run.validation_clips]
         with self.autocast():
             for number, clip in enumerate(clips):
@@ -449,22 +445,24 @@ class DenoisingTask:
         return float((estimate - batch.latents).square().mean())
 
     def _generate(self, batch: DenoisingBatch) -> Float[Tensor, "b f c h w"]:
-        """Sample from noise with the steps and guidance the weights are meant for."""
-        steps = int(self.recipe.defaults.get("steps", 10))
-        guidance = float(self.recipe.defaults.get("guidance", 1.0))
-        scheduler = build_scheduler(self.recipe.schedule, "ddim", steps)
-        module = self.module
-        assert isinstance(module, Denoiser)
-        conditions = module.conditions(batch)
-        latents = batch.noise
-        for t in scheduler.timesteps:
-            when = t.to(latents.device, torch.float32)[None]
-            said = self.model.denoise(latents, when, conditions).float()
-            if guidance != 1.0:
-                without = self.model.denoise(latents, when, conditions.unconditional()).float()
-                said = without + guidance * (said - without)
-            latents = scheduler.step(said, t, latents, return_dict=False)[0]
-        return latents
+        assert isinstance(self.module, Denoiser)
+        return generate(self.module, self.recipe, batch)
+
+
+def generate(denoiser: Denoiser, recipe: Recipe, batch: DenoisingBatch) -> Float[Tensor, "b f c h w"]:
+    """Sample from the batch's noise with the steps and guidance the weights are meant for."""
+    steps = int(recipe.defaults.get("steps", 10))
+    guidance = float(recipe.defaults.get("guidance", 1.0))
+    scheduler = build_scheduler(recipe.schedule, "ddim", steps)
+    conditions, latents = denoiser.conditions(batch), batch.noise
+    for t in scheduler.timesteps:
+        when = t.to(latents.device, torch.float32)[None]
+        said = denoiser.model.denoise(latents, when, conditions).float()
+        if guidance != 1.0:
+            without = denoiser.model.denoise(latents, when, conditions.unconditional()).float()
+            said = without + guidance * (said - without)
+        latents = scheduler.step(said, t, latents, return_dict=False)[0]
+    return latents
 
 
 def flicker(made: Picture, truth: Picture) -> float:

@@ -45,6 +45,7 @@ from semibody.training.keypoints import KeypointNetwork
 from semibody.training.listening import ListeningTask
 from semibody.training.loop import Log, StageRun, Task
 from semibody.training.recipe import Recipe, StageName
+from semibody.training.restoring import RestoringTask
 from semibody.training.samples import DenoisingSamples
 from semibody.training.tasks import (
     Denoiser,
@@ -169,7 +170,7 @@ class Training:
             with stage.averaged(), lora.merged(task.module):
                 if done:
                     self._write_final(name, task, stage.step)
-                if isinstance(task, DenoisingTask):
+                if isinstance(task, DenoisingTask | RestoringTask):
                     self.export(task.model, name, stage.step)
         self.accelerator.wait_for_everyone()
         self.accelerator.free_memory()
@@ -190,12 +191,17 @@ class Training:
             model = self.model(name)
         model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         store = self.encode(model, [*chosen, *held_out], progress)
+        samples = DenoisingSamples(
+            self.recipe, name, chosen, store, model.audio_encoder, motion=model.config.unet.motion
+        )
+        if name == "restore":
+            return RestoringTask(self.recipe, model, samples, held_out, autocast=self.accelerator.autocast)
         needs_pose = self.recipe.loss.pose > 0 and self.recipe.loss.pose_from < 1000
         return DenoisingTask(
             self.recipe,
             name,
             model,
-            DenoisingSamples(self.recipe, name, chosen, store, model.audio_encoder),
+            samples,
             held_out,
             heat_maps=self.heat_maps() if needs_pose else None,
             perceptual=_to(load_perceptual(self.recipe), self.device),
@@ -203,11 +209,16 @@ class Training:
         )
 
     def model(self, stage: StageName) -> Model:
-        """The networks at the start of a denoising stage; without motion modules in the first."""
-        sizes = self.recipe.model
-        if stage == "still":
-            sizes = dataclasses.replace(sizes, unet=dataclasses.replace(sizes.unet, motion=False))
+        """The networks at the start of a stage, without the motion modules and restorer of later ones."""
         vae, given = self.final("vae"), self._given()
+        moves = stage == "motion"
+        if stage == "restore":
+            moves = self.final("motion") is not None or (given is not None and given.config.unet.motion)
+        sizes = dataclasses.replace(
+            self.recipe.model,
+            unet=dataclasses.replace(self.recipe.model.unet, motion=moves),
+            restorer=self.recipe.model.restorer if stage == "restore" else None,
+        )
         scale = sizes.vae.scale
         if vae is not None:
             scale = float(vae.facts["scale"])
@@ -227,12 +238,13 @@ class Training:
             _fill(model.audio_encoder, _below(heard.weights, "audio_encoder."), str(self.out / "audio"))
             # Its lessons are short, a picture's are long and blunt: they would wear off.
             model.audio_encoder.requires_grad_(False)
-        if stage == "motion":
-            still = self.final("still")
-            if still is not None:
-                _fill(Denoiser(model), still.weights, str(self.out / "still"))
-            elif not self.recipe.start.weights:
-                raise SemibodyError("the stage motion needs the stage still first, or start.weights")
+        if stage != "still":
+            before: list[StageName] = ["still", "motion"] if stage == "restore" else ["still"]
+            done = [(name, final) for name in before if (final := self.final(name)) is not None]
+            for name, final in done:
+                _fill(Denoiser(model), final.weights, str(self.out / name))
+            if not done and not self.recipe.start.weights:
+                raise SemibodyError(f"the stage {stage} needs the stage still first, or start.weights")
         return model
 
     def _new_vae(self) -> VAE:
@@ -250,7 +262,7 @@ class Training:
         """Begin from given weights, and a Stable Diffusion U-Net, where the recipe names them."""
         start = self.recipe.start
         if given is not None:
-            for part in PARTS:
+            for part in PARTS if model.restorer is None or given.restorer is None else model.config.parts:
                 if part == "vae" and "vae" in self.recipe.stages:
                     continue
                 theirs, ours = getattr(given, part).state_dict(), getattr(model, part)
@@ -317,10 +329,10 @@ class Training:
         """Write the model as a weights folder; the average weights stand in it when called."""
         folder, recipe = self.out / WEIGHTS, self.recipe
         defaults = {"width": recipe.data.size, "height": recipe.data.size, "fps": recipe.data.fps}
-        if stage == "motion":
+        if model.config.unet.motion:
             window = recipe.motion.frames
             defaults |= {"window": window, "overlap": window // 4, "shift": max(1, window // 4)}
-        elif not model.config.unet.motion:
+        else:
             # Frames know nothing of each other yet: windows need not overlap.
             defaults |= {"overlap": 0, "shift": 0}
         info = {

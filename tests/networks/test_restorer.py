@@ -1,0 +1,140 @@
+"""The restorer: where it begins, what it copies, what it leaves alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import made
+from semibody.animator import Animator
+from semibody.networks.flops import count_work
+from semibody.networks.loading import load_model, save_model, verify
+from semibody.networks.model import Model, ModelConfig
+from semibody.networks.restorer import Restorer, RestorerConfig, warp
+from semibody.types import SemibodyError
+
+CONFIG = RestorerConfig(widths=(8, 16), groups=4)
+
+
+def restored_config() -> ModelConfig:
+    return dataclasses.replace(made.small_config(), reference_pose=True, restorer=CONFIG)
+
+
+@pytest.fixture(scope="module")
+def restorer() -> Restorer:
+    torch.manual_seed(0)
+    return Restorer(CONFIG).eval().requires_grad_(False)
+
+
+def pictures(n: int, side: int = 32, seed: int = 0) -> torch.Tensor:
+    return torch.rand(n, 3, side, side, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def test_a_fresh_restorer_gives_frames_back_almost_as_they_are(restorer: Restorer) -> None:
+    portrait, decoded = pictures(1), pictures(4, seed=1)
+    view = restorer.look(portrait, portrait, torch.zeros(1, 3, 32, 32))
+    out = restorer(decoded, torch.zeros(4, 3, 32, 32), view)
+    torch.testing.assert_close(out, torch.lerp(decoded, portrait, 1 / (1 + np.exp(3.0))))
+
+
+def test_a_full_share_shows_the_portrait_and_none_the_frame(restorer: Restorer) -> None:
+    portrait, decoded = pictures(2), pictures(6, seed=1)
+    view = restorer.look(portrait, portrait, torch.zeros(2, 3, 32, 32))
+    for bias, expected in ((60.0, portrait.repeat_interleave(3, dim=0)), (-60.0, decoded)):
+        extreme = Restorer(CONFIG)
+        extreme.load_state_dict(restorer.state_dict())
+        with torch.no_grad():
+            extreme.conv_out.bias[12:16] = bias  # type: ignore[index]
+            out = extreme(decoded, torch.zeros(6, 3, 32, 32), view)
+        torch.testing.assert_close(out, expected)
+
+
+@pytest.mark.parametrize(("right", "down"), [(3, 0), (0, -2), (-1, 4)])
+def test_warp_takes_pixels_from_where_the_flow_points(right: int, down: int) -> None:
+    height, width = 16, 32
+    picture = torch.rand(1, 3, height, width)
+    # Half the picture is a flow of 1.
+    flow = torch.tensor([right * 2 / width, down * 2 / height]).view(1, 2, 1, 1).expand(1, 2, 8, 16)
+    moved = warp(picture, flow)
+    inside = moved[..., 4:-4, 4:-4]
+    expected = picture[..., 4 + down : height - 4 + down, 4 + right : width - 4 + right]
+    torch.testing.assert_close(inside, expected, atol=1e-5, rtol=0)
+
+
+def test_every_input_matters_and_frames_do_not_see_each_other(restorer: Restorer) -> None:
+    torch.manual_seed(3)
+    lively = Restorer(CONFIG).eval().requires_grad_(False)
+    torch.nn.init.normal_(lively.conv_out.weight, std=0.1)
+    portrait, shown, own, decoded, maps = (pictures(n, seed=s) for s, n in enumerate((1, 1, 1, 3, 3)))
+    whole = lively(decoded, maps, lively.look(portrait, shown, own))
+    other = pictures(1, seed=9)
+    changed = ((other, shown, own), (portrait, other, own), (portrait, shown, other))
+    for view in (lively.look(*seen) for seen in changed):
+        assert (lively(decoded, maps, view) - whole).abs().max() > 1e-4
+    assert (lively(decoded, maps.flip(0), lively.look(portrait, shown, own)) - whole).abs().max() > 1e-4
+    alone = lively(decoded[1:2], maps[1:2], lively.look(portrait, shown, own))
+    torch.testing.assert_close(alone, whole[1:2], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (40, 24)])
+def test_any_size_that_the_autoencoder_takes(restorer: Restorer, size: tuple[int, int]) -> None:
+    picture = torch.zeros(1, 3, *size)
+    assert restorer(picture, picture, restorer.look(picture, picture, picture)).shape == (1, 3, *size)
+
+
+def test_weights_with_a_restorer_are_saved_checked_and_loaded(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Model(restored_config())
+    save_model(tmp_path, model)
+    assert verify(tmp_path)["restorer"] == []
+    again, info = load_model(tmp_path)
+    assert info.model.restorer == CONFIG
+    assert again.restorer is not None
+    assert model.restorer is not None
+    for name, value in model.restorer.state_dict().items():
+        assert torch.equal(value, again.restorer.state_dict()[name])
+    (tmp_path / "restorer.safetensors").unlink()
+    with pytest.raises(SemibodyError, match="restorer"):
+        load_model(tmp_path)
+
+
+def test_it_counts_as_work_of_a_frame() -> None:
+    without = dataclasses.replace(restored_config(), restorer=None)
+    more = count_work(restored_config(), 64, 64).decode_frame - count_work(without, 64, 64).decode_frame
+    assert more > 0
+
+
+def test_animate_goes_through_the_restorer() -> None:
+    plain = Animator.random(dataclasses.replace(restored_config(), restorer=None), width=64, height=64)
+    restoring = Animator.random(restored_config(), width=64, height=64)
+    for part in plain.model.config.parts:
+        getattr(restoring.model, part).load_state_dict(getattr(plain.model, part).state_dict())
+    assert restoring.model.restorer is not None
+    with torch.no_grad():
+        restoring.model.restorer.conv_out.bias[12:16] = 60.0  # type: ignore[index]
+    portrait = (np.random.default_rng(0).random((64, 64, 3)) * 255).astype(np.uint8)
+    speech, gesture = made.tone(1.0), made.gesture(4)
+    first, second = (
+        animator.animate(portrait, speech, gesture, length=4, steps=1, frame="keep", align="none")
+        for animator in (plain, restoring)
+    )
+    assert np.abs(second.frames.astype(int) - portrait).max() <= 1
+    assert np.abs(first.frames.astype(int) - portrait).max() > 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"reference_pose": False}, "reference_pose"),
+        ({"restorer": RestorerConfig(widths=(8, 8, 8, 8, 8))}, "further"),
+    ],
+)
+def test_settings_that_contradict_each_other(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        dataclasses.replace(restored_config(), **changes)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="multiples"):
+        RestorerConfig(widths=(10,))
