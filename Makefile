@@ -67,7 +67,7 @@ starter: $(STAMP)-all ## train the model that comes along, from rendered people 
 	$(SEMIBODY) train starter --out $(STARTER)/run --packed $(STARTER)/packed --resume --max-minutes $(MINUTES) \
 	  --stage vae --stage keypoints --stage audio --stage still --set data.fps=4 --set data.gap=5
 	$(SEMIBODY) train starter --out $(STARTER)/run --packed $(STARTER)/packed --resume --max-minutes $(MINUTES) \
-	  --stage motion
+	  --stage motion --stage restore
 	$(SEMIBODY) weights convert $(STARTER)/run/weights $(STARTER)/weights --precision bf16
 	$(MAKE) bench-starter WEIGHTS=$(STARTER)/weights
 	$(SEMIBODY) model-card $(STARTER)/run --weights $(STARTER)/weights --packed $(STARTER)/packed \

@@ -170,7 +170,7 @@ def plot_curves(curves: Curves, path: Path) -> None:
     figure, axes = plt.subplots(1, max(1, len(stages)), figsize=(5 * max(1, len(stages)), 3.6), squeeze=False)
     for axis, stage in zip(axes[0], stages, strict=True):
         told = {n.removeprefix("val/"): v for n, v in sorted(curves[stage].items()) if n.startswith("val/")}
-        pictures = {n: v for n, v in told.items() if n.startswith(("psnr", "ceiling", "repeat"))}
+        pictures = {n: v for n, v in told.items() if n.startswith(("psnr", "ceiling", "plain", "repeat"))}
         for label, (steps, values) in (pictures or told).items():
             style = ":" if label.startswith("ceiling") else "--" if label.startswith("repeat") else "-"
             axis.plot(steps, values, style, label=label, lw=1.2)

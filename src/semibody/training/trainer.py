@@ -38,7 +38,7 @@ from semibody.data.manifest import read_manifest
 from semibody.media import atomic_write
 from semibody.networks.audio_encoders import LogMelEncoder
 from semibody.networks.loading import load_model, save_model
-from semibody.networks.model import PARTS, Model, ModelConfig
+from semibody.networks.model import PARTS, Model
 from semibody.networks.vae import VAE
 from semibody.training import checkpoint, lora
 from semibody.training.keypoints import KeypointNetwork
@@ -406,17 +406,12 @@ def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _key(model: Model) -> str:
-    """Names what makes latents and rows: the autoencoder's weights and the audio encoder's kind."""
-    digest = hashlib.sha256(json.dumps(config.to_dict(_sizes(model.config)), sort_keys=True).encode())
+    """Names what makes latents and rows: the autoencoder with its weights, the audio encoder's settings."""
+    matters = [config.to_dict(model.config.vae), config.to_dict(model.config.audio)]
+    digest = hashlib.sha256(json.dumps(matters, sort_keys=True).encode())
     for _, value in sorted(model.vae.state_dict().items()):
         digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]
-
-
-def _sizes(sizes: ModelConfig) -> ModelConfig:
-    """What of the sizes matters to latents and rows (the rest is made equal)."""
-    return ModelConfig(vae=sizes.vae, audio=sizes.audio, unet=dataclasses.replace(
-        ModelConfig().unet, in_channels=sizes.vae.latent_channels))  # fmt: skip
 
 
 def _to(network: nn.Module | None, device: torch.device) -> nn.Module | None:
