@@ -29,6 +29,7 @@ from semibody.diffusion.sample import sample
 from semibody.diffusion.schedule import ScheduleConfig, build_scheduler, initial_noise
 from semibody.diffusion.windows import Window, ring_windows
 from semibody.inputs import Inputs, Settings, check_settings, prepare
+from semibody.networks.audio_encoders import LogMelEncoder
 from semibody.networks.loading import load_model
 from semibody.networks.model import Conditions, Model, ModelConfig
 from semibody.pose.draw import draw_parts
@@ -211,6 +212,11 @@ class Animator:
         def audio(frames: Sequence[int]) -> Tensor:
             return self.model.audio_encoder.tokens(rows, torch.tensor(frames), settings.fps)
 
+        def mouth(frames: Sequence[int]) -> Tensor:
+            ear = self.model.audio_encoder
+            assert isinstance(ear, LogMelEncoder)
+            return ear.mouth_heard(ear.windows(rows, torch.tensor(frames), settings.fps))
+
         def pose_map(pose: Pose, parts: Collection[str] = ("hands",)) -> Tensor:
             drawn = draw_parts(pose, settings.height, settings.width, parts)
             return torch.from_numpy(drawn).permute(2, 0, 1)[None].float() / 255
@@ -233,6 +239,7 @@ class Animator:
             portrait_map=portrait_map,
             change=config.pose_change and own is not None,
             audio_mask=self._audio_mask(inputs.portrait_pose, settings),
+            mouth=mouth if config.restorer is not None and config.restorer.heard else None,
         )
         progress("prepare", 2, 2)
         return made
@@ -316,15 +323,17 @@ class ClipConditions:
         portrait_map: Float[Tensor, "1 3 H W"] | None = None,
         change: bool = False,
         audio_mask: Float[Tensor, "h w"] | None = None,
+        mouth: Callable[[Sequence[int]], Tensor] | None = None,
     ) -> None:
         """``portrait`` in −1..1; ``audio`` gives (f, l, d), ``pose_maps`` (f, 3, H, W) in 0..1.
 
         ``portrait_map`` is the portrait's own pose, for models whose reference network sees it;
         ``change`` whether the frames' pose features are given less its own;
-        ``audio_mask`` where audio attention may write, None: everywhere.
+        ``audio_mask`` where audio attention may write, None: everywhere;
+        ``mouth`` gives (f, 2), what is heard of the mouth, for restorers that are told.
         """
         self._model, self._dtype, self._device = animator.model, animator.dtype, animator.device
-        self._frames, self._audio, self._pose_maps = frames, audio, pose_maps
+        self._frames, self._audio, self._pose_maps, self._mouth = frames, audio, pose_maps, mouth
         self._audio_mask = None if audio_mask is None else audio_mask.to(self._device, self._dtype)
         pixels = portrait.to(self._device, self._dtype)
         self.portrait = self._model.encode(pixels)
@@ -334,7 +343,8 @@ class ClipConditions:
         self._view = None
         if self._model.restorer is not None:
             assert own_pose is not None, "the restorer needs the portrait's own pose map"
-            self._view = self._model.restorer.look(pixels, self._model.decode(self.portrait), own_pose)
+            lips = None if self._audio_mask is None else self._audio_mask[None, None]
+            self._view = self._model.restorer.look(pixels, self._model.decode(self.portrait), own_pose, lips)
         self._features: OrderedDict[int, Tensor] = OrderedDict()
 
     def __len__(self) -> int:
@@ -358,7 +368,8 @@ class ClipConditions:
         """Decoded frames with the portrait's fine detail, if the model has a restorer."""
         if self._model.restorer is None or self._view is None:
             return pixels
-        return self._model.restorer(pixels, self._on_device(self._pose_maps(frames)), self._view)
+        mouth = None if self._mouth is None else self._mouth(frames)
+        return self._model.restorer(pixels, self._on_device(self._pose_maps(frames)), self._view, mouth)
 
     def _pose_features(self, window: Window) -> Float[Tensor, "f c h w"]:
         missing = [i for i in window if i not in self._features]

@@ -80,6 +80,27 @@ def test_every_input_matters_and_frames_do_not_see_each_other(restorer: Restorer
     torch.testing.assert_close(alone, whole[1:2], atol=1e-5, rtol=1e-5)
 
 
+def test_the_heard_mouth_counts_where_the_lips_are() -> None:
+    torch.manual_seed(3)
+    hearing = Restorer(dataclasses.replace(CONFIG, heard=True)).eval().requires_grad_(False)
+    torch.nn.init.normal_(hearing.conv_out.weight, std=0.1)
+    portrait, decoded, maps = pictures(2), pictures(4, seed=1), pictures(4, seed=2)
+    lips = torch.zeros(2, 1, 8, 8)
+    lips[1, :, 2:4, 3:5] = 1
+
+    def restored(mouth: torch.Tensor | None, where: torch.Tensor | None) -> torch.Tensor:
+        return hearing(decoded, maps, hearing.look(portrait, portrait, portrait, where), mouth)
+
+    shut, open_ = torch.zeros(4, 2), torch.tensor([[0.0, 0], [0, 0], [0, 0], [0.8, 1.2]])
+    plain = restored(None, lips)
+    assert torch.equal(restored(open_, None), plain), "nobody knows the lips"
+    before, after = restored(shut, lips), restored(open_, lips)
+    torch.testing.assert_close(before[:2], plain[:2])
+    torch.testing.assert_close(before[:3], after[:3])
+    moved = (before[3] - after[3]).abs().mean(dim=0)
+    assert moved[8:16, 12:20].mean() > 3 * moved[24:].mean()
+
+
 @pytest.mark.parametrize("size", [(16, 16), (40, 24)])
 def test_any_size_that_the_autoencoder_takes(restorer: Restorer, size: tuple[int, int]) -> None:
     picture = torch.zeros(1, 3, *size)
@@ -131,6 +152,7 @@ def test_animate_goes_through_the_restorer() -> None:
     [
         ({"reference_pose": False}, "reference_pose"),
         ({"restorer": RestorerConfig(widths=(8, 8, 8, 8, 8))}, "further"),
+        ({"restorer": dataclasses.replace(CONFIG, heard=True), "audio_region": "lips"}, "mouth_token"),
     ],
 )
 def test_settings_that_contradict_each_other(changes: dict[str, object], said: str) -> None:

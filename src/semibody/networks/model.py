@@ -74,6 +74,9 @@ class ModelConfig:
             raise ValueError("pose_change needs reference_pose")
         if self.restorer is not None and not self.reference_pose:
             raise ValueError("restorer needs reference_pose")
+        hears_mouth = self.audio.kind == "logmel" and self.audio.mouth_token and self.audio_region == "lips"
+        if self.restorer is not None and self.restorer.heard and not hears_mouth:
+            raise ValueError('restorer.heard needs logmel audio with mouth_token and audio_region = "lips"')
         if self.restorer is not None and self.vae.factor % self.restorer.factor:
             raise ValueError("restorer folds and halves the picture further than the autoencoder does")
         if self.unet.widths[0] != self.pose_encoder.out_channels:

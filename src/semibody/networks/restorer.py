@@ -1,7 +1,7 @@
 """The restorer: gives decoded frames back what the portrait shows and latents lose.
 
-    view   = restorer.look(portrait, decoded_portrait, portrait_map)     # once per clip
-    pixels = restorer(decoded, maps, view)                               # any number of frames
+    view   = restorer.look(portrait, decoded_portrait, portrait_map, lips)   # once per clip
+    pixels = restorer(decoded, maps, view, mouth)                            # any number of frames
 
 A small autoencoder blurs eyes, texture and edges, and a small denoiser blurs more; most of a frame,
 though, is the portrait moved by a few pixels. For every pixel the restorer says three things: from where
@@ -10,8 +10,9 @@ in the portrait to take it (a flow), how much of it to take (a share), and what 
     out = (1 - share) * decoded + share * portrait(x + flow) + correction
 
 It sees the decoded frame, the portrait, the portrait as the autoencoder gives it back, so that it can tell
-what the autoencoder lost from what has changed, and the pose maps of both. It belongs to small models and
-is neither in the paper nor in the published code.
+what the autoencoder lost from what has changed, and the pose maps of both. With ``heard`` it is also told
+how open and wide the mouth sounds: a mouth is two or three cells of the latents, but hundreds of pixels.
+It belongs to small models and is neither in the paper nor in the published code.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class RestorerConfig:
     """side of the pixel blocks that are folded into channels first"""
     reach: float = 0.06
     """longest flow, as a share of the picture's sides"""
+    heard: bool = False
+    """told what the audio encoder hears of the mouth (``LogMelEncoder.mouth_heard``), about the lips"""
 
     def __post_init__(self) -> None:
         if any(width % self.groups for width in self.widths):
@@ -57,6 +60,8 @@ class View:
     pixels: Float[Tensor, "b 3 H W"]
     features: Float[Tensor, "b c h w"]
     """its share of the first convolution's output"""
+    lips: Float[Tensor, "b 1 h w"] | None = None
+    """0..1, where the mouth is, at any size; None: not known"""
 
 
 class Restorer(nn.Module):
@@ -69,6 +74,8 @@ class Restorer(nn.Module):
         # Two halves of one convolution: the portrait's is computed once.
         self.frame_in = nn.Conv2d(2 * folded, widths[0], 3, padding=1)
         self.portrait_in = nn.Conv2d(3 * folded, widths[0], 3, padding=1, bias=False)
+        if config.heard:
+            self.mouth_in = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
         steps = list(itertools.pairwise(widths))
         self.downs = nn.ModuleList([Downsample(narrow) for narrow, _ in steps])
         self.down_blocks = nn.ModuleList([Residual(a, b, config.groups) for a, b in steps])
@@ -86,18 +93,29 @@ class Restorer(nn.Module):
         portrait: Float[Tensor, "b 3 H W"],
         decoded_portrait: Float[Tensor, "b 3 H W"],
         portrait_map: Float[Tensor, "b 3 H W"],
+        lips: Float[Tensor, "b 1 h w"] | None = None,
     ) -> View:
-        """The portrait (−1..1), its picture by the autoencoder, its own pose map (0..1)."""
+        """The portrait (−1..1), its picture by the autoencoder, its pose map (0..1), where its lips are."""
         seen = torch.cat([self._fold(x) for x in (portrait, decoded_portrait, portrait_map)], dim=1)
-        return View(portrait, self.portrait_in(seen))
+        return View(portrait, self.portrait_in(seen), lips)
 
     def forward(
-        self, decoded: Float[Tensor, "n 3 H W"], maps: Float[Tensor, "n 3 H W"], view: View
+        self,
+        decoded: Float[Tensor, "n 3 H W"],
+        maps: Float[Tensor, "n 3 H W"],
+        view: View,
+        mouth: Float[Tensor, "n 2"] | None = None,
     ) -> Float[Tensor, "n 3 H W"]:
-        """Decoded frames (−1..1) and their pose maps (0..1), n/b in a row for each of b portraits."""
+        """Decoded frames (−1..1), their pose maps (0..1), how open and wide their mouth sounds.
+
+        n/b frames in a row belong to each of b portraits. Without ``mouth``, or where nobody knows the lips,
+        the mouth is what the decoded frame shows.
+        """
         times = len(decoded) // len(view.pixels)
         x = self.frame_in(torch.cat([self._fold(decoded), self._fold(maps)], dim=1))
         x = x + view.features.repeat_interleave(times, dim=0)
+        if self.config.heard and mouth is not None and view.lips is not None:
+            x = x + self.mouth_in(_spread(mouth.to(x.dtype), view.lips.to(x.dtype), x))
         skips = []
         for down, block in zip(self.downs, self.down_blocks, strict=True):
             skips.append(x)
@@ -133,6 +151,16 @@ class Residual(nn.Module):
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h w"]:
         h = self.conv1(F.silu(self.norm1(x)))
         return self.shortcut(x) + self.conv2(F.silu(self.norm2(h)))
+
+
+def _spread(
+    mouth: Float[Tensor, "n 2"], lips: Float[Tensor, "b 1 h w"], like: Float[Tensor, "n c H W"]
+) -> Float[Tensor, "n 3 H W"]:
+    """The lips' region, and what is heard of the mouth inside it, at the size of ``like``."""
+    size = (like.shape[2], like.shape[3])
+    region = F.interpolate(lips, size=size, mode="bilinear", align_corners=False)
+    region = region.repeat_interleave(len(mouth) // len(lips), dim=0)
+    return torch.cat([region, region * mouth[:, :, None, None]], dim=1)
 
 
 def warp(pixels: Float[Tensor, "n 3 H W"], flow: Float[Tensor, "n 2 h w"]) -> Float[Tensor, "n 3 H W"]:

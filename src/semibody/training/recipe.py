@@ -171,6 +171,13 @@ class RestoreSettings:
     optimiser: Optimiser = field(default_factory=Optimiser)
     frames: int = 2
     """frames of a clip that share one portrait"""
+    faces: float = 0.0
+    """share of steps on crops of faces, without the denoiser: the frame is taken to be the portrait, and the
+    restorer learns from many more mouths what to make of their sound"""
+    face_samples: int = 4
+    """samples in such a step for each sample of a whole one"""
+    face_cells: int = 12
+    """side of such a crop in latent cells"""
     gradient: float = 1.0
     """weight of the multi-scale gradient difference"""
     ssim: float = 0.1

@@ -205,6 +205,11 @@ class DenoisingSamples:
         rows = torch.from_numpy(self.store.rows(clip))
         return self.encoder.windows(rows, torch.tensor(frames), clip.fps)
 
+    def hearing(self, batch: DenoisingBatch, clip: PackedClip, frame: int) -> DenoisingBatch:
+        """A batch of one sample, all of whose frames hear what ``frame`` of the clip hears."""
+        rows = self.windows(clip, [frame] * batch.rows.shape[1]).to(batch.rows)
+        return dataclasses.replace(batch, rows=rows[None])
+
     def _moments(
         self, rng: Generator, clips: list[PackedClip], clip: PackedClip
     ) -> tuple[PackedClip, int, list[int]]:

@@ -111,7 +111,7 @@ class VAETask:
 
     def losses(self, module: nn.Module, batch: _Noisy) -> dict[str, Tensor]:
         pixels, weight = to_pixels(batch.crops.pixels), batch.crops.weight
-        seen, mean, log_variance = module(_channels_last(pixels), batch.noise)
+        seen, mean, log_variance = module(channels_last(pixels), batch.noise)
         settings = self.settings
         terms = picture_terms(seen.float(), pixels, weight)
         mean, log_variance = mean.float(), log_variance.float()
@@ -172,6 +172,10 @@ class Scores:
             label = "_hands" if region.endswith("hand") else region
             self.values.setdefault(f"{name}{label}", []).append(psnr(made[cut], truth[cut]))
 
+    def update(self, figures: dict[str, float]) -> None:
+        for name, value in figures.items():
+            self.values.setdefault(name, []).append(value)
+
     def means(self) -> dict[str, float]:
         return {name: float(np.mean(values)) for name, values in self.values.items()}
 
@@ -202,7 +206,7 @@ class KeypointTask:
         return self.samples.batch(step, samples)
 
     def losses(self, module: nn.Module, batch: CropBatch) -> dict[str, Tensor]:
-        logits = module(_channels_last(to_pixels(batch.pixels)))
+        logits = module(channels_last(to_pixels(batch.pixels)))
         height, width = logits.shape[2:]
         rows = list(JOINTS)
         joints, confidence = batch.joints[:, rows], batch.confidence[:, rows]
@@ -265,7 +269,7 @@ class Denoiser(nn.Module):
         audio = model.audio_encoder.embed(batch.rows.flatten(0, 1)).unflatten(0, (-1, frames))
         return Conditions(
             portrait=batch.portrait,
-            reference=model.remember(_channels_last(batch.portrait), own_pose),
+            reference=model.remember(channels_last(batch.portrait), own_pose),
             audio=audio,
             audio_mask=batch.audio_mask,
             pose=pose * batch.has_pose.view(-1, 1, 1, 1, 1).to(pose.dtype),
@@ -364,7 +368,7 @@ class DenoisingTask:
         """Decode with gradient; the decoder's activations are computed again in the backward pass."""
         from torch.utils.checkpoint import checkpoint
 
-        latents = _channels_last(latents)
+        latents = channels_last(latents)
         with self.autocast():
             if self.recipe.run.recompute:
                 return checkpoint(self.model.vae.decode, latents, use_reentrant=False).float()
@@ -378,7 +382,7 @@ class DenoisingTask:
 
         ``psnr*`` generated, ``repeat*`` the portrait repeated, ``ceiling*`` the autoencoder's picture of
         the truth; whole picture, face and hands. ``one_step`` is the loss at pure noise. ``mouth_change``
-        and ``mouth_ratio``: what the sound of an open instead of a shut mouth changes, see ``_mouth``.
+        and ``mouth_ratio``: what the sound of an open instead of a shut mouth changes, see ``mouth_figures``.
         """
         scores, rows = Scores(), []
         clips = self.held_out[: self.recipe.run.validation_clips]
@@ -395,11 +399,15 @@ class DenoisingTask:
                     scores.add("psnr", made[i], truth[i], clip, frame)
                     scores.add("repeat", portrait, truth[i], clip, frame)
                     scores.add("ceiling", ceiling[i], truth[i], clip, frame)
-                scores.values.setdefault("one_step", []).append(self._one_step_error(batch))
-                for name, value in self._mouth(clip, batch).items():
-                    scores.values.setdefault(name, []).append(value)
+                scores.update({"one_step": self._one_step_error(batch)})
+
+                def heard(frame: int, clip: PackedClip = clip, batch: DenoisingBatch = batch) -> Picture:
+                    told = self.samples.hearing(batch, clip, frame)
+                    return to_picture(self.model.decode(self._generate(told)[0, -1:]))[0]
+
+                scores.update(mouth_figures(clip, frames[-1], heard))
                 if self.stage == "motion":
-                    scores.values.setdefault("flicker", []).append(flicker(made, truth))
+                    scores.update({"flicker": flicker(made, truth)})
                 pose = batch.pose[0, -1].permute(1, 2, 0).cpu().numpy()
                 rows.append([portrait, pose, made[-1], truth[-1]])
         return scores.means(), grid(rows[:8]) if rows else None
@@ -415,25 +423,6 @@ class DenoisingTask:
         made["noise"] = made["noise"].clip(-1.5, 1.5)  # as diffusion.schedule.initial_noise
         batch = self.samples.stack([made], conditional=True)
         return batch.to(next(self.module.parameters()).device)
-
-    def _mouth(self, clip: PackedClip, batch: DenoisingBatch) -> dict[str, float]:
-        """The same sample with the sound of the most open and of the most shut mouth of its clip.
-
-        ``mouth_change`` is the mean difference of pixels (0..255) in the box of the lips, ``mouth_ratio``
-        that over the mean difference in the rest of the picture.
-        """
-        jaw, boxes = clip.jaw(), clip.boxes(self._validation_frames(clip)[-1])
-        if "lips" not in boxes or float(np.ptp(jaw)) < 0.1:
-            return {}
-        made = []
-        for frame in (int(jaw.argmax()), int(jaw.argmin())):
-            rows = self.samples.windows(clip, [frame] * self.frames).to(batch.rows)
-            heard = dataclasses.replace(batch, rows=rows[None])
-            made.append(to_picture(self.model.decode(self._generate(heard)[0, -1:]))[0].astype(np.float64))
-        change = np.abs(made[0] - made[1]).mean(axis=2)
-        inside = coverage(boxes["lips"], *change.shape) > 0.5
-        lips, rest = float(change[inside].mean()), float(change[~inside].mean())
-        return {"mouth_change": lips, "mouth_ratio": lips / max(rest, 1e-3)}
 
     def _one_step_error(self, batch: DenoisingBatch) -> float:
         device = batch.latents.device
@@ -465,13 +454,30 @@ def generate(denoiser: Denoiser, recipe: Recipe, batch: DenoisingBatch) -> Float
     return latents
 
 
+def mouth_figures(clip: PackedClip, frame: int, heard: Callable[[int], Picture]) -> dict[str, float]:
+    """How much the same sample changes with the sound of the most open instead of the most shut mouth.
+
+    ``heard(i)`` gives the picture of ``frame`` with the sound of frame i. ``mouth_change`` is the mean
+    difference of pixels (0..255) in the box of the lips, ``mouth_ratio`` that over the mean difference in
+    the rest of the picture. Empty for a clip without lips in ``frame`` or whose mouth hardly moves.
+    """
+    jaw, boxes = clip.jaw(), clip.boxes(frame)
+    if "lips" not in boxes or float(np.ptp(jaw)) < 0.1:
+        return {}
+    wide, shut = (heard(int(i)).astype(np.float64) for i in (jaw.argmax(), jaw.argmin()))
+    change = np.abs(wide - shut).mean(axis=2)
+    inside = coverage(boxes["lips"], *change.shape) > 0.5
+    lips, rest = float(change[inside].mean()), float(change[~inside].mean())
+    return {"mouth_change": lips, "mouth_ratio": lips / max(rest, 1e-3)}
+
+
 def flicker(made: Picture, truth: Picture) -> float:
     """Energy of differences between frames, generated over true."""
     a, b = (np.square(np.diff(x.astype(np.float64), axis=0)).mean() for x in (made, truth))
     return float(a / max(b, 1e-9))
 
 
-def _channels_last(x: Tensor) -> Tensor:
+def channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 

@@ -236,6 +236,7 @@ class Training:
         heard = self.final("audio")
         if heard is not None:
             _fill(model.audio_encoder, _below(heard.weights, "audio_encoder."), str(self.out / "audio"))
+        if heard is not None or (given is not None and sizes.audio.mouth_token):
             # Its lessons are short, a picture's are long and blunt: they would wear off.
             model.audio_encoder.requires_grad_(False)
         if stage != "still":
