@@ -67,6 +67,9 @@ class Settings:
     """auto: frame the person as in training; keep: all of the picture, continued where needed"""
     align: Literal["auto", "none"] = "auto"
     """auto: fit the gesture's body to the portrait's; none: take its coordinates as they are"""
+    find_person: bool = False
+    """look for the person in the portrait even where neither framing nor alignment asks for it; always on for
+    models that are shown the portrait's own pose"""
     strict: bool = False
     """stop at warnings about the inputs"""
     allow_silence: bool = False
@@ -189,7 +192,7 @@ def fit_portrait(picture: Picture, settings: Settings, name: str = "the portrait
 
 
 def _find_people(picture: Picture, settings: Settings) -> tuple[list[Pose], list[Finding]]:
-    if settings.frame == "keep" and settings.align == "none":
+    if settings.frame == "keep" and settings.align == "none" and not settings.find_person:
         return [], []
     try:
         with open_detector() as detector:
@@ -269,7 +272,10 @@ def _refuse(findings: Sequence[Finding]) -> None:
 
 
 def check_settings(settings: Settings, model: ModelConfig) -> Settings:
-    """Raise SemibodyError for settings that cannot work together; round the size to multiples of 8."""
+    """Raise SemibodyError for settings that cannot work together; fit them to the model.
+
+    The size is rounded to its latent cells, and a model that is shown the portrait's pose asks for it.
+    """
     grid = model.vae.factor
     fault = None
     if min(settings.width, settings.height) < 8 * grid:
@@ -293,7 +299,10 @@ def check_settings(settings: Settings, model: ModelConfig) -> Settings:
     if fault:
         raise SemibodyError(fault)
     return dataclasses.replace(
-        settings, width=_to_grid(settings.width, grid), height=_to_grid(settings.height, grid)
+        settings,
+        width=_to_grid(settings.width, grid),
+        height=_to_grid(settings.height, grid),
+        find_person=settings.find_person or model.reference_pose,
     )
 
 
