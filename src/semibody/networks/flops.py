@@ -35,7 +35,10 @@ class Work:
 def count_work(config: ModelConfig, height: int, width: int, frames: int = 12) -> Work:
     """Count the work of a ``height`` x ``width`` picture and a window of ``frames`` frames."""
     tokens = _tokens_per_frame(config.audio)
-    counted = dataclasses.replace(config, audio=AudioConfig(kind="logmel", width=config.audio.width))
+    counted = config
+    if config.audio.kind != "logmel":
+        # Audio encoders are not counted, and large ones are slow to build.
+        counted = dataclasses.replace(config, audio=AudioConfig(kind="logmel", width=config.audio.width))
     with torch.device("meta"), torch.inference_mode():
         model = Model(counted)
         h, w = height // model.vae.factor, width // model.vae.factor
