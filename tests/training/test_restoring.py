@@ -75,7 +75,7 @@ def test_hands_do_not_count_in_faces_and_count_more_in_whole_pictures(tmp_path: 
     seen = {}
     for faces in (False, True):
         task.samples.choose = lambda *_: (clip, [0, 1], clip, 0)  # type: ignore[method-assign]
-        given, _ = task._sample(0, 0, faces=faces)
+        given = task._sample(0, 0, faces=faces)
         seen[faces] = torch.from_numpy(given["weight"][0, 0])[hand == 1]
     assert (seen[False] >= 5).all()
     assert not seen[True].any()

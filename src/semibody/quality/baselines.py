@@ -39,8 +39,7 @@ def write_ceiling(path: Path, animator: Animator, real: Path, settings: Settings
 def through_autoencoder(animator: Animator, pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Pictures (f, h, w, 3), encoded and decoded."""
     pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(animator.device, animator.dtype) / 127.5 - 1
-    decoded = animator.model.decode(animator.model.encode(pixels)).float()
-    return to_uint8((decoded / 2 + 0.5).clamp(0, 1))
+    return to_uint8(animator.decode_pixels(animator.model.encode(pixels)))
 
 
 def _writer(path: Path, settings: Settings, crf: int) -> VideoWriter:

@@ -345,14 +345,20 @@ def phase_terms(
 
 
 def picture_terms(
-    estimate: Float[Tensor, "n 3 H W"], target: Float[Tensor, "n 3 H W"], weight: Float[Tensor, "n 1 H W"]
+    estimate: Float[Tensor, "n 3 H W"],
+    target: Float[Tensor, "n 3 H W"],
+    weight: Float[Tensor, "n 1 H W"],
+    *,
+    gradient: float,
+    ssim_share: float,
 ) -> dict[str, Tensor]:
-    """Weighted means of the plain difference ``l1``, of ``slopes`` and of 1 − ``ssim``."""
+    """Weighted means of the difference ``l1``, of ``slopes`` and of 1 − ``ssim``; their sum ``loss``."""
     plain = ((estimate - target).abs() * weight).mean()
     slopes = gradient_difference(estimate, target, weight)
     # Each window of SSIM lies around its own pixel: three pixels at every border are left out.
     alike = ((1 - ssim(estimate, target)) * weight[..., 3:-3, 3:-3]).mean()
-    return {"l1": plain, "slopes": slopes, "ssim": alike}
+    total = plain + gradient * slopes + ssim_share * alike
+    return {"loss": total, "l1": plain, "slopes": slopes, "ssim": alike}
 
 
 def gradient_difference(

@@ -140,27 +140,24 @@ class RestoringTask:
         settings = self.settings
         # By whole steps, so that a batch stays one computation.
         if generator(self.recipe.seed, self.stage, step, 2**31).random() >= settings.faces:
-            return self._stack([self._sample(step, number)[0] for number in samples])
+            return self._stack([self._sample(step, number) for number in samples])
         times = settings.face_samples
         numbers = [times * number + k for number in samples for k in range(times)]
-        made = [self._sample(step, number, faces=True) for number in numbers]
-        crops = torch.from_numpy(np.stack([corner for _, corner in made]))
-        return dataclasses.replace(self._stack([given for given, _ in made]), crops=crops)
+        return self._stack([self._sample(step, number, faces=True) for number in numbers])
 
-    def _sample(
-        self, step: int, number: int, *, faces: bool = False
-    ) -> tuple[dict[str, Any], NDArray[np.int64]]:
+    def _sample(self, step: int, number: int, *, faces: bool = False) -> dict[str, Any]:
         rng = generator(self.recipe.seed, self.stage, step, number)
         # No padded heads: their border is no picture, and what is in the middle full clips show as well.
         clip, frames, portrait_clip, portrait_frame = self.samples.choose(rng, 0.0)
         made = self._given(clip, frames, portrait_clip, portrait_frame, rng)
-        gone = portrait_clip.boxes(portrait_frame)
         if faces:
+            gone = portrait_clip.boxes(portrait_frame)
+            made["crops"] = self._corner(gone)
             # The portrait does not show hands where they are now.
             for i, frame in enumerate(frames):
                 for box in [b[hand] for b in (clip.boxes(frame), gone) for hand in HANDS if hand in b]:
                     made["weight"][i, 0] *= coverage(box, clip.size, clip.size) == 0
-        return made, self._corner(gone)
+        return made
 
     def _corner(self, boxes: Boxes) -> NDArray[np.int64]:
         """Row and column, in latent cells, of the crop about the face; in the middle where there is none."""
@@ -178,8 +175,7 @@ class RestoringTask:
         portrait_frame: int,
         rng: np.random.Generator,
     ) -> dict[str, Any]:
-        told = self.samples.given(clip, frames, portrait_clip, portrait_frame, rng)
-        told["noise"] = told["noise"].clip(-1.5, 1.5)  # as diffusion.schedule.initial_noise
+        told = self.samples.to_generate(clip, frames, portrait_clip, portrait_frame, rng)
         factors = {part: getattr(self.settings, part) for part in ("lips", "face", "hands")}
         gone, size = portrait_clip.boxes(portrait_frame), clip.size
         weight = [part_weight(clip.boxes(frame), gone, factors, size, size) for frame in frames]
@@ -199,20 +195,22 @@ class RestoringTask:
             portrait=stack("portrait"),
             truth=stack("truth"),
             weight=stack("weight"),
+            crops=stack("crops") if "crops" in made[0] else None,
         )
 
     def losses(self, module: nn.Module, batch: RestoringBatch) -> dict[str, Tensor]:
         if batch.crops is not None:
             batch = batch.cropped(self.settings.face_cells, self.model.vae.factor)
-            restored = module(*self._stood_for(batch), batch).float()
+            shown = self._stood_for(batch)
         else:
-            restored = module(*self._decoded(batch), batch).float()
+            shown = self._decoded(batch)
+        restored = module(*shown, batch).float()
         truth, weight = to_pixels(batch.truth.flatten(0, 1)), batch.weight.flatten(0, 1)
         level = weight.mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-6)
-        terms = picture_terms(restored, truth, weight / level)
         settings = self.settings
-        total = terms["l1"] + settings.gradient * terms["slopes"] + settings.ssim * terms["ssim"]
-        return {"loss": total, **terms}
+        return picture_terms(
+            restored, truth, weight / level, gradient=settings.gradient, ssim_share=settings.ssim
+        )
 
     @torch.no_grad()
     def _decoded(

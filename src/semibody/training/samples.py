@@ -200,6 +200,18 @@ class DenoisingSamples:
             "name": f"{clip.id}:{frames[0]}",
         }
 
+    def to_generate(
+        self,
+        clip: PackedClip,
+        frames: list[int],
+        portrait_clip: PackedClip,
+        portrait_frame: int,
+        rng: Generator,
+    ) -> dict[str, Any]:
+        """As ``given``, with the noise that the sampler begins from."""
+        made = self.given(clip, frames, portrait_clip, portrait_frame, rng)
+        return {**made, "noise": made["noise"].clip(-1.5, 1.5)}  # as diffusion.schedule.initial_noise
+
     def windows(self, clip: PackedClip, frames: Sequence[int]) -> Float[Tensor, "f k ..."]:
         """The audio encoder's rows of frames."""
         rows = torch.from_numpy(self.store.rows(clip))
@@ -271,7 +283,7 @@ class DenoisingSamples:
         top = left = 0
         if loss.decode_cells:
             boxes = clip.boxes(frames[index])
-            parts = [p for p in ("face", "left_hand", "right_hand") if p in boxes]
+            parts = [p for p in ("face", *HANDS) if p in boxes]
             cx, cy = rng.random(2)
             if parts:
                 x0, y0, x1, y1 = boxes[parts[rng.integers(len(parts))]]
@@ -404,14 +416,14 @@ class CropSamples:
         picture, boxes, pose = clip.pictures([frame])[0], clip.boxes(frame), clip.pose(frame)
         total, side = clip.size, self.side
         cx, cy = rng.random(2)
-        parts = [p for p in ("face", "left_hand", "right_hand") if p in boxes]
+        parts = [p for p in ("face", *HANDS) if p in boxes]
         if parts and rng.random() < self.on_parts:
             x0, y0, x1, y1 = boxes[parts[rng.integers(len(parts))]]
             cx, cy = x0 + (x1 - x0) * cx, y0 + (y1 - y0) * cy
         left = int(np.clip(round(cx * total - side / 2), 0, total - side))
         top = int(np.clip(round(cy * total - side / 2), 0, total - side))
         weight = np.ones((total, total), np.float32)
-        for part in ("face", "left_hand", "right_hand"):
+        for part in ("face", *HANDS):
             if part in boxes:
                 weight = np.maximum(weight, 1 + (self.factor - 1) * coverage(boxes[part], total, total))
         weight *= coverage(np.array(clip.valid, np.float32), total, total)

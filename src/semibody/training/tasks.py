@@ -32,7 +32,14 @@ from semibody.training.losses import (
     target_of,
 )
 from semibody.training.recipe import Recipe, StageName
-from semibody.training.samples import CropBatch, CropSamples, DenoisingBatch, DenoisingSamples, coverage
+from semibody.training.samples import (
+    HANDS,
+    CropBatch,
+    CropSamples,
+    DenoisingBatch,
+    DenoisingSamples,
+    coverage,
+)
 
 Picture = NDArray[np.uint8]
 
@@ -113,11 +120,12 @@ class VAETask:
         pixels, weight = to_pixels(batch.crops.pixels), batch.crops.weight
         seen, mean, log_variance = module(channels_last(pixels), batch.noise)
         settings = self.settings
-        terms = picture_terms(seen.float(), pixels, weight)
+        terms = picture_terms(
+            seen.float(), pixels, weight, gradient=settings.gradient, ssim_share=settings.ssim
+        )
         mean, log_variance = mean.float(), log_variance.float()
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
-        total = terms["l1"] + settings.gradient * terms["slopes"] + settings.ssim * terms["ssim"]
-        return {"loss": total + settings.kl * kl, **terms, "kl": kl}
+        return {**terms, "loss": terms["loss"] + settings.kl * kl, "kl": kl}
 
     def frozen(self, step: int) -> list[str]:  # noqa: ARG002 - all of it trains all the time
         return []
@@ -160,7 +168,7 @@ class Scores:
         boxes = clip.boxes(frame)
         if "face" in boxes:
             regions["_face"] = tuple(boxes["face"])
-        for hand in ("left_hand", "right_hand"):
+        for hand in HANDS:
             if hand in boxes:
                 regions[f"_{hand}"] = tuple(boxes[hand])
         size = truth.shape[0]
@@ -417,10 +425,9 @@ class DenoisingTask:
         return list(range(len(clip) - self.frames, len(clip)))
 
     def _validation_batch(self, clip: PackedClip, number: int) -> DenoisingBatch:
-        made = self.samples.given(
+        made = self.samples.to_generate(
             clip, self._validation_frames(clip), clip, 0, np.random.default_rng([7, number])
         )
-        made["noise"] = made["noise"].clip(-1.5, 1.5)  # as diffusion.schedule.initial_noise
         batch = self.samples.stack([made], conditional=True)
         return batch.to(next(self.module.parameters()).device)
 

@@ -38,7 +38,7 @@ from semibody.data.manifest import read_manifest
 from semibody.media import atomic_write
 from semibody.networks.audio_encoders import LogMelEncoder
 from semibody.networks.loading import load_model, save_model
-from semibody.networks.model import PARTS, Model
+from semibody.networks.model import Model
 from semibody.networks.vae import VAE
 from semibody.training import checkpoint, lora
 from semibody.training.keypoints import KeypointNetwork
@@ -263,8 +263,8 @@ class Training:
         """Begin from given weights, and a Stable Diffusion U-Net, where the recipe names them."""
         start = self.recipe.start
         if given is not None:
-            for part in PARTS if model.restorer is None or given.restorer is None else model.config.parts:
-                if part == "vae" and "vae" in self.recipe.stages:
+            for part in model.config.parts:
+                if part not in given.config.parts or (part == "vae" and "vae" in self.recipe.stages):
                     continue
                 theirs, ours = getattr(given, part).state_dict(), getattr(model, part)
                 # A stage without motion modules takes a model that has them, and the other way round.
