@@ -31,6 +31,7 @@ class Forward:
         portrait = case.tensor("ref_latents")
         self.appearance = self.reference.appearance(portrait)
         self.reference_output = self.reference(portrait, torch.zeros(1))
+        self.exact = self.reference.double().appearance(portrait.double())
         del self.reference
         gc.collect()
         encoder = fill(PoseEncoder(PoseEncoderConfig(out_channels=config.widths[0])), "pose_encoder/")
@@ -89,13 +90,20 @@ def test_forward(case: Case, forwards: Any, compare: Any) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("case", ALL)
 def test_appearance(case: Case, forwards: Any, compare: Any) -> None:
+    """In float64 only the recording's own rounding is left, on every machine; float32 adds its kernels'.
+
+    Without AVX-512 that sum is 1.3e-5 in the largest networks, with it 1.0e-5; float64 alone is 5.8e-6 off.
+    """
     forward, stored = forwards(case), case.sibling("banks")
     assert len(stored.names("bank/")) == len(forward.appearance)
     steps = stored.meta.get("bank_step", {})
     for key in stored.names("bank/"):
         step = steps.get(key.removeprefix("bank/"), 1)
-        ours = forward.appearance[name_of(key)].numpy().ravel()[::step]
-        compare(ours, stored[key].ravel(), EXACT, name_of(key))
+        exact, ours = (
+            seen[name_of(key)].numpy().ravel()[::step] for seen in (forward.exact, forward.appearance)
+        )
+        compare(exact, stored[key].ravel(), EXACT, f"{name_of(key)} in float64")
+        compare(ours, stored[key].ravel(), FORWARD, name_of(key))
 
 
 @pytest.mark.timeout(900)
