@@ -31,7 +31,7 @@ THIN = 1e-5
 def hidden_points(stage: Stage, assets: Assets, look: Look, seed: int, frames: int = 6) -> NDArray[np.bool_]:
     """(f, 128): which joints the person's hair hides."""
     rng = np.random.default_rng(seed)
-    depths = []
+    depths: list[NDArray[np.float32]] = []
     for hair in (look.hair, ""):
         person = build_person(dataclasses.replace(look, hair=hair), assets)
         if not depths:

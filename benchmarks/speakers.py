@@ -45,8 +45,11 @@ def shown(truth: Pose, part: slice) -> bool:
 
 def distance(truth: Pose, found: Pose, part: slice) -> float:
     both = (truth.confidence[part] >= SEEN) & (found.confidence[part] > 0)
+    width = shoulder_width(truth.joints[None], truth.confidence[None] > 0)
+    if width is None or not both.any():
+        return float("nan")
     off = np.hypot(*(truth.joints[part] - found.joints[part])[both].T)
-    return float(off.mean() / shoulder_width(truth)) if both.any() else float("nan")
+    return float(off.mean() / width)
 
 
 def agreement(entries: list[ClipEntry], every: int) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def random_denoiser(dtype: torch.dtype, device: torch.device) -> UNet:
             value.fill_(1.0)
         else:
             value.zero_()
-    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 @torch.inference_mode()

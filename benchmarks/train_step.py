@@ -45,7 +45,8 @@ def main() -> None:
         # Stills are trained without motion modules, as the trainer does it.
         unet = dataclasses.replace(recipe.model.unet, motion=asked.stage == "motion")
         sizes = dataclasses.replace(recipe.model, unet=unet)
-        model = Model(sizes).to(training.device).to(memory_format=torch.channels_last)
+        model = Model(sizes).to(training.device)
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         store = training.encode(model, clips, lambda *_: None)
         samples = DenoisingSamples(recipe, asked.stage, clips, store, model.audio_encoder)
         task = DenoisingTask(

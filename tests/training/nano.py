@@ -20,7 +20,8 @@ NANO = (
     "still.optimiser.steps=6", "still.optimiser.batch=4", "still.optimiser.warmup=2",
     "motion.frames=3", "motion.optimiser.steps=4", "motion.optimiser.batch=2",
     "restore.frames=2", "restore.optimiser.steps=4", "restore.optimiser.batch=2", "restore.lips=3.0",
-    "restore.faces=0.5", "restore.face_samples=2", "restore.face_cells=4",
+    "restore.change=0.5",
+    "restore.pool=6", "restore.crops=0.5", "restore.crop_samples=2", "restore.crop_cells=4",
     "loss.decode_every=2", "loss.decode_cells=4", "loss.change=0.5", "perceptual=efficientnet",
     "run.precision=fp32", "run.log_every=2", "run.validation_clips=2", "run.tensorboard=false",
 )  # fmt: skip

@@ -1,9 +1,11 @@
-"""What the restorer is shown: whole pictures that were generated, and crops of faces."""
+"""What the restorer is shown: pictures that were generated once, whole and in crops."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,10 +19,10 @@ from semibody.types import SemibodyError, silent
 from training.nano import nano, packed
 
 
-def restoring(folder: Path, clips: Path, *changes: str) -> tuple[RestoringTask, Recipe]:
+def restoring(folder: Path, clips: Path, *changes: str, seed: int = 0) -> tuple[RestoringTask, Recipe]:
     """The stage on random networks: nothing here depends on what they know."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         save_model(folder / "weights", Model(nano().model))
     recipe = nano('stages=["restore"]', f"start.weights={folder / 'weights'}", *changes)
     training = Training(recipe, folder / "run")
@@ -34,51 +36,105 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return packed(tmp_path_factory.mktemp("drawn"))
 
 
-def test_steps_are_whole_pictures_or_faces_and_the_same_every_time(tmp_path: Path, clips: Path) -> None:
+def test_the_pool_is_made_once_and_serves_every_step(tmp_path: Path, clips: Path) -> None:
+    task, recipe = restoring(tmp_path, clips)
+    made = sorted(task.pool.folder.iterdir())
+    assert len(made) == recipe.restore.pool
+    before = [path.stat().st_mtime_ns for path in made]
+
+    def refuse(_: object) -> None:
+        raise AssertionError("nothing is generated twice, and no step generates")
+
+    task._generated = refuse  # type: ignore[assignment, method-assign]
+    task.prepare(range(recipe.restore.pool))
+    for step in range(4):
+        task.batch(step, [0, 1])
+    assert [path.stat().st_mtime_ns for path in made] == before
+    made[0].unlink()
+    with pytest.raises(AssertionError, match="nothing is generated twice"):
+        task.prepare(range(recipe.restore.pool))
+
+
+def test_other_weights_have_another_pool(tmp_path: Path, clips: Path) -> None:
+    task, _ = restoring(tmp_path / "a", clips)
+    same, _ = restoring(tmp_path / "b", clips)
+    other, _ = restoring(tmp_path / "c", clips, seed=1)
+    settings, _ = restoring(tmp_path / "d", clips, "data.calm=0.5")
+    assert task.pool.folder.name == same.pool.folder.name
+    assert len({one.pool.folder.name for one in (task, other, settings)}) == 3
+
+
+def test_steps_are_whole_pictures_or_crops_and_the_same_every_time(tmp_path: Path, clips: Path) -> None:
     task, recipe = restoring(tmp_path, clips)
     batches = [task.batch(step, [0, 1]) for step in range(12)]
-    faces = [batch.crops is not None for batch in batches]
-    assert 0 < sum(faces) < len(faces)
-    again = task.batch(faces.index(True), [0, 1])
-    assert torch.equal(again.truth, batches[faces.index(True)].truth)
-    for batch in batches:
-        times = recipe.restore.face_samples if batch.crops is not None else 1
-        assert batch.truth.shape == (2 * times, 2, 3, 64, 64)
-        assert batch.told.latents.shape[:2] == (2 * times, 2)
+    sizes = [batch.truth.shape for batch in batches]
+    assert set(sizes) == {(2, 2, 3, 64, 64), (2 * recipe.restore.crop_samples, 2, 3, 32, 32)}
+    for step in (sizes.index(size) for size in set(sizes)):
+        again, batch = task.batch(step, [0, 1]), batches[step]
+        assert again.names == batch.names
+        assert torch.equal(again.truth, batch.truth)
+        assert torch.equal(again.decoded, batch.decoded)
 
 
-def test_a_crop_holds_the_face_at_one_place_in_everything(tmp_path: Path, clips: Path) -> None:
-    task, _ = restoring(tmp_path, clips, "restore.faces=1")
-    batch = task.batch(0, [0, 1])
-    assert batch.crops is not None
-    cut = batch.cropped(4, 8)
-    assert cut.crops is None
-    assert cut.portrait.shape == (4, 3, 32, 32)
-    assert cut.truth.shape == (4, 2, 3, 32, 32)
-    assert cut.told.portrait.shape[-2:] == (4, 4)
-    for i, (y, x) in enumerate(batch.crops.tolist()):
-        rows, columns = slice(8 * y, 8 * y + 32), slice(8 * x, 8 * x + 32)
-        assert torch.equal(cut.portrait[i], batch.portrait[i, :, rows, columns])
-        assert torch.equal(cut.weight[i], batch.weight[i, :, :, rows, columns])
-        assert torch.equal(cut.told.portrait[i], batch.told.portrait[i, :, y : y + 4, x : x + 4])
-    losses = task.losses(task.module, batch)
+def test_a_crop_holds_a_part_at_one_place_in_everything(tmp_path: Path, clips: Path) -> None:
+    """Pictures that tell where a pixel was, and that only a crop at one place can satisfy."""
+    task, _ = restoring(tmp_path, clips)
+    clip = next(clip for clip in task.held_out if "left_hand" in clip.boxes(0))
+    ys, xs = np.indices((64, 64)).astype(np.uint8)
+    placed = np.stack([ys, xs, ys])
+    made = {
+        **task.pool.read(0),
+        "decoded": np.stack([placed, placed]),
+        "truth": np.stack([placed, placed]),
+        "portrait": placed,
+        "lips": placed[:1, ::8, ::8].astype(np.float32),
+        "weight": np.stack([placed[:1], placed[:1]]).astype(np.float32),
+        "name": "",
+    }
+    for seed in range(8):
+        cut = task._cropped(made, clip, [0, 0], np.random.default_rng(seed))
+        top, left = cut["portrait"][:2, 0, 0]
+        assert top % 8 == left % 8 == 0
+        window = placed[:, top : top + 32, left : left + 32]
+        assert np.array_equal(cut["portrait"], window)
+        for name in ("decoded", "truth"):
+            assert np.array_equal(cut[name][1], window)
+        assert np.array_equal(cut["weight"][0], window[:1])
+        assert np.array_equal(cut["lips"], window[:1, ::8, ::8])
+        assert cut["maps"].shape == (2, 3, 32, 32)
+        assert np.array_equal(cut["mouth"], made["mouth"])
+        corners = clip.boxes(0).values()
+        overlap = [
+            min(x1 * 64, left + 32) > max(x0 * 64, left) and min(y1 * 64, top + 32) > max(y0 * 64, top)
+            for x0, y0, x1, y1 in corners
+        ]
+        assert any(overlap)
+
+
+def test_only_the_restorer_learns_and_change_counts(tmp_path: Path, clips: Path) -> None:
+    task, _ = restoring(tmp_path, clips, "restore.crops=0")
+    losses = task.losses(task.module, task.batch(0, [0, 1]))
     losses["loss"].backward()
-    gradients = {n: p.grad for n, p in task.module.named_parameters()}
-    assert gradients["restorer.conv_out.weight"] is not None
+    assert task.model.restorer is not None
+    assert task.model.restorer.conv_out.weight.grad is not None
     assert all(p.grad is None for n, p in task.model.named_parameters() if not n.startswith("restorer."))
+    batch = task.batch(0, [0, 1])
+    off = torch.full_like(batch.truth, 100)
+    # The same error in both frames is no change.
+    steady = dataclasses.replace(batch, decoded=off, truth=off + 20)
+    flickers = dataclasses.replace(
+        batch, decoded=off, truth=off + torch.tensor([0, 40]).view(1, 2, 1, 1, 1).to(off)
+    )
+    assert task.losses(task.module, steady)["change"] < 1e-3
+    assert task.losses(task.module, flickers)["change"] > 0.2
 
 
-def test_hands_do_not_count_in_faces_and_count_more_in_whole_pictures(tmp_path: Path, clips: Path) -> None:
+def test_hands_count_more(tmp_path: Path, clips: Path) -> None:
     task, _ = restoring(tmp_path, clips, "restore.hands=5")
     clip = next(clip for clip in task.held_out if "left_hand" in clip.boxes(0))
-    hand = torch.from_numpy(coverage(clip.boxes(0)["left_hand"], 64, 64))
-    seen = {}
-    for faces in (False, True):
-        task.samples.choose = lambda *_: (clip, [0, 1], clip, 0)  # type: ignore[method-assign]
-        given = task._sample(0, 0, faces=faces)
-        seen[faces] = torch.from_numpy(given["weight"][0, 0])[hand == 1]
-    assert (seen[False] >= 5).all()
-    assert not seen[True].any()
+    hand = coverage(clip.boxes(0)["left_hand"], 64, 64)
+    weight = task._pictures(task.pool.read(0), clip, [0, 1], clip, 0)["weight"]
+    assert (weight[0, 0][hand == 1] >= 5).all()
 
 
 def test_an_ear_that_was_taught_rests(tmp_path: Path, clips: Path) -> None:

@@ -29,7 +29,7 @@ from semibody.pose.files import save_gesture
 from semibody.pose.regions import audio_mask
 from semibody.pose.skeleton import GROUPS
 from semibody.training.drawn import draw_clip
-from semibody.training.recipe import NoiseSettings, Recipe
+from semibody.training.recipe import NoiseSettings, Recipe, load_recipe
 from semibody.training.samples import (
     CropSamples,
     DenoisingSamples,
@@ -253,6 +253,19 @@ def test_timesteps_are_drawn_as_asked() -> None:
     assert np.mean(draws["plain"]) == pytest.approx(500, abs=60)
     assert np.mean(draws["noisy"]) > 680
     assert set(draws["few"]) == {999, 749, 499, 249}
+
+
+def test_the_last_steps_refine_what_the_sampler_visits(clips: list[PackedClip], tmp_path: Path) -> None:
+    recipe = nano("noise.sampler_steps=1", "noise.refine=0.5", "still.optimiser.steps=40")
+    ours = samples(recipe, clips, tmp_path)
+    drawn = [ours.batch(step, [0, 1]).t.tolist() for step in range(40)]
+    assert len({t for pair in drawn[:20] for t in pair}) > 10
+    assert {t for pair in drawn[20:] for t in pair} == {999}
+
+
+def test_refinement_needs_a_number_of_steps() -> None:
+    with pytest.raises(SemibodyError, match="sampler_steps"):
+        load_recipe("tiny", ["noise.refine=0.5", "noise.sampler_steps=0"])
 
 
 def test_noise_is_drawn_as_asked() -> None:

@@ -87,7 +87,7 @@ def test_the_restorer_alone_trains_in_its_stage(finished: Path, clips: Path) -> 
 def test_the_restorer_learns_from_what_is_generated(finished: Path, clips: Path, tmp_path: Path) -> None:
     recipe = nano(
         'stages=["restore"]', f"start.weights={finished / 'weights'}", "restore.optimiser.steps=60",
-        "restore.optimiser.lr=5e-3", "restore.optimiser.warmup=5", "restore.faces=0", "run.log_every=10",
+        "restore.optimiser.lr=5e-3", "restore.optimiser.warmup=5", "restore.crops=0", "run.log_every=10",
     )  # fmt: skip
     train(recipe, tmp_path / "run", packed=clips)
     found = {k: v[1][-1] for k, v in read_log(tmp_path / "run")["restore"].items()}

@@ -30,11 +30,15 @@ def psnr(generated: Picture, real: Picture, where: Mask | None = None) -> float:
 
     ``inf`` for identical pictures, NaN for an empty mask.
     """
+    import cv2
+
     _require_same_shape(generated, real)
-    squares = (generated.astype(np.float64) - real) ** 2
-    if where is not None and not where.any():
+    count = generated[..., 0].size if where is None else np.count_nonzero(where)
+    if not count:
         return math.nan
-    error = np.mean(squares if where is None else squares[where])
+    mask = None if where is None else where.astype(np.uint8)
+    total = cv2.norm(np.ascontiguousarray(generated), np.ascontiguousarray(real), cv2.NORM_L2SQR, mask)
+    error = total / (count * generated.shape[2])
     return 10 * math.log10(255.0**2 / error) if error else math.inf
 
 
@@ -53,20 +57,27 @@ def ssim(generated: Picture, real: Picture) -> float:
     kernel = np.exp(-0.5 * (np.arange(-_RADIUS, _RADIUS + 1) / _SIGMA) ** 2)
     kernel = (kernel / kernel.sum()).astype(np.float32)
 
+    c1, c2 = (_K1 * 255) ** 2, (_K2 * 255) ** 2
+    inner = slice(_RADIUS, -_RADIUS)
+
     def blur(values: NDArray[np.float32]) -> NDArray[np.float32]:
         return cv2.sepFilter2D(values, -1, kernel, kernel, borderType=cv2.BORDER_REFLECT)
 
-    # Greys are centred first, so that variances as differences of squares lose few digits of float32.
-    x, y = generated.astype(np.float32) - 128, real.astype(np.float32) - 128
-    mean_x, mean_y = blur(x), blur(y)
-    var_x, var_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
-    cov = blur(x * y) - mean_x * mean_y
-    c1, c2 = (_K1 * 255) ** 2, (_K2 * 255) ** 2
-    mean_x, mean_y = mean_x + 128, mean_y + 128
-    similar = (2 * mean_x * mean_y + c1) * (2 * cov + c2)
-    similar /= (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
-    inner = slice(_RADIUS, -_RADIUS)
-    return float(similar[inner, inner].mean(dtype=np.float64))
+    def of_channel(x: NDArray[np.float32], y: NDArray[np.float32]) -> float:
+        mean_x, mean_y = blur(x), blur(y)
+        # The two variances are only ever added.
+        variances = blur(x * x + y * y) - (mean_x**2 + mean_y**2)
+        covariance = blur(x * y) - mean_x * mean_y
+        mean_x += 128
+        mean_y += 128
+        similar = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+        similar /= (mean_x**2 + mean_y**2 + c1) * (variances + c2)
+        return float(similar[inner, inner].mean(dtype=np.float64))
+
+    # Greys are centred first, so that variances as differences of squares lose few digits of float32; channel
+    # by channel, because its arrays stay in the processor's cache, which takes a third of the time.
+    pairs = ((picture[..., k].astype(np.float32) - 128 for picture in (generated, real)) for k in range(3))
+    return float(np.mean([of_channel(x, y) for x, y in pairs]))
 
 
 def mean_psnr(values: Floats) -> float:
@@ -152,7 +163,9 @@ def _grey(picture: Picture) -> Floats:
 
 
 def _mean(values: Floats, where: Mask) -> float:
-    return float(values[where].mean()) if where.any() else math.nan
+    import cv2
+
+    return cv2.mean(values, where.astype(np.uint8))[0] if where.any() else math.nan
 
 
 def boxes_to_regions(boxes: Mapping[str, Floats], height: int, width: int) -> dict[str, Mask]:

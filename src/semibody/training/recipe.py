@@ -96,6 +96,8 @@ class NoiseSettings:
     """number of steps the weights are meant to be sampled with"""
     sampler_share: float = 0.0
     """share of samples whose timestep is one of those the sampler will visit"""
+    refine: float = 0.0
+    """last share of a stage's steps in which that is true of all samples: few-step refinement"""
     clamp: float = 0.0
     """noise is cut to ± this, as the sampler cuts its first noise to ±1.5; 0: not"""
     offset: float = 0.0
@@ -106,6 +108,12 @@ class NoiseSettings:
     """share of steps trained without portrait, audio and pose, which guidance needs"""
     drop_audio: float = 0.0
     """share of samples whose audio attention is muted"""
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.sampler_share <= 1 and 0 <= self.refine <= 1):
+            raise ValueError("noise.sampler_share and noise.refine must be from 0 to 1")
+        if max(self.sampler_share, self.refine) > 0 and self.sampler_steps < 1:
+            raise ValueError("noise.sampler_share and noise.refine need noise.sampler_steps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,17 +179,20 @@ class RestoreSettings:
     optimiser: Optimiser = field(default_factory=Optimiser)
     frames: int = 2
     """frames of a clip that share one portrait"""
-    faces: float = 0.0
-    """share of steps on crops of faces, without the denoiser: the frame is taken to be the portrait, and the
-    restorer learns from many more mouths what to make of their sound"""
-    face_samples: int = 4
+    pool: int = 2500
+    """samples that are generated before the first step, each with its own clip, frames and portrait"""
+    crops: float = 0.0
+    """share of steps on crops about a face or a hand instead of whole pictures"""
+    crop_samples: int = 4
     """samples in such a step for each sample of a whole one"""
-    face_cells: int = 12
+    crop_cells: int = 16
     """side of such a crop in latent cells"""
     gradient: float = 1.0
     """weight of the multi-scale gradient difference"""
     ssim: float = 0.1
     """weight of 1 − SSIM"""
+    change: float = 0.0
+    """weight of the mean absolute error of what changes from one frame to the next"""
     lips: float = 1.0
     """factor in the box of the lips"""
     face: float = 1.0

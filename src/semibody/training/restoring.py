@@ -1,17 +1,18 @@
 """The stage that trains the restorer, on frames the finished denoiser generates.
 
 A restorer that had only seen what the autoencoder makes of true pictures would trust every decoded frame.
-So each batch is generated from noise, with the sampler the weights are meant for; then only the restorer
-learns, on whole pictures. Between them (``restore.faces``) are cheap steps on crops of faces, which the
-denoiser hardly changes: there the portrait stands for the generated frame.
+So samples are generated first (``restore.pool`` of them, once, kept on the disk), from noise, with the
+sampler the weights are meant for. Then only the restorer learns: on whole pictures, and between them
+(``restore.crops``) on crops about a face or a hand, of which a step can hold many.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from semibody.data.dataset import PackedClip
+from semibody.files import atomic_write
 from semibody.networks.audio_encoders import LogMelEncoder
 from semibody.networks.model import Model
 from semibody.networks.restorer import Restorer
@@ -28,10 +30,9 @@ from semibody.training.losses import picture_terms
 from semibody.training.recipe import Recipe, StageName
 from semibody.training.samples import (
     HANDS,
-    Boxes,
     DenoisingBatch,
     DenoisingSamples,
-    coverage,
+    Generator,
     generator,
     part_weight,
 )
@@ -39,55 +40,79 @@ from semibody.training.tasks import (
     Denoiser,
     Picture,
     Scores,
-    channels_last,
     generate,
     grid,
     mouth_figures,
     to_picture,
     to_pixels,
 )
+from semibody.types import Progress, silent
+
+_POOL = 2**31
+"""Where the steps' numbers end: samples of the pool draw from here."""
+_CELLS = ("lips",)
+"""What of a batch is in latent cells; the rest is in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RestoringBatch:
-    """What the denoiser is told, and the pictures that should come of it."""
+    """Generated frames with what belongs to them; pictures and maps are uint8."""
 
-    told: DenoisingBatch
-    portrait: Tensor
-    """(b, 3, H, W) uint8"""
+    decoded: Tensor
+    """(b, f, 3, H, W) generated frames as the autoencoder gives them"""
     truth: Tensor
-    """(b, f, 3, H, W) uint8"""
+    """(b, f, 3, H, W)"""
+    maps: Tensor
+    """(b, f, 3, H, W) their pose maps"""
+    portrait: Tensor
+    """(b, 3, H, W)"""
+    decoded_portrait: Tensor
+    """(b, 3, H, W)"""
+    portrait_map: Tensor
+    """(b, 3, H, W)"""
+    lips: Float[Tensor, "b 1 h w"]
+    """where the mouth is, in latent cells"""
+    mouth: Float[Tensor, "b f 2"]
+    """how open and wide it sounds; zeros where nobody listens"""
     weight: Float[Tensor, "b f 1 H W"]
-    crops: Tensor | None = None
-    """(b, 2) row and column, in latent cells, of each sample's crop of the face; None: whole pictures"""
-
-    @property
-    def names(self) -> list[str]:
-        return self.told.names
+    names: list[str]
 
     def to(self, device: torch.device) -> Self:
-        moved = {name: getattr(self, name).to(device) for name in ("told", "portrait", "truth", "weight")}
+        moved: dict[str, Any] = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
         return dataclasses.replace(self, **moved)
 
-    def cropped(self, side: int, cell: int) -> Self:
-        """The crops in place of the whole pictures: ``side`` cells of ``cell`` pixels."""
-        assert self.crops is not None
-        corners = self.crops.tolist()
 
-        def cut(pictures: Tensor, scale: int) -> Tensor:
-            rows = [slice(y * scale, (y + side) * scale) for y, _ in corners]
-            columns = [slice(x * scale, (x + side) * scale) for _, x in corners]
-            return torch.stack([p[..., r, c] for p, r, c in zip(pictures, rows, columns, strict=True)])
+class Pool:
+    """Generated samples in a folder, one file each."""
 
-        told = dataclasses.replace(
-            self.told,
-            portrait=cut(self.told.portrait, 1),
-            audio_mask=cut(self.told.audio_mask, 1),
-            portrait_pose=cut(self.told.portrait_pose, cell),
-            pose=cut(self.told.pose, cell),
-        )
-        pictures = {name: cut(getattr(self, name), cell) for name in ("portrait", "truth", "weight")}
-        return dataclasses.replace(self, told=told, **pictures, crops=None)
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.safetensors"
+
+    def fill(
+        self,
+        numbers: Iterable[int],
+        make: Callable[[int], Mapping[str, NDArray[Any]]],
+        *,
+        progress: Progress = silent,
+    ) -> None:
+        """Make what is missing."""
+        from safetensors.numpy import save_file
+
+        missing = [number for number in numbers if not self.path(number).exists()]
+        for done, number in enumerate(missing, start=1):
+            arrays = make(number)
+            with atomic_write(self.path(number)) as unfinished:
+                # safetensors writes memory as it lies: a transposed array would come back scrambled.
+                save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, unfinished)
+            progress("generate pictures", done, len(missing))
+
+    def read(self, number: int) -> dict[str, NDArray[Any]]:
+        from safetensors.numpy import load_file
+
+        return load_file(self.path(number))
 
 
 class _Restoring(nn.Module):
@@ -97,23 +122,19 @@ class _Restoring(nn.Module):
         super().__init__()
         self.restorer = restorer
 
-    def forward(
-        self,
-        decoded: Float[Tensor, "n 3 H W"],
-        decoded_portrait: Float[Tensor, "b 3 H W"],
-        mouth: Float[Tensor, "n 2"] | None,
-        batch: RestoringBatch,
-    ) -> Float[Tensor, "n 3 H W"]:
-        told = batch.told
-        portrait_map, maps = told.portrait_pose.float() / 255, told.pose.flatten(0, 1).float() / 255
+    def forward(self, batch: RestoringBatch) -> Float[Tensor, "n 3 H W"]:
         view = self.restorer.look(
-            to_pixels(batch.portrait), decoded_portrait, portrait_map, told.audio_mask[:, :1]
+            to_pixels(batch.portrait),
+            to_pixels(batch.decoded_portrait),
+            batch.portrait_map.float() / 255,
+            batch.lips,
         )
-        return self.restorer(decoded, maps, view, mouth)
+        decoded, maps = (x.flatten(0, 1) for x in (batch.decoded, batch.maps))
+        return self.restorer(to_pixels(decoded), maps.float() / 255, view, batch.mouth.flatten(0, 1))
 
 
 class RestoringTask:
-    """L1, multi-scale gradients and SSIM of restored frames; lips, face and hands counting more."""
+    """L1, multi-scale gradients, SSIM and change of restored frames; lips, face and hands counting more."""
 
     stage: StageName = "restore"
 
@@ -123,129 +144,136 @@ class RestoringTask:
         model: Model,
         samples: DenoisingSamples,
         held_out: Sequence[PackedClip],
+        pool: Path,
         *,
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
+        """``pool`` is the folder of generated samples; ``prepare`` fills it."""
         assert model.restorer is not None
         self.recipe, self.settings, self.model = recipe, recipe.restore, model
         self.samples, self.held_out = samples, list(held_out)
         self.frames = samples.window
+        self.pool = Pool(pool)
         model.requires_grad_(False)
         model.restorer.requires_grad_(True)
         self.denoiser = Denoiser(model)
         self.module: nn.Module = _Restoring(model.restorer)
         self.autocast = autocast
 
+    # -- generated samples --------------------------------------------------------------------
+
+    def prepare(self, numbers: Iterable[int], progress: Progress = silent) -> None:
+        """Make those of the pool's samples that are missing."""
+
+        def make(number: int) -> Mapping[str, NDArray[Any]]:
+            given = self.samples.to_generate(*self._chosen(number))
+            batch = self.samples.stack([given], conditional=True)
+            return self._generated(batch.to(next(self.module.parameters()).device))
+
+        self.pool.fill(numbers, make, progress=progress)
+
+    def _chosen(self, number: int) -> tuple[PackedClip, list[int], PackedClip, int, Generator]:
+        """Clip, frames, the portrait's clip and frame of a sample of the pool; what draws its noise."""
+        rng = generator(self.recipe.seed, self.stage, _POOL, number)
+        # No padded heads: their border is no picture, and what is in the middle full clips show as well.
+        return *self.samples.choose(rng, 0.0), rng
+
+    @torch.no_grad()
+    def _generated(self, told: DenoisingBatch) -> dict[str, NDArray[Any]]:
+        """One sample: frames and portrait as the autoencoder gives them, what is heard of the mouth."""
+        with self.autocast():
+            latents = generate(self.denoiser, self.recipe, told)
+            decoded = self.model.decode(latents[0])
+            decoded_portrait = self.model.decode(told.portrait)
+            ear, mouth = self.model.audio_encoder, torch.zeros(self.frames, 2)
+            if isinstance(ear, LogMelEncoder) and ear.config.mouth_token:
+                mouth = ear.mouth_heard(told.rows[0])
+        return {
+            "decoded": to_picture(decoded).transpose(0, 3, 1, 2),
+            "decoded_portrait": to_picture(decoded_portrait)[0].transpose(2, 0, 1),
+            "maps": told.pose[0].cpu().numpy(),
+            "portrait_map": told.portrait_pose[0].cpu().numpy(),
+            "lips": told.audio_mask[0, :1].float().cpu().numpy(),
+            "mouth": mouth.float().cpu().numpy(),
+        }
+
+    # -- batches ------------------------------------------------------------------------------
+
     def batch(self, step: int, samples: Sequence[int]) -> RestoringBatch:
         settings = self.settings
         # By whole steps, so that a batch stays one computation.
-        if generator(self.recipe.seed, self.stage, step, 2**31).random() >= settings.faces:
-            return self._stack([self._sample(step, number) for number in samples])
-        times = settings.face_samples
+        crops = generator(self.recipe.seed, self.stage, step, _POOL).random() < settings.crops
+        times = settings.crop_samples if crops else 1
         numbers = [times * number + k for number in samples for k in range(times)]
-        return self._stack([self._sample(step, number, faces=True) for number in numbers])
+        return self._stack([self._sample(step, number, crop=crops) for number in numbers])
 
-    def _sample(self, step: int, number: int, *, faces: bool = False) -> dict[str, Any]:
+    def _sample(self, step: int, number: int, *, crop: bool) -> dict[str, Any]:
         rng = generator(self.recipe.seed, self.stage, step, number)
-        # No padded heads: their border is no picture, and what is in the middle full clips show as well.
-        clip, frames, portrait_clip, portrait_frame = self.samples.choose(rng, 0.0)
-        made = self._given(clip, frames, portrait_clip, portrait_frame, rng)
-        if faces:
-            gone = portrait_clip.boxes(portrait_frame)
-            made["crops"] = self._corner(gone)
-            # The portrait does not show hands where they are now.
-            for i, frame in enumerate(frames):
-                for box in [b[hand] for b in (clip.boxes(frame), gone) for hand in HANDS if hand in b]:
-                    made["weight"][i, 0] *= coverage(box, clip.size, clip.size) == 0
-        return made
+        of_pool = int(rng.integers(self.settings.pool))
+        chosen = self._chosen(of_pool)
+        made = self._pictures(self.pool.read(of_pool), *chosen[:4])
+        return self._cropped(made, chosen[0], chosen[1], rng) if crop else made
 
-    def _corner(self, boxes: Boxes) -> NDArray[np.int64]:
-        """Row and column, in latent cells, of the crop about the face; in the middle where there is none."""
-        x0, y0, x1, y1 = boxes.get("face", np.array([0.0, 0.0, 1.0, 1.0]))
-        cells = self.recipe.data.size // self.model.vae.factor
-        middle = np.array([(y0 + y1) / 2, (x0 + x1) / 2]) * cells
-        corner = np.rint(middle - self.settings.face_cells / 2).astype(np.int64)
-        return corner.clip(0, max(0, cells - self.settings.face_cells))
-
-    def _given(
+    def _pictures(
         self,
+        generated: Mapping[str, NDArray[Any]],
         clip: PackedClip,
         frames: list[int],
         portrait_clip: PackedClip,
         portrait_frame: int,
-        rng: np.random.Generator,
     ) -> dict[str, Any]:
-        told = self.samples.to_generate(clip, frames, portrait_clip, portrait_frame, rng)
         factors = {part: getattr(self.settings, part) for part in ("lips", "face", "hands")}
         gone, size = portrait_clip.boxes(portrait_frame), clip.size
         weight = [part_weight(clip.boxes(frame), gone, factors, size, size) for frame in frames]
         return {
-            "told": told,
+            **generated,
             "portrait": portrait_clip.pictures([portrait_frame])[0].transpose(2, 0, 1),
             "truth": clip.pictures(frames).transpose(0, 3, 1, 2),
             "weight": np.stack(weight)[:, None],
+            "name": f"{clip.id}:{frames[0]}",
         }
 
-    def _stack(self, made: Sequence[dict[str, Any]]) -> RestoringBatch:
-        def stack(name: str) -> Tensor:
-            return torch.from_numpy(np.stack([one[name] for one in made]))
+    def _cropped(
+        self, made: dict[str, Any], clip: PackedClip, frames: list[int], rng: Generator
+    ) -> dict[str, Any]:
+        """A square about the face or a hand of one of the frames, off its middle by up to a quarter."""
+        cell, side = self.model.vae.factor, self.settings.crop_cells
+        boxes = clip.boxes(frames[int(rng.integers(len(frames)))])
+        parts = [part for part in ("face", *HANDS) if part in boxes]
+        x0, y0, x1, y1 = boxes[parts[int(rng.integers(len(parts)))]] if parts else (0.0, 0.0, 1.0, 1.0)
+        cells = clip.size // cell
+        middle = np.array([y0 + y1, x0 + x1]) / 2 * cells + rng.uniform(-side / 4, side / 4, 2)
+        top, left = np.rint(middle - side / 2).astype(int).clip(0, max(0, cells - side))
 
-        return RestoringBatch(
-            told=self.samples.stack([one["told"] for one in made], conditional=True),
-            portrait=stack("portrait"),
-            truth=stack("truth"),
-            weight=stack("weight"),
-            crops=stack("crops") if "crops" in made[0] else None,
-        )
+        def cut(name: str, array: NDArray[Any]) -> NDArray[Any]:
+            k = 1 if name in _CELLS else cell
+            return array[..., top * k : (top + side) * k, left * k : (left + side) * k]
+
+        whole = ("mouth", "name")
+        return {name: value if name in whole else cut(name, value) for name, value in made.items()}
+
+    @staticmethod
+    def _stack(made: Sequence[dict[str, Any]]) -> RestoringBatch:
+        stacked = {k: torch.from_numpy(np.stack([one[k] for one in made])) for k in made[0] if k != "name"}
+        return RestoringBatch(**stacked, names=[one["name"] for one in made])
 
     def losses(self, module: nn.Module, batch: RestoringBatch) -> dict[str, Tensor]:
-        if batch.crops is not None:
-            batch = batch.cropped(self.settings.face_cells, self.model.vae.factor)
-            shown = self._stood_for(batch)
-        else:
-            shown = self._decoded(batch)
-        restored = module(*shown, batch).float()
-        truth, weight = to_pixels(batch.truth.flatten(0, 1)), batch.weight.flatten(0, 1)
-        level = weight.mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-6)
         settings = self.settings
-        return picture_terms(
-            restored, truth, weight / level, gradient=settings.gradient, ssim_share=settings.ssim
-        )
-
-    @torch.no_grad()
-    def _decoded(
-        self, batch: RestoringBatch
-    ) -> tuple[Float[Tensor, "n 3 H W"], Float[Tensor, "b 3 H W"], Float[Tensor, "n 2"] | None]:
-        """Generated frames and the portraits as the autoencoder gives them; what is heard of the mouth."""
-        with self.autocast():
-            latents = generate(self.denoiser, self.recipe, batch.told)
-            decoded = self.model.decode(latents.flatten(0, 1))
-            decoded_portrait = self.model.decode(batch.told.portrait)
-        return decoded.float(), decoded_portrait.float(), self._heard(batch)
-
-    @torch.no_grad()
-    def _stood_for(
-        self, batch: RestoringBatch
-    ) -> tuple[Float[Tensor, "n 3 H W"], Float[Tensor, "b 3 H W"], Float[Tensor, "n 2"] | None]:
-        """As ``_decoded``, with the portrait in place of what would be generated."""
-        with self.autocast():
-            portrait = self.model.decode(channels_last(batch.told.portrait)).float()
-        return portrait.repeat_interleave(self.frames, dim=0), portrait, self._heard(batch)
-
-    def _heard(self, batch: RestoringBatch) -> Float[Tensor, "n 2"] | None:
-        ear = self.model.audio_encoder
-        if not (isinstance(ear, LogMelEncoder) and ear.config.mouth_token):
-            return None
-        return ear.mouth_heard(batch.told.rows.flatten(0, 1)).float()
-
-    def _restored(self, batch: RestoringBatch) -> tuple[Float[Tensor, "n 3 H W"], Picture]:
-        """Generated frames as the autoencoder gives them, and restored."""
-        decoded, *others = self._decoded(batch)
-        with self.autocast():
-            return decoded, to_picture(self.module(decoded, *others, batch))
+        restored = module(batch).float()
+        truth, weight = to_pixels(batch.truth.flatten(0, 1)), batch.weight.flatten(0, 1)
+        weight = weight / weight.mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-6)
+        terms = picture_terms(restored, truth, weight, gradient=settings.gradient, ssim_share=settings.ssim)
+        if self.frames > 1 and settings.change > 0:
+            # What two frames have in common cancels: what is left is flicker, and motion that is not there.
+            error = (restored - truth).unflatten(0, (-1, self.frames)).diff(dim=1)
+            change = (error.abs() * weight.unflatten(0, (-1, self.frames))[:, 1:]).mean()
+            terms |= {"loss": terms["loss"] + settings.change * change, "change": change}
+        return terms
 
     def frozen(self, step: int) -> list[str]:  # noqa: ARG002 - all of it trains all the time
         return []
+
+    # -- validation ---------------------------------------------------------------------------
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], Picture | None]:
@@ -258,18 +286,29 @@ class RestoringTask:
         for number, clip in enumerate(self.held_out[: self.recipe.run.validation_clips]):
             # The last frames: farthest from the portrait, which is the first.
             frames = list(range(len(clip) - self.frames, len(clip)))
-            rng = np.random.default_rng([7, number])
-            batch = self._stack([self._given(clip, frames, clip, 0, rng)]).to(device)
-            decoded, restored = self._restored(batch)
-            plain, truth, portrait = to_picture(decoded), clip.pictures(frames), clip.pictures([0])[0]
+            given = self.samples.to_generate(clip, frames, clip, 0, np.random.default_rng([7, number]))
+            told = self.samples.stack([given], conditional=True).to(device)
+
+            def shown(
+                told: DenoisingBatch, clip: PackedClip = clip, frames: list[int] = frames
+            ) -> tuple[Picture, Picture]:
+                """Generated frames as the autoencoder gives them, and restored."""
+                batch = self._stack([self._pictures(self._generated(told), clip, frames, clip, 0)]).to(device)
+                with self.autocast():
+                    restored = to_picture(self.module(batch))
+                return batch.decoded[0].permute(0, 2, 3, 1).cpu().numpy(), restored
+
+            plain, restored = shown(told)
+            truth, portrait = clip.pictures(frames), clip.pictures([0])[0]
             for i, frame in enumerate(frames):
                 scores.add("psnr", restored[i], truth[i], clip, frame)
                 scores.add("plain", plain[i], truth[i], clip, frame)
                 scores.add("repeat", portrait, truth[i], clip, frame)
 
-            def heard(frame: int, clip: PackedClip = clip, batch: RestoringBatch = batch) -> Picture:
-                told = self.samples.hearing(batch.told, clip, frame)
-                return self._restored(dataclasses.replace(batch, told=told))[1][-1]
+            def heard(
+                frame: int, told: DenoisingBatch = told, clip: PackedClip = clip, shown: Any = shown
+            ) -> Picture:
+                return shown(self.samples.hearing(told, clip, frame))[1][-1]
 
             scores.update(mouth_figures(clip, frames[-1], heard))
             rows.append([portrait, plain[-1], restored[-1], truth[-1]])

@@ -145,11 +145,16 @@ class DenoisingSamples:
         made = self.given(clip, frames, portrait_clip, portrait_frame, rng, moment.region, groups)
         return {
             **made,
-            "t": np.int64(draw_timestep(rng, recipe)),
+            "t": np.int64(draw_timestep(rng, recipe, refine=self._refines(step))),
             "has_pose": np.float32(not pose_dropped),
             "audio_mask": made["audio_mask"] * np.float32(not muted),
             "decoded": self._decoded(rng, clip, frames, made["latents"].shape, step + number),
         }
+
+    def _refines(self, step: int) -> bool:
+        """Whether all samples of a step have a timestep the sampler visits: few-step refinement."""
+        last, steps = self.recipe.noise.refine, getattr(self.recipe, self.stage).optimiser.steps
+        return last > 0 and step >= (1 - last) * steps
 
     def choose(self, rng: Generator, head_share: float) -> tuple[PackedClip, list[int], PackedClip, int]:
         """The clip and its frames to generate, the clip and the frame of the portrait."""
@@ -302,11 +307,11 @@ def portrait_frame(rng: Generator, length: int, frames: Sequence[int], gap: int)
     return int(far[rng.integers(len(far))])
 
 
-def draw_timestep(rng: Generator, recipe: Recipe) -> int:
-    """A timestep 0 … 999, by ``recipe.noise``."""
+def draw_timestep(rng: Generator, recipe: Recipe, *, refine: bool = False) -> int:
+    """A timestep 0 … 999, by ``recipe.noise``; with ``refine`` always one the sampler visits."""
     total, noise = recipe.schedule.train_steps, recipe.noise
     u = rng.random()
-    if rng.random() < noise.sampler_share:
+    if rng.random() < noise.sampler_share or refine:
         # Trailing spacing: the sampler visits T − 1, T − 1 − T/n, …
         visited = np.round(np.arange(total, 0, -total / noise.sampler_steps)).astype(int) - 1
         return int(visited[int(u * len(visited))])

@@ -22,7 +22,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -195,7 +195,7 @@ class Training:
             self.recipe, name, chosen, store, model.audio_encoder, motion=model.config.unet.motion
         )
         if name == "restore":
-            return RestoringTask(self.recipe, model, samples, held_out, autocast=self.accelerator.autocast)
+            return self._restoring(model, samples, chosen, held_out, progress)
         needs_pose = self.recipe.loss.pose > 0 and self.recipe.loss.pose_from < 1000
         return DenoisingTask(
             self.recipe,
@@ -207,6 +207,38 @@ class Training:
             perceptual=_to(load_perceptual(self.recipe), self.device),
             autocast=self.accelerator.autocast,
         )
+
+    def _restoring(
+        self,
+        model: Model,
+        samples: DenoisingSamples,
+        chosen: Sequence[PackedClip],
+        held_out: Sequence[PackedClip],
+        progress: Progress,
+    ) -> RestoringTask:
+        """The restorer's stage, with the pictures it learns from generated."""
+        recipe, data = self.recipe, self.recipe.data
+        drawn = [
+            recipe.seed,
+            recipe.restore.frames,
+            data.size,
+            data.fps,
+            data.gap,
+            data.calm,
+            data.other_clip,
+        ]
+        told = [
+            recipe.schedule,
+            recipe.noise,
+            recipe.defaults,
+            dataclasses.replace(model.config, restorer=None),
+        ]
+        names = sorted(clip.id for clip in chosen)
+        key = _digest([*drawn, *told, *names], Denoiser(model), model.vae)
+        pool = self.out / f"generated-{key}"
+        task = RestoringTask(recipe, model, samples, held_out, pool, autocast=self.accelerator.autocast)
+        self._shared(range(recipe.restore.pool), lambda numbers: task.prepare(numbers, progress))
+        return task
 
     def model(self, stage: StageName) -> Model:
         """The networks at the start of a stage, without the motion modules and restorer of later ones."""
@@ -293,7 +325,8 @@ class Training:
     def encode(self, model: Model, clips: Sequence[PackedClip], progress: Progress) -> LatentStore:
         """Latents and audio rows of all clips, made once for an autoencoder."""
         # Clips of another frame rate may have the same names.
-        store = LatentStore(self.out / f"latents-{_key(model)}-{self.recipe.data.fps:g}fps")
+        key = _digest([model.config.vae, model.config.audio], model.vae)
+        store = LatentStore(self.out / f"latents-{key}-{self.recipe.data.fps:g}fps")
 
         def encode(pictures: NDArray[np.uint8]) -> NDArray[np.float16]:
             pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2)
@@ -310,12 +343,15 @@ class Training:
             return rows.float().cpu().numpy().astype(np.float16)
 
         model.eval()
-        # Each process its share; then whatever is missing here, if the folder is not the others' as well.
-        rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
-        store.fill(clips[rank::ranks], encode, hear, progress=progress)
-        self.accelerator.wait_for_everyone()
-        store.fill(clips, encode, hear, progress=progress)
+        self._shared(clips, lambda part: store.fill(part, encode, hear, progress=progress))
         return store
+
+    def _shared(self, everything: Sequence[Any], make: Callable[[Sequence[Any]], None]) -> None:
+        """Each process makes its share; then whatever is missing here, if a folder is not the others' too."""
+        rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
+        make(everything[rank::ranks])
+        self.accelerator.wait_for_everyone()
+        make(everything)
 
     def _write_final(self, name: StageName, task: Task, step: int) -> None:
         """Keep the averaged weights of a finished stage, whole (also what did not train)."""
@@ -406,12 +442,13 @@ def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
 
-def _key(model: Model) -> str:
-    """Names what makes latents and rows: the autoencoder with its weights, the audio encoder's settings."""
-    matters = [config.to_dict(model.config.vae), config.to_dict(model.config.audio)]
-    digest = hashlib.sha256(json.dumps(matters, sort_keys=True).encode())
-    for _, value in sorted(model.vae.state_dict().items()):
-        digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+def _digest(settings: Sequence[Any], *networks: nn.Module) -> str:
+    """Names what is made with these settings and weights."""
+    plain = [config.to_dict(one) if dataclasses.is_dataclass(one) else one for one in settings]
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
+    for network in networks:
+        for _, value in sorted(network.state_dict().items()):
+            digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]
 
 
