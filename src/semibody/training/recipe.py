@@ -287,8 +287,6 @@ class Recipe:
             raise ValueError("the stage restore needs model.restorer, for example model.restorer = {}")
         if self.model.residual_portrait and self.schedule.prediction != "sample":
             raise ValueError('model.residual_portrait needs schedule.prediction = "sample"')
-        if self.noise.sampler_share > 0 and self.noise.sampler_steps < 1:
-            raise ValueError("noise.sampler_share needs noise.sampler_steps")
         if self.data.size % self.model.vae.factor:
             raise ValueError("data.size must be a multiple of the pixels of a latent cell")
 
