@@ -112,6 +112,14 @@ def test_lips_close_on_m_and_in_silence_and_open_with_the_voice() -> None:
     assert np.mean(correlations) > 0.6
 
 
+@needs_espeak
+def test_a_mouth_is_where_it_is_at_any_frame_rate() -> None:
+    # Few frames a second once meant means of a quarter of a second: mouths late, and half shut.
+    spoken = speech.speak(np.random.default_rng(3), 6.0, True)
+    few, many = speech.mouth_track(spoken, 24, 4.0), speech.mouth_track(spoken, 144, 24.0)
+    np.testing.assert_allclose(few, many[::6], atol=0.05)
+
+
 def test_a_recording_of_the_user_is_spoken_to_its_end() -> None:
     wave = np.concatenate([np.zeros(8000), np.sin(np.arange(8000) / 8)]).astype(np.float32)
     track = speech.mouth_from_energy(Speech(wave, 16000), 24, 24.0)

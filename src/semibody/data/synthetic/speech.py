@@ -23,6 +23,8 @@ RATE = 16000
 SHAPES = ("jaw", "round", "wide", "press", "lower", "upper")
 """Columns of a mouth track: jaw open, lips forward, lips spread, lips pressed, lower lip in, upper lip up."""
 JAW = SHAPES.index("jaw")
+_EXPOSURE = 1 / 24
+"""seconds, the longest a frame sees a mouth move"""
 
 _VOWELS = {
     "a": (0.85, 0.0, 0.15), "A": (0.9, 0.1, 0.0), "{": (0.8, 0.0, 0.35), "V": (0.6, 0.0, 0.1),
@@ -93,7 +95,7 @@ def say(text: str, voice: str = "slt", stretch: float = 1.0) -> Spoken:
 def mouth_track(spoken: Spoken, frames: int, fps: float) -> NDArray[np.float32]:
     """The mouth at every frame: (f, 6), columns as in SHAPES, 0..1."""
     oversample = 4
-    times = (np.arange(frames * oversample) + 0.5) / (fps * oversample)
+    times = _seen(frames, fps, oversample).ravel()
     values = np.zeros((len(times), len(SHAPES)))
     total = np.full(len(times), 1e-6)
     closure = np.zeros(len(times))
@@ -119,16 +121,26 @@ def mouth_track(spoken: Spoken, frames: int, fps: float) -> NDArray[np.float32]:
 
 def loudness(speech: Speech, frames: int, fps: float) -> NDArray[np.float32]:
     """The speech's smoothed envelope at every frame, 0..1: (f,)."""
-    return _envelope(speech, (np.arange(frames) + 0.5) / fps, window=0.08).astype(np.float32)
+    return _envelope(speech, _seen(frames, fps)[:, 0], window=0.08).astype(np.float32)
 
 
 def mouth_from_energy(speech: Speech, frames: int, fps: float) -> NDArray[np.float32]:
     """The mouth of a recording whose phonemes are unknown: it opens with the energy. (f, 6) as SHAPES."""
-    loud = _envelope(speech, (np.arange(frames) + 0.5) / fps, window=0.05)
+    loud = _envelope(speech, _seen(frames, fps)[:, 0], window=0.05)
     track = np.zeros((frames, len(SHAPES)), np.float32)
     track[:, 0] = 0.75 * loud
     track[:, 2] = 0.25 * loud
     return track
+
+
+def _seen(frames: int, fps: float, moments: int = 1) -> NDArray[np.float64]:
+    """(f, moments): seconds, evenly over what each frame sees.
+
+    A frame is open for a 24th of a second at most: a clip of few frames a second shows the mouths of one
+    with many, not their mean over all that lies between.
+    """
+    within = (np.arange(moments) + 0.5) / moments * min(1 / fps, _EXPOSURE)
+    return np.arange(frames)[:, None] / fps + within
 
 
 def _shape_of(symbol: str) -> tuple[NDArray[np.float64], float]:
