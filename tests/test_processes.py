@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +27,22 @@ def test_all_results_come_and_workers_keep_to_their_threads() -> None:
 def test_a_worker_that_dies_is_named() -> None:
     with pytest.raises(SemibodyError, match=r"a worker process died.*fewer --workers"):
         list(in_processes(os._exit, [(1,)], workers=1))
+
+
+def test_what_a_dead_worker_had_in_hand_is_begun_again(tmp_path: Path) -> None:
+    marks = [tmp_path / str(n) for n in range(4)]
+    assert sorted(in_processes(_dies_once, [(str(mark),) for mark in marks], workers=2)) == list("0123")
+    assert all(mark.exists() for mark in marks)
+
+
+def _dies_once(mark: str) -> str:
+    """Every job's first try ends its process, but for one."""
+    path = Path(mark)
+    if not path.exists() and path.name != "0":
+        path.touch()
+        os._exit(1)
+    path.touch()
+    return path.name
 
 
 def test_a_mistake_in_a_job_reaches_the_caller() -> None:

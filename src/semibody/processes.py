@@ -26,26 +26,39 @@ def in_processes(
 ) -> Iterator[T]:
     """Call ``function`` with each of ``jobs`` in up to ``workers`` processes; results as they come.
 
-    Each process keeps to ``threads`` threads. The first exception of a job ends all; so does the death of a
-    process, as a SemibodyError. When this process ends, however it does, its workers end too.
+    Each process keeps to ``threads`` threads. The first exception of a job ends all. When a process dies (a
+    drawing library's fault after hundreds of people, a lack of memory), what was not done is begun again in
+    new ones, so jobs must bear that; a SemibodyError when that happens twice and nothing got done between.
+    When this process ends, however it does, its workers end too.
     """
-    if not jobs:
-        return
     for name in _THREADS:  # before the workers start, which read it when they load their libraries
         os.environ[name] = str(threads)
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    count = max(1, min(workers, len(jobs)))
-    with sender, receiver, ProcessPoolExecutor(count, context, _end_with_parent, (receiver,)) as pool:
-        futures = [pool.submit(function, *job) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BrokenProcessPool:
+    waiting, in_vain = list(jobs), 0
+    while waiting:
+        before = len(waiting)
+        yield from _until_one_dies(function, waiting, workers)
+        in_vain = in_vain + 1 if len(waiting) == before else 0
+        if in_vain == 2:
             raise SemibodyError(
                 "a worker process died, perhaps for lack of memory; run the command again with fewer "
                 "--workers, what is finished is kept"
-            ) from None
+            )
+
+
+def _until_one_dies(function: Callable[..., T], waiting: list[tuple[Any, ...]], workers: int) -> Iterator[T]:
+    """Work on ``waiting`` and take from it what is done, until nothing is left or a process dies."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    count = max(1, min(workers, len(waiting)))
+    with sender, receiver, ProcessPoolExecutor(count, context, _end_with_parent, (receiver,)) as pool:
+        jobs = {pool.submit(function, *job): job for job in waiting}
+        try:
+            for future in as_completed(jobs):
+                result = future.result()
+                waiting.remove(jobs[future])
+                yield result
+        except BrokenProcessPool:
+            return
         except BaseException:
             sender.close()  # nobody waits for what the workers have in hand
             raise

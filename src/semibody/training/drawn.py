@@ -6,6 +6,7 @@ so everything about a training can be checked: hands at their joints, a mouth th
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import cv2
@@ -24,9 +25,10 @@ _SHARP = 2
 
 
 def make_drawn_clips(
-    folder: Path, recipe: Recipe, *, people: int = 4, frames: int = 24, held_out: int = 0
+    folder: Path, recipe: Recipe, *, people: int = 4, frames: int = 24, heads: int = 0, held_out: int = 0
 ) -> list[PackedClip]:
-    """Pack clips of ``people`` drawn persons (the last ``held_out`` of them as validation); resumable."""
+    """Pack clips of ``people`` drawn persons, the first ``heads`` of them cut to the head, the last
+    ``held_out`` as validation; resumable."""
     data = recipe.data
     packing = Packing(size=data.size, fps=data.fps, head_height=data.head_height)
     made = []
@@ -34,8 +36,11 @@ def make_drawn_clips(
         name, place = f"drawn-{number:04d}", folder / packing.key
         if not packed_path(place, name).exists():
             pictures, gesture, speech, truth = draw_clip(recipe.seed, number, frames, data.size, data.fps)
+            if number < heads:
+                pictures, gesture = _head_of(pictures, gesture)
             pack_clip(
-                place, name, pictures, gesture, speech, truth, person=name, kind="full",
+                place, name, pictures, gesture, speech, truth, person=name,
+                kind="head" if number < heads else "full",
                 split="val" if number >= people - held_out else "train", packing=packing,
             )  # fmt: skip
         made.append(PackedClip(packed_path(place, name)))
@@ -63,6 +68,16 @@ def draw_clip(
         pictures.append(_picture(joints[frame], float(jaw[frame]), colours, size))
     gesture = Gesture(joints, confidence, fps, name=f"drawn-{number}")
     return np.stack(pictures), gesture, speech, Truth(jaw.astype(np.float32), {})
+
+
+def _head_of(pictures: NDArray[np.uint8], gesture: Gesture) -> tuple[NDArray[np.uint8], Gesture]:
+    """The upper middle of a clip, where the head is, as a clip of its own; hands are out of it."""
+    side = pictures.shape[1]
+    top, left, width = (round(share * side) for share in (0.05, 0.27, 0.46))
+    cut = np.ascontiguousarray(pictures[:, top : top + width, left : left + width])
+    joints = (gesture.joints * side - [left, top]) / width
+    inside = ((joints >= 0) & (joints <= 1)).all(axis=2)
+    return cut, dataclasses.replace(gesture, joints=joints, confidence=gesture.confidence * inside)
 
 
 def _voice(seconds: float, syllables: float, phase: float, pitch: float) -> Speech:

@@ -19,7 +19,7 @@ from semibody.animator import Animator
 from semibody.data.dataset import PackedClip
 from semibody.training.keypoints import CHIN, HAND_ROWS, JOINTS, LOWER_LIP, UPPER_LIP, KeypointNetwork, find
 from semibody.training.losses import edge_map
-from semibody.training.tasks import to_pixels
+from semibody.training.tasks import psnr, to_pixels
 from semibody.types import Clip, Gesture
 
 Frames = NDArray[np.uint8]
@@ -92,6 +92,7 @@ def causality(
 ) -> dict[str, float]:
     """Swap one input at a time between neighbouring clips and see what follows; means over the clips.
 
+    ``psnr``: nothing swapped, against the true pictures, in dB.
     ``hands_own`` / ``hands_new`` / ``hands_old``: PCK with the own gesture; with another's gesture, at the
     new and at the old place. ``mouth_own`` / ``mouth_new`` / ``mouth_old``: correlation of the mouth with
     the own jaw; with another's speech, with that jaw and with the former. ``person_new``: share of swapped
@@ -113,6 +114,7 @@ def causality(
     for a, b in zip(clips, [*clips[1:], clips[0]], strict=True):
         truth = a.pictures(range(min(length, len(a))))
         own, hands, voice, person = make(a, a, a), make(a, a, b), make(a, b, a), make(b, a, a)
+        note("psnr", psnr(own.frames[: len(truth)], truth))
         note("hands_own", judge.hands_at(own.frames, a.gesture()))
         note("hands_new", judge.hands_at(hands.frames, b.gesture()))
         note("hands_old", judge.hands_at(hands.frames, a.gesture()))
