@@ -171,6 +171,19 @@ def test_audio_encoders_agree_on_their_shape(kind: str) -> None:
             assert torch.isfinite(tokens).all()
 
 
+def test_the_small_ear_hears_quiet_and_loud_recordings_alike_and_silence_as_silence() -> None:
+    ear = build_audio_encoder(AudioConfig(kind="logmel", width=32, before=7, after=8))
+    steps = torch.arange(16000) / 16000
+    syllables = torch.sin(2 * torch.pi * 180 * steps) * torch.sin(2 * torch.pi * 2 * steps).clamp(min=0)
+    usual, quiet = ear.rows(0.3 * syllables), ear.rows(0.05 * syllables)
+    loudest = usual.amax(dim=1) > 0
+    torch.testing.assert_close(quiet[loudest].amax(dim=1), usual[loudest].amax(dim=1), rtol=0, atol=1e-3)
+    assert (usual[30:46] == -1).all()  # the pause stays at the floor
+    assert (ear.rows(torch.zeros(16000)) == -1).all()
+    noise = 1e-5 * torch.randn(16000, generator=torch.Generator().manual_seed(0))
+    assert ear.rows(noise).max() < 0  # no recording at all is made one
+
+
 def test_mapper_is_one_linear_map_along_tokens() -> None:
     mapper = AudioFeatureMapper(15, 77)
     x = torch.randn(2, 15, 8)

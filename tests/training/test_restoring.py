@@ -11,9 +11,9 @@ import torch
 
 from semibody.networks.loading import save_model
 from semibody.networks.model import Model
+from semibody.training.parts import coverage
 from semibody.training.recipe import Recipe, load_recipe
 from semibody.training.restoring import RestoringTask
-from semibody.training.samples import coverage
 from semibody.training.trainer import Training
 from semibody.types import SemibodyError, silent
 from training.nano import nano, packed

@@ -29,11 +29,11 @@ from semibody.pose.files import save_gesture
 from semibody.pose.regions import audio_mask
 from semibody.pose.skeleton import GROUPS
 from semibody.training.drawn import draw_clip
+from semibody.training.parts import coverage
 from semibody.training.recipe import NoiseSettings, Recipe, load_recipe
 from semibody.training.samples import (
     CropSamples,
     DenoisingSamples,
-    coverage,
     draw_noise,
     draw_timestep,
     generator,

@@ -178,11 +178,13 @@ class AudioFeatureMapper(nn.Module):
 class LogMelEncoder(AudioEncoder):
     """80 log-mel bands around each frame, two strided convolutions: a trainable ear for small models.
 
-    Rows are (r, 80) at 100 a second; ``before`` and ``after`` are in mel columns. Levels are absolute
-    (not normalised by the loudest moment), so silence stays silence.
+    Rows are (r, 80) at 100 a second; ``before`` and ``after`` are in mel columns. A recording is brought to
+    the usual level as a whole, by 20 dB at most, so a quiet one moves lips as far and silence stays silence.
     """
 
     rate = MEL_RATE
+    usual = 1.1
+    """log10 of the power over all bands that one column in twenty of a recording exceeds"""
 
     def __init__(self, config: AudioConfig) -> None:
         super().__init__(config)
@@ -190,7 +192,9 @@ class LogMelEncoder(AudioEncoder):
         self.conv2 = nn.Conv1d(config.width, config.width, 3, padding=1, stride=2)
         self.norm = nn.LayerNorm(config.width)
         if config.mouth_token:
-            self.mouth = nn.Linear(self._around * config.width, 2)
+            # Two layers: how far a sound opens a mouth also depends on how loud it is.
+            sound, inner = self._around * config.width, 2 * config.width
+            self.mouth = nn.Sequential(nn.Linear(sound, inner), nn.GELU(), nn.Linear(inner, 2))
             self.tell = nn.Linear(2, config.width)
             # A jaw moves by tenths; beside tokens of unit size it must not be a whisper.
             nn.init.normal_(self.tell.weight, std=4.0)
@@ -205,8 +209,10 @@ class LogMelEncoder(AudioEncoder):
         return self._around + self.config.mouth_token
 
     def rows(self, waveform: Float[Tensor, " n"]) -> Float[Tensor, "r 80"]:
-        power = mel_power(waveform).clamp(min=1e-7).log10()
-        return ((power + 4.0) / 3.0).T
+        power = mel_power(waveform)
+        level = power.sum(dim=0).quantile(0.95).clamp(min=1e-12).log10()
+        power = power * 10 ** (self.usual - level).clamp(-2.0, 2.0)
+        return ((power.clamp(min=1e-7).log10() + 4.0) / 3.0).T
 
     def embed(self, windows: Float[Tensor, "n k 80"]) -> Float[Tensor, "n l d"]:
         tokens = self._sound(windows)

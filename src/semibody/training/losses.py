@@ -63,7 +63,9 @@ class LossSettings:
     face: float = 1.0
     """factor in the box of the face"""
     hands: float = 1.0
-    """factor in the boxes of the hands"""
+    """factor in the boxes of the hands, and where the portrait's hands were"""
+    arms: float = 1.0
+    """factor along the arms, and where the portrait's arms were"""
 
     def __post_init__(self) -> None:
         if not 0 <= self.detail_from <= self.pose_from:

@@ -199,6 +199,8 @@ class RestoreSettings:
     """factor in the box of the face"""
     hands: float = 1.0
     """factor in the boxes of the hands, and where the portrait's hands were"""
+    arms: float = 1.0
+    """factor along the arms, and where the portrait's arms were"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,15 +27,9 @@ from semibody.networks.audio_encoders import LogMelEncoder
 from semibody.networks.model import Model
 from semibody.networks.restorer import Restorer
 from semibody.training.losses import picture_terms
+from semibody.training.parts import HANDS, Shown, part_weight
 from semibody.training.recipe import Recipe, StageName
-from semibody.training.samples import (
-    HANDS,
-    DenoisingBatch,
-    DenoisingSamples,
-    Generator,
-    generator,
-    part_weight,
-)
+from semibody.training.samples import DenoisingBatch, DenoisingSamples, Generator, generator
 from semibody.training.tasks import (
     Denoiser,
     Picture,
@@ -222,9 +216,8 @@ class RestoringTask:
         portrait_clip: PackedClip,
         portrait_frame: int,
     ) -> dict[str, Any]:
-        factors = {part: getattr(self.settings, part) for part in ("lips", "face", "hands")}
-        gone, size = portrait_clip.boxes(portrait_frame), clip.size
-        weight = [part_weight(clip.boxes(frame), gone, factors, size, size) for frame in frames]
+        portrait, size = Shown(portrait_clip, portrait_frame), clip.size
+        weight = [part_weight(self.settings, Shown(clip, frame), portrait, size, size) for frame in frames]
         return {
             **generated,
             "portrait": portrait_clip.pictures([portrait_frame])[0].transpose(2, 0, 1),

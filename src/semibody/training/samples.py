@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -23,13 +23,11 @@ from semibody.networks.audio_encoders import AudioEncoder
 from semibody.pose.draw import draw_parts
 from semibody.pose.regions import Region, audio_mask
 from semibody.training.curriculum import Moment, Stage, at, final
+from semibody.training.parts import HANDS, Shown, coverage, part_weight
 from semibody.training.recipe import STAGES, NoiseSettings, Recipe, StageName
 from semibody.types import FACE, SemibodyError
 
 Generator = np.random.Generator
-Boxes = Mapping[str, NDArray[np.float32]]
-"""Part -> x0, y0, x1, y1 as fractions."""
-HANDS = ("left_hand", "right_hand")
 
 
 def generator(seed: int, stage: StageName, step: int, sample: int = 0) -> Generator:
@@ -184,7 +182,7 @@ class DenoisingSamples:
         if clip.kind == "head" and region == "body" and recipe.curriculum.partial_attention:
             region = "face"
         poses = [clip.pose(frame) for frame in frames]
-        own_pose, gone = portrait_clip.pose(portrait_frame), portrait_clip.boxes(portrait_frame)
+        own_pose, portrait = portrait_clip.pose(portrait_frame), Shown(portrait_clip, portrait_frame)
         masked, dilation = poses, recipe.curriculum.mask_dilation
         if region == "body" and recipe.model.audio_region != "body":
             # As when animating: of the finished clip only the portrait is known.
@@ -200,7 +198,7 @@ class DenoisingSamples:
             "has_pose": np.float32(1),
             "rows": self.windows(clip, frames).numpy(),
             "audio_mask": np.stack([audio_mask(pose, region, height, width, dilation) for pose in masked]),
-            "weight": np.stack([self._weight(clip, f, gone, height, width) for f in frames]),
+            "weight": np.stack([self._weight(Shown(clip, f), portrait, height, width) for f in frames]),
             "decoded": None,
             "name": f"{clip.id}:{frames[0]}",
         }
@@ -266,14 +264,11 @@ class DenoisingSamples:
         side = self.recipe.data.size
         return np.ascontiguousarray(draw_parts(pose, side, side, groups).transpose(2, 0, 1))
 
-    def _weight(
-        self, clip: PackedClip, frame: int, gone: Boxes, height: int, width: int
-    ) -> NDArray[np.float32]:
-        """How much each cell counts; ``gone`` are the portrait's boxes: its hands must go."""
-        factors = {part: getattr(self.recipe.loss, part) for part in ("lips", "face", "hands")}
-        weight = part_weight(clip.boxes(frame), gone, factors, height, width)
-        if clip.kind == "head" and self.recipe.curriculum.partial_attention:
-            weight = weight * coverage(np.array(clip.valid, np.float32), height, width)
+    def _weight(self, made: Shown, portrait: Shown, height: int, width: int) -> NDArray[np.float32]:
+        """How much each cell counts."""
+        weight = part_weight(self.recipe.loss, made, portrait, height, width)
+        if made.clip.kind == "head" and self.recipe.curriculum.partial_attention:
+            weight = weight * coverage(np.array(made.clip.valid, np.float32), height, width)
         return weight
 
     def _decoded(
@@ -330,34 +325,6 @@ def draw_noise(rng: Generator, shape: tuple[int, ...], settings: NoiseSettings) 
     if settings.offset > 0:
         noise += np.float32(settings.offset) * rng.standard_normal((1, shape[1], 1, 1), np.float32)
     return noise
-
-
-def coverage(box: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Share of each cell (height, width) that the box x0, y0, x1, y1 (fractions) covers."""
-
-    def along(low: float, high: float, cells: int) -> NDArray[np.float32]:
-        edges = np.arange(cells + 1, dtype=np.float32) / cells
-        overlap = np.minimum(edges[1:], high) - np.maximum(edges[:-1], low)
-        return np.clip(overlap * cells, 0, 1).astype(np.float32)
-
-    x0, y0, x1, y1 = (float(v) for v in box)
-    return np.outer(along(y0, y1, height), along(x0, x1, width)).astype(np.float32)
-
-
-def part_weight(
-    boxes: Boxes, gone: Boxes, factors: Mapping[str, float], height: int, width: int
-) -> NDArray[np.float32]:
-    """(height, width) 1, and the factors of lips, face and hands in their boxes.
-
-    Hands count where they are now (``boxes``) and where the portrait's were (``gone``).
-    """
-    chosen = [(boxes[part], factors[part]) for part in ("lips", "face") if part in boxes]
-    chosen += [(b[hand], factors["hands"]) for b in (boxes, gone) for hand in HANDS if hand in b]
-    weight = np.ones((height, width), np.float32)
-    for box, factor in chosen:
-        if factor != 1.0:
-            weight = np.maximum(weight, 1 + (factor - 1) * coverage(box, height, width))
-    return weight
 
 
 def _by_person(clips: Sequence[PackedClip], kind: str) -> dict[str, list[PackedClip]]:

@@ -31,15 +31,9 @@ from semibody.training.losses import (
     snr_weight,
     target_of,
 )
+from semibody.training.parts import HANDS, coverage
 from semibody.training.recipe import Recipe, StageName
-from semibody.training.samples import (
-    HANDS,
-    CropBatch,
-    CropSamples,
-    DenoisingBatch,
-    DenoisingSamples,
-    coverage,
-)
+from semibody.training.samples import CropBatch, CropSamples, DenoisingBatch, DenoisingSamples
 
 Picture = NDArray[np.uint8]
 

@@ -1,0 +1,98 @@
+"""Where lips, face, hands and arms are, and how much more they count in a loss.
+
+    weight = part_weight(recipe.loss, Shown(clip, 12), Shown(clip, 0), 32, 32)
+
+A part counts where it is in the picture to be made; hands and arms count as well where the portrait's were,
+because what was behind them must come back.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semibody.data.dataset import PackedClip
+from semibody.types import Pose
+
+HANDS = ("left_hand", "right_hand")
+SEEN = 0.25
+"""A joint that is this sure, seen or hidden, says where an arm is."""
+_SHOULDERS = (2, 5)
+_ARMS = ((2, 3), (3, 4), (5, 6), (6, 7))
+"""Shoulder to elbow, elbow to wrist."""
+_THICK = 0.2
+"""Half of what an arm with its sleeve takes up across, in shoulder widths."""
+
+
+class Factors(Protocol):
+    """How much more a part counts than the rest; 1: as much."""
+
+    @property
+    def lips(self) -> float: ...
+    @property
+    def face(self) -> float: ...
+    @property
+    def hands(self) -> float: ...
+    @property
+    def arms(self) -> float: ...
+
+
+class Shown(NamedTuple):
+    """A frame of a clip."""
+
+    clip: PackedClip
+    frame: int
+
+
+def part_weight(
+    factors: Factors, made: Shown, portrait: Shown, height: int, width: int
+) -> NDArray[np.float32]:
+    """(height, width): 1, and the largest factor of the parts that a cell shows, as far as they cover it."""
+    boxes, gone = (shown.clip.boxes(shown.frame) for shown in (made, portrait))
+    covers = [
+        (factors.lips, [boxes.get("lips")]),
+        (factors.face, [boxes.get("face")]),
+        (factors.hands, [b.get(hand) for b in (boxes, gone) for hand in HANDS]),
+    ]
+    weight = np.ones((height, width), np.float32)
+    for factor, places in covers:
+        for box in places:
+            if box is not None and factor != 1.0:
+                weight = np.maximum(weight, 1 + (factor - 1) * coverage(box, height, width))
+    if factors.arms != 1.0:
+        for shown in (made, portrait):
+            cover = arm_coverage(shown.clip.pose(shown.frame), height, width)
+            weight = np.maximum(weight, 1 + (factors.arms - 1) * cover)
+    return weight
+
+
+def coverage(box: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Share of each cell (height, width) that the box x0, y0, x1, y1 (fractions) covers."""
+
+    def along(low: float, high: float, cells: int) -> NDArray[np.float32]:
+        edges = np.arange(cells + 1, dtype=np.float32) / cells
+        overlap = np.minimum(edges[1:], high) - np.maximum(edges[:-1], low)
+        return np.clip(overlap * cells, 0, 1).astype(np.float32)
+
+    x0, y0, x1, y1 = (float(v) for v in box)
+    return np.outer(along(y0, y1, height), along(x0, x1, width)).astype(np.float32)
+
+
+def arm_coverage(pose: Pose, height: int, width: int) -> NDArray[np.float32]:
+    """(height, width): 1 on the lines from shoulders over elbows to wrists, 0 from an arm's edge on."""
+    joints, found = pose.joints, pose.confidence >= SEEN
+    cover = np.zeros((height, width), np.float32)
+    if not found[list(_SHOULDERS)].all():
+        return cover
+    reach = _THICK * float(np.linalg.norm(joints[_SHOULDERS[0]] - joints[_SHOULDERS[1]]))
+    ys, xs = (np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width
+    cells = np.stack(np.meshgrid(xs, ys), axis=-1)
+    for a, b in _ARMS:
+        if found[a] and found[b] and reach > 0:
+            start, along = joints[a], joints[b] - joints[a]
+            part = ((cells - start) @ along / max(float(along @ along), 1e-9)).clip(0, 1)
+            away = np.linalg.norm(cells - start - part[..., None] * along, axis=-1)
+            cover = np.maximum(cover, (2 - 2 * away / reach).clip(0, 1).astype(np.float32))
+    return cover

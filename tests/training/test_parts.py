@@ -1,0 +1,58 @@
+"""What counts more in a loss, and where."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from semibody.data.dataset import PackedClip
+from semibody.training.drawn import make_drawn_clips
+from semibody.training.losses import LossSettings
+from semibody.training.parts import Shown, arm_coverage, part_weight
+from training.nano import nano
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> PackedClip:
+    folder: Path = tmp_path_factory.mktemp("drawn")
+    return make_drawn_clips(folder, nano(), people=1, frames=12)[0]
+
+
+def at(pose_point: np.ndarray, side: int) -> tuple[int, int]:
+    x, y = (pose_point * side).astype(int)
+    return int(y), int(x)
+
+
+def test_arms_count_where_they_are_and_where_the_portraits_were(clip: PackedClip) -> None:
+    made, portrait = Shown(clip, 9), Shown(clip, 0)
+    weight = part_weight(LossSettings(arms=5.0), made, portrait, 64, 64)
+    for shown in (made, portrait):
+        joints = shown.clip.pose(shown.frame).joints
+        for a, b in ((3, 4), (6, 7)):
+            assert weight[at((joints[a] + joints[b]) / 2, 64)] > 4
+    assert weight.max() <= 5
+    assert weight[:8].max() == 1  # above the head nothing counts more
+    assert (part_weight(LossSettings(), made, portrait, 64, 64) == 1).all()
+
+
+def test_the_largest_factor_of_overlapping_parts_counts(clip: PackedClip) -> None:
+    shown = Shown(clip, 3)
+    weight = part_weight(LossSettings(lips=9.0, face=2.0, hands=3.0, arms=4.0), shown, shown, 64, 64)
+    boxes, pose = clip.boxes(3), clip.pose(3)
+    x0, y0, x1, y1 = boxes["lips"]
+    assert weight[at(np.array([x0 + x1, y0 + y1]) / 2, 64)] == pytest.approx(9)
+    x0, y0, x1, y1 = boxes["face"]
+    assert weight[at(np.array([(x0 + x1) / 2, y0 + 0.1 * (y1 - y0)]), 64)] == pytest.approx(2)
+    assert 3 <= weight[at(pose.joints[4], 64)] <= 4  # a wrist: a hand's box, an arm's end
+
+
+def test_arms_that_nobody_sees_count_nothing(clip: PackedClip) -> None:
+    pose = clip.pose(0)
+    unseen = pose.confidence.copy()
+    unseen[[3, 6]] = 0
+    assert (arm_coverage(dataclasses.replace(pose, confidence=unseen), 16, 16) == 0).all()
+    unseen[[2, 5]] = 0
+    assert (arm_coverage(dataclasses.replace(pose, confidence=unseen), 16, 16) == 0).all()
