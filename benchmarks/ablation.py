@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="tiny")
     parser.add_argument("--packed", type=Path, help="packed clips (default: people are drawn)")
     parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--clips", type=int, default=HELD_OUT)
     parser.add_argument("--only", action="append", choices=VARIANTS, help="variants (default: all)")
     parser.add_argument("--set", dest="changes", action="append", default=[])
@@ -66,7 +66,7 @@ def main() -> None:
     block = max(1, asked.steps // 6)
     schedule = [f"curriculum.{b}={block}" for b in ("initial", "iterative", "lips", "head", "body", "mixed")]
     rows: dict[str, list[dict[str, float]]] = {}
-    for seed in range(asked.seeds):
+    for seed in asked.seeds:
         for name in asked.only or VARIANTS:
             one = load_recipe(
                 asked.recipe,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from semibody.data.dataset import PackedClip
 from semibody.training.drawn import make_drawn_clips
@@ -21,7 +23,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> PackedClip:
     return make_drawn_clips(folder, nano(), people=1, frames=12)[0]
 
 
-def at(pose_point: np.ndarray, side: int) -> tuple[int, int]:
+def at(pose_point: NDArray[Any], side: int) -> tuple[int, int]:
     x, y = (pose_point * side).astype(int)
     return int(y), int(x)
 

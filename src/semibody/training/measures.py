@@ -99,6 +99,8 @@ def causality(
     portraits whose result is nearer to the new portrait than to the old. ``hands_kept``: PCK when only
     the portrait was swapped. ``sharpness``: edges, generated over true.
     """
+    # Frame by frame against the truth, so at the clips' own rate.
+    settings = {"fps": clips[0].fps, **settings}
     found: dict[str, list[float]] = {}
 
     def note(name: str, value: float) -> None:
