@@ -18,6 +18,7 @@ from pathlib import Path
 from causality import load_judge
 
 from semibody.animator import Animator
+from semibody.training.curriculum import BLOCKS
 from semibody.training.drawn import make_drawn_clips
 from semibody.training.measures import causality
 from semibody.training.recipe import Recipe, load_recipe
@@ -28,7 +29,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "without L_pose": ("loss.pose=0",),
     "without L_detail": ("loss.detail=0",),
     "without L_low": ("loss.low=0",),
-    "without APDH": tuple(f"curriculum.{b}=0" for b in ("initial", "iterative", "lips", "head", "mixed")),
+    "without APDH": tuple(f"curriculum.{b}=0" for b in BLOCKS if b != "body"),
     "without HPA": ("curriculum.partial_attention=false",),
     "without head clips": ("curriculum.head_share=0",),
 }
@@ -63,8 +64,8 @@ def main() -> None:
     train(recipe, asked.out / "base", packed=packed, resume=True)
     another = load_recipe(asked.recipe, [*changes, stages("keypoints"), "seed=1000"])
     train(another, judged, packed=packed, resume=True)
-    block = max(1, asked.steps // 6)
-    schedule = [f"curriculum.{b}={block}" for b in ("initial", "iterative", "lips", "head", "body", "mixed")]
+    block = max(1, asked.steps // len(BLOCKS))
+    schedule = [f"curriculum.{b}={block}" for b in BLOCKS]
     rows: dict[str, list[dict[str, float]]] = {}
     for seed in asked.seeds:
         for name in asked.only or VARIANTS:

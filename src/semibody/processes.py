@@ -33,7 +33,7 @@ def in_processes(
     """
     for name in _THREADS:  # before the workers start, which read it when they load their libraries
         os.environ[name] = str(threads)
-    waiting, in_vain = list(jobs), 0
+    waiting, in_vain = dict(enumerate(jobs)), 0
     while waiting:
         before = len(waiting)
         yield from _until_one_dies(function, waiting, workers)
@@ -45,17 +45,19 @@ def in_processes(
             )
 
 
-def _until_one_dies(function: Callable[..., T], waiting: list[tuple[Any, ...]], workers: int) -> Iterator[T]:
+def _until_one_dies(
+    function: Callable[..., T], waiting: dict[int, tuple[Any, ...]], workers: int
+) -> Iterator[T]:
     """Work on ``waiting`` and take from it what is done, until nothing is left or a process dies."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     count = max(1, min(workers, len(waiting)))
     with sender, receiver, ProcessPoolExecutor(count, context, _end_with_parent, (receiver,)) as pool:
-        jobs = {pool.submit(function, *job): job for job in waiting}
+        numbers = {pool.submit(function, *job): number for number, job in waiting.items()}
         try:
-            for future in as_completed(jobs):
+            for future in as_completed(numbers):
                 result = future.result()
-                waiting.remove(jobs[future])
+                del waiting[numbers[future]]
                 yield result
         except BrokenProcessPool:
             return

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from semibody.data.dataset import PackedClip, Packing, pack_clip, packed_path
 from semibody.data.manifest import Truth
+from semibody.pose.frame import box_crop
 from semibody.pose.skeleton import HAND_EDGES
 from semibody.training.recipe import Recipe
 from semibody.types import FACE, LEFT_HAND, N_JOINTS, RIGHT_HAND, Floats, Gesture, Speech
@@ -74,9 +75,10 @@ def _head_of(pictures: NDArray[np.uint8], gesture: Gesture) -> tuple[NDArray[np.
     """The upper middle of a clip, where the head is, as a clip of its own; hands are out of it."""
     side = pictures.shape[1]
     top, left, width = (round(share * side) for share in (0.05, 0.27, 0.46))
-    cut = np.ascontiguousarray(pictures[:, top : top + width, left : left + width])
-    joints = (gesture.joints * side - [left, top]) / width
+    crop = box_crop(left, top, left + width, top + width, side, side)
+    joints = crop.joints(gesture.joints)
     inside = ((joints >= 0) & (joints <= 1)).all(axis=2)
+    cut = np.stack([crop.apply(picture) for picture in pictures])
     return cut, dataclasses.replace(gesture, joints=joints, confidence=gesture.confidence * inside)
 
 

@@ -1,6 +1,6 @@
 """Where lips, face, hands and arms are, and how much more they count in a loss.
 
-    weight = part_weight(recipe.loss, Shown(clip, 12), Shown(clip, 0), 32, 32)
+    weights = part_weights(recipe.loss, clip, [12, 18], Shown(clip, 0), 32, 32)
 
 A part counts where it is in the picture to be made; hands and arms count as well where the portrait's were,
 because what was behind them must come back.
@@ -8,18 +8,19 @@ because what was behind them must come back.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semibody.data.dataset import PackedClip
+from semibody.pose.detect import SEEN, shoulder_width
 from semibody.types import Pose
 
 HANDS = ("left_hand", "right_hand")
-SEEN = 0.25
-"""A joint that is this sure, seen or hidden, says where an arm is."""
-_SHOULDERS = (2, 5)
+_BOXES = {"lips": ("lips",), "face": ("face",), "hands": HANDS}
+"""The boxes of a clip that belong to a factor."""
 _ARMS = ((2, 3), (3, 4), (5, 6), (6, 7))
 """Shoulder to elbow, elbow to wrist."""
 _THICK = 0.2
@@ -46,25 +47,27 @@ class Shown(NamedTuple):
     frame: int
 
 
-def part_weight(
-    factors: Factors, made: Shown, portrait: Shown, height: int, width: int
+def part_weights(
+    factors: Factors, clip: PackedClip, frames: Sequence[int], portrait: Shown, height: int, width: int
 ) -> NDArray[np.float32]:
-    """(height, width): 1, and the largest factor of the parts that a cell shows, as far as they cover it."""
-    boxes, gone = (shown.clip.boxes(shown.frame) for shown in (made, portrait))
-    covers = [
-        (factors.lips, [boxes.get("lips")]),
-        (factors.face, [boxes.get("face")]),
-        (factors.hands, [b.get(hand) for b in (boxes, gone) for hand in HANDS]),
-    ]
-    weight = np.ones((height, width), np.float32)
-    for factor, places in covers:
-        for box in places:
-            if box is not None and factor != 1.0:
-                weight = np.maximum(weight, 1 + (factor - 1) * coverage(box, height, width))
+    """(f, height, width): 1, and the largest factor of the parts that a cell shows, as they cover it."""
+    gone = _raised(factors, portrait, ("hands",), height, width)
+    made = [_raised(factors, Shown(clip, frame), tuple(_BOXES), height, width) for frame in frames]
+    return np.maximum(np.stack(made), gone)
+
+
+def _raised(
+    factors: Factors, shown: Shown, parts: tuple[str, ...], height: int, width: int
+) -> NDArray[np.float32]:
+    """The weight of one frame, for the boxes of ``parts`` and for the arms."""
+    weight, boxes = np.ones((height, width), np.float32), shown.clip.boxes(shown.frame)
+    for part in parts:
+        factor = getattr(factors, part)
+        for box in [boxes[name] for name in _BOXES[part] if name in boxes and factor != 1.0]:
+            weight = np.maximum(weight, 1 + (factor - 1) * coverage(box, height, width))
     if factors.arms != 1.0:
-        for shown in (made, portrait):
-            cover = arm_coverage(shown.clip.pose(shown.frame), height, width)
-            weight = np.maximum(weight, 1 + (factors.arms - 1) * cover)
+        cover = arm_coverage(shown.clip.pose(shown.frame), height, width)
+        weight = np.maximum(weight, 1 + (factors.arms - 1) * cover)
     return weight
 
 
@@ -82,15 +85,16 @@ def coverage(box: NDArray[np.float32], height: int, width: int) -> NDArray[np.fl
 
 def arm_coverage(pose: Pose, height: int, width: int) -> NDArray[np.float32]:
     """(height, width): 1 on the lines from shoulders over elbows to wrists, 0 from an arm's edge on."""
-    joints, found = pose.joints, pose.confidence >= SEEN
+    joints, found = pose.joints, pose.confidence >= SEEN  # also joints that others hide
     cover = np.zeros((height, width), np.float32)
-    if not found[list(_SHOULDERS)].all():
+    shoulders = shoulder_width(joints[None], found[None])
+    if shoulders is None:
         return cover
-    reach = _THICK * float(np.linalg.norm(joints[_SHOULDERS[0]] - joints[_SHOULDERS[1]]))
+    reach = _THICK * shoulders
     ys, xs = (np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width
     cells = np.stack(np.meshgrid(xs, ys), axis=-1)
     for a, b in _ARMS:
-        if found[a] and found[b] and reach > 0:
+        if found[a] and found[b]:
             start, along = joints[a], joints[b] - joints[a]
             part = ((cells - start) @ along / max(float(along @ along), 1e-9)).clip(0, 1)
             away = np.linalg.norm(cells - start - part[..., None] * along, axis=-1)

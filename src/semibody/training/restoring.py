@@ -27,7 +27,7 @@ from semibody.networks.audio_encoders import LogMelEncoder
 from semibody.networks.model import Model
 from semibody.networks.restorer import Restorer
 from semibody.training.losses import picture_terms
-from semibody.training.parts import HANDS, Shown, part_weight
+from semibody.training.parts import HANDS, Shown, part_weights
 from semibody.training.recipe import Recipe, StageName
 from semibody.training.samples import DenoisingBatch, DenoisingSamples, Generator, generator
 from semibody.training.tasks import (
@@ -217,12 +217,12 @@ class RestoringTask:
         portrait_frame: int,
     ) -> dict[str, Any]:
         portrait, size = Shown(portrait_clip, portrait_frame), clip.size
-        weight = [part_weight(self.settings, Shown(clip, frame), portrait, size, size) for frame in frames]
+        weight = part_weights(self.settings, clip, frames, portrait, size, size)
         return {
             **generated,
             "portrait": portrait_clip.pictures([portrait_frame])[0].transpose(2, 0, 1),
             "truth": clip.pictures(frames).transpose(0, 3, 1, 2),
-            "weight": np.stack(weight)[:, None],
+            "weight": weight[:, None],
             "name": f"{clip.id}:{frames[0]}",
         }
 

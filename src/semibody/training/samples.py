@@ -23,7 +23,7 @@ from semibody.networks.audio_encoders import AudioEncoder
 from semibody.pose.draw import draw_parts
 from semibody.pose.regions import Region, audio_mask
 from semibody.training.curriculum import Moment, Stage, at, final
-from semibody.training.parts import HANDS, Shown, coverage, part_weight
+from semibody.training.parts import HANDS, Shown, coverage, part_weights
 from semibody.training.recipe import STAGES, NoiseSettings, Recipe, StageName
 from semibody.types import FACE, SemibodyError
 
@@ -198,7 +198,7 @@ class DenoisingSamples:
             "has_pose": np.float32(1),
             "rows": self.windows(clip, frames).numpy(),
             "audio_mask": np.stack([audio_mask(pose, region, height, width, dilation) for pose in masked]),
-            "weight": np.stack([self._weight(Shown(clip, f), portrait, height, width) for f in frames]),
+            "weight": self._weight(clip, frames, portrait, height, width),
             "decoded": None,
             "name": f"{clip.id}:{frames[0]}",
         }
@@ -264,11 +264,13 @@ class DenoisingSamples:
         side = self.recipe.data.size
         return np.ascontiguousarray(draw_parts(pose, side, side, groups).transpose(2, 0, 1))
 
-    def _weight(self, made: Shown, portrait: Shown, height: int, width: int) -> NDArray[np.float32]:
-        """How much each cell counts."""
-        weight = part_weight(self.recipe.loss, made, portrait, height, width)
-        if made.clip.kind == "head" and self.recipe.curriculum.partial_attention:
-            weight = weight * coverage(np.array(made.clip.valid, np.float32), height, width)
+    def _weight(
+        self, clip: PackedClip, frames: Sequence[int], portrait: Shown, height: int, width: int
+    ) -> NDArray[np.float32]:
+        """(f, height, width): how much each cell counts."""
+        weight = part_weights(self.recipe.loss, clip, frames, portrait, height, width)
+        if clip.kind == "head" and self.recipe.curriculum.partial_attention:
+            weight = weight * coverage(np.array(clip.valid, np.float32), height, width)
         return weight
 
     def _decoded(
