@@ -33,6 +33,7 @@ from semibody.networks.audio_encoders import LogMelEncoder
 from semibody.networks.loading import load_model
 from semibody.networks.model import Conditions, Model, ModelConfig
 from semibody.pose.draw import draw_parts
+from semibody.pose.limbs import carry_limbs, move_limbs
 from semibody.pose.regions import audio_mask
 from semibody.types import Clip, Gesture, Picture, Pose, Progress, SemibodyError, Speech, silent
 from semibody.weights.hub import default_weights, find_weights
@@ -226,6 +227,7 @@ class Animator:
 
         pixels = torch.from_numpy(inputs.portrait.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
         config, own = self.model.config, inputs.portrait_pose
+        limbs, carried = (None, None) if own is None else _limbs(inputs, config, own)
         portrait_map = None
         if config.reference_pose:
             # Nobody was looked for or found: then the portrait is taken to begin the gesture.
@@ -240,6 +242,8 @@ class Animator:
             change=config.pose_change and own is not None,
             audio_mask=self._audio_mask(inputs.portrait_pose, settings),
             mouth=mouth if config.restorer is not None and config.restorer.heard else None,
+            limbs=limbs,
+            carried=carried,
         )
         progress("prepare", 2, 2)
         return made
@@ -324,16 +328,21 @@ class ClipConditions:
         change: bool = False,
         audio_mask: Float[Tensor, "h w"] | None = None,
         mouth: Callable[[Sequence[int]], Tensor] | None = None,
+        limbs: Callable[[Sequence[int]], Tensor] | None = None,
+        carried: Callable[[Sequence[int]], Tensor] | None = None,
     ) -> None:
         """``portrait`` in −1..1; ``audio`` gives (f, l, d), ``pose_maps`` (f, 3, H, W) in 0..1.
 
         ``portrait_map`` is the portrait's own pose, for models whose reference network sees it;
         ``change`` whether the frames' pose features are given less its own;
         ``audio_mask`` where audio attention may write, None: everywhere;
-        ``mouth`` gives (f, 2), what is heard of the mouth, for restorers that are told.
+        ``mouth`` gives (f, 2), what is heard of the mouth, for restorers that are told;
+        ``limbs`` gives (f, 3, h, w) and ``carried`` (f, 4, H, W), how the portrait's arms and hands come to
+        where they should be, and the picture of that (``pose.limbs``), for networks that see them.
         """
         self._model, self._dtype, self._device = animator.model, animator.dtype, animator.device
         self._frames, self._audio, self._pose_maps, self._mouth = frames, audio, pose_maps, mouth
+        self._limbs, self._carried = limbs, carried
         self._audio_mask = None if audio_mask is None else audio_mask.to(self._device, self._dtype)
         pixels = portrait.to(self._device, self._dtype)
         self.portrait = self._model.encode(pixels)
@@ -358,6 +367,7 @@ class ClipConditions:
             audio=self._audio(window)[None].to(self._device, self._dtype),
             audio_mask=None if self._audio_mask is None else self._audio_mask.expand(1, len(window), -1, -1),
             pose=self._pose_features(window)[None],
+            limbs=None if self._limbs is None else self._limbs(window)[None].to(self._device),
         )
 
     def none(self) -> Conditions:
@@ -369,7 +379,9 @@ class ClipConditions:
         if self._model.restorer is None or self._view is None:
             return pixels
         mouth = None if self._mouth is None else self._mouth(frames)
-        return self._model.restorer(pixels, self._on_device(self._pose_maps(frames)), self._view, mouth)
+        carried = None if self._carried is None else self._carried(frames).to(self._device)
+        maps = self._on_device(self._pose_maps(frames))
+        return self._model.restorer(pixels, maps, self._view, mouth, carried)
 
     def _pose_features(self, window: Window) -> Float[Tensor, "f c h w"]:
         missing = [i for i in window if i not in self._features]
@@ -386,6 +398,25 @@ class ClipConditions:
 
     def _on_device(self, maps: Float[Tensor, "f 3 H W"]) -> Float[Tensor, "f 3 H W"]:
         return maps.to(self._device, self._dtype).contiguous(memory_format=torch.channels_last)
+
+
+def _limbs(
+    inputs: Inputs, config: ModelConfig, own: Pose
+) -> tuple[Callable[[Sequence[int]], Tensor] | None, Callable[[Sequence[int]], Tensor] | None]:
+    """For models that see them: how the portrait's arms and hands move, for latents and as pictures."""
+    height, width = inputs.portrait.shape[:2]
+    h, w = height // config.vae.factor, width // config.vae.factor
+
+    def limbs(frames: Sequence[int]) -> Tensor:
+        moved = [move_limbs(own, inputs.gesture[i], h, w, width / height).planes for i in frames]
+        return torch.from_numpy(np.stack(moved))
+
+    def carried(frames: Sequence[int]) -> Tensor:
+        made = [carry_limbs(inputs.portrait, own, inputs.gesture[i]) for i in frames]
+        return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2)
+
+    in_pictures = config.restorer is not None and config.restorer.limbs
+    return limbs if config.limbs else None, carried if in_pictures else None
 
 
 def _unit(pixels: Float[Tensor, "f 3 H W"]) -> Float[Tensor, "f 3 H W"]:

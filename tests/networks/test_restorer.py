@@ -11,10 +11,14 @@ import torch
 
 import made
 from semibody.animator import Animator
+from semibody.inputs import Inputs
 from semibody.networks.flops import count_work
 from semibody.networks.loading import load_model, save_model, verify
-from semibody.networks.model import Model, ModelConfig
+from semibody.networks.model import Conditions, Model, ModelConfig
 from semibody.networks.restorer import Restorer, RestorerConfig, warp
+from semibody.pose import timing
+from semibody.pose.library import find_gesture
+from semibody.pose.limbs import move_limbs
 from semibody.types import SemibodyError
 
 CONFIG = RestorerConfig(widths=(8, 16), groups=4)
@@ -160,3 +164,88 @@ def test_settings_that_contradict_each_other(changes: dict[str, object], said: s
         dataclasses.replace(restored_config(), **changes)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="multiples"):
         RestorerConfig(widths=(10,))
+
+
+LIMBS = dataclasses.replace(CONFIG, limbs=True)
+
+
+def carried(n: int, side: int = 32) -> torch.Tensor:
+    """White arms everywhere."""
+    return torch.full((n, 4, side, side), 255, dtype=torch.uint8)
+
+
+def test_a_full_share_of_limbs_shows_what_was_carried() -> None:
+    torch.manual_seed(0)
+    restorer = Restorer(LIMBS).eval().requires_grad_(False)
+    portrait, decoded = pictures(1), pictures(3, seed=1)
+    maps, view = torch.zeros(3, 3, 32, 32), restorer.look(portrait, portrait, torch.zeros(1, 3, 32, 32))
+    mostly = torch.lerp(decoded, portrait, 1 / (1 + np.exp(3.0)))
+    torch.testing.assert_close(restorer(decoded, maps, view), mostly)
+    limbs = torch.lerp(mostly, torch.ones(1), 1 / (1 + np.exp(3.0)))
+    torch.testing.assert_close(restorer(decoded, maps, view, limbs=carried(3)), limbs)
+    restorer.conv_out.bias[18:22] = 60.0  # type: ignore[index]
+    shown = restorer(decoded, maps, view, limbs=carried(3))
+    torch.testing.assert_close(shown, torch.ones_like(shown))
+    torch.testing.assert_close(restorer(decoded, maps, view), mostly)
+
+
+def limbs_config() -> ModelConfig:
+    """Small networks whose denoiser and restorer both see the limbs."""
+    small = restored_config()
+    unet = dataclasses.replace(small.unet, in_channels=3 * small.vae.latent_channels + 1)
+    return dataclasses.replace(small, unet=unet, concat_portrait=True, limbs=True, restorer=LIMBS)
+
+
+def test_the_denoiser_sees_the_portraits_latents_where_limbs_carry_them() -> None:
+    torch.manual_seed(0)
+    config = limbs_config()
+    model = Model(config).eval().requires_grad_(False)
+    channels = config.vae.latent_channels
+    portrait, latents = torch.randn(2, channels, 8, 8), torch.randn(2, 3, channels, 8, 8)
+    seen: list[torch.Tensor] = []
+    model.denoising_unet.conv_in.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    limbs = torch.zeros(2, 3, 3, 8, 8)
+    limbs[1, 2, 0], limbs[1, 2, 2, 2:6] = 2 / 8 * 1, 0.5  # one cell from the right, half sure
+    model.denoise(latents, torch.tensor([9.0]), Conditions(portrait=portrait, limbs=limbs))
+    model.denoise(latents, torch.tensor([9.0]), Conditions(portrait=portrait))
+    moved, without = (x.unflatten(0, (2, 3))[:, :, 2 * channels :] for x in seen)
+    assert torch.equal(without, torch.zeros_like(without))
+    expected = torch.zeros(2, 3, channels + 1, 8, 8)
+    expected[1, 2, -1, 2:6] = 0.5
+    expected[1, 2, :-1, 2:6, :7] = 0.5 * portrait[1, :, 2:6, 1:]
+    expected[1, 2, :-1, 2:6, 7] = 0.5 * portrait[1, :, 2:6, 7]
+    torch.testing.assert_close(moved, expected, atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match="concat_portrait"):
+        dataclasses.replace(
+            config, concat_portrait=False, unet=dataclasses.replace(config.unet, in_channels=2 * channels + 1)
+        )
+    with pytest.raises(ValueError, match="in_channels"):
+        dataclasses.replace(config, limbs=False)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 64)])
+def test_animate_tells_both_networks_of_the_limbs(size: tuple[int, int]) -> None:
+    """Only where a pose of the portrait is known; then both are told what training would tell them."""
+    height, width = size
+    animator = Animator.random(limbs_config(), width=width, height=height)
+    poses = timing.fill(find_gesture("open_palms"), 4, "stop")
+    picture = (np.random.default_rng(0).random((height, width, 3)) * 255).astype(np.uint8)
+    given = {"portrait": picture, "speech": made.tone(1.0), "gesture": poses}
+    told: dict[str, list[torch.Tensor]] = {"denoise": [], "restore": []}
+    assert animator.model.restorer is not None
+    animator.model.denoising_unet.conv_in.register_forward_pre_hook(lambda _, x: told["denoise"].append(x[0]))
+    animator.model.restorer.limbs_in.register_forward_pre_hook(lambda _, x: told["restore"].append(x[0]))
+    settings = animator.settings(steps=1, guidance=1.0, window=4, overlap=0)
+    blind = list(animator.frames(Inputs(**given), settings))
+    assert not told["restore"]
+    assert told["denoise"][0][:, 8:].abs().max() == 0
+    own = dataclasses.replace(poses[0], joints=poses[0].joints * [0.9, 0.9])
+    seeing = list(animator.frames(Inputs(**given, portrait_pose=own), settings))
+    assert not np.array_equal(np.concatenate(blind), np.concatenate(seeing))
+    cover = told["denoise"][1][:, -1].float().numpy()
+    h, w = height // 8, width // 8
+    for i in range(4):
+        expected = move_limbs(own, poses[i], h, w, width / height)
+        np.testing.assert_allclose(cover[i], expected.cover, atol=1e-2)
+        assert expected.cover.max() > 0.5
+    assert told["restore"][0][:, -4:].abs().max() > 0.5

@@ -10,9 +10,9 @@ from semibody.training.recipe import Recipe, load_recipe
 
 NANO = (
     'stages=["vae","keypoints","still","motion","restore"]', "data.size=64", "data.gap=2", "data.workers=1",
-    "data.prefetch=2", "model.restorer.widths=[8,16]", "model.restorer.groups=4",
+    "data.prefetch=2", "model.restorer.widths=[8,16]", "model.restorer.groups=4", "model.restorer.limbs=true",
     "model.unet.widths=[32,32]", "model.unet.attention=[false,true]", "model.unet.head_width=16",
-    "model.unet.audio_width=16", "model.unet.in_channels=8", "model.unet.out_channels=4",
+    "model.unet.audio_width=16", "model.limbs=true", "model.unet.in_channels=13", "model.unet.out_channels=4",
     "model.audio.width=16", "model.pose_encoder.out_channels=32", "model.pose_encoder.widths=[8,8,16,16]",
     "model.vae.widths=[16,16]", "model.vae.patch=4", "model.vae.latent_channels=4",
     "vae.crop=32", "vae.optimiser.steps=6", "vae.optimiser.batch=4", "vae.optimiser.warmup=2",

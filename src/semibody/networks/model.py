@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from semibody.networks.audio_encoders import AudioConfig, build_audio_encoder
 from semibody.networks.pose_encoder import PoseEncoder, PoseEncoderConfig
-from semibody.networks.restorer import Restorer, RestorerConfig
+from semibody.networks.restorer import Restorer, RestorerConfig, warp
 from semibody.networks.unet import Appearance, Memory, UNet, UNetConfig
 from semibody.networks.vae import VAE, VAEConfig
 
@@ -54,6 +54,9 @@ class ModelConfig:
     pose_change: bool = False
     """the denoiser is given the pose features less those of the portrait's own map: where hands come, and
     where hands and arms go from (small models, which else leave the old ones standing)"""
+    limbs: bool = False
+    """the denoiser is also given the portrait's latents with arms and hands carried to where the frame's pose
+    has them (``pose.limbs``; small models, which else learn for long to move things far)"""
     audio_region: Literal["body", "face", "lips"] = "body"
     """where audio attention may write: everywhere, as published, or about the portrait's face or lips, which
     tells small models where the mouth is"""
@@ -65,11 +68,14 @@ class ModelConfig:
     """round the Appearance to float16, as the published code does whatever the precision"""
 
     def __post_init__(self) -> None:
-        expected = self.vae.latent_channels * (2 if self.concat_portrait else 1)
+        copies = 1 + self.concat_portrait + self.limbs
+        expected = self.vae.latent_channels * copies + self.limbs
         if self.unet.in_channels != expected:
             raise ValueError(f"unet.in_channels is {self.unet.in_channels}, these settings need {expected}")
         if self.residual_portrait and not self.concat_portrait:
             raise ValueError("residual_portrait needs concat_portrait")
+        if self.limbs and not self.concat_portrait:
+            raise ValueError("limbs needs concat_portrait")
         if self.pose_change and not self.reference_pose:
             raise ValueError("pose_change needs reference_pose")
         if self.restorer is not None and not self.reference_pose:
@@ -102,6 +108,9 @@ class Conditions:
     """(b, f, h, w) 0..1 weight of the audio attention's output"""
     pose: Tensor | None = None
     """(b, f, c, h, w) pose features"""
+    limbs: Tensor | None = None
+    """(b, f, 3, h, w) flow and cover of arms and hands (``pose.limbs.Limbs.planes``), for models that take
+    them; None: nothing is known of them"""
 
     def unconditional(self) -> Conditions:
         """The other half of guidance: no audio, no pose, no reference; concatenated latents stay."""
@@ -162,7 +171,10 @@ class Model(nn.Module):
         x = latents.flatten(0, 1)
         if self.config.concat_portrait:
             assert conditions.portrait is not None, "this model needs the portrait's latents"
-            x = torch.cat([x, conditions.portrait.repeat_interleave(f, dim=0)], dim=1)
+            portrait = conditions.portrait.repeat_interleave(f, dim=0)
+            x = torch.cat([x, portrait], dim=1)
+            if self.config.limbs:
+                x = torch.cat([x, _carried(portrait, conditions.limbs)], dim=1)
         audio, audio_time = None, None
         if conditions.audio is not None:
             audio, audio_time = self.denoising_unet.remember_audio(conditions.audio.flatten(0, 1))
@@ -182,6 +194,16 @@ class Model(nn.Module):
             assert conditions.portrait is not None
             out = out.float() + conditions.portrait[:, None].float()
         return out
+
+
+def _carried(
+    portrait: Float[Tensor, "n c h w"], limbs: Float[Tensor, "b f 3 h w"] | None
+) -> Float[Tensor, "n c+1 h w"]:
+    """The portrait's latents, arms and hands where ``limbs`` carries them, zeros elsewhere; and the cover."""
+    if limbs is None:
+        return portrait.new_zeros(len(portrait), portrait.shape[1] + 1, *portrait.shape[2:])
+    flow, cover = limbs.flatten(0, 1).to(portrait.dtype).split([2, 1], dim=1)
+    return torch.cat([warp(portrait.float(), flow.float()).to(portrait.dtype) * cover, cover], dim=1)
 
 
 def small_config(unet: UNetConfig, **changes: object) -> ModelConfig:

@@ -12,6 +12,8 @@ in the portrait to take it (a flow), how much of it to take (a share), and what 
 It sees the decoded frame, the portrait, the portrait as the autoencoder gives it back, so that it can tell
 what the autoencoder lost from what has changed, and the pose maps of both. With ``heard`` it is also told
 how open and wide the mouth sounds: a mouth is two or three cells of the latents, but hundreds of pixels.
+With ``limbs`` it is given the portrait's arms and hands, carried to where the pose has them, and says the
+same of them: how far off they are, and how much of them to take.
 It belongs to small models and is neither in the paper nor in the published code.
 """
 
@@ -22,7 +24,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from semibody.networks.layers import Downsample, Upsample
@@ -42,6 +44,8 @@ class RestorerConfig:
     """longest flow, as a share of the picture's sides"""
     heard: bool = False
     """told what the audio encoder hears of the mouth (``LogMelEncoder.mouth_heard``), about the lips"""
+    limbs: bool = False
+    """given the portrait's arms and hands where the pose has them (``pose.limbs``)"""
 
     def __post_init__(self) -> None:
         if any(width % self.groups for width in self.widths):
@@ -74,6 +78,8 @@ class Restorer(nn.Module):
         # Two halves of one convolution: the portrait's is computed once.
         self.frame_in = nn.Conv2d(2 * folded, widths[0], 3, padding=1)
         self.portrait_in = nn.Conv2d(3 * folded, widths[0], 3, padding=1, bias=False)
+        if config.limbs:
+            self.limbs_in = nn.Conv2d(4 * config.patch**2, widths[0], 3, padding=1, bias=False)
         if config.heard:
             self.mouth_in = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
         steps = list(itertools.pairwise(widths))
@@ -83,9 +89,11 @@ class Restorer(nn.Module):
         self.ups = nn.ModuleList([Upsample(wide) for _, wide in reversed(steps)])
         self.up_blocks = nn.ModuleList([Residual(a + b, a, config.groups) for a, b in reversed(steps)])
         self.norm_out = nn.GroupNorm(config.groups, widths[0])
-        self.conv_out = nn.Conv2d(widths[0], folded + config.patch**2 + 2, 3, padding=1)
-        bias = torch.zeros(self.conv_out.out_channels)
-        bias[folded : folded + config.patch**2] = -3.0  # shares begin at 5 %
+        # A correction; a share of the portrait and its flow; with limbs the same of what was carried.
+        others, cells = (2 if config.limbs else 1), config.patch**2
+        self._said = [folded, *[cells, 2] * others]
+        self.conv_out = nn.Conv2d(widths[0], sum(self._said), 3, padding=1)
+        bias = torch.tensor([0.0] * folded + [*[-3.0] * cells, 0.0, 0.0] * others)  # shares begin at 5 %
         self.conv_out.load_state_dict({"weight": torch.zeros_like(self.conv_out.weight), "bias": bias})
 
     def look(
@@ -105,17 +113,23 @@ class Restorer(nn.Module):
         maps: Float[Tensor, "n 3 H W"],
         view: View,
         mouth: Float[Tensor, "n 2"] | None = None,
+        limbs: UInt8[Tensor, "n 4 H W"] | None = None,
     ) -> Float[Tensor, "n 3 H W"]:
-        """Decoded frames (−1..1), their pose maps (0..1), how open and wide their mouth sounds.
+        """Decoded frames (−1..1), their pose maps (0..1), how open and wide their mouth sounds, and the
+        portrait's arms and hands carried to where they should be, as ``pose.limbs.carry_limbs`` gives them.
 
         n/b frames in a row belong to each of b portraits. Without ``mouth``, or where nobody knows the lips,
-        the mouth is what the decoded frame shows.
+        the mouth is what the decoded frame shows; without ``limbs`` arms and hands are.
         """
         times = len(decoded) // len(view.pixels)
         x = self.frame_in(torch.cat([self._fold(decoded), self._fold(maps)], dim=1))
         x = x + view.features.repeat_interleave(times, dim=0)
         if self.config.heard and mouth is not None and view.lips is not None:
             x = x + self.mouth_in(_spread(mouth.to(x.dtype), view.lips.to(x.dtype), x))
+        carried = None
+        if self.config.limbs and limbs is not None:
+            carried = limbs[:, :3].float() / 127.5 - 1
+            x = x + self.limbs_in(self._fold(torch.cat([carried, limbs[:, 3:].float() / 255], dim=1)))
         skips = []
         for down, block in zip(self.downs, self.down_blocks, strict=True):
             skips.append(x)
@@ -126,13 +140,17 @@ class Restorer(nn.Module):
             x = block(torch.cat([up(x, (skip.shape[2], skip.shape[3])), skip], dim=1))
         # Pixels are mixed in float32: rounding them to bfloat16 would cost a level of 256 or more.
         said = self.conv_out(F.silu(self.norm_out(x))).float()
-        cells = self.config.patch**2
-        correction, share, flow = said.split([3 * cells, cells, 2], dim=1)
-        correction, share = (F.pixel_shuffle(part, self.config.patch) for part in (correction, share))
-        share, flow = share.sigmoid(), 2 * self.config.reach * flow.tanh()
+        correction, *parts = said.split(self._said, dim=1)
         portrait = view.pixels.float().repeat_interleave(times, dim=0)
-        decoded = decoded.float()
-        return decoded + share * (warp(portrait, flow) - decoded) + correction
+        mixed = self._mix(decoded.float(), portrait, *parts[:2])
+        if carried is not None:
+            mixed = self._mix(mixed, carried, *parts[2:])
+        return mixed + F.pixel_shuffle(correction, self.config.patch)
+
+    def _mix(self, pixels: Tensor, other: Tensor, share: Tensor, flow: Tensor) -> Tensor:
+        """The share of the other picture, each pixel taken from where the flow says."""
+        moved = warp(other, 2 * self.config.reach * flow.tanh())
+        return pixels + F.pixel_shuffle(share, self.config.patch).sigmoid() * (moved - pixels)
 
     def _fold(self, pixels: Tensor) -> Tensor:
         return F.pixel_unshuffle(pixels.to(self.frame_in.weight.dtype), self.config.patch)

@@ -26,6 +26,7 @@ from semibody.files import atomic_write
 from semibody.networks.audio_encoders import LogMelEncoder
 from semibody.networks.model import Model
 from semibody.networks.restorer import Restorer
+from semibody.pose.limbs import carry_limbs
 from semibody.training.losses import picture_terms
 from semibody.training.parts import HANDS, Shown, part_weights
 from semibody.training.recipe import Recipe, StageName
@@ -40,7 +41,7 @@ from semibody.training.tasks import (
     to_picture,
     to_pixels,
 )
-from semibody.types import Progress, silent
+from semibody.types import Pose, Progress, silent
 
 _POOL = 2**31
 """Where the steps' numbers end: samples of the pool draw from here."""
@@ -58,6 +59,8 @@ class RestoringBatch:
     """(b, f, 3, H, W)"""
     maps: Tensor
     """(b, f, 3, H, W) their pose maps"""
+    limbs: Tensor
+    """(b, f, 4, H, W) the portrait's arms and hands carried to where they should be, and their cover"""
     portrait: Tensor
     """(b, 3, H, W)"""
     decoded_portrait: Tensor
@@ -123,8 +126,10 @@ class _Restoring(nn.Module):
             batch.portrait_map.float() / 255,
             batch.lips,
         )
-        decoded, maps = (x.flatten(0, 1) for x in (batch.decoded, batch.maps))
-        return self.restorer(to_pixels(decoded), maps.float() / 255, view, batch.mouth.flatten(0, 1))
+        decoded, maps, mouth, limbs = (
+            x.flatten(0, 1) for x in (batch.decoded, batch.maps, batch.mouth, batch.limbs)
+        )
+        return self.restorer(to_pixels(decoded), maps.float() / 255, view, mouth, limbs)
 
 
 class RestoringTask:
@@ -218,13 +223,22 @@ class RestoringTask:
     ) -> dict[str, Any]:
         portrait, size = Shown(portrait_clip, portrait_frame), clip.size
         weight = part_weights(self.settings, clip, frames, portrait, size, size)
+        picture, own = portrait_clip.pictures([portrait_frame])[0], portrait_clip.pose(portrait_frame)
+        limbs = [self._carried(picture, own, clip.pose(frame)) for frame in frames]
         return {
             **generated,
-            "portrait": portrait_clip.pictures([portrait_frame])[0].transpose(2, 0, 1),
+            "portrait": picture.transpose(2, 0, 1),
+            "limbs": np.stack(limbs).transpose(0, 3, 1, 2),
             "truth": clip.pictures(frames).transpose(0, 3, 1, 2),
             "weight": weight[:, None],
             "name": f"{clip.id}:{frames[0]}",
         }
+
+    def _carried(self, picture: Picture, own: Pose, pose: Pose) -> NDArray[np.uint8]:
+        config = self.model.config.restorer
+        if config is None or not config.limbs:
+            return np.zeros((*picture.shape[:2], 4), np.uint8)
+        return carry_limbs(picture, own, pose)
 
     def _cropped(
         self, made: dict[str, Any], clip: PackedClip, frames: list[int], rng: Generator

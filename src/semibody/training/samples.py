@@ -21,11 +21,12 @@ from torch import Tensor
 from semibody.data.dataset import LatentStore, PackedClip
 from semibody.networks.audio_encoders import AudioEncoder
 from semibody.pose.draw import draw_parts
+from semibody.pose.limbs import move_limbs
 from semibody.pose.regions import Region, audio_mask
 from semibody.training.curriculum import Moment, Stage, at, final
 from semibody.training.parts import HANDS, Shown, coverage, part_weights
 from semibody.training.recipe import STAGES, NoiseSettings, Recipe, StageName
-from semibody.types import FACE, SemibodyError
+from semibody.types import FACE, Pose, SemibodyError
 
 Generator = np.random.Generator
 
@@ -49,6 +50,8 @@ class DenoisingBatch:
     """(b, f, 3, H, W) uint8"""
     has_pose: Float[Tensor, " b"]
     """0 where the whole pose map is dropped"""
+    limbs: Float[Tensor, "b f 3 h w"]
+    """flow and cover that carry the portrait's arms and hands; nothing is covered for models without"""
     rows: Tensor
     """(b, f, k, …) the audio encoder's rows of each frame"""
     audio_mask: Float[Tensor, "b f h w"]
@@ -196,6 +199,7 @@ class DenoisingSamples:
             "portrait_pose": self._map(own_pose, {*groups, *recipe.model.portrait_parts}),
             "pose": np.stack([self._map(pose, groups) for pose in poses]),
             "has_pose": np.float32(1),
+            "limbs": self._limbs(own_pose, poses, height, width),
             "rows": self.windows(clip, frames).numpy(),
             "audio_mask": np.stack([audio_mask(pose, region, height, width, dilation) for pose in masked]),
             "weight": self._weight(clip, frames, portrait, height, width),
@@ -263,6 +267,12 @@ class DenoisingSamples:
     def _map(self, pose: Any, groups: Collection[str]) -> NDArray[np.uint8]:
         side = self.recipe.data.size
         return np.ascontiguousarray(draw_parts(pose, side, side, groups).transpose(2, 0, 1))
+
+    def _limbs(self, own: Pose, poses: Sequence[Pose], height: int, width: int) -> NDArray[np.float32]:
+        """(f, 3, height, width)"""
+        if not self.recipe.model.limbs:
+            return np.zeros((len(poses), 3, height, width), np.float32)
+        return np.stack([move_limbs(own, pose, height, width).planes for pose in poses])
 
     def _weight(
         self, clip: PackedClip, frames: Sequence[int], portrait: Shown, height: int, width: int

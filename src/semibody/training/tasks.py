@@ -275,6 +275,7 @@ class Denoiser(nn.Module):
             audio=audio,
             audio_mask=batch.audio_mask,
             pose=pose * batch.has_pose.view(-1, 1, 1, 1, 1).to(pose.dtype),
+            limbs=batch.limbs * batch.has_pose.view(-1, 1, 1, 1, 1),
         )
 
 

@@ -1,0 +1,161 @@
+"""Arms and hands of a portrait, carried to where a pose has them.
+
+    limbs = move_limbs(portrait_pose, pose, 32, 32)          # a flow and a cover, on a grid
+    carried = carry_limbs(portrait, portrait_pose, pose)     # the picture they make
+
+Every bone of arms and hands takes what surrounds it along, stretched with its length; between bones the
+nearest decide (skinning, in the plane). It knows nothing of depth: a palm that turns away, or fingers that
+were hidden, come out wrong. So it is a suggestion to networks, which see what else is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from semibody.pose.detect import SEEN, shoulder_width
+from semibody.pose.skeleton import HAND_EDGES
+from semibody.types import LEFT_HAND, RIGHT_HAND, Picture, Pose
+
+_ARMS = ((RIGHT_HAND.start, 2, 3, 4), (LEFT_HAND.start, 5, 6, 7))
+"""Root of the hand, shoulder, elbow, wrist of each side."""
+_UPPER_ARM, _FOREARM, _FINGER = 0.16, 0.12, 0.05
+"""How far a bone takes along what lies beside it, in shoulder widths."""
+_FADE = 1.7
+"""The cover ends at so many times that distance."""
+_NEAREST = 0.05
+"""What is added to distances, in units of a bone's thickness, before the nearest decide by their inverse
+fourth power."""
+_SHORTEST = 0.01
+"""A bone that looks shorter (it points at the camera), in shoulder widths, says nothing of its direction."""
+_COARSE = 4
+"""Pixels per cell of the grid that pictures are carried on."""
+_GREY = 127.5
+
+_Floats32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Limbs:
+    """For every cell of a grid: from where in the portrait it comes, and how surely it is arm or hand.
+
+    ``flow``   (2, h, w) right and down, in units of half the picture, as ``networks.restorer.warp`` takes it.
+    ``cover``  (h, w) 1 on arms and hands, 0 away from them; there the flow is 0.
+    """
+
+    flow: Float[NDArray[np.float32], "2 h w"]
+    cover: Float[NDArray[np.float32], "h w"]
+
+    @property
+    def planes(self) -> Float[NDArray[np.float32], "3 h w"]:
+        """Flow and cover as one array."""
+        return np.concatenate([self.flow, self.cover[None]])
+
+
+def move_limbs(portrait: Pose, pose: Pose, height: int, width: int, aspect: float = 1.0) -> Limbs:
+    """How the portrait's arms and hands come to where ``pose`` has them, on a grid (height, width).
+
+    Both poses are in fractions of pictures ``aspect`` times as wide as high. Bones that one of them does not
+    have stay out of it; without any, nothing is covered.
+    """
+    nothing = Limbs(np.zeros((2, height, width), np.float32), np.zeros((height, width), np.float32))
+    bones = _bones(portrait, pose, aspect)
+    if bones is None:
+        return nothing
+    xs = (np.arange(width, dtype=np.float32) + np.float32(0.5)) * np.float32(aspect / width)
+    ys = (np.arange(height, dtype=np.float32) + np.float32(0.5)) / np.float32(height)
+    x, y = (plane.ravel() for plane in np.meshgrid(xs, ys))
+    away = bones.distance(x, y)
+    nearest = away.min(axis=0)
+    covered = np.flatnonzero(nearest < _FADE)
+    if not len(covered):
+        return nothing
+    source = bones.source(x[covered], y[covered], away[:, covered]) / [[aspect], [1.0]]
+    inside = ((source >= 0) & (source <= 1)).all(axis=0)
+    flow, cover = nothing.flow.reshape(2, -1), nothing.cover.reshape(-1)
+    flow[:, covered] = 2 * (source - [x[covered] / aspect, y[covered]])
+    cover[covered] = ((_FADE - nearest[covered]) / (_FADE - 1)).clip(0, 1) * inside
+    return nothing
+
+
+def carry_limbs(picture: Picture, portrait: Pose, pose: Pose) -> NDArray[np.uint8]:
+    """(H, W, 4): arms and hands of the picture where ``pose`` has them, on grey; and their cover, 0..255."""
+    height, width = picture.shape[:2]
+    limbs = move_limbs(portrait, pose, -(-height // _COARSE), -(-width // _COARSE), width / height)
+    flow, cover = (cv2.resize(x, (width, height)) for x in (limbs.flow.transpose(1, 2, 0), limbs.cover))
+    where = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
+    where += flow * np.array([width / 2, height / 2], np.float32)
+    carried = cv2.remap(picture, where, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    shown = _GREY + (carried.astype(np.float32) - _GREY) * cover[..., None]
+    return np.concatenate([np.rint(shown), np.rint(255 * cover[..., None])], axis=2).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class _Bones:
+    """n bones of the pose and where the portrait has them; lengths in heights of the picture."""
+
+    start: Float[NDArray[np.float32], "n 2"]
+    ahead: Float[NDArray[np.float32], "n 2"]
+    """unit vector along the bone"""
+    length: Float[NDArray[np.float32], " n"]
+    thick: Float[NDArray[np.float32], " n"]
+    old_start: Float[NDArray[np.float32], "n 2"]
+    old_ahead: Float[NDArray[np.float32], "n 2"]
+    old_length: Float[NDArray[np.float32], " n"]
+
+    def distance(self, x: _Floats32, y: _Floats32) -> Float[NDArray[np.float32], "n k"]:
+        """Of k points to each bone, in units of its thickness."""
+        far, off = self._along(x, y)
+        beyond = far - far.clip(0, self.length[:, None])
+        return np.sqrt(beyond * beyond + off * off) / self.thick[:, None]
+
+    def source(self, x: _Floats32, y: _Floats32, away: _Floats32) -> Float[NDArray[np.float32], "2 k"]:
+        """Where in the portrait the points come from, the nearest bones deciding."""
+        far, off = self._along(x, y)
+        on = far.clip(0, self.length[:, None])
+        # Along the bone by shares of its length, beyond its ends and beside it by distance.
+        far += on * (self.old_length / self.length - 1)[:, None]
+        weights = 1 / np.square(np.square(away + np.float32(_NEAREST)))
+        weights /= weights.sum(axis=0)
+        dx, dy = self.old_ahead.T[..., None]
+        from_x = self.old_start[:, :1] + far * dx - off * dy
+        from_y = self.old_start[:, 1:] + far * dy + off * dx
+        return np.stack([(weights * from_x).sum(axis=0), (weights * from_y).sum(axis=0)])
+
+    def _along(self, x: _Floats32, y: _Floats32) -> tuple[_Floats32, _Floats32]:
+        """How far along each bone and how far to its side the points are."""
+        right, down = x - self.start[:, :1], y - self.start[:, 1:]
+        dx, dy = self.ahead.T[..., None]
+        return right * dx + down * dy, down * dx - right * dy
+
+
+def _bones(portrait: Pose, pose: Pose, aspect: float) -> _Bones | None:
+    """The bones of arms and hands that both poses have; None without any."""
+    old, new = (x.joints * [aspect, 1.0] for x in (portrait, pose))
+    seen = (portrait.confidence >= SEEN) & (pose.confidence >= SEEN)
+    across = shoulder_width(old[None], portrait.confidence[None] >= SEEN)
+    if across is None:
+        return None
+    bones = []
+    for root, shoulder, elbow, wrist in _ARMS:
+        bones += [(shoulder, elbow, _UPPER_ARM), (elbow, root if seen[root] else wrist, _FOREARM)]
+        bones += [(root + a, root + b, _FINGER) for a, b in HAND_EDGES]
+    bones = [(a, b, thick) for a, b, thick in bones if seen[a] and seen[b]]
+    if not bones:
+        return None
+    starts, ends = np.array([(a, b) for a, b, _ in bones]).T
+    along, old_along = new[ends] - new[starts], old[ends] - old[starts]
+    length, old_length = np.linalg.norm(along, axis=1), np.linalg.norm(old_along, axis=1)
+    clear = np.minimum(length, old_length) > _SHORTEST * across
+    if not clear.any():
+        return None
+    made = _Bones(
+        new[starts], along / np.maximum(length, 1e-9)[:, None], length,
+        across * np.array([thick for *_, thick in bones]),
+        old[starts], old_along / np.maximum(old_length, 1e-9)[:, None], old_length,
+    )  # fmt: skip
+    return _Bones(*(value[clear].astype(np.float32) for value in vars(made).values()))

@@ -1,0 +1,126 @@
+"""Arms and hands carried from where a portrait has them to where a pose has them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from semibody.pose.library import find_gesture
+from semibody.pose.limbs import Limbs, carry_limbs, move_limbs
+from semibody.pose.skeleton import HAND_EDGES
+from semibody.types import HANDS, LEFT_HAND, RIGHT_HAND, Floats, Pose
+
+SIDE = 64
+ARM_JOINTS = [*range(2, 8), *range(HANDS.start, HANDS.stop)]
+
+
+@pytest.fixture(scope="module")
+def pose() -> Pose:
+    return find_gesture("open_palms")[20]
+
+
+def moved(pose: Pose, turn: float, scale: float, shift: tuple[float, float]) -> Pose:
+    """Another pose: all joints turned about the middle of the picture, scaled and shifted."""
+    matrix = scale * np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    return dataclasses.replace(pose, joints=(pose.joints - 0.5) @ matrix + 0.5 + shift)
+
+
+def at(limbs: Limbs, points: Floats) -> tuple[Floats, Floats]:
+    """Source (fractions of the portrait) and cover at points, read as pictures are: bilinearly."""
+    height, width = limbs.cover.shape
+    where = (points * [width, height] - 0.5).astype(np.float32)[None]
+    flow = cv2.remap(limbs.flow.transpose(1, 2, 0), where, None, cv2.INTER_LINEAR)[0]
+    cover = cv2.remap(limbs.cover, where, None, cv2.INTER_LINEAR)[0]
+    return points + flow / 2, cover
+
+
+def middles(pose: Pose) -> Floats:
+    """The middles of forearms and of the bones of both palms."""
+    ends = [(3, RIGHT_HAND.start), (6, LEFT_HAND.start)]
+    ends += [
+        (hand.start + a, hand.start + b) for hand in (LEFT_HAND, RIGHT_HAND) for a, b in HAND_EDGES if a == 0
+    ]
+    return np.array([(pose.joints[a] + pose.joints[b]) / 2 for a, b in ends])
+
+
+def test_a_pose_that_stays_moves_nothing(pose: Pose) -> None:
+    limbs = move_limbs(pose, pose, SIDE, SIDE)
+    assert np.abs(limbs.flow).max() < 1e-4
+    assert limbs.cover.max() == 1
+    _, cover = at(limbs, middles(pose))
+    assert cover.min() > 0.7
+    assert limbs.cover[: SIDE // 4, SIDE // 3 : 2 * SIDE // 3].max() == 0, "the head is no limb"
+    assert limbs.planes.shape == (3, SIDE, SIDE)
+
+
+@given(
+    turn=st.floats(-0.5, 0.5), scale=st.floats(0.8, 1.25), right=st.floats(-0.05, 0.05),
+    down=st.floats(-0.05, 0.05), aspect=st.sampled_from([0.75, 1.0, 1.5]),
+)  # fmt: skip
+@settings(max_examples=25, deadline=None)
+def test_what_lies_on_a_bone_comes_from_the_same_place_on_it(
+    turn: float, scale: float, right: float, down: float, aspect: float
+) -> None:
+    old = find_gesture("open_palms")[20]
+    new = moved(old, turn, scale, (right, down))
+    limbs = move_limbs(old, new, 128, 128, aspect)
+    points, expected = middles(new), middles(old)
+    seen = ((points > 0.02) & (points < 0.98) & (expected > 0.02) & (expected < 0.98)).all(axis=1)
+    source, cover = at(limbs, points)
+    assert np.abs(source - expected)[seen].max(initial=0) < 0.02
+    assert cover[seen].min(initial=1) > 0.5
+
+
+def test_a_picture_of_an_arm_is_carried_along() -> None:
+    old = find_gesture("rest")[0]
+    new = find_gesture("open_palms")[20]
+    picture = np.full((256, 256, 3), 40, np.uint8)
+    ends = [tuple(int(v) for v in old.joints[j] * 256) for j in (3, RIGHT_HAND.start)]
+    cv2.line(picture, ends[0], ends[1], (250, 60, 60), 9)
+    carried = carry_limbs(picture, old, new)
+    assert carried.shape == (256, 256, 4)
+    x, y = ((new.joints[3] + new.joints[RIGHT_HAND.start]) / 2 * 256).astype(int)
+    assert carried[y, x, 3] > 200
+    assert carried[y, x, 0] > 180
+    assert carried[y, x, 1] < 110
+    assert (carried[:40, 100:156] == [127.5, 127.5, 127.5, 0]).all() or carried[:40, 100:156, 3].max() == 0
+
+
+def test_bones_that_one_pose_lacks_stay_out_of_it(pose: Pose) -> None:
+    def without(*joints: int) -> Pose:
+        confidence = pose.confidence.copy()
+        confidence[list(joints)] = 0
+        return dataclasses.replace(pose, confidence=confidence)
+
+    left = range(LEFT_HAND.start, LEFT_HAND.stop)
+    points = middles(pose)
+    for first, second in ((without(6, 7, *left), pose), (pose, without(6, 7, *left))):
+        limbs = move_limbs(first, second, SIDE, SIDE)
+        _, cover = at(limbs, points[:2])
+        assert cover[0] > 0.7
+        assert cover[1] == 0
+    for nothing in (without(*ARM_JOINTS), Pose.empty()):
+        assert move_limbs(nothing, pose, SIDE, SIDE).cover.max() == 0
+        assert move_limbs(pose, nothing, SIDE, SIDE).cover.max() == 0
+
+
+def test_what_was_outside_the_portrait_is_not_covered(pose: Pose) -> None:
+    below = moved(pose, 0.0, 1.0, (0.0, 0.6))
+    limbs = move_limbs(below, pose, SIDE, SIDE)
+    source, cover = at(limbs, middles(pose))
+    assert (cover[(source > 1.02).any(axis=1)] == 0).all()
+
+
+def test_bones_without_length_are_harmless(pose: Pose) -> None:
+    joints = pose.joints.copy()
+    joints[LEFT_HAND] = joints[LEFT_HAND.start]
+    limbs = move_limbs(dataclasses.replace(pose, joints=joints), pose, SIDE, SIDE)
+    assert np.isfinite(limbs.planes).all()
+    joints[ARM_JOINTS] = 0.5
+    joints[[2, 5]] = [[0.3, 0.4], [0.7, 0.4]]
+    assert np.isfinite(move_limbs(dataclasses.replace(pose, joints=joints), pose, SIDE, SIDE).planes).all()
