@@ -24,6 +24,7 @@ def run(tmp_path: Path) -> Path:
     log = [
         {"stage": "vae", "step": 3, "loss": 0.5, "minutes": 30.0},
         {"stage": "vae", "step": 6, "val/psnr": 28.5, "val/psnr_face": 21.25},
+        {"stage": "audio", "step": 7, "val/jaw_r": 0.96875, "val/loss": 0.5},
         {"stage": "still", "step": 5, "loss": 0.4, "minutes": 90.0},
     ]
     (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
@@ -67,6 +68,7 @@ def test_everything_in_it_comes_from_files(run: Path, bench: Path, tmp_path: Pat
     text = out.read_text()
     assert "| vae | 6 | 4 | " in text
     assert "psnr_face 21.25 dB" in text
+    assert "| jaw_r 0.9688 |" in text
     assert "| all | | | | 2.00 | |" in text  # 30 and 90 minutes
     assert "| 24 | 2, 1 | 3 | 0 | 24 |" in text  # three drawn people, 8 frames each, one held out
     assert "| PSNR (dB) | 18.2 | 23.75 | 20 … 22 |  | ≥ 24 | **no** |" in text

@@ -148,6 +148,10 @@ def _recipe_of(run: Path, stage: str, otherwise: Mapping[str, Any]) -> Mapping[s
     return kept
 
 
+_TELLING = ("val/psnr", "val/jaw_r", "val/width_r", "val/found")
+"""What of the figures of held-out people the table of stages has room for."""
+
+
 def _budget(run: Path, recipe: Mapping[str, Any], curves: Curves) -> Iterator[str]:
     yield "| stage | steps | samples a step | learning rate | hours of computing | held out, at the end |"
     yield "|---|---|---|---|---|---|"
@@ -156,8 +160,11 @@ def _budget(run: Path, recipe: Mapping[str, Any], curves: Curves) -> Iterator[st
         optimiser = _recipe_of(run, stage, recipe)[stage]["optimiser"]
         hours = max(figures["minutes"][1]) / 60 if "minutes" in figures else 0.0
         total += hours
-        last = {n.removeprefix("val/"): v[1][-1] for n, v in figures.items() if n.startswith("val/psnr")}
-        said = ", ".join(f"{name} {show(value)} dB" for name, value in sorted(last.items()))
+        last = {n.removeprefix("val/"): v[1][-1] for n, v in figures.items() if n.startswith(_TELLING)}
+        said = ", ".join(
+            f"{name} {show(value)}{' dB' if name.startswith('psnr') else ''}"
+            for name, value in sorted(last.items())
+        )
         steps = max(max(steps) for steps, _ in figures.values())
         yield f"| {stage} | {steps:,} | {optimiser['batch']} | {optimiser['lr']:g} | {hours:.2f} | {said} |"
     yield f"| all | | | | {total:.2f} | |"
