@@ -62,24 +62,22 @@ def move_limbs(portrait: Pose, pose: Pose, height: int, width: int, aspect: floa
     Both poses are in fractions of pictures ``aspect`` times as wide as high. Bones that one of them does not
     have stay out of it; without any, nothing is covered.
     """
-    nothing = Limbs(np.zeros((2, height, width), np.float32), np.zeros((height, width), np.float32))
+    flow, cover = np.zeros((2, height * width), np.float32), np.zeros(height * width, np.float32)
+    limbs = Limbs(flow.reshape(2, height, width), cover.reshape(height, width))
     bones = _bones(portrait, pose, aspect)
     if bones is None:
-        return nothing
+        return limbs
     xs = (np.arange(width, dtype=np.float32) + np.float32(0.5)) * np.float32(aspect / width)
     ys = (np.arange(height, dtype=np.float32) + np.float32(0.5)) / np.float32(height)
     x, y = (plane.ravel() for plane in np.meshgrid(xs, ys))
     away = bones.distance(x, y)
     nearest = away.min(axis=0)
-    covered = np.flatnonzero(nearest < _FADE)
-    if not len(covered):
-        return nothing
-    source = bones.source(x[covered], y[covered], away[:, covered]) / [[aspect], [1.0]]
+    near = np.flatnonzero(nearest < _FADE)
+    source = bones.source(x[near], y[near], away[:, near]) / [[aspect], [1.0]]
     inside = ((source >= 0) & (source <= 1)).all(axis=0)
-    flow, cover = nothing.flow.reshape(2, -1), nothing.cover.reshape(-1)
-    flow[:, covered] = 2 * (source - [x[covered] / aspect, y[covered]])
-    cover[covered] = ((_FADE - nearest[covered]) / (_FADE - 1)).clip(0, 1) * inside
-    return nothing
+    flow[:, near] = 2 * (source - [x[near] / aspect, y[near]])
+    cover[near] = ((_FADE - nearest[near]) / (_FADE - 1)).clip(0, 1) * inside
+    return limbs
 
 
 def carry_limbs(picture: Picture, portrait: Pose, pose: Pose) -> NDArray[np.uint8]:
