@@ -103,7 +103,10 @@ def test_only_adapters_train_and_the_export_is_their_sum(
     with stage.averaged():
         adapted = hear_and_look(module.model)
     difference = (adapted - hear_and_look(exported)).abs().max()
-    assert difference < 1e-6 * max(1.0, float(adapted.abs().max()))
+    # Sums in another order, in float32: next to nothing beside what the adapters have changed.
+    learned = (adapted - hear_and_look(random_model())).abs().max()
+    assert difference < 3e-6 * max(1.0, float(adapted.abs().max()))
+    assert difference < 0.01 * learned
 
 
 def test_settings_that_make_no_sense_are_named(start: Path, tmp_path: Path) -> None:
