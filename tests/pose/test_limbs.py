@@ -88,7 +88,7 @@ def test_a_picture_of_an_arm_is_carried_along() -> None:
     assert carried[y, x, 3] > 200
     assert carried[y, x, 0] > 180
     assert carried[y, x, 1] < 110
-    assert (carried[:40, 100:156] == [127.5, 127.5, 127.5, 0]).all() or carried[:40, 100:156, 3].max() == 0
+    assert carried[:40, 100:156, 3].max() == 0
 
 
 def test_bones_that_one_pose_lacks_stay_out_of_it(pose: Pose) -> None:

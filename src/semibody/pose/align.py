@@ -14,11 +14,9 @@ import numpy as np
 
 from semibody.pose.detect import SEEN, face_found, hands_found, shoulder_width
 from semibody.pose.kinematics import FOREARM, HAND, UPPER_ARM, hand_bones
-from semibody.pose.skeleton import HAND_EDGES, HEAD_BODY_JOINTS
-from semibody.types import FACE, HANDS, LEFT_HAND, RIGHT_HAND, Floats, Gesture, Pose
+from semibody.pose.skeleton import ARMS, HAND_EDGES, HEAD_BODY_JOINTS
+from semibody.types import FACE, HANDS, Floats, Gesture, Pose
 
-_ARMS = ((LEFT_HAND, 5, 6, 7), (RIGHT_HAND, 2, 3, 4))
-"""Hand, shoulder, elbow, wrist of each side."""
 _LONGEST = 1.25
 """No arm or hand is made longer by more than this factor."""
 _SMALLEST_HAND = 0.9
@@ -79,7 +77,7 @@ def align(gesture: Gesture, portrait: Pose, aspect: float = 1.0) -> tuple[Gestur
     pulled = 0.0
     if by == "shoulders":
         _place_head(moved, gesture.confidence, goal, portrait.confidence)
-    for where, *arm in _ARMS:
+    for where, *arm in ARMS:
         arms.append(_lengthen_arm(moved, gesture.confidence, goal, portrait.confidence, where, arm))
         hands.append(_resize_hand(moved, gesture.confidence, goal, portrait.confidence, where))
         pulled += _pull_back(moved, gesture.confidence, where, arm, shoulders) / 2

@@ -41,13 +41,13 @@ from semibody.pose.kinematics import (
     place_thumb,
     place_wrist,
 )
-from semibody.pose.skeleton import HAND_EDGES
-from semibody.types import LEFT_HAND, RIGHT_HAND, Floats, Gesture, SemibodyError
+from semibody.pose.skeleton import ARMS, HAND_EDGES
+from semibody.types import Floats, Gesture, SemibodyError
 
 Mask = NDArray[np.bool_]
 
-_ARMS = ((LEFT_HAND, 5, 6, 7, 1.0), (RIGHT_HAND, 2, 3, 4, -1.0))
-"""Hand, shoulder, elbow, wrist, and the sign of x of each side."""
+_SIGNS = (1.0, -1.0)
+"""The sign of x of each side, left first."""
 _LENGTH = (0.85, 1.25)
 """Bones are as long as they look at their longest, within these factors of a grown person's."""
 _NEARER = (1.0, 1.04, 1.09)
@@ -136,7 +136,7 @@ def _measure(gesture: Gesture) -> tuple[Floats, Floats]:
         )
     width = float(np.median(np.hypot(*(points[shoulders, 2] - points[shoulders, 5]).T)))
     flat, certain = [], []
-    for hand, shoulder, elbow, wrist, sign in _ARMS:
+    for (hand, shoulder, elbow, wrist), sign in zip(ARMS, _SIGNS, strict=True):
         joints = np.r_[elbow, wrist, np.arange(hand.start, hand.stop)]
         sure = np.minimum(gesture.confidence[:, joints], gesture.confidence[:, [shoulder]])
         place = points[:, joints] - points[:, [shoulder]]

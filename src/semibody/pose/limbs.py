@@ -18,11 +18,9 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from semibody.pose.detect import SEEN, shoulder_width
-from semibody.pose.skeleton import HAND_EDGES
-from semibody.types import LEFT_HAND, RIGHT_HAND, Picture, Pose
+from semibody.pose.skeleton import ARMS, HAND_EDGES
+from semibody.types import Picture, Pose
 
-_ARMS = ((RIGHT_HAND.start, 2, 3, 4), (LEFT_HAND.start, 5, 6, 7))
-"""Root of the hand, shoulder, elbow, wrist of each side."""
 _UPPER_ARM, _FOREARM, _FINGER = 0.16, 0.12, 0.05
 """How far a bone takes along what lies beside it, in shoulder widths."""
 _FADE = 1.7
@@ -139,7 +137,8 @@ def _bones(portrait: Pose, pose: Pose, aspect: float) -> _Bones | None:
     if across is None:
         return None
     bones = []
-    for root, shoulder, elbow, wrist in _ARMS:
+    for hand, shoulder, elbow, wrist in ARMS:
+        root = hand.start
         bones += [(shoulder, elbow, _UPPER_ARM), (elbow, root if seen[root] else wrist, _FOREARM)]
         bones += [(root + a, root + b, _FINGER) for a, b in HAND_EDGES]
     bones = [(a, b, thick) for a, b, thick in bones if seen[a] and seen[b]]

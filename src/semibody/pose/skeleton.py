@@ -36,6 +36,9 @@ FACE_PARTS = {
 HEAD_BODY_JOINTS = (0, 14, 15, 16, 17)
 """Body joints that belong to the head: nose, eyes, ears."""
 
+ARMS = ((LEFT_HAND, 5, 6, 7), (RIGHT_HAND, 2, 3, 4))
+"""Hand, shoulder, elbow, wrist of each side."""
+
 
 def _group(*indices: int | slice) -> Joints:
     every = np.arange(N_JOINTS)

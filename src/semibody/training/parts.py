@@ -8,6 +8,7 @@ because what was behind them must come back.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -16,13 +17,12 @@ from numpy.typing import NDArray
 
 from semibody.data.dataset import PackedClip
 from semibody.pose.detect import SEEN, shoulder_width
+from semibody.pose.skeleton import ARMS
 from semibody.types import Pose
 
 HANDS = ("left_hand", "right_hand")
 _BOXES = {"lips": ("lips",), "face": ("face",), "hands": HANDS}
 """The boxes of a clip that belong to a factor."""
-_ARMS = ((2, 3), (3, 4), (5, 6), (6, 7))
-"""Shoulder to elbow, elbow to wrist."""
 _THICK = 0.2
 """Half of what an arm with its sleeve takes up across, in shoulder widths."""
 
@@ -93,7 +93,7 @@ def arm_coverage(pose: Pose, height: int, width: int) -> NDArray[np.float32]:
     reach = _THICK * shoulders
     ys, xs = (np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width
     cells = np.stack(np.meshgrid(xs, ys), axis=-1)
-    for a, b in _ARMS:
+    for a, b in (pair for _, *arm in ARMS for pair in itertools.pairwise(arm)):
         if found[a] and found[b]:
             start, along = joints[a], joints[b] - joints[a]
             part = ((cells - start) @ along / max(float(along @ along), 1e-9)).clip(0, 1)

@@ -152,6 +152,7 @@ class RestoringTask:
         self.recipe, self.settings, self.model = recipe, recipe.restore, model
         self.samples, self.held_out = samples, list(held_out)
         self.frames = samples.window
+        self.shows_limbs = model.restorer.config.limbs
         self.pool = Pool(pool)
         model.requires_grad_(False)
         model.restorer.requires_grad_(True)
@@ -235,8 +236,7 @@ class RestoringTask:
         }
 
     def _carried(self, picture: Picture, own: Pose, pose: Pose) -> NDArray[np.uint8]:
-        config = self.model.config.restorer
-        if config is None or not config.limbs:
+        if not self.shows_limbs:
             return np.zeros((*picture.shape[:2], 4), np.uint8)
         return carry_limbs(picture, own, pose)
 

@@ -268,14 +268,15 @@ class Denoiser(nn.Module):
         own_pose = batch.portrait_pose.float() / 255 if model.config.reference_pose else None
         frames = batch.rows.shape[1]
         pose = model.pose_features(batch.pose.float() / 255, own_pose)
+        has_pose = batch.has_pose.view(-1, 1, 1, 1, 1)
         audio = model.audio_encoder.embed(batch.rows.flatten(0, 1)).unflatten(0, (-1, frames))
         return Conditions(
             portrait=batch.portrait,
             reference=model.remember(channels_last(batch.portrait), own_pose),
             audio=audio,
             audio_mask=batch.audio_mask,
-            pose=pose * batch.has_pose.view(-1, 1, 1, 1, 1).to(pose.dtype),
-            limbs=batch.limbs * batch.has_pose.view(-1, 1, 1, 1, 1),
+            pose=pose * has_pose.to(pose.dtype),
+            limbs=batch.limbs * has_pose,
         )
 
 
