@@ -230,17 +230,17 @@ def test_animate_tells_both_networks_of_the_limbs(size: tuple[int, int]) -> None
     animator = Animator.random(limbs_config(), width=width, height=height)
     poses = timing.fill(find_gesture("open_palms"), 4, "stop")
     picture = (np.random.default_rng(0).random((height, width, 3)) * 255).astype(np.uint8)
-    given = {"portrait": picture, "speech": made.tone(1.0), "gesture": poses}
+    given = Inputs(portrait=picture, speech=made.tone(1.0), gesture=poses)
     told: dict[str, list[torch.Tensor]] = {"denoise": [], "restore": []}
     assert animator.model.restorer is not None
     animator.model.denoising_unet.conv_in.register_forward_pre_hook(lambda _, x: told["denoise"].append(x[0]))
     animator.model.restorer.limbs_in.register_forward_pre_hook(lambda _, x: told["restore"].append(x[0]))
     settings = animator.settings(steps=1, guidance=1.0, window=4, overlap=0)
-    blind = list(animator.frames(Inputs(**given), settings))
+    blind = list(animator.frames(given, settings))
     assert not told["restore"]
     assert told["denoise"][0][:, 8:].abs().max() == 0
     own = dataclasses.replace(poses[0], joints=poses[0].joints * [0.9, 0.9])
-    seeing = list(animator.frames(Inputs(**given, portrait_pose=own), settings))
+    seeing = list(animator.frames(dataclasses.replace(given, portrait_pose=own), settings))
     assert not np.array_equal(np.concatenate(blind), np.concatenate(seeing))
     cover = told["denoise"][1][:, -1].float().numpy()
     h, w = height // 8, width // 8
