@@ -11,6 +11,7 @@ import torch
 
 from semibody.networks.loading import save_model
 from semibody.networks.model import Model
+from semibody.training import checkpoint
 from semibody.training.parts import coverage
 from semibody.training.recipe import Recipe, load_recipe
 from semibody.training.restoring import RestoringTask
@@ -127,6 +128,25 @@ def test_only_the_restorer_learns_and_change_counts(tmp_path: Path, clips: Path)
     )
     assert task.losses(task.module, steady)["change"] < 1e-3
     assert task.losses(task.module, flickers)["change"] > 0.2
+
+
+def test_a_critic_learns_beside_the_restorer_and_stays_behind(tmp_path: Path, clips: Path) -> None:
+    task, _ = restoring(tmp_path / "a", clips, "restore.rival=0.1")
+    names = checkpoint.trained(task.module)
+    assert {name.split(".")[0] for name in names} == {"restorer", "critic"}
+    task.module.train()
+    losses = task.losses(task.module, task.batch(0, [0, 1]))
+    expected = losses["l1"] + task.settings.gradient * losses["slopes"] + task.settings.ssim * losses["ssim"]
+    expected = expected + task.settings.change * losses.get("change", torch.zeros(()))
+    torch.testing.assert_close(losses["loss"], expected + 0.1 * losses["rival"] + losses["critic"])
+    losses["loss"].backward()
+    assert all(p.grad is not None for name, p in names.items() if name.startswith("critic."))
+    # Figures are of the restorer alone.
+    task.module.eval()
+    assert "critic" not in task.losses(task.module, task.batch(0, [0, 1]))
+    alone, _ = restoring(tmp_path / "b", clips)
+    assert {name.split(".")[0] for name in checkpoint.trained(alone.module)} == {"restorer"}
+    assert {k for k, _ in task.model.named_parameters()} == {k for k, _ in alone.model.named_parameters()}
 
 
 def test_hands_count_more(tmp_path: Path, clips: Path) -> None:

@@ -202,8 +202,9 @@ def _carried(
     """The portrait's latents, arms and hands where ``limbs`` carries them, zeros elsewhere; and the cover."""
     if limbs is None:
         return portrait.new_zeros(len(portrait), portrait.shape[1] + 1, *portrait.shape[2:])
-    flow, cover = limbs.flatten(0, 1).to(portrait.dtype).split([2, 1], dim=1)
-    return torch.cat([warp(portrait.float(), flow.float()).to(portrait.dtype) * cover, cover], dim=1)
+    # In float32: a flow rounded to bfloat16 would miss by quarters of a pixel.
+    flow, cover = limbs.flatten(0, 1).float().split([2, 1], dim=1)
+    return torch.cat([warp(portrait.float(), flow) * cover, cover], dim=1).to(portrait.dtype)
 
 
 def small_config(unet: UNetConfig, **changes: object) -> ModelConfig:

@@ -38,6 +38,8 @@ class RestorerConfig:
     """channels of each level, finest first; all but the last halve the size"""
     groups: int = 8
     """groups of the group norms"""
+    middle: int = 1
+    """blocks of the coarsest level"""
     patch: int = 2
     """side of the pixel blocks that are folded into channels first"""
     reach: float = 0.06
@@ -50,6 +52,8 @@ class RestorerConfig:
     def __post_init__(self) -> None:
         if any(width % self.groups for width in self.widths):
             raise ValueError("restorer.widths must be multiples of restorer.groups")
+        if self.middle < 0:
+            raise ValueError("restorer.middle must not be negative")
 
     @property
     def factor(self) -> int:
@@ -85,7 +89,9 @@ class Restorer(nn.Module):
         steps = list(itertools.pairwise(widths))
         self.downs = nn.ModuleList([Downsample(narrow) for narrow, _ in steps])
         self.down_blocks = nn.ModuleList([Residual(a, b, config.groups) for a, b in steps])
-        self.mid_block = Residual(widths[-1], widths[-1], config.groups)
+        self.mid_blocks = nn.Sequential(
+            *(Residual(widths[-1], widths[-1], config.groups) for _ in range(config.middle))
+        )
         self.ups = nn.ModuleList([Upsample(wide) for _, wide in reversed(steps)])
         self.up_blocks = nn.ModuleList([Residual(a + b, a, config.groups) for a, b in reversed(steps)])
         self.norm_out = nn.GroupNorm(config.groups, widths[0])
@@ -134,7 +140,7 @@ class Restorer(nn.Module):
         for down, block in zip(self.downs, self.down_blocks, strict=True):
             skips.append(x)
             x = block(down(x))
-        x = self.mid_block(x)
+        x = self.mid_blocks(x)
         for up, block in zip(self.ups, self.up_blocks, strict=True):
             skip = skips.pop()
             x = block(torch.cat([up(x, (skip.shape[2], skip.shape[3])), skip], dim=1))

@@ -193,6 +193,8 @@ class RestoreSettings:
     """weight of 1 − SSIM"""
     change: float = 0.0
     """weight of the mean absolute error of what changes from one frame to the next"""
+    rival: float = 0.0
+    """weight of leaving a critic in doubt which picture is real (``training.critic``); 0: without one"""
     lips: float = 1.0
     """factor in the box of the lips"""
     face: float = 1.0

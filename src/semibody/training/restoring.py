@@ -3,7 +3,8 @@
 A restorer that had only seen what the autoencoder makes of true pictures would trust every decoded frame.
 So samples are generated first (``restore.pool`` of them, once, kept on the disk), from noise, with the
 sampler the weights are meant for. Then only the restorer learns: on whole pictures, and between them
-(``restore.crops``) on crops about a face or a hand, of which a step can hold many.
+(``restore.crops``) on crops about a face or a hand, of which a step can hold many. With ``restore.rival`` a
+critic (``critic.py``) learns beside it to tell restored frames from true ones, and it to be taken for true.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from semibody.networks.audio_encoders import LogMelEncoder
 from semibody.networks.model import Model
 from semibody.networks.restorer import Restorer
 from semibody.pose.limbs import carry_limbs
+from semibody.training.critic import Critic, duel
 from semibody.training.losses import picture_terms
 from semibody.training.parts import HANDS, Shown, part_weights
 from semibody.training.recipe import Recipe, StageName
@@ -112,28 +114,43 @@ class Pool:
         return load_file(self.path(number))
 
 
+class Restored(NamedTuple):
+    """Restored frames, and what a critic says of them where there is one."""
+
+    pixels: Float[Tensor, "n 3 H W"]
+    judged: dict[str, Tensor]
+    """the terms of ``critic.duel``"""
+
+
 class _Restoring(nn.Module):
-    """Look at the portraits, restore their frames: as one module, so that it can be distributed."""
+    """Look at the portraits, restore their frames, ask the critic: as one module, to be distributed."""
 
-    def __init__(self, restorer: Restorer) -> None:
+    def __init__(self, restorer: Restorer, critic: Critic | None, most: float) -> None:
+        """``most``: the largest weight of a place in the critic's eyes."""
         super().__init__()
-        self.restorer = restorer
+        self.restorer, self.critic, self.most = restorer, critic, most
 
-    def forward(self, batch: RestoringBatch) -> Float[Tensor, "n 3 H W"]:
+    def forward(self, batch: RestoringBatch) -> Restored:
         view = self.restorer.look(
             to_pixels(batch.portrait),
             to_pixels(batch.decoded_portrait),
             batch.portrait_map.float() / 255,
             batch.lips,
         )
-        decoded, maps, mouth, limbs = (
-            x.flatten(0, 1) for x in (batch.decoded, batch.maps, batch.mouth, batch.limbs)
+        decoded, maps, mouth, limbs, truth = (
+            x.flatten(0, 1) for x in (batch.decoded, batch.maps, batch.mouth, batch.limbs, batch.truth)
         )
-        return self.restorer(to_pixels(decoded), maps.float() / 255, view, mouth, limbs)
+        decoded, maps = to_pixels(decoded), maps.float() / 255
+        restored = self.restorer(decoded, maps, view, mouth, limbs)
+        if self.critic is None or not self.training:
+            return Restored(restored, {})
+        weight = batch.weight.flatten(0, 1).clamp(max=self.most)
+        known = torch.cat([decoded, maps], dim=1)
+        return Restored(restored, duel(self.critic, restored, to_pixels(truth), known, weight))
 
 
 class RestoringTask:
-    """L1, multi-scale gradients, SSIM and change of restored frames; lips, face and hands counting more."""
+    """L1, slopes, SSIM, change and a critic's doubt of restored frames, lips, face and hands first."""
 
     stage: StageName = "restore"
 
@@ -157,7 +174,9 @@ class RestoringTask:
         model.requires_grad_(False)
         model.restorer.requires_grad_(True)
         self.denoiser = Denoiser(model)
-        self.module: nn.Module = _Restoring(model.restorer)
+        critic = Critic(known=6) if self.settings.rival > 0 else None
+        # Lips weigh far more than the rest for the sound's sake; how they look, the portrait knows.
+        self.module: nn.Module = _Restoring(model.restorer, critic, most=self.settings.hands)
         self.autocast = autocast
 
     # -- generated samples --------------------------------------------------------------------
@@ -266,7 +285,8 @@ class RestoringTask:
 
     def losses(self, module: nn.Module, batch: RestoringBatch) -> dict[str, Tensor]:
         settings = self.settings
-        restored = module(batch).float()
+        restored, judged = module(batch)
+        restored = restored.float()
         truth, weight = to_pixels(batch.truth.flatten(0, 1)), batch.weight.flatten(0, 1)
         weight = weight / weight.mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-6)
         terms = picture_terms(restored, truth, weight, gradient=settings.gradient, ssim_share=settings.ssim)
@@ -275,6 +295,9 @@ class RestoringTask:
             error = (restored - truth).unflatten(0, (-1, self.frames)).diff(dim=1)
             change = (error.abs() * weight.unflatten(0, (-1, self.frames))[:, 1:]).mean()
             terms |= {"loss": terms["loss"] + settings.change * change, "change": change}
+        if judged:
+            terms |= judged
+            terms["loss"] = terms["loss"] + settings.rival * judged["rival"] + judged["critic"]
         return terms
 
     def frozen(self, step: int) -> list[str]:  # noqa: ARG002 - all of it trains all the time
@@ -302,7 +325,7 @@ class RestoringTask:
                 """Generated frames as the autoencoder gives them, and restored."""
                 batch = self._stack([self._pictures(self._generated(told), clip, frames, clip, 0)]).to(device)
                 with self.autocast():
-                    restored = to_picture(self.module(batch))
+                    restored = to_picture(self.module(batch).pixels)
                 return batch.decoded[0].permute(0, 2, 3, 1).cpu().numpy(), restored
 
             plain, restored = shown(told)
