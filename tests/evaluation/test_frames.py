@@ -140,3 +140,23 @@ def test_energy_of_changes_is_told_apart_by_where_the_real_video_moves() -> None
     assert same["energy/moving"] == same["real-energy/moving"] > 0
     assert flickering["energy/still"] > 10 + same["energy/still"]
     assert frozen["energy/moving"] == 0
+
+
+def test_edges_off_their_place_are_no_flicker_away_from_them() -> None:
+    """A bar that comes along three pixels late changes still pixels, but only beside those that move."""
+
+    def bar(left: int) -> NDArray[np.uint8]:
+        picture = np.full((32, 64, 3), 90, np.uint8)
+        picture[:, left : left + 8] = 200
+        return picture
+
+    changes, noise = frames.Changes(), np.random.default_rng(0)
+    flickering = frames.Changes()
+    for t in range(4):
+        late = changes.see(bar(11 + 4 * t), bar(8 + 4 * t))
+        noisy = bar(8 + 4 * t)
+        noisy[:, 48:] += noise.integers(0, 20, (32, 16, 1), dtype=np.uint8)
+        told = flickering.see(noisy, bar(8 + 4 * t))
+    assert late["energy/still"] > 100
+    assert late["energy/away"] == 0
+    assert told["energy/away"] > 1

@@ -24,6 +24,9 @@ _RADIUS, _SIGMA, _K1, _K2 = 5, 1.5, 0.01, 0.03
 STILL = 3.0
 """Grey levels: a pixel of the real video is still while it moves less than this from frame to frame."""
 
+APART = 4
+"""Pixels: a still pixel this far from all that moves is away from it."""
+
 
 def psnr(generated: Picture, real: Picture, where: Mask | None = None) -> float:
     """Peak signal-to-noise ratio in dB over all channels of all pixels, or of those of a mask (h, w).
@@ -128,26 +131,32 @@ class Stillness:
 class Changes:
     """How much changes from frame to frame, where the real video moves and where it does not.
 
-    A pixel moves when the real video changes by at least ``STILL`` grey levels from frame to frame. The
-    energy of a region is the sum of the squared changes of grey in it, per pixel of the picture, so that
-    the energies of frames add up to that of the clip.
+    A pixel moves when the real video changes by at least ``STILL`` grey levels from frame to frame; all
+    others are still; of them those are away that have no moving pixel within ``APART`` pixels. So flicker,
+    which is anywhere, can be told from edges that move along a little off their place. The energy of a
+    region is the sum of the squared changes of grey in it, per pixel of the picture, so that the energies
+    of frames add up to that of the clip.
     """
 
     _before: tuple[Floats, Floats] | None = None
 
     def see(self, generated: Picture, real: Picture) -> dict[str, float]:
-        """``energy/moving``, ``energy/still`` and the same of the real video; NaN for the first frame."""
+        """``energy/<region>`` and ``real-energy/<region>`` of ``REGIONS``; NaN for the first frame."""
+        import cv2
+
         g, r = _grey(generated), _grey(real)
         before, self._before = self._before, (g, r)
         if before is None:
             return dict.fromkeys(ENERGIES, math.nan)
         ours, theirs = (g - before[0]) ** 2, (r - before[1]) ** 2
         moving = theirs >= STILL**2
-        parts = (ours * moving, ours * ~moving, theirs * moving, theirs * ~moving)
+        near = cv2.dilate(moving.astype(np.uint8), np.ones((2 * APART + 1, 2 * APART + 1), np.uint8)) > 0
+        parts = [energy * where for energy in (ours, theirs) for where in (moving, ~moving, ~near)]
         return {name: float(part.mean()) for name, part in zip(ENERGIES, parts, strict=True)}
 
 
-ENERGIES = ("energy/moving", "energy/still", "real-energy/moving", "real-energy/still")
+REGIONS = ("moving", "still", "away")
+ENERGIES = tuple(f"{whose}energy/{region}" for whose in ("", "real-") for region in REGIONS)
 
 
 def _second_difference(last: list[Floats]) -> Floats:

@@ -768,7 +768,8 @@ def _table() -> tuple[Metric, ...]:
                    f"energy of changes from frame to frame over the real clip's, {about}", ("pixels",), pair,
                    _energy(where))
             for where, better, about in (("moving", "", "where that moves"),
-                                         ("still", "lower", "where that is still"))
+                                         ("still", "lower", "where that is still"),
+                                         ("away", "lower", "more than 4 pixels from what moves"))
         ),
         *(
             Metric(f"flicker-{where}", "stability", False, "lower", "grey levels",

@@ -139,7 +139,7 @@ class StageRun:
         adam = torch.optim.AdamW(
             parameters.values(),
             lr=self.settings.lr,
-            betas=(0.9, self.settings.beta2),
+            betas=(self.settings.beta1, self.settings.beta2),
             weight_decay=self.settings.weight_decay,
             fused=accelerator.device.type in ("cpu", "cuda"),
         )

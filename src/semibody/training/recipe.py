@@ -43,6 +43,8 @@ class Optimiser:
     lr_end: float = 0.05
     """learning rate at the very end, as a share of lr"""
     weight_decay: float = 0.0
+    beta1: float = 0.9
+    """decay of AdamW's first moment"""
     beta2: float = 0.99
     """decay of AdamW's second moment"""
     clip: float = 1.0
@@ -55,8 +57,9 @@ class Optimiser:
             raise ValueError("steps, batch and accumulate must be at least 1")
         if self.batch % self.accumulate:
             raise ValueError(f"batch ({self.batch}) must be a multiple of accumulate ({self.accumulate})")
-        if not (self.lr > 0 and 0 <= self.ema < 1 and 0 <= self.cooldown <= 1 and 0 < self.beta2 < 1):
-            raise ValueError("lr must be positive; ema, cooldown and beta2 must be from 0 to 1")
+        decays = (self.ema, self.beta1, self.beta2)
+        if not (self.lr > 0 and 0 <= self.cooldown <= 1 and all(0 <= decay < 1 for decay in decays)):
+            raise ValueError("lr must be positive; ema, cooldown, beta1 and beta2 must be from 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)
