@@ -57,6 +57,15 @@ def test_a_full_share_shows_the_portrait_and_none_the_frame(restorer: Restorer) 
         torch.testing.assert_close(out, expected)
 
 
+def test_middle_blocks_are_as_many_as_asked() -> None:
+    counts = [
+        sum(p.numel() for p in Restorer(dataclasses.replace(CONFIG, middle=n)).parameters()) for n in range(3)
+    ]
+    assert counts[2] - counts[1] == counts[1] - counts[0] == 2 * (16 * 16 * 9 + 16) + 2 * 2 * 16
+    with pytest.raises(ValueError, match="middle"):
+        dataclasses.replace(CONFIG, middle=-1)
+
+
 @pytest.mark.parametrize(("right", "down"), [(3, 0), (0, -2), (-1, 4)])
 def test_warp_takes_pixels_from_where_the_flow_points(right: int, down: int) -> None:
     height, width = 16, 32
@@ -221,6 +230,20 @@ def test_the_denoiser_sees_the_portraits_latents_where_limbs_carry_them() -> Non
         )
     with pytest.raises(ValueError, match="in_channels"):
         dataclasses.replace(config, limbs=False)
+
+
+def test_limbs_are_carried_as_finely_in_bfloat16() -> None:
+    """A flow rounded to bfloat16 would be off by a fortieth of a cell here, by more farther away."""
+    from semibody.networks.model import _carried
+
+    portrait = pictures(1, side=32)
+    limbs = torch.cat([torch.full((1, 1, 2, 32, 32), 0.5055), torch.ones(1, 1, 1, 32, 32)], dim=2)
+    fine, coarse = _carried(portrait, limbs), _carried(portrait.bfloat16(), limbs)
+    assert coarse.dtype == torch.bfloat16
+    # What is left is the rounding of the latents themselves.
+    torch.testing.assert_close(coarse.float(), fine, atol=8e-3, rtol=0)
+    rounded = _carried(portrait, limbs.bfloat16().float())
+    assert (rounded - fine).abs().max() > 2e-2
 
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 64)])
