@@ -140,6 +140,12 @@ def test_it_counts_as_work_of_a_frame() -> None:
     without = dataclasses.replace(restored_config(), restorer=None)
     more = count_work(restored_config(), 64, 64).decode_frame - count_work(without, 64, 64).decode_frame
     assert more > 0
+    ear = dataclasses.replace(made.small_config().audio, kind="logmel", mouth_token=True)
+    hearing = dataclasses.replace(restored_config(), audio=ear, audio_region="lips")
+    told = dataclasses.replace(hearing, restorer=dataclasses.replace(CONFIG, heard=True, limbs=True))
+    told_more = count_work(told, 64, 64).decode_frame - count_work(hearing, 64, 64).decode_frame
+    # At half the size: 16 and 3 more channels come in, 6 more go out.
+    assert told_more == 2 * 9 * 8 * (16 + 3 + 6) * 32 * 32
 
 
 def test_animate_goes_through_the_restorer() -> None:

@@ -55,8 +55,9 @@ def count_work(config: ModelConfig, height: int, width: int, frames: int = 12) -
         decode, pixels = _count(lambda: model.decode(portrait))
         restorer = model.restorer
         if restorer is not None:
-            view = restorer.look(pixels, pixels, maps[:, 0])
-            decode += _count(lambda: restorer(pixels, maps[:, 0], view))[0]
+            view = restorer.look(pixels, pixels, maps[:, 0], torch.empty(1, 1, h, w))
+            mouth, limbs = torch.empty(1, 2), torch.empty(1, 4, height, width, dtype=torch.uint8)
+            decode += _count(lambda: restorer(pixels, maps[:, 0], view, mouth, limbs))[0]
     return Work(conditional, unconditional, reference_work, pose_work, decode)
 
 
