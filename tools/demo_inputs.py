@@ -4,7 +4,8 @@
     python tools/demo_inputs.py --assets MAKEHUMAN_DATA                              # writes the chosen one
 
 The person is rendered from a seed of its own, so nobody like it is in any training set; the frame is what
-one would ask a person for: hands seen and apart, mouth shut. The speech is spoken by flite. Needs the extras ``synth`` and ``pose``.
+one would ask a person for: hands seen and apart, mouth shut. The speech is spoken by flite. Needs the extras
+``synth`` and ``pose``.
 """
 
 from __future__ import annotations
