@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import made
 from semibody import cli, demo, media
@@ -128,15 +129,38 @@ def test_its_weights_are_whole_and_small() -> None:
     assert (hub.STARTER / "MODEL_CARD.md").is_file()
 
 
-def test_the_demos_gif_is_as_large_as_it_may_be(tmp_path: Path) -> None:
-    path = hub.STARTER.parents[2] / "tools" / "demo_gif.py"
+def tool(name: str) -> Any:
+    """A script of tools/ as a module."""
+    path = hub.STARTER.parents[2] / "tools" / f"{name}.py"
     if not path.is_file():
         pytest.skip("tools/ is not beside this installation")
-    spec = importlib.util.spec_from_file_location("demo_gif", path)
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_weights_are_mixed_by_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safetensors.torch import load_file, save_file
+
+    for name, value in (("plain", 0.0), ("sharp", 4.0)):
+        (tmp_path / name).mkdir()
+        save_file({"w": torch.full((2,), value)}, tmp_path / name / "restorer.safetensors")
+        (tmp_path / name / "semibody.json").write_text(json.dumps({"origin": name}))
+    words = [tmp_path / "plain", tmp_path / "sharp", "--share", 0.75, "--out", tmp_path / "mixed"]
+    monkeypatch.setattr(sys, "argv", ["mix_weights.py", *map(str, words)])
+    tool("mix_weights").main()
+    assert torch.equal(load_file(tmp_path / "mixed" / "restorer.safetensors")["w"], torch.tensor([3.0, 3.0]))
+    assert "0.75" in json.loads((tmp_path / "mixed" / "semibody.json").read_text())["origin"]
+    save_file({"v": torch.zeros(2)}, tmp_path / "plain" / "restorer.safetensors")
+    with pytest.raises(SystemExit, match="different networks"):
+        tool("mix_weights").main()
+
+
+def test_the_demos_gif_is_as_large_as_it_may_be(tmp_path: Path) -> None:
+    module = tool("demo_gif")
     video = made.write_video(tmp_path / "a.mp4", frames=24)
     said = module.make_gif(video, tmp_path / "large.gif", 3.0)
     assert "12.5 a second, 96 x 96" in said

@@ -1,0 +1,40 @@
+"""Mix two weights folders of one model: a restorer that learned with a critic, and the one it began from.
+
+    python tools/mix_weights.py run/weights sharp/weights --share 0.75 --out mixed
+
+What a critic teaches at first holds its quirks too (tinted fringes where nothing is sure); between networks
+that came from each other most of the sharpness is kept and most of the quirks are lost (network
+interpolation, Wang et al. 2018, arXiv 1809.00219, section 3.4).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("plain", type=Path)
+    parser.add_argument("sharp", type=Path)
+    parser.add_argument("--share", type=float, default=0.75, help="of the second folder, 0 to 1")
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    about = json.loads((arguments.sharp / "semibody.json").read_text(encoding="utf-8"))
+    about["origin"] += f"; {arguments.share:g} of it, the rest from before that stage"
+    (arguments.out / "semibody.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+    for path in sorted(arguments.sharp.glob("*.safetensors")):
+        plain, sharp = load_file(arguments.plain / path.name), load_file(path)
+        if {k: v.shape for k, v in plain.items()} != {k: v.shape for k, v in sharp.items()}:
+            raise SystemExit(f"{path.name}: the two folders hold different networks")
+        mixed = {k: torch.lerp(plain[k].float(), v.float(), arguments.share).to(v) for k, v in sharp.items()}
+        save_file({k: v.contiguous() for k, v in mixed.items()}, arguments.out / path.name)
+
+
+if __name__ == "__main__":
+    main()
