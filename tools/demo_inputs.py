@@ -3,9 +3,8 @@
     python tools/demo_inputs.py --assets MAKEHUMAN_DATA --sheet out/candidates.png   # people to choose from
     python tools/demo_inputs.py --assets MAKEHUMAN_DATA                              # writes the chosen one
 
-The person is rendered from a seed of its own, so nobody like it is in any training set; the frame is what
-one would ask a person for: hands seen and apart, mouth shut. The speech is spoken by flite. Needs the extras
-``synth`` and ``pose``.
+The person is rendered from a seed of its own, so nobody like it is in any training set; the frame is the
+calmest one: hands seen, mouth shut. The speech is spoken by flite. Needs the extras ``synth`` and ``pose``.
 """
 
 from __future__ import annotations
@@ -21,14 +20,11 @@ from semibody.data.synthetic.clip import RenderedClip, Style, clip_seed, render_
 from semibody.data.synthetic.render import Stage
 from semibody.data.synthetic.speech import say
 from semibody.media import resize_image, write_image, write_speech
-from semibody.pose.skeleton import ARMS
 from semibody.types import HANDS, Speech
 from semibody.weights.hub import STARTER
 
 SEED, SIDE = 20261123, 512
 PERSON, VOICE, STRETCH = 5, "rms", 0.82
-NEAREST, FARTHEST = 0.3, 0.5
-"""How far apart the hands may be, in sides of the picture."""
 TEXT = (
     "Hello, and welcome! Nobody filmed me: I was drawn by a computer. "
     "But my hands move with my words, and so do my lips."
@@ -54,18 +50,16 @@ def main() -> None:
 
 
 def portrait(stage: Stage, assets: Path, number: int) -> NDArray[np.uint8]:
-    """The clearest frame of a clip of person ``number``: uint8 (SIDE, SIDE, 3)."""
+    """The calmest frame of a short clip of person ``number``: uint8 (SIDE, SIDE, 3)."""
     person = render_person(SEED, number, assets, SIDE)
-    clip = render_clip(stage, person, clip_seed(SEED, number, 0), 6.0, 8.0, "full", style=Style(sway=0.35))
-    return clip.clip.frames[clearest(clip)]
+    clip = render_clip(stage, person, clip_seed(SEED, number, 0), 1.5, 8.0, "full", style=Style(sway=0.35))
+    return clip.clip.frames[calmest(clip)]
 
 
-def clearest(clip: RenderedClip) -> int:
-    """The frame with most of the hands in view and the mouth most shut, of those whose hands are apart."""
+def calmest(clip: RenderedClip) -> int:
+    """The frame with most of the hands in view and the mouth most shut."""
     seen = (clip.gesture.confidence[:, HANDS] >= 0.5).mean(axis=1)
-    one, other = (clip.gesture.joints[:, hand].mean(axis=1) for hand, *_ in ARMS)
-    gap = np.linalg.norm(one - other, axis=1)
-    return int(np.argmax(seen - clip.truth.jaw - ((gap < NEAREST) | (gap > FARTHEST))))
+    return int(np.argmax(seen - clip.truth.jaw))
 
 
 def speech() -> Speech:

@@ -187,6 +187,7 @@ def _pair_job(gathered: Gathered, item: Item) -> Iterator[_Job]:
     key = key_of(
         "pixels",
         pixels.VERSION,
+        pixels.COLUMNS,
         every,
         start,
         content_hash(item.generated),

@@ -14,7 +14,7 @@ from semibody.evaluation.truth import boxes_at
 from semibody.media import VideoReader, resize_image
 from semibody.types import SemibodyError
 
-VERSION = 3
+VERSION = 4
 COLUMNS = (
     "psnr", "psnr/face", "psnr/hands", "ssim", "drift", "flicker/face", "flicker/hands", "flicker/rest",
     *frames.ENERGIES,
