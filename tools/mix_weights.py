@@ -14,7 +14,10 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
+
+from semibody.weights import store
+from semibody.weights.state import read_state
 
 
 def main() -> None:
@@ -25,11 +28,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    about = json.loads((arguments.sharp / "semibody.json").read_text(encoding="utf-8"))
+    about = json.loads((arguments.sharp / store.INDEX).read_text(encoding="utf-8"))
     about["origin"] += f"; {arguments.share:g} of it, the rest from before that stage"
-    (arguments.out / "semibody.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+    (arguments.out / store.INDEX).write_text(json.dumps(about, indent=1), encoding="utf-8")
     for path in sorted(arguments.sharp.glob("*.safetensors")):
-        plain, sharp = load_file(arguments.plain / path.name), load_file(path)
+        plain, sharp = read_state(arguments.plain / path.name), read_state(path)
         if {k: v.shape for k, v in plain.items()} != {k: v.shape for k, v in sharp.items()}:
             raise SystemExit(f"{path.name}: the two folders hold different networks")
         mixed = {k: torch.lerp(plain[k].float(), v.float(), arguments.share).to(v) for k, v in sharp.items()}
