@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from semibody import media, runtime
@@ -33,7 +34,7 @@ from semibody.networks.audio_encoders import LogMelEncoder
 from semibody.networks.loading import load_model
 from semibody.networks.model import Conditions, Model, ModelConfig
 from semibody.pose.draw import draw_parts
-from semibody.pose.limbs import carry_limbs, move_limbs
+from semibody.pose.limbs import carry_limbs, limb_cover, move_limbs
 from semibody.pose.regions import audio_mask
 from semibody.types import Clip, Gesture, Picture, Pose, Progress, SemibodyError, Speech, silent
 from semibody.weights.hub import default_weights, find_weights
@@ -244,6 +245,7 @@ class Animator:
             mouth=mouth if config.restorer is not None and config.restorer.heard else None,
             limbs=limbs,
             carried=carried,
+            hidden=None if own is None else limb_cover(own, settings.height, settings.width),
         )
         progress("prepare", 2, 2)
         return made
@@ -330,6 +332,7 @@ class ClipConditions:
         mouth: Callable[[Sequence[int]], Tensor] | None = None,
         limbs: Callable[[Sequence[int]], Tensor] | None = None,
         carried: Callable[[Sequence[int]], Tensor] | None = None,
+        hidden: Float[NDArray[np.float32], "H W"] | None = None,
     ) -> None:
         """``portrait`` in −1..1; ``audio`` gives (f, l, d), ``pose_maps`` (f, 3, H, W) in 0..1.
 
@@ -338,7 +341,8 @@ class ClipConditions:
         ``audio_mask`` where audio attention may write, None: everywhere;
         ``mouth`` gives (f, 2), what is heard of the mouth, for restorers that are told;
         ``limbs`` gives (f, 3, h, w) and ``carried`` (f, 4, H, W), how the portrait's arms and hands come to
-        where they should be, and the picture of that (``pose.limbs``), for networks that see them.
+        where they should be, and the picture of that (``pose.limbs``), for networks that see them;
+        ``hidden`` is where the portrait's own are, for models that paint what is behind them.
         """
         self._model, self._dtype, self._device = animator.model, animator.dtype, animator.device
         self._frames, self._audio, self._pose_maps, self._mouth = frames, audio, pose_maps, mouth
@@ -353,7 +357,11 @@ class ClipConditions:
         if self._model.restorer is not None:
             assert own_pose is not None, "the restorer needs the portrait's own pose map"
             lips = None if self._audio_mask is None else self._audio_mask[None, None]
-            self._view = self._model.restorer.look(pixels, self._model.decode(self.portrait), own_pose, lips)
+            plate = None
+            if self._model.plate is not None and hidden is not None:
+                plate = self._model.plate(pixels, torch.from_numpy(hidden)[None, None].to(self._device))
+            decoded = self._model.decode(self.portrait)
+            self._view = self._model.restorer.look(pixels, decoded, own_pose, lips, plate)
         self._features: OrderedDict[int, Tensor] = OrderedDict()
 
     def __len__(self) -> int:

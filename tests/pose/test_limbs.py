@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semibody.pose.library import find_gesture
-from semibody.pose.limbs import Limbs, carry_limbs, move_limbs
+from semibody.pose.limbs import Limbs, carry_limbs, limb_cover, move_limbs
 from semibody.pose.skeleton import HAND_EDGES
 from semibody.types import HANDS, LEFT_HAND, RIGHT_HAND, Floats, Pose
 
@@ -114,6 +114,19 @@ def test_what_was_outside_the_portrait_is_not_covered(pose: Pose) -> None:
     limbs = move_limbs(below, pose, SIDE, SIDE)
     source, cover = at(limbs, middles(pose))
     assert (cover[(source > 1.02).any(axis=1)] == 0).all()
+
+
+@pytest.mark.parametrize("size", [(64, 64), (70, 50)])
+def test_a_portraits_own_arms_are_covered_with_a_margin(pose: Pose, size: tuple[int, int]) -> None:
+    height, width = size
+    cover = limb_cover(pose, height, width)
+    assert cover.shape == size
+    carried = move_limbs(pose, pose, height, width, width / height).cover
+    assert cover[carried > 0.5].mean() > 0.98
+    assert cover.mean() > carried.mean()
+    assert cover[: height // 4, width // 3 : 2 * width // 3].max() == 0, "the head is no limb"
+    unseen = dataclasses.replace(pose, confidence=np.zeros_like(pose.confidence))
+    assert limb_cover(unseen, height, width).max() == 0
 
 
 def test_bones_without_length_are_harmless(pose: Pose) -> None:

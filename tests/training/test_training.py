@@ -96,7 +96,7 @@ def test_the_restorer_learns_from_what_is_generated(finished: Path, clips: Path,
 
 def test_log_pictures_and_report_are_there(finished: Path) -> None:
     curves = read_log(finished)
-    assert list(curves) == ["vae", "keypoints", "still", "motion", "restore"]
+    assert list(curves) == ["vae", "keypoints", "plate", "still", "motion", "restore"]
     for name in ("loss", "latent", "detail", "low", "pose", "frames_per_second", "peak_share", "val/psnr"):
         assert name in curves["still"], name
     assert "change" in curves["motion"]

@@ -1,11 +1,12 @@
 """The networks together, and the conditioning that training and inference share.
 
 ``Model`` holds five parts: ``vae``, ``audio_encoder``, ``pose_encoder``, ``reference_unet`` and
-``denoising_unet``; small models may have a sixth, ``restorer``. A clip is made in this order:
+``denoising_unet``; small models may also have ``plate`` and ``restorer``. A clip is made in this order:
 
     portrait  = model.encode(picture)              # latents of the portrait, once
     look      = model.remember(portrait)           # its keys and values for the denoiser, once
     rows      = model.audio_encoder.rows(waveform) # once
+    plate     = model.plate(picture, hidden)       # once, where there is one
     ...for every window and step:
     v         = model.denoise(latents, t, Conditions(...))
     ...
@@ -23,8 +24,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from semibody.networks.audio_encoders import AudioConfig, build_audio_encoder
+from semibody.networks.pixels import warp
+from semibody.networks.plate import CleanPlate, PlateConfig
 from semibody.networks.pose_encoder import PoseEncoder, PoseEncoderConfig
-from semibody.networks.restorer import Restorer, RestorerConfig, warp
+from semibody.networks.restorer import Restorer, RestorerConfig
 from semibody.networks.unet import Appearance, Memory, UNet, UNetConfig
 from semibody.networks.vae import VAE, VAEConfig
 
@@ -64,6 +67,8 @@ class ModelConfig:
     """how far the hull of face or lips grows for that, as a share of its longer side"""
     restorer: RestorerConfig | None = None
     """gives decoded frames the portrait's fine detail (small models); None: there is no such network"""
+    plate: PlateConfig | None = None
+    """paints the portrait without arms and hands for the restorer; None: there is no such network"""
     half_appearance: bool = True
     """round the Appearance to float16, as the published code does whatever the precision"""
 
@@ -83,6 +88,8 @@ class ModelConfig:
         hears_mouth = self.audio.kind == "logmel" and self.audio.mouth_token and self.audio_region == "lips"
         if self.restorer is not None and self.restorer.heard and not hears_mouth:
             raise ValueError('restorer.heard needs logmel audio with mouth_token and audio_region = "lips"')
+        if self.restorer is not None and self.restorer.plate and self.plate is None:
+            raise ValueError("restorer.plate needs the network plate, for example plate = {}")
         if self.restorer is not None and self.vae.factor % self.restorer.factor:
             raise ValueError("restorer folds and halves the picture further than the autoencoder does")
         if self.unet.widths[0] != self.pose_encoder.out_channels:
@@ -91,7 +98,8 @@ class ModelConfig:
     @property
     def parts(self) -> tuple[str, ...]:
         """The networks of this model, by name."""
-        return PARTS if self.restorer is None else (*PARTS, "restorer")
+        more = {"plate": self.plate, "restorer": self.restorer}
+        return (*PARTS, *(name for name, config in more.items() if config is not None))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +134,7 @@ class Model(nn.Module):
         self.pose_encoder = PoseEncoder(config.pose_encoder)
         self.vae = VAE(config.vae)
         self.audio_encoder = build_audio_encoder(config.audio)
+        self.plate = None if config.plate is None else CleanPlate(config.plate)
         self.restorer = None if config.restorer is None else Restorer(config.restorer)
 
     def encode(self, pixels: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n c h w"]:

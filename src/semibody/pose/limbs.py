@@ -2,6 +2,7 @@
 
     limbs = move_limbs(portrait_pose, pose, 32, 32)          # a flow and a cover, on a grid
     carried = carry_limbs(portrait, portrait_pose, pose)     # the picture they make
+    hidden = limb_cover(portrait_pose, 256, 256)             # where they are, with a margin
 
 Every bone of arms and hands takes what surrounds it along, stretched with its length; between bones the
 nearest decide (skinning, in the plane). It knows nothing of depth: a palm that turns away, or fingers that
@@ -30,6 +31,8 @@ _NEAREST = 0.05
 fourth power."""
 _SHORTEST = 0.01
 """A bone that looks shorter (it points at the camera), in shoulder widths, says nothing of its direction."""
+_STEEP = 4
+"""How much faster than the cover of carried limbs that of a portrait's own rises: none of them may stay."""
 _COARSE = 4
 """Pixels per cell of the grid that pictures are carried on."""
 _GREY = 127.5
@@ -88,6 +91,13 @@ def carry_limbs(picture: Picture, portrait: Pose, pose: Pose) -> NDArray[np.uint
     carried = cv2.remap(picture, where, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     shown = _GREY + (carried.astype(np.float32) - _GREY) * cover[..., None]
     return np.concatenate([np.rint(shown), np.rint(255 * cover[..., None])], axis=2).astype(np.uint8)
+
+
+def limb_cover(pose: Pose, height: int, width: int) -> Float[NDArray[np.float32], "H W"]:
+    """1 on arms and hands of a pose and on a margin about them, 0 elsewhere; for sleeves are wide."""
+    limbs = move_limbs(pose, pose, -(-height // _COARSE), -(-width // _COARSE), width / height)
+    cover = cv2.resize(limbs.cover, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray((_STEEP * cover).clip(0, 1), np.float32)
 
 
 @dataclass(frozen=True)

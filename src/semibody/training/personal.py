@@ -3,9 +3,10 @@
     folder = personalise(read_image("portrait.jpg"), Path("me"))     # a weights folder
     folder = personal_weights(read_image("portrait.jpg"))            # the same, kept for the next time
 
-The one picture becomes a clip of its own mild variations (moved, turned, scaled, brightened), whose joints
-move along; portrait and target are two of them. So face, clothes and background of this person come out
-sharper. Nothing about speech can be learned from a picture, so what hears is left alone, as is what moves.
+The one picture becomes a clip of its own mild variations (moved, turned, scaled, brightened), and the
+autoencoder's decoder learns to draw them, faces and hands above all: this face, these clothes and this
+background come out sharper. How a person moves no single picture can tell, so everything else rests. (U-Nets
+tuned on such variations learn that a picture moves as a whole, and double the face as soon as hands move.)
 """
 
 from __future__ import annotations
@@ -26,8 +27,7 @@ from semibody.diffusion.schedule import ScheduleConfig
 from semibody.inputs import Settings, fit_portrait
 from semibody.networks.loading import WeightsInfo, describe, load_model, save_model
 from semibody.training.recipe import Recipe, load_recipe
-from semibody.training.tasks import Denoiser
-from semibody.training.trainer import Training, train
+from semibody.training.trainer import Training, below, train
 from semibody.types import Gesture, MissingPartError, Picture, Pose, Progress, SemibodyError, silent
 from semibody.weights import hub, store
 
@@ -65,9 +65,9 @@ def personalise(
         if not done.finished:
             raise KeyboardInterrupt
         model, _ = load_model(source)
-        final = Training(recipe, folder / "run", device=device).final("still")
+        final = Training(recipe, folder / "run", device=device).final("vae")
         assert final is not None
-        Denoiser(model).load_state_dict(final.weights, strict=False)  # it has no motion modules
+        model.vae.load_state_dict(below(final.weights, "vae."))
         facts = {**config.to_dict(info), "origin": f"{info.origin}, tuned to one portrait"}
         save_model(folder / "weights", model, {k: facts[k] for k in ("schedule", "defaults", "origin")},
                    torch.bfloat16)  # fmt: skip

@@ -8,6 +8,7 @@ Recipes that come with the package are named by their file: ``official``, ``star
 
 from __future__ import annotations
 
+import fnmatch
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -20,8 +21,8 @@ from semibody.training.curriculum import Curriculum
 from semibody.training.losses import LossSettings
 from semibody.types import SemibodyError
 
-StageName = Literal["vae", "keypoints", "audio", "still", "motion", "restore"]
-STAGES: tuple[StageName, ...] = ("vae", "keypoints", "audio", "still", "motion", "restore")
+StageName = Literal["vae", "keypoints", "audio", "plate", "still", "motion", "restore"]
+STAGES: tuple[StageName, ...] = ("vae", "keypoints", "audio", "plate", "still", "motion", "restore")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +159,23 @@ class ListeningSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlateSettings:
+    """The network that paints the portrait without arms and hands."""
+
+    optimiser: Optimiser = field(default_factory=Optimiser)
+    moments: int = 4
+    """other frames of the clip that tell what is behind the arms"""
+    uncovered: float = 6.0
+    """factor where they do"""
+    tint: float = 0.2
+    """how much brighter or darker the channels of a sample may become"""
+    gradient: float = 1.0
+    """weight of the multi-scale gradient difference"""
+    ssim: float = 0.1
+    """weight of 1 − SSIM"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class StillSettings:
     """First stage, single frames: both U-Nets, pose encoder, audio."""
 
@@ -228,6 +246,10 @@ class StartSettings:
         if self.lora_rank and not self.weights:
             raise ValueError("start.lora_rank adapts given weights: set start.weights too")
 
+    def trains(self, name: str) -> bool:
+        """Whether a parameter is among those to train."""
+        return not self.train or any(fnmatch.fnmatch(name, pattern) for pattern in self.train)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
@@ -256,7 +278,7 @@ class Recipe:
     about: str = ""
     seed: int = 0
     stages: tuple[StageName, ...] = ("vae", "keypoints", "still", "motion")
-    """what is trained, in the order vae, keypoints, audio, still, motion, restore"""
+    """what is trained, in the order vae, keypoints, audio, plate, still, motion, restore"""
     model: ModelConfig = field(default_factory=ModelConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     defaults: dict[str, Any] = field(default_factory=dict)
@@ -271,6 +293,7 @@ class Recipe:
     vae: VAESettings = field(default_factory=VAESettings)
     keypoints: KeypointSettings = field(default_factory=KeypointSettings)
     audio: ListeningSettings = field(default_factory=ListeningSettings)
+    plate: PlateSettings = field(default_factory=PlateSettings)
     still: StillSettings = field(default_factory=StillSettings)
     motion: MotionSettings = field(default_factory=MotionSettings)
     restore: RestoreSettings = field(default_factory=RestoreSettings)
@@ -292,6 +315,8 @@ class Recipe:
             raise ValueError("motion.frames is longer than model.unet.motion_frames")
         if "restore" in self.stages and self.model.restorer is None:
             raise ValueError("the stage restore needs model.restorer, for example model.restorer = {}")
+        if "plate" in self.stages and self.model.plate is None:
+            raise ValueError("the stage plate needs model.plate, for example model.plate = {}")
         if self.model.residual_portrait and self.schedule.prediction != "sample":
             raise ValueError('model.residual_portrait needs schedule.prediction = "sample"')
         if self.data.size % self.model.vae.factor:

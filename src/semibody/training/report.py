@@ -184,5 +184,6 @@ _COLUMNS = {
     "vae": "truth | autoencoder",
     "still": "portrait | pose | generated | truth (held-out people)",
     "motion": "portrait | pose | generated | truth (held-out people)",
+    "plate": "portrait | colours around the arms | clean plate | truth (held-out people)",
     "restore": "portrait | generated | restored | truth (held-out people)",
 }

@@ -25,15 +25,20 @@ from semibody.pose.limbs import move_limbs
 from semibody.pose.regions import Region, audio_mask
 from semibody.training.curriculum import Moment, Stage, at, final
 from semibody.training.parts import HANDS, Shown, coverage, part_weights
-from semibody.training.recipe import STAGES, NoiseSettings, Recipe, StageName
+from semibody.training.recipe import NoiseSettings, Recipe, StageName
 from semibody.types import FACE, Pose, SemibodyError
 
 Generator = np.random.Generator
 
+_SOURCES: dict[StageName, int] = {
+    "vae": 0, "keypoints": 1, "audio": 2, "still": 3, "motion": 4, "restore": 5, "plate": 6,
+}  # fmt: skip
+"""Numbers of the stages that never change, so that samples do not when stages are added."""
+
 
 def generator(seed: int, stage: StageName, step: int, sample: int = 0) -> Generator:
     """The source of every random choice of one sample."""
-    return np.random.default_rng([seed, STAGES.index(stage), step, sample])
+    return np.random.default_rng([seed, _SOURCES[stage], step, sample])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -93,6 +92,8 @@ class VAETask:
         self.recipe, self.settings, self.held_out = recipe, recipe.vae, list(held_out)
         self.vae = vae
         self.module: nn.Module = _AutoencoderPass(vae)
+        for name, parameter in self.module.named_parameters():
+            parameter.requires_grad_(recipe.start.trains(name))
         self.samples = CropSamples(
             recipe,
             "vae",
@@ -314,9 +315,7 @@ class DenoisingTask:
         self.alphas = build_scheduler(recipe.schedule, "ddim", 1).alphas_cumprod.float()
 
     def _ever_trains(self, name: str) -> bool:
-        patterns = self.recipe.start.train
-        chosen = not patterns or any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
-        return chosen and curriculum.trains(self._stage, "mixed", name)
+        return self.recipe.start.trains(name) and curriculum.trains(self._stage, "mixed", name)
 
     def frozen(self, step: int) -> list[str]:
         if self.stage == "motion":

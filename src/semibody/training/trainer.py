@@ -39,11 +39,13 @@ from semibody.media import atomic_write
 from semibody.networks.audio_encoders import LogMelEncoder
 from semibody.networks.loading import load_model, save_model
 from semibody.networks.model import Model
+from semibody.networks.plate import CleanPlate
 from semibody.networks.vae import VAE
 from semibody.training import checkpoint, lora
 from semibody.training.keypoints import KeypointNetwork
 from semibody.training.listening import ListeningTask
 from semibody.training.loop import Log, StageRun, Task
+from semibody.training.plates import PlateTask
 from semibody.training.recipe import Recipe, StageName
 from semibody.training.restoring import RestoringTask
 from semibody.training.samples import DenoisingSamples
@@ -188,6 +190,8 @@ class Training:
                 return KeypointTask(self.recipe, network, chosen, held_out)
             if name == "audio":
                 return ListeningTask(self.recipe, LogMelEncoder(self.recipe.model.audio), chosen, held_out)
+            if name == "plate":
+                return PlateTask(self.recipe, self._new_plate(), chosen, held_out)
             model = self.model(name)
         model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         store = self.encode(model, [*chosen, *held_out], progress)
@@ -231,17 +235,26 @@ class Training:
             recipe.schedule,
             recipe.noise,
             recipe.defaults,
-            dataclasses.replace(model.config, restorer=None),
+            dataclasses.replace(model.config, restorer=None, plate=None),
         ]
         names = sorted(clip.id for clip in chosen)
         key = _digest([*drawn, *told, *names], Denoiser(model), model.vae)
-        pool = self.out / f"generated-{key}"
-        task = RestoringTask(recipe, model, samples, held_out, pool, autocast=self.accelerator.autocast)
+        painters = [] if model.plate is None else [model.plate]
+        plates = _digest([*drawn, model.config.plate, *names], *painters)
+        task = RestoringTask(
+            recipe,
+            model,
+            samples,
+            held_out,
+            pool=self.out / f"generated-{key}",
+            plates=self.out / f"plates-{plates}",
+            autocast=self.accelerator.autocast,
+        )
         self._shared(range(recipe.restore.pool), lambda numbers: task.prepare(numbers, progress))
         return task
 
     def model(self, stage: StageName) -> Model:
-        """The networks at the start of a stage, without the motion modules and restorer of later ones."""
+        """The networks at the start of a stage, without motion modules, plate and restorer of later ones."""
         vae, given = self.final("vae"), self._given()
         moves = stage == "motion"
         if stage == "restore":
@@ -250,6 +263,7 @@ class Training:
             self.recipe.model,
             unet=dataclasses.replace(self.recipe.model.unet, motion=moves),
             restorer=self.recipe.model.restorer if stage == "restore" else None,
+            plate=self.recipe.model.plate if stage == "restore" else None,
         )
         scale = sizes.vae.scale
         if vae is not None:
@@ -257,17 +271,24 @@ class Training:
         elif given is not None:
             scale = given.vae.config.scale
         model = Model(dataclasses.replace(sizes, vae=dataclasses.replace(sizes.vae, scale=scale)))
+        painted = self.final("plate")
+        if model.plate is not None and painted is None and (given is None or given.plate is None):
+            raise SemibodyError(
+                "nobody paints the clean plate: add the stage plate, or set start.weights to weights with one"
+            )
         silence_motion(model)
         self._start(model, given)
         if vae is not None:
-            _fill(model.vae, _below(vae.weights, "vae."), str(self.out / "vae"))
+            _fill(model.vae, below(vae.weights, "vae."), str(self.out / "vae"))
         elif given is None:
             raise SemibodyError(
                 "there is no autoencoder: add the stage vae, or set start.weights to a weights folder"
             )
+        if model.plate is not None and painted is not None:
+            _fill(model.plate, painted.weights, str(self.out / "plate"))
         heard = self.final("audio")
         if heard is not None:
-            _fill(model.audio_encoder, _below(heard.weights, "audio_encoder."), str(self.out / "audio"))
+            _fill(model.audio_encoder, below(heard.weights, "audio_encoder."), str(self.out / "audio"))
         if heard is not None or (given is not None and sizes.audio.mouth_token):
             # Its lessons are short, a picture's are long and blunt: they would wear off.
             model.audio_encoder.requires_grad_(False)
@@ -283,6 +304,13 @@ class Training:
     def _new_vae(self) -> VAE:
         given = self._given()
         return VAE(self.recipe.model.vae) if given is None else given.vae.requires_grad_(True)
+
+    def _new_plate(self) -> CleanPlate:
+        assert self.recipe.model.plate is not None
+        given = self._given()
+        if given is None or given.plate is None:
+            return CleanPlate(self.recipe.model.plate)
+        return given.plate.requires_grad_(True)
 
     def _given(self) -> Model | None:
         """The weights to begin from, where the recipe names some."""
@@ -408,7 +436,10 @@ def silence_motion(model: Model) -> None:
 
 
 def latent_scale(task: VAETask) -> float:
-    """The factor that brings the latents of the training pictures to unit variance."""
+    """The factor that brings the latents of the training pictures to unit variance; of an encoder that
+    rested, its own, which networks that read its latents are used to."""
+    if not any(p.requires_grad for p in task.vae.encoder.parameters()):
+        return task.vae.config.scale
     device = next(task.vae.parameters()).device
     means = []
     with torch.inference_mode():
@@ -438,7 +469,8 @@ def _fill(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
     module.load_state_dict(state, strict=False)
 
 
-def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with ``prefix``, without it."""
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
 

@@ -1,0 +1,162 @@
+"""The stage that trains the network behind the clean plate, on moments of one clip.
+
+Nobody ever sees a person without arms. But where the arms of one moment were, other moments show what is
+behind them: shirt, trousers, background. So a sample is a portrait, what other frames of its clip uncover
+of it, put together, and what nobody knows, which is left out of the loss.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from semibody.data.dataset import PackedClip
+from semibody.networks.plate import CleanPlate, surround
+from semibody.pose.limbs import limb_cover
+from semibody.training.losses import picture_terms
+from semibody.training.recipe import Recipe, StageName
+from semibody.training.samples import Generator, generator
+from semibody.training.tasks import channels_last, grid, to_picture, to_pixels
+from semibody.types import Picture, SemibodyError
+
+_TRUNK = (1, 2, 5)
+"""Neck and shoulders: moments are alike where these are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlateBatch:
+    """Portraits and what is known of them without arms."""
+
+    portrait: Tensor
+    """(b, 3, H, W) uint8"""
+    hidden: Float[Tensor, "b 1 H W"]
+    """1 about the arms"""
+    truth: Tensor
+    """(b, 3, H, W) uint8: the portrait, and where its arms are, what other moments show there"""
+    weight: Float[Tensor, "b 1 H W"]
+    """0 where nobody knows what is behind the arms"""
+    names: list[str]
+
+    def to(self, device: torch.device) -> Self:
+        moved: dict[str, Any] = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return dataclasses.replace(self, **moved)
+
+
+class PlateTask:
+    """L1, slopes and SSIM of the clean plate, above all where the arms were."""
+
+    stage: StageName = "plate"
+    frames = 1
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        network: CleanPlate,
+        clips: Sequence[PackedClip],
+        held_out: Sequence[PackedClip],
+    ) -> None:
+        """Raises SemibodyError without half-body clips: heads alone show no arms."""
+        self.recipe, self.settings = recipe, recipe.plate
+        self.clips = [clip for clip in clips if clip.kind == "full"]
+        self.held_out = list(held_out)
+        if not self.clips:
+            raise SemibodyError("the stage plate needs half-body clips; the data has heads alone")
+        self.module: nn.Module = network
+
+    def batch(self, step: int, samples: Sequence[int]) -> PlateBatch:
+        made = [self._sample(generator(self.recipe.seed, self.stage, step, number)) for number in samples]
+        stacked = {k: torch.from_numpy(np.stack([one[k] for one in made])) for k in made[0] if k != "name"}
+        return PlateBatch(**stacked, names=[one["name"] for one in made])
+
+    def _sample(self, rng: Generator) -> dict[str, Any]:
+        clip, settings = self.clips[rng.integers(len(self.clips))], self.settings
+        made = uncovered(clip, int(rng.integers(len(clip))), settings.moments, settings.uncovered, rng)
+        return varied(made, rng, settings.tint)
+
+    def losses(self, module: nn.Module, batch: PlateBatch) -> dict[str, Tensor]:
+        plate = module(channels_last(to_pixels(batch.portrait)), batch.hidden)
+        # Where nothing is known there is no error, so that slopes and windows at its border see none.
+        truth = torch.where(batch.weight > 0, to_pixels(batch.truth), plate.detach())
+        weight = batch.weight / batch.weight.mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-6)
+        return picture_terms(
+            plate, truth, weight, gradient=self.settings.gradient, ssim_share=self.settings.ssim
+        )
+
+    def frozen(self, step: int) -> list[str]:  # noqa: ARG002 - all of it trains all the time
+        return []
+
+    @torch.no_grad()
+    def validate(self) -> tuple[dict[str, float], Picture | None]:
+        """PSNR where arms uncover something: of the plate, of the colours ``around``, of the portrait."""
+        device = next(self.module.parameters()).device
+        rows: list[list[Picture]] = []
+        scores: dict[str, list[float]] = {"psnr": [], "around": [], "repeat": []}
+        for number, clip in enumerate(self.held_out[: self.recipe.run.validation_clips]):
+            made = uncovered(clip, 0, len(clip), 2.0, np.random.default_rng([7, number]))
+            portrait, hidden, truth = (
+                torch.from_numpy(made[name])[None].to(device) for name in ("portrait", "hidden", "truth")
+            )
+            where = made["weight"][0] > 1
+            pixels = to_pixels(portrait)
+            pictures = [to_picture(x)[0] for x in (self.module(pixels, hidden), surround(pixels, hidden))]
+            shown = [pictures[0], pictures[1], to_picture(pixels)[0], to_picture(to_pixels(truth))[0]]
+            if where.any():
+                for name, picture in zip(scores, shown, strict=False):
+                    error = np.square(picture[where].astype(float) - shown[3][where]).mean()
+                    scores[name].append(10 * np.log10(255**2 / max(error, 1e-3)))
+            rows.append([shown[2], shown[1], shown[0], shown[3]])
+        figures = {name: float(np.mean(values)) for name, values in scores.items() if values}
+        return figures, grid(rows[:8]) if rows else None
+
+
+def uncovered(clip: PackedClip, portrait: int, moments: int, factor: float, rng: Generator) -> dict[str, Any]:
+    """A frame of a clip as ``portrait``, where its arms are ``hidden``, and the ``truth`` behind them as
+    ``moments`` other frames show it, ``weight`` times ``factor`` there; arrays (c, h, w)."""
+    side = clip.size
+    hidden = limb_cover(clip.pose(portrait), side, side)
+    others = alike(clip, portrait, moments, rng)
+    pictures = clip.pictures([portrait, *others])
+    truth = pictures[0].copy()
+    weight = np.where(hidden > 0, np.float32(0), np.float32(1))
+    for frame, picture in zip(others, pictures[1:], strict=True):
+        shown = (weight == 0) & (limb_cover(clip.pose(frame), side, side) == 0)
+        truth[shown] = picture[shown]
+        weight[shown] = factor
+    return {
+        "portrait": pictures[0].transpose(2, 0, 1),
+        "hidden": hidden[None],
+        "truth": truth.transpose(2, 0, 1),
+        "weight": weight[None],
+        "name": f"{clip.id}:{portrait}",
+    }
+
+
+def varied(made: dict[str, Any], rng: Generator, tint: float) -> dict[str, Any]:
+    """A sample in another light, its channels up to ``tint`` brighter or darker, and half of them mirrored:
+    what a fold of cloth looks like does not depend on either, and rendered rooms have few lights."""
+    levels = np.arange(256)[None] * (1 + tint * rng.uniform(-1, 1, (3, 1)))
+    table = np.rint(levels.clip(0, 255)).astype(np.uint8)
+    lit = {name: np.stack([table[c][made[name][c]] for c in range(3)]) for name in ("portrait", "truth")}
+    made = {**made, **lit}
+    if rng.random() < 0.5:
+        made |= {name: value[..., ::-1] for name, value in made.items() if name != "name"}
+    return {name: value if name == "name" else np.ascontiguousarray(value) for name, value in made.items()}
+
+
+def alike(clip: PackedClip, portrait: int, moments: int, rng: Generator) -> list[int]:
+    """Up to ``moments`` other frames of the half whose shoulders are nearest to where the portrait has them,
+    the nearest first: what another moment shows must be in its place."""
+    trunk: NDArray[np.float32] = clip.gesture().joints[:, _TRUNK].astype(np.float32)
+    away = np.linalg.norm(trunk - trunk[portrait], axis=-1).mean(axis=-1)
+    near = [int(frame) for frame in np.argsort(away, kind="stable") if frame != portrait]
+    near = near[: max(1, len(near) // 2)]
+    chosen = rng.choice(len(near), min(moments, len(near)), replace=False)
+    return [near[k] for k in sorted(chosen)]

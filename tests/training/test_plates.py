@@ -1,0 +1,119 @@
+"""What the network of the clean plate learns from: other moments of the same clip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from semibody.data.dataset import PackedClip
+from semibody.pose.limbs import limb_cover
+from semibody.training.plates import PlateTask, alike, uncovered, varied
+from semibody.training.trainer import Training
+from semibody.types import SemibodyError, silent
+from training.nano import nano, packed
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return packed(tmp_path_factory.mktemp("drawn"))
+
+
+@pytest.fixture
+def clips(folder: Path, tmp_path: Path) -> list[PackedClip]:
+    return Training(nano(), tmp_path / "run").pack(None, folder, silent)
+
+
+def test_the_truth_is_the_portrait_and_what_others_show_behind_its_arms(clips: list[PackedClip]) -> None:
+    clip = clips[0]
+    made = uncovered(clip, 0, len(clip), 5.0, np.random.default_rng(0))
+    portrait, hidden, truth, weight = (made[k] for k in ("portrait", "hidden", "truth", "weight"))
+    np.testing.assert_array_equal(portrait, clip.pictures([0])[0].transpose(2, 0, 1))
+    np.testing.assert_array_equal(hidden[0], limb_cover(clip.pose(0), clip.size, clip.size))
+    bare = hidden[0] == 0
+    np.testing.assert_array_equal(truth[:, bare], portrait[:, bare])
+    assert set(np.unique(weight)) <= {0.0, 1.0, 5.0}
+    np.testing.assert_array_equal(weight[0] == 1, bare)
+    found = weight[0] == 5
+    assert found.any(), "hands move in drawn clips"
+    shown = np.zeros_like(found)
+    for frame in range(1, len(clip)):
+        free = limb_cover(clip.pose(frame), clip.size, clip.size) == 0
+        shown |= free & (clip.pictures([frame])[0].transpose(2, 0, 1) == truth).all(axis=0)
+    assert shown[found].all(), "whatever is taken is what one of the moments shows where it has no arms"
+
+
+def test_moments_are_those_whose_shoulders_stay(clips: list[PackedClip]) -> None:
+    clip = clips[0]
+    trunk = clip.gesture().joints[:, [1, 2, 5]]
+    away = np.linalg.norm(trunk - trunk[3], axis=-1).mean(axis=-1)
+    chosen = alike(clip, 3, 2, np.random.default_rng(0))
+    assert 3 not in chosen
+    assert len(set(chosen)) == 2
+    assert list(away[chosen]) == sorted(away[chosen])
+    assert max(away[chosen]) <= np.median(np.delete(away, 3)) + 1e-9
+    assert len(alike(clip, 3, 100, np.random.default_rng(0))) == (len(clip) - 1) // 2
+
+
+def test_samples_vary_in_light_and_side_alike_in_all_they_hold(clips: list[PackedClip]) -> None:
+    made = uncovered(clips[0], 0, 4, 5.0, np.random.default_rng(0))
+    seen = [varied(made, np.random.default_rng(seed), 0.3) for seed in range(8)]
+    turned = [not np.array_equal(one["hidden"], made["hidden"]) for one in seen]
+    assert any(turned)
+    assert not all(turned)
+    for one, mirrored in zip(seen, turned, strict=True):
+        flip = np.s_[..., ::-1] if mirrored else np.s_[...]
+        for name in ("hidden", "weight"):
+            np.testing.assert_array_equal(one[name], made[name][flip])
+        bare = one["hidden"][0] == 0
+        np.testing.assert_array_equal(one["truth"][:, bare], one["portrait"][:, bare])
+        for channel in range(3):
+            before, after = made["truth"][channel][flip].ravel(), one["truth"][channel].ravel()
+            gain = after[before == before.max()][0] / before.max()
+            assert 0.69 < gain < 1.31
+    same = varied(made, np.random.default_rng(0), 0.0)
+    assert np.array_equal(np.sort(same["truth"].ravel()), np.sort(made["truth"].ravel()))
+
+
+def test_what_nobody_knows_teaches_nothing(folder: Path, tmp_path: Path, clips: list[PackedClip]) -> None:
+    task = Training(nano(), tmp_path / "run").task("plate", clips, silent)
+    assert isinstance(task, PlateTask)
+    batch = task.batch(0, [0, 1])
+    assert torch.equal(task.batch(0, [0, 1]).truth, batch.truth), "the same every time"
+    before = task.losses(task.module, batch)["loss"]
+    unknown = (batch.weight == 0).expand_as(batch.truth)
+    assert unknown.any()
+    batch.truth[unknown] = 255 - batch.truth[unknown]
+    torch.testing.assert_close(task.losses(task.module, batch)["loss"], before)
+    batch.truth[~unknown] = 255 - batch.truth[~unknown]
+    assert task.losses(task.module, batch)["loss"] > 2 * before
+    figures, picture = task.validate()
+    assert set(figures) == {"psnr", "around", "repeat"}
+    assert picture is not None
+    assert picture.shape[1] == 4 * 64
+
+
+def test_heads_alone_cannot_teach_it(clips: list[PackedClip], tmp_path: Path) -> None:
+    for clip in clips:
+        clip.kind = "head"
+    with pytest.raises(SemibodyError, match="half-body clips"):
+        Training(nano(), tmp_path / "run").task("plate", clips, silent)
+
+
+def test_a_restorer_that_is_given_plates_needs_a_painter(
+    folder: Path, tmp_path: Path, clips: list[PackedClip]
+) -> None:
+    import dataclasses
+
+    from semibody.networks.loading import save_model
+    from semibody.networks.model import Model
+
+    config = nano().model
+    assert config.restorer is not None
+    bare = dataclasses.replace(config, plate=None, restorer=dataclasses.replace(config.restorer, plate=False))
+    save_model(tmp_path / "weights", Model(bare))
+    recipe = nano('stages=["restore"]', f"start.weights={tmp_path / 'weights'}")
+    with pytest.raises(SemibodyError, match="add the stage plate"):
+        Training(recipe, tmp_path / "run").task("restore", clips, silent)
