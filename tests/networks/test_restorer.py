@@ -15,7 +15,8 @@ from semibody.inputs import Inputs
 from semibody.networks.flops import count_work
 from semibody.networks.loading import load_model, save_model, verify
 from semibody.networks.model import Conditions, Model, ModelConfig
-from semibody.networks.restorer import Restorer, RestorerConfig, warp
+from semibody.networks.pixels import warp
+from semibody.networks.restorer import Restorer, RestorerConfig
 from semibody.pose import timing
 from semibody.pose.library import find_gesture
 from semibody.pose.limbs import move_limbs
