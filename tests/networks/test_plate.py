@@ -120,7 +120,13 @@ def test_weights_with_a_plate_are_saved_checked_counted_and_loaded(tmp_path: Pat
     assert animator.model.plate is not None
     for name, value in animator.model.plate.state_dict().items():
         assert torch.equal(value, again.plate.state_dict()[name])
-    assert count_work(plate_config(), 64, 64).decode_frame > 0
+    without = dataclasses.replace(
+        plate_config(), plate=None, restorer=dataclasses.replace(GIVEN, plate=False)
+    )
+    more, less = count_work(plate_config(), 64, 64), count_work(without, 64, 64)
+    # At half the size: 28 channels come in, 22 go out, and there is more between them.
+    assert more.reference - less.reference > 2 * 9 * 8 * (28 + 22) * 32 * 32
+    assert more.decode_frame - less.decode_frame == 2 * 9 * 8 * 6 * 32 * 32
 
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 64)])

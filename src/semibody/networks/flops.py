@@ -21,7 +21,7 @@ class Work:
     unconditional: float
     """the other half of guidance"""
     reference: float
-    """the portrait, once per clip"""
+    """the portrait, once per clip, and its clean plate if one is painted"""
     pose: float
     """the pose features of one window"""
     decode_frame: float
@@ -53,6 +53,10 @@ def count_work(config: ModelConfig, height: int, width: int, frames: int = 12) -
         conditional, _ = _count(lambda: model.denoise(latents, t, conditions))
         unconditional, _ = _count(lambda: model.denoise(latents, t, conditions.unconditional()))
         decode, pixels = _count(lambda: model.decode(portrait))
+        plate = model.plate
+        if plate is not None:
+            hidden = torch.empty(1, 1, height, width)
+            reference_work += _count(lambda: plate(pixels, hidden))[0]
         restorer = model.restorer
         if restorer is not None:
             view = restorer.look(pixels, pixels, maps[:, 0], torch.empty(1, 1, h, w), pixels)
