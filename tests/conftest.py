@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,10 @@ SHARED = ROOT.parent / "shared"
 # Commands started by tests must run this checkout, whatever is installed.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# A shell that runs the tests in the background has Ctrl-C ignored; the commands that tests stop with it
+# would inherit that, and never end.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def shared_folder(name: str) -> Path:

@@ -79,7 +79,10 @@ def animate(
     ] = None,
     personalise: Annotated[
         bool,
-        Option("--personalise", help="First tune the starter to this portrait: minutes, once for each."),
+        Option(
+            "--personalise",
+            help="First tune the starter's decoder to this portrait: a minute, once for each.",
+        ),
     ] = False,
     strict: Annotated[bool, Option("--strict", help="Stop at warnings about the inputs.")] = False,
     background: Annotated[str, Option(help="Colour behind transparent parts, as #rrggbb.")] = "#ffffff",
