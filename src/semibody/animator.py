@@ -245,7 +245,7 @@ class Animator:
             mouth=mouth if config.restorer is not None and config.restorer.heard else None,
             limbs=limbs,
             carried=carried,
-            hidden=None if own is None else limb_cover(own, settings.height, settings.width),
+            hidden=limb_cover(own, settings.height, settings.width) if own and config.plate else None,
         )
         progress("prepare", 2, 2)
         return made

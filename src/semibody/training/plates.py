@@ -24,7 +24,7 @@ from semibody.pose.limbs import limb_cover
 from semibody.training.losses import picture_terms
 from semibody.training.recipe import Recipe, StageName
 from semibody.training.samples import Generator, generator
-from semibody.training.tasks import channels_last, grid, to_picture, to_pixels
+from semibody.training.tasks import channels_last, grid, psnr, to_picture, to_pixels
 from semibody.types import Picture, SemibodyError
 
 _TRUNK = (1, 2, 5)
@@ -101,18 +101,17 @@ class PlateTask:
         scores: dict[str, list[float]] = {"psnr": [], "around": [], "repeat": []}
         for number, clip in enumerate(self.held_out[: self.recipe.run.validation_clips]):
             made = uncovered(clip, 0, len(clip), 2.0, np.random.default_rng([7, number]))
-            portrait, hidden, truth = (
-                torch.from_numpy(made[name])[None].to(device) for name in ("portrait", "hidden", "truth")
+            portrait, truth = (made[name].transpose(1, 2, 0) for name in ("portrait", "truth"))
+            pixels = to_pixels(torch.from_numpy(made["portrait"])[None].to(device))
+            hidden = torch.from_numpy(made["hidden"])[None].to(device)
+            plate, around = (
+                to_picture(x)[0] for x in (self.module(pixels, hidden), surround(pixels, hidden))
             )
             where = made["weight"][0] > 1
-            pixels = to_pixels(portrait)
-            pictures = [to_picture(x)[0] for x in (self.module(pixels, hidden), surround(pixels, hidden))]
-            shown = [pictures[0], pictures[1], to_picture(pixels)[0], to_picture(to_pixels(truth))[0]]
             if where.any():
-                for name, picture in zip(scores, shown, strict=False):
-                    error = np.square(picture[where].astype(float) - shown[3][where]).mean()
-                    scores[name].append(10 * np.log10(255**2 / max(error, 1e-3)))
-            rows.append([shown[2], shown[1], shown[0], shown[3]])
+                for name, picture in zip(scores, (plate, around, portrait), strict=True):
+                    scores[name].append(psnr(picture[where], truth[where]))
+            rows.append([portrait, around, plate, truth])
         figures = {name: float(np.mean(values)) for name, values in scores.items() if values}
         return figures, grid(rows[:8]) if rows else None
 
