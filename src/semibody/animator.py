@@ -353,13 +353,16 @@ class ClipConditions:
         own_pose = self._on_device(portrait_map) if portrait_map is not None else None
         self._reference = self._model.remember(self.portrait, own_pose)
         self._own_features = self._model.pose_encoder(own_pose) if change else None
+        plate = None
+        if self._model.plate is not None and hidden is not None:
+            plate = self._model.plate(pixels, torch.from_numpy(hidden)[None, None].to(self._device))
+        self._plate = None
+        if plate is not None and self._model.config.plate_latents:
+            self._plate = self._model.encode(plate.to(self._dtype))
         self._view = None
         if self._model.restorer is not None:
             assert own_pose is not None, "the restorer needs the portrait's own pose map"
             lips = None if self._audio_mask is None else self._audio_mask[None, None]
-            plate = None
-            if self._model.plate is not None and hidden is not None:
-                plate = self._model.plate(pixels, torch.from_numpy(hidden)[None, None].to(self._device))
             decoded = self._model.decode(self.portrait)
             self._view = self._model.restorer.look(pixels, decoded, own_pose, lips, plate)
         self._features: OrderedDict[int, Tensor] = OrderedDict()
@@ -371,6 +374,7 @@ class ClipConditions:
         """Everything the window is denoised towards."""
         return Conditions(
             portrait=self.portrait,
+            plate=self._plate,
             reference=self._reference,
             audio=self._audio(window)[None].to(self._device, self._dtype),
             audio_mask=None if self._audio_mask is None else self._audio_mask.expand(1, len(window), -1, -1),
@@ -380,7 +384,7 @@ class ClipConditions:
 
     def none(self) -> Conditions:
         """The unconditional half of guidance."""
-        return Conditions(portrait=self.portrait).unconditional()
+        return Conditions(portrait=self.portrait, plate=self._plate)
 
     def restored(self, pixels: Float[Tensor, "f 3 H W"], frames: Sequence[int]) -> Float[Tensor, "f 3 H W"]:
         """Decoded frames with the portrait's fine detail, if the model has a restorer."""

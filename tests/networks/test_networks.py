@@ -9,6 +9,7 @@ import made
 from semibody.networks.audio_encoders import AudioConfig, AudioFeatureMapper, build_audio_encoder
 from semibody.networks.flops import count_work
 from semibody.networks.model import Conditions, Model, ModelConfig
+from semibody.networks.plate import PlateConfig
 from semibody.networks.unet import UNet, UNetConfig
 
 UNET = made.small_config().unet
@@ -135,6 +136,33 @@ def test_what_is_added_to_the_portrait() -> None:
     torch.testing.assert_close(added - plain, whole.portrait[:, None].expand_as(plain), atol=1e-5, rtol=1e-4)
     with pytest.raises(ValueError, match="residual_portrait needs"):
         ModelConfig(residual_portrait=True)
+
+
+def test_the_plates_latents_stand_where_the_portraits_do() -> None:
+    unet = dataclasses.replace(UNET, in_channels=8)
+    config = dataclasses.replace(
+        made.small_config(), unet=unet, plate=PlateConfig(widths=(8, 16), groups=4), half_appearance=False,
+        concat_portrait=True, residual_portrait=True, plate_latents=True,
+    )  # fmt: skip
+    model = Model(config).eval().requires_grad_(False)
+    latents, whole = conditions(model)
+    assert whole.portrait is not None
+    plate = torch.randn_like(whole.portrait)
+
+    def out(told: Conditions) -> torch.Tensor:
+        return model.denoise(latents, torch.tensor([500.0]), told)
+
+    with_plate = dataclasses.replace(whole, plate=plate)
+    shown, unknown = out(with_plate), out(whole)
+    torch.testing.assert_close(shown, out(dataclasses.replace(whole, portrait=plate)))
+    torch.testing.assert_close(unknown, out(dataclasses.replace(whole, plate=whole.portrait)))
+    assert (shown - unknown).abs().max() > 0.1
+    assert with_plate.unconditional().plate is plate
+    model.config = dataclasses.replace(config, plate_latents=False)
+    torch.testing.assert_close(out(with_plate), unknown)
+    for lacking in ({"plate": None}, {"concat_portrait": False, "residual_portrait": False, "unet": UNET}):
+        with pytest.raises(ValueError, match="plate_latents needs"):
+            dataclasses.replace(config, **lacking)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (5, 7), (9, 4)])

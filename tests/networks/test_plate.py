@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 import made
 from semibody.animator import Animator
@@ -148,6 +149,40 @@ def test_animate_paints_the_plate_once_where_the_portraits_arms_are(size: tuple[
     assert len(told) == 1
     assert blind.shape == seeing.shape == (8, height, width, 3)
     np.testing.assert_array_equal(told[0][1][0, 0].numpy(), limb_cover(poses[0], height, width))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 64)])
+def test_animate_shows_the_denoiser_the_plates_latents(size: tuple[int, int]) -> None:
+    height, width = size
+    unet = dataclasses.replace(made.small_config().unet, in_channels=8)
+    config = dataclasses.replace(plate_config(), unet=unet, concat_portrait=True, plate_latents=True)
+    animator = Animator.random(config, width=width, height=height)
+    poses = timing.fill(find_gesture("open_palms"), 3, "stop")
+    picture = (np.random.default_rng(0).random((height, width, 3)) * 255).astype(np.uint8)
+    inputs = Inputs(portrait=picture, speech=made.tone(1.0), gesture=poses)
+    told: list[torch.Tensor] = []
+    animator.model.denoising_unet.conv_in.register_forward_pre_hook(lambda _, x: told.append(x[0][:, 4:]))
+    options = animator.settings(steps=1, guidance=1.0, window=4, overlap=0)
+    pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 127.5 - 1
+    hidden = torch.from_numpy(limb_cover(poses[0], height, width))[None, None]
+    assert animator.model.plate is not None
+    with torch.inference_mode():
+        portrait = animator.model.encode(pixels)
+        plate = animator.model.encode(animator.model.plate(pixels, hidden))
+    assert (plate - portrait).abs().max() > 1e-3
+    for own, expected in ((None, portrait), (poses[0], plate)):
+        list(animator.frames(dataclasses.replace(inputs, portrait_pose=own), options))
+        torch.testing.assert_close(told.pop(), expected.expand(3, -1, -1, -1))
+    plain = dataclasses.replace(config, plate_latents=False)
+    encoding = count_work(config, height, width).reference - count_work(plain, height, width).reference
+    # Fused attention, the hundredth part of it, is counted on the one device and not on the other.
+    assert encoding == pytest.approx(count_encoder(animator, height, width), rel=0.01)
+
+
+def count_encoder(animator: Animator, height: int, width: int) -> float:
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        animator.model.encode(torch.zeros(1, 3, height, width))
+    return float(counter.get_total_flops())
 
 
 def test_a_restorer_that_takes_plates_needs_the_network_that_paints_them() -> None:

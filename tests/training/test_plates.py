@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from semibody.data.dataset import PackedClip
 from semibody.pose.limbs import limb_cover
 from semibody.training.plates import PlateTask, alike, uncovered, varied
-from semibody.training.trainer import Training
+from semibody.training.samples import DenoisingBatch
+from semibody.training.tasks import Denoiser, DenoisingTask, to_pixels
+from semibody.training.trainer import Training, train
 from semibody.types import SemibodyError, silent
 from training.nano import nano, packed
 
@@ -95,6 +98,40 @@ def test_what_nobody_knows_teaches_nothing(folder: Path, tmp_path: Path, clips: 
     assert picture.shape[1] == 4 * 64
 
 
+def test_the_denoiser_is_shown_what_animating_would_show_it(
+    folder: Path, tmp_path: Path, clips: list[PackedClip]
+) -> None:
+    train(nano('stages=["vae","plate"]'), tmp_path / "run", packed=folder)
+    task = Training(nano(), tmp_path / "run").task("still", clips, silent)
+    assert isinstance(task, DenoisingTask)
+    assert isinstance(task.module, Denoiser)
+    batch = task.batch(0, [0, 1])
+    by_id = {clip.id: clip for clip in clips}
+    assert batch.picture.shape == (2, 3, 64, 64)
+    plate = task.module.conditions(batch).plate
+    assert plate is not None
+    assert not plate.requires_grad
+    assert task.model.plate is not None
+    for i in range(2):
+        clip = by_id[batch.names[i].split(":")[0]]
+        frames = [k for k in range(len(clip)) if np.array_equal(clip.pictures([k])[0], picture(batch, i))]
+        covers = [limb_cover(clip.pose(k), 64, 64) for k in frames]
+        assert any(np.array_equal(batch.hidden[i, 0].numpy(), cover) for cover in covers)
+        painted = task.model.plate(to_pixels(batch.picture[i : i + 1]), batch.hidden[i : i + 1])
+        torch.testing.assert_close(plate[i : i + 1], task.model.encode(painted), atol=1e-5, rtol=1e-4)
+    assert (plate - batch.portrait).abs().max() > 1e-3
+    plain = Training(nano("model.plate_latents=false"), tmp_path / "run").task("still", clips, silent)
+    assert isinstance(plain, DenoisingTask)
+    without = plain.batch(0, [0, 1])
+    assert without.picture.numel() == without.hidden.numel() == 0
+    assert isinstance(plain.module, Denoiser)
+    assert plain.module.conditions(without).plate is None
+
+
+def picture(batch: DenoisingBatch, number: int) -> NDArray[np.uint8]:
+    return batch.picture[number].permute(1, 2, 0).numpy()
+
+
 def test_heads_alone_cannot_teach_it(clips: list[PackedClip], tmp_path: Path) -> None:
     for clip in clips:
         clip.kind = "head"
@@ -112,7 +149,8 @@ def test_a_restorer_that_is_given_plates_needs_a_painter(
 
     config = nano().model
     assert config.restorer is not None
-    bare = dataclasses.replace(config, plate=None, restorer=dataclasses.replace(config.restorer, plate=False))
+    restorer = dataclasses.replace(config.restorer, plate=False)
+    bare = dataclasses.replace(config, plate=None, plate_latents=False, restorer=restorer)
     save_model(tmp_path / "weights", Model(bare))
     recipe = nano('stages=["restore"]', f"start.weights={tmp_path / 'weights'}")
     with pytest.raises(SemibodyError, match="add the stage plate"):

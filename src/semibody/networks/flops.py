@@ -57,6 +57,8 @@ def count_work(config: ModelConfig, height: int, width: int, frames: int = 12) -
         if plate is not None:
             hidden = torch.empty(1, 1, height, width)
             reference_work += _count(lambda: plate(pixels, hidden))[0]
+            if config.plate_latents:
+                reference_work += _count(lambda: model.encode(pixels))[0]
         restorer = model.restorer
         if restorer is not None:
             view = restorer.look(pixels, pixels, maps[:, 0], torch.empty(1, 1, h, w), pixels)

@@ -57,6 +57,9 @@ class ModelConfig:
     pose_change: bool = False
     """the denoiser is given the pose features less those of the portrait's own map: where hands come, and
     where hands and arms go from (small models, which else leave the old ones standing)"""
+    plate_latents: bool = False
+    """for ``concat_portrait`` and ``residual_portrait`` the clean plate's latents (``networks.plate``) stand
+    where the portrait's do: the denoiser need not take the portrait's arms away, only put the frame's in"""
     limbs: bool = False
     """the denoiser is also given the portrait's latents with arms and hands carried to where the frame's pose
     has them (``pose.limbs``; small models, which else learn for long to move things far)"""
@@ -68,7 +71,8 @@ class ModelConfig:
     restorer: RestorerConfig | None = None
     """gives decoded frames the portrait's fine detail (small models); None: there is no such network"""
     plate: PlateConfig | None = None
-    """paints the portrait without arms and hands for the restorer; None: there is no such network"""
+    """paints the portrait without arms and hands, for ``plate_latents`` and the restorer; None: there is no
+    such network"""
     half_appearance: bool = True
     """round the Appearance to float16, as the published code does whatever the precision"""
 
@@ -81,6 +85,8 @@ class ModelConfig:
             raise ValueError("residual_portrait needs concat_portrait")
         if self.limbs and not self.concat_portrait:
             raise ValueError("limbs needs concat_portrait")
+        if self.plate_latents and not (self.concat_portrait and self.plate):
+            raise ValueError("plate_latents needs concat_portrait and the network plate")
         if self.pose_change and not self.reference_pose:
             raise ValueError("pose_change needs reference_pose")
         if self.restorer is not None and not self.reference_pose:
@@ -108,6 +114,8 @@ class Conditions:
 
     portrait: Tensor | None = None
     """(b, c, h, w) portrait latents, for models that concatenate them"""
+    plate: Tensor | None = None
+    """(b, c, h, w) latents of the clean plate, for models with ``plate_latents``; None: the portrait's own"""
     reference: Memory | None = None
     """the portrait's keys and values, from ``Model.remember``"""
     audio: Tensor | None = None
@@ -122,7 +130,7 @@ class Conditions:
 
     def unconditional(self) -> Conditions:
         """The other half of guidance: no audio, no pose, no reference; concatenated latents stay."""
-        return Conditions(portrait=self.portrait)
+        return Conditions(portrait=self.portrait, plate=self.plate)
 
 
 class Model(nn.Module):
@@ -178,12 +186,15 @@ class Model(nn.Module):
         """One call of the denoising network: its prediction (v, in published weights) for a window."""
         b, f = latents.shape[:2]
         x = latents.flatten(0, 1)
+        portrait = still = conditions.portrait
+        if self.config.plate_latents and conditions.plate is not None:
+            still = conditions.plate
         if self.config.concat_portrait:
-            assert conditions.portrait is not None, "this model needs the portrait's latents"
-            portrait = conditions.portrait.repeat_interleave(f, dim=0)
-            x = torch.cat([x, portrait], dim=1)
+            assert portrait is not None and still is not None, "this model needs the portrait's latents"
+            x = torch.cat([x, still.repeat_interleave(f, dim=0)], dim=1)
             if self.config.limbs:
-                x = torch.cat([x, _carried(portrait, conditions.limbs)], dim=1)
+                carried = _carried(portrait.repeat_interleave(f, dim=0), conditions.limbs)
+                x = torch.cat([x, carried], dim=1)
         audio, audio_time = None, None
         if conditions.audio is not None:
             audio, audio_time = self.denoising_unet.remember_audio(conditions.audio.flatten(0, 1))
@@ -200,8 +211,8 @@ class Model(nn.Module):
         )
         out = out.unflatten(0, (b, f))
         if self.config.residual_portrait:
-            assert conditions.portrait is not None
-            out = out.float() + conditions.portrait[:, None].float()
+            assert still is not None
+            out = out.float() + still[:, None].float()
         return out
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from semibody.data.dataset import LatentStore, PackedClip
 from semibody.networks.audio_encoders import AudioEncoder
 from semibody.pose.draw import draw_parts
-from semibody.pose.limbs import move_limbs
+from semibody.pose.limbs import limb_cover, move_limbs
 from semibody.pose.regions import Region, audio_mask
 from semibody.training.curriculum import Moment, Stage, at, final
 from semibody.training.parts import HANDS, Shown, coverage, part_weights
@@ -51,6 +51,10 @@ class DenoisingBatch:
     portrait: Float[Tensor, "b c h w"]
     portrait_pose: Tensor
     """(b, 3, H, W) uint8, the portrait's own pose map"""
+    picture: Tensor
+    """(b, 3, H, W) uint8, the portrait; empty for models without ``plate_latents``, which paint no plate"""
+    hidden: Float[Tensor, "b 1 H W"]
+    """1 about its arms; empty likewise"""
     pose: Tensor
     """(b, f, 3, H, W) uint8"""
     has_pose: Float[Tensor, " b"]
@@ -201,6 +205,7 @@ class DenoisingSamples:
             "noise": draw_noise(rng, latents.shape, noise),
             "t": np.int64(recipe.schedule.train_steps - 1),
             "portrait": self.store.latents(portrait_clip, [portrait_frame])[0],
+            **self._plate(portrait_clip, portrait_frame, own_pose),
             "portrait_pose": self._map(own_pose, {*groups, *recipe.model.portrait_parts}),
             "pose": np.stack([self._map(pose, groups) for pose in poses]),
             "has_pose": np.float32(1),
@@ -272,6 +277,13 @@ class DenoisingSamples:
     def _map(self, pose: Any, groups: Collection[str]) -> NDArray[np.uint8]:
         side = self.recipe.data.size
         return np.ascontiguousarray(draw_parts(pose, side, side, groups).transpose(2, 0, 1))
+
+    def _plate(self, clip: PackedClip, frame: int, own: Pose) -> dict[str, NDArray[Any]]:
+        """What the clean plate is painted from."""
+        if not self.recipe.model.plate_latents:
+            return {"picture": np.zeros((3, 0, 0), np.uint8), "hidden": np.zeros((1, 0, 0), np.float32)}
+        picture = np.ascontiguousarray(clip.pictures([frame])[0].transpose(2, 0, 1))
+        return {"picture": picture, "hidden": limb_cover(own, *picture.shape[1:])[None]}
 
     def _limbs(self, own: Pose, poses: Sequence[Pose], height: int, width: int) -> NDArray[np.float32]:
         """(f, 3, height, width)"""

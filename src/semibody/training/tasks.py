@@ -263,8 +263,9 @@ class Denoiser(nn.Module):
 
     def conditions(self, batch: DenoisingBatch) -> Conditions:
         """What the samples are denoised towards."""
+        plate = self._plate(batch)
         if not batch.conditional:
-            return Conditions(portrait=batch.portrait)
+            return Conditions(portrait=batch.portrait, plate=plate)
         model = self.model
         own_pose = batch.portrait_pose.float() / 255 if model.config.reference_pose else None
         frames = batch.rows.shape[1]
@@ -273,12 +274,22 @@ class Denoiser(nn.Module):
         audio = model.audio_encoder.embed(batch.rows.flatten(0, 1)).unflatten(0, (-1, frames))
         return Conditions(
             portrait=batch.portrait,
+            plate=plate,
             reference=model.remember(channels_last(batch.portrait), own_pose),
             audio=audio,
             audio_mask=batch.audio_mask,
             pose=pose * has_pose.to(pose.dtype),
             limbs=batch.limbs * has_pose,
         )
+
+    @torch.no_grad()
+    def _plate(self, batch: DenoisingBatch) -> Float[Tensor, "b c h w"] | None:
+        """Latents of the portraits' clean plates, for models whose denoiser sees them."""
+        if not self.model.config.plate_latents:
+            return None
+        assert self.model.plate is not None
+        plate = self.model.plate(channels_last(to_pixels(batch.picture)), batch.hidden)
+        return self.model.encode(channels_last(plate)).float()
 
 
 class DenoisingTask:

@@ -231,15 +231,14 @@ class Training:
             data.calm,
             data.other_clip,
         ]
-        told = [
-            recipe.schedule,
-            recipe.noise,
-            recipe.defaults,
-            dataclasses.replace(model.config, restorer=None, plate=None),
-        ]
+        told = [recipe.schedule, recipe.noise, recipe.defaults]
         names = sorted(clip.id for clip in chosen)
-        key = _digest([*drawn, *told, *names], Denoiser(model), model.vae)
         painters = [] if model.plate is None else [model.plate]
+        generating = dataclasses.replace(model.config, restorer=None)
+        if not model.config.plate_latents:
+            generating = dataclasses.replace(generating, plate=None)
+        shown = painters if model.config.plate_latents else []
+        key = _digest([*drawn, *told, generating, *names], Denoiser(model), model.vae, *shown)
         plates = _digest([*drawn, model.config.plate, *names], *painters)
         task = RestoringTask(
             recipe,
@@ -254,7 +253,7 @@ class Training:
         return task
 
     def model(self, stage: StageName) -> Model:
-        """The networks at the start of a stage, without motion modules, plate and restorer of later ones."""
+        """The networks at the start of a stage, without those that only later ones need."""
         vae, given = self.final("vae"), self._given()
         moves = stage == "motion"
         if stage == "restore":
@@ -263,7 +262,7 @@ class Training:
             self.recipe.model,
             unet=dataclasses.replace(self.recipe.model.unet, motion=moves),
             restorer=self.recipe.model.restorer if stage == "restore" else None,
-            plate=self.recipe.model.plate if stage == "restore" else None,
+            plate=self.recipe.model.plate if stage == "restore" or self.recipe.model.plate_latents else None,
         )
         scale = sizes.vae.scale
         if vae is not None:
@@ -271,11 +270,6 @@ class Training:
         elif given is not None:
             scale = given.vae.config.scale
         model = Model(dataclasses.replace(sizes, vae=dataclasses.replace(sizes.vae, scale=scale)))
-        painted = self.final("plate")
-        if model.plate is not None and painted is None and (given is None or given.plate is None):
-            raise SemibodyError(
-                "nobody paints the clean plate: add the stage plate, or set start.weights to weights with one"
-            )
         silence_motion(model)
         self._start(model, given)
         if vae is not None:
@@ -284,8 +278,13 @@ class Training:
             raise SemibodyError(
                 "there is no autoencoder: add the stage vae, or set start.weights to a weights folder"
             )
+        painted = self.final("plate")
         if model.plate is not None and painted is not None:
             _fill(model.plate, painted.weights, str(self.out / "plate"))
+        elif model.plate is not None and (given is None or given.plate is None):
+            raise SemibodyError(
+                "nobody paints the clean plate: add the stage plate, or set start.weights to weights with one"
+            )
         heard = self.final("audio")
         if heard is not None:
             _fill(model.audio_encoder, below(heard.weights, "audio_encoder."), str(self.out / "audio"))
