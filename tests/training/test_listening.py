@@ -58,6 +58,7 @@ def test_stills_keep_what_was_learned(folder: Path, tmp_path: Path) -> None:
     recipe = nano(
         *EAR,
         'stages=["vae","audio","still"]',
+        "model.plate_latents=false",
         "audio.optimiser.steps=3",
         "audio.optimiser.batch=4",
         "loss.pose=0",

@@ -42,7 +42,13 @@ def test_blur_is_less_sharp_and_different() -> None:
 
 def test_causality_names_every_swap(tmp_path: Path) -> None:
     clips = packed(tmp_path / "drawn")
-    recipe = nano('stages=["vae","still"]', "loss.pose=0", "loss.low=0", "still.optimiser.steps=2")
+    recipe = nano(
+        'stages=["vae","still"]',
+        "model.plate_latents=false",
+        "loss.pose=0",
+        "loss.low=0",
+        "still.optimiser.steps=2",
+    )
     train(recipe, tmp_path / "run", packed=clips)
     torch.manual_seed(0)
     found = causality(

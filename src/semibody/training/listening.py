@@ -8,7 +8,6 @@ denoiser cannot overhear.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,7 +21,7 @@ from semibody.data.dataset import PackedClip
 from semibody.networks.audio_encoders import LogMelEncoder
 from semibody.pose.skeleton import GROUPS
 from semibody.training.recipe import Recipe, StageName
-from semibody.training.samples import generator
+from semibody.training.samples import Batch, generator
 
 TARGETS = ("jaw", "width")
 """opening of the jaw 0..1 · width of the mouth over the distance of the eyes, about 1"""
@@ -40,17 +39,13 @@ class Listener(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeardBatch:
+class HeardBatch(Batch):
     """Sound around single frames, and the mouth in them."""
 
     windows: Tensor
     """(n, k, …) rows of the audio encoder"""
     mouth: Float[Tensor, "n 2"]
     """as ``TARGETS``"""
-    names: list[str]
-
-    def to(self, device: torch.device) -> HeardBatch:
-        return dataclasses.replace(self, windows=self.windows.to(device), mouth=self.mouth.to(device))
 
 
 class ListeningTask:

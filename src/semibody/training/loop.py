@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from semibody import runtime
 from semibody.training import checkpoint
 from semibody.training.recipe import Optimiser, Recipe, StageName
+from semibody.training.samples import Batch
 from semibody.types import Progress, SemibodyError, silent
 
 
@@ -37,7 +38,7 @@ class Task(Protocol):
     frames: int
     """frames of a sample, for the throughput"""
 
-    def batch(self, step: int, samples: Sequence[int]) -> Any:
+    def batch(self, step: int, samples: Sequence[int]) -> Batch:
         """The samples with these numbers; called from threads."""
 
     def losses(self, module: nn.Module, batch: Any) -> dict[str, Tensor]:

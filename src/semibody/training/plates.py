@@ -7,10 +7,9 @@ of it, put together, and what nobody knows, which is left out of the loss.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from semibody.networks.plate import CleanPlate, surround
 from semibody.pose.limbs import limb_cover
 from semibody.training.losses import picture_terms
 from semibody.training.recipe import Recipe, StageName
-from semibody.training.samples import Generator, generator
+from semibody.training.samples import Batch, Generator, generator
 from semibody.training.tasks import channels_last, grid, psnr, to_picture, to_pixels
 from semibody.types import Picture, SemibodyError
 
@@ -32,7 +31,7 @@ _TRUNK = (1, 2, 5)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlateBatch:
+class PlateBatch(Batch):
     """Portraits and what is known of them without arms."""
 
     portrait: Tensor
@@ -43,11 +42,6 @@ class PlateBatch:
     """(b, 3, H, W) uint8: the portrait, and where its arms are, what other moments show there"""
     weight: Float[Tensor, "b 1 H W"]
     """0 where nobody knows what is behind the arms"""
-    names: list[str]
-
-    def to(self, device: torch.device) -> Self:
-        moved: dict[str, Any] = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
-        return dataclasses.replace(self, **moved)
 
 
 class PlateTask:

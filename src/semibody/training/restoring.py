@@ -10,12 +10,11 @@ critic (``critic.py``) learns beside it to tell restored frames from true ones, 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,7 +32,7 @@ from semibody.training.critic import Critic, duel
 from semibody.training.losses import picture_terms
 from semibody.training.parts import HANDS, Shown, part_weights
 from semibody.training.recipe import Recipe, StageName
-from semibody.training.samples import DenoisingBatch, DenoisingSamples, Generator, generator
+from semibody.training.samples import Batch, DenoisingBatch, DenoisingSamples, Generator, generator
 from semibody.training.tasks import (
     Denoiser,
     Picture,
@@ -53,7 +52,7 @@ _CELLS = ("lips",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RestoringBatch:
+class RestoringBatch(Batch):
     """Generated frames with what belongs to them; pictures and maps are uint8."""
 
     decoded: Tensor
@@ -77,11 +76,6 @@ class RestoringBatch:
     mouth: Float[Tensor, "b f 2"]
     """how open and wide it sounds; zeros where nobody listens"""
     weight: Float[Tensor, "b f 1 H W"]
-    names: list[str]
-
-    def to(self, device: torch.device) -> Self:
-        moved: dict[str, Any] = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
-        return dataclasses.replace(self, **moved)
 
 
 class Pool:

@@ -42,7 +42,28 @@ def generator(seed: int, stage: StageName, step: int, sample: int = 0) -> Genera
 
 
 @dataclass(frozen=True, kw_only=True)
-class DenoisingBatch:
+class Batch:
+    """What a step computes with: tensors, lists of them, batches, and what says where they are from."""
+
+    names: list[str]
+    """clip and first frame of each sample, for messages"""
+
+    def to(self, device: torch.device) -> Self:
+        """All tensors on a device."""
+        moved = {item.name: _moved(getattr(self, item.name), device) for item in dataclasses.fields(self)}
+        return dataclasses.replace(self, **moved)
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, list):
+        return [_moved(one, device) for one in value]
+    return value.to(device) if isinstance(value, Batch) else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenoisingBatch(Batch):
     """Samples of the first or second stage."""
 
     latents: Float[Tensor, "b f c h w"]
@@ -72,16 +93,6 @@ class DenoisingBatch:
     """(3, H', W') uint8, the true picture of each decoded estimate"""
     conditional: bool
     """False: a step without any condition"""
-    names: list[str]
-    """clip and first frame of each sample, for messages"""
-
-    def to(self, device: torch.device) -> Self:
-        moved: dict[str, Any] = {
-            item.name: value.to(device, non_blocking=True)
-            for item in dataclasses.fields(self)
-            if isinstance(value := getattr(self, item.name), Tensor)
-        }
-        return dataclasses.replace(self, **moved, pixels=[p.to(device) for p in self.pixels])
 
 
 class DenoisingSamples:
@@ -368,7 +379,7 @@ def _by_person(clips: Sequence[PackedClip], kind: str) -> dict[str, list[PackedC
 
 
 @dataclass(frozen=True, kw_only=True)
-class CropBatch:
+class CropBatch(Batch):
     """Crops of single pictures."""
 
     pixels: Tensor
@@ -378,11 +389,6 @@ class CropBatch:
     joints: Float[Tensor, "n j 2"]
     """all joints, as fractions of the crop"""
     confidence: Float[Tensor, "n j"]
-    names: list[str]
-
-    def to(self, device: torch.device) -> Self:
-        moved = {k: getattr(self, k).to(device) for k in ("pixels", "weight", "joints", "confidence")}
-        return dataclasses.replace(self, **moved)
 
 
 class CropSamples:

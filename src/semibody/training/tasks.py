@@ -32,7 +32,7 @@ from semibody.training.losses import (
 )
 from semibody.training.parts import HANDS, coverage
 from semibody.training.recipe import Recipe, StageName
-from semibody.training.samples import CropBatch, CropSamples, DenoisingBatch, DenoisingSamples
+from semibody.training.samples import Batch, CropBatch, CropSamples, DenoisingBatch, DenoisingSamples
 
 Picture = NDArray[np.uint8]
 
@@ -109,7 +109,7 @@ class VAETask:
         shape = (len(samples), self.vae.config.latent_channels, side, side)
         seeds = [[self.recipe.seed, 101, step, number] for number in samples]
         noise = np.stack([np.random.default_rng(s).standard_normal(shape[1:], np.float32) for s in seeds])
-        return _Noisy(crops, torch.from_numpy(noise) * self.settings.noise)
+        return _Noisy(names=crops.names, crops=crops, noise=torch.from_numpy(noise) * self.settings.noise)
 
     def losses(self, module: nn.Module, batch: _Noisy) -> dict[str, Tensor]:
         pixels, weight = to_pixels(batch.crops.pixels), batch.crops.weight
@@ -139,17 +139,10 @@ class VAETask:
         return scores.means(), grid(rows) if rows else None
 
 
-@dataclasses.dataclass(frozen=True)
-class _Noisy:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Noisy(Batch):
     crops: CropBatch
     noise: Tensor
-
-    @property
-    def names(self) -> list[str]:
-        return self.crops.names
-
-    def to(self, device: torch.device) -> _Noisy:
-        return _Noisy(self.crops.to(device), self.noise.to(device))
 
 
 class Scores:

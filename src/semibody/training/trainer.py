@@ -254,7 +254,11 @@ class Training:
 
     def model(self, stage: StageName) -> Model:
         """The networks at the start of a stage, without those that only later ones need."""
-        vae, given = self.final("vae"), self._given()
+        vae, painted, given = self.final("vae"), self.final("plate"), self._given()
+        if vae is None and given is None:
+            raise SemibodyError(
+                "there is no autoencoder: add the stage vae, or set start.weights to a weights folder"
+            )
         moves = stage == "motion"
         if stage == "restore":
             moves = self.final("motion") is not None or (given is not None and given.config.unet.motion)
@@ -270,21 +274,16 @@ class Training:
         elif given is not None:
             scale = given.vae.config.scale
         model = Model(dataclasses.replace(sizes, vae=dataclasses.replace(sizes.vae, scale=scale)))
+        if model.plate is not None and painted is None and (given is None or given.plate is None):
+            raise SemibodyError(
+                "nobody paints the clean plate: add the stage plate, or set start.weights to weights with one"
+            )
         silence_motion(model)
         self._start(model, given)
         if vae is not None:
             _fill(model.vae, below(vae.weights, "vae."), str(self.out / "vae"))
-        elif given is None:
-            raise SemibodyError(
-                "there is no autoencoder: add the stage vae, or set start.weights to a weights folder"
-            )
-        painted = self.final("plate")
         if model.plate is not None and painted is not None:
             _fill(model.plate, painted.weights, str(self.out / "plate"))
-        elif model.plate is not None and (given is None or given.plate is None):
-            raise SemibodyError(
-                "nobody paints the clean plate: add the stage plate, or set start.weights to weights with one"
-            )
         heard = self.final("audio")
         if heard is not None:
             _fill(model.audio_encoder, below(heard.weights, "audio_encoder."), str(self.out / "audio"))
