@@ -152,6 +152,19 @@ def test_a_small_person_is_brought_near() -> None:
     assert neck == pytest.approx(0.5, abs=0.06)
 
 
+@pytest.mark.parametrize("large", [1.0, 1.5])
+def test_full_hair_stays_in_the_picture(large: float) -> None:
+    """Of the bundled portrait it reaches 0.9 face heights above the brows."""
+    pose = find_gesture("rest")[0]
+    joints = (pose.joints - 0.5) * 0.3 + (0.5, 0.6)
+    middle = joints[FACE].mean(axis=0)
+    joints[FACE] = middle + (joints[FACE] - middle) * large
+    framing = frame_portrait(Pose(joints, pose.confidence), 2000, 2000, 1.0)
+    assert not framing.kept
+    face = framing.crop.joints(joints)[FACE, 1]
+    assert face.min() > 0.9 * np.ptp(face)
+
+
 def test_the_edge_goes_on_beyond_the_picture() -> None:
     picture = made.picture(40, 60)
     wide = cut(picture, -20, -10, 80, 50)

@@ -156,8 +156,8 @@ _MOST_PADDING = 0.2
 _WAIST = 1.05
 """Where wrists rest, in shoulder widths below the shoulders; gestures go there whatever the picture shows."""
 _WRISTS = (4, 7)
-_HAIR = 0.75
-"""Top of the hair above the brows, in heights of the face from brows to chin."""
+_HAIR = 0.95
+"""Top of full hair above the brows, in heights of the face from brows to chin; a bald head ends at 0.7."""
 _SMALL = 256
 
 
