@@ -72,7 +72,7 @@ starter: $(STAMP)-all ## train the model that comes along, from rendered people 
 	  --stage motion --stage restore
 	$(SEMIBODY) train starter --out $(STARTER)/sharp --packed $(STARTER)/packed --resume --max-minutes $(MINUTES) \
 	  --stage restore --set start.weights=$(STARTER)/run/weights $(CRITIC)
-	$(PY) tools/mix_weights.py $(STARTER)/run/weights $(STARTER)/sharp/weights --share 0.75 --out $(STARTER)/mixed
+	$(PY) tools/mix_weights.py $(STARTER)/run/weights $(STARTER)/sharp/weights --share 0.5 --out $(STARTER)/mixed
 	$(SEMIBODY) weights convert $(STARTER)/mixed $(STARTER)/weights --precision bf16
 	$(MAKE) bench-starter WEIGHTS=$(STARTER)/weights
 	$(SEMIBODY) model-card $(STARTER)/run --weights $(STARTER)/weights --packed $(STARTER)/packed \

@@ -1,6 +1,6 @@
 """Mix two weights folders of one model: a restorer that learned with a critic, and the one it began from.
 
-    python tools/mix_weights.py run/weights sharp/weights --share 0.75 --out mixed
+    python tools/mix_weights.py run/weights sharp/weights --share 0.5 --out mixed
 
 What a critic teaches at first holds its quirks too (tinted fringes where nothing is sure); between networks
 that came from each other most of the sharpness is kept and most of the quirks are lost (network
@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("plain", type=Path)
     parser.add_argument("sharp", type=Path)
-    parser.add_argument("--share", type=float, default=0.75, help="of the second folder, 0 to 1")
+    parser.add_argument("--share", type=float, default=0.5, help="of the second folder, 0 to 1")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
