@@ -20,6 +20,7 @@ from semibody.networks.loading import load_model, save_model, verify
 from semibody.networks.model import ModelConfig
 from semibody.networks.plate import CleanPlate, PlateConfig, surround
 from semibody.networks.restorer import Restorer, RestorerConfig
+from semibody.networks.vae import VAE
 from semibody.pose import timing
 from semibody.pose.library import find_gesture
 from semibody.pose.limbs import limb_cover
@@ -175,13 +176,12 @@ def test_animate_shows_the_denoiser_the_plates_latents(size: tuple[int, int]) ->
         torch.testing.assert_close(told.pop(), expected.expand(3, -1, -1, -1))
     plain = dataclasses.replace(config, plate_latents=False)
     encoding = count_work(config, height, width).reference - count_work(plain, height, width).reference
-    # Fused attention, the hundredth part of it, is counted on the one device and not on the other.
-    assert encoding == pytest.approx(count_encoder(animator, height, width), rel=0.01)
+    assert encoding == count_encoding(config, height, width) > 0
 
 
-def count_encoder(animator: Animator, height: int, width: int) -> float:
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        animator.model.encode(torch.zeros(1, 3, height, width))
+def count_encoding(config: ModelConfig, height: int, width: int) -> float:
+    with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        VAE(config.vae).encode(torch.empty(1, 3, height, width))
     return float(counter.get_total_flops())
 
 
