@@ -384,7 +384,7 @@ class ClipConditions:
 
     def none(self) -> Conditions:
         """The unconditional half of guidance."""
-        return Conditions(portrait=self.portrait, plate=self._plate)
+        return Conditions(portrait=self.portrait, plate=self._plate).unconditional()
 
     def restored(self, pixels: Float[Tensor, "f 3 H W"], frames: Sequence[int]) -> Float[Tensor, "f 3 H W"]:
         """Decoded frames with the portrait's fine detail, if the model has a restorer."""

@@ -43,7 +43,7 @@ def generator(seed: int, stage: StageName, step: int, sample: int = 0) -> Genera
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What a step computes with: tensors, lists of them, batches, and what says where they are from."""
+    """What a step computes with: tensors, lists of them, and what says where they are from."""
 
     names: list[str]
     """clip and first frame of each sample, for messages"""
@@ -59,7 +59,7 @@ def _moved(value: Any, device: torch.device) -> Any:
         return value.to(device, non_blocking=True)
     if isinstance(value, list):
         return [_moved(one, device) for one in value]
-    return value.to(device) if isinstance(value, Batch) else value
+    return value
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,7 @@ from semibody.training.losses import (
 )
 from semibody.training.parts import HANDS, coverage
 from semibody.training.recipe import Recipe, StageName
-from semibody.training.samples import Batch, CropBatch, CropSamples, DenoisingBatch, DenoisingSamples
+from semibody.training.samples import CropBatch, CropSamples, DenoisingBatch, DenoisingSamples
 
 Picture = NDArray[np.uint8]
 
@@ -109,10 +109,10 @@ class VAETask:
         shape = (len(samples), self.vae.config.latent_channels, side, side)
         seeds = [[self.recipe.seed, 101, step, number] for number in samples]
         noise = np.stack([np.random.default_rng(s).standard_normal(shape[1:], np.float32) for s in seeds])
-        return _Noisy(names=crops.names, crops=crops, noise=torch.from_numpy(noise) * self.settings.noise)
+        return _Noisy(**vars(crops), noise=torch.from_numpy(noise) * self.settings.noise)
 
     def losses(self, module: nn.Module, batch: _Noisy) -> dict[str, Tensor]:
-        pixels, weight = to_pixels(batch.crops.pixels), batch.crops.weight
+        pixels, weight = to_pixels(batch.pixels), batch.weight
         seen, mean, log_variance = module(channels_last(pixels), batch.noise)
         settings = self.settings
         terms = picture_terms(
@@ -140,8 +140,7 @@ class VAETask:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Noisy(Batch):
-    crops: CropBatch
+class _Noisy(CropBatch):
     noise: Tensor
 
 

@@ -234,10 +234,10 @@ class Training:
         told = [recipe.schedule, recipe.noise, recipe.defaults]
         names = sorted(clip.id for clip in chosen)
         painters = [] if model.plate is None else [model.plate]
-        generating = dataclasses.replace(model.config, restorer=None)
-        if not model.config.plate_latents:
-            generating = dataclasses.replace(generating, plate=None)
         shown = painters if model.config.plate_latents else []
+        generating = dataclasses.replace(
+            model.config, restorer=None, plate=model.config.plate if shown else None
+        )
         key = _digest([*drawn, *told, generating, *names], Denoiser(model), model.vae, *shown)
         plates = _digest([*drawn, model.config.plate, *names], *painters)
         task = RestoringTask(
