@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -234,6 +234,14 @@ class KeypointTask:
 # -- denoising --------------------------------------------------------------------------------
 
 
+class Painted(NamedTuple):
+    """Clean plates."""
+
+    pixels: Float[Tensor, "b 3 H W"]
+    """−1..1"""
+    latents: Float[Tensor, "b c h w"]
+
+
 class Denoiser(nn.Module):
     """The networks of a Model that denoise, as one module; parameters are named ``part.name``."""
 
@@ -255,7 +263,8 @@ class Denoiser(nn.Module):
 
     def conditions(self, batch: DenoisingBatch) -> Conditions:
         """What the samples are denoised towards."""
-        plate = self._plate(batch)
+        painted = self.plate(batch)
+        plate = None if painted is None else painted.latents
         if not batch.conditional:
             return Conditions(portrait=batch.portrait, plate=plate)
         model = self.model
@@ -275,13 +284,12 @@ class Denoiser(nn.Module):
         )
 
     @torch.no_grad()
-    def _plate(self, batch: DenoisingBatch) -> Float[Tensor, "b c h w"] | None:
-        """Latents of the portraits' clean plates, for models whose denoiser sees them."""
-        if not self.model.config.plate_latents:
+    def plate(self, batch: DenoisingBatch) -> Painted | None:
+        """The portraits' clean plates, for models that paint them."""
+        if self.model.plate is None:
             return None
-        assert self.model.plate is not None
-        plate = self.model.plate(channels_last(to_pixels(batch.picture)), batch.hidden)
-        return self.model.encode(channels_last(plate)).float()
+        pixels = self.model.plate(channels_last(to_pixels(batch.picture)), batch.hidden)
+        return Painted(pixels, self.model.encode(channels_last(pixels)).float())
 
 
 class DenoisingTask:
