@@ -353,16 +353,18 @@ class ClipConditions:
         own_pose = self._on_device(portrait_map) if portrait_map is not None else None
         self._reference = self._model.remember(self.portrait, own_pose)
         self._own_features = self._model.pose_encoder(own_pose) if change else None
-        # What frames begin from.
-        self._plate, still = None, self.portrait
+        plate = None
         if self._model.plate is not None and hidden is not None:
-            pixels = self._model.plate(pixels, torch.from_numpy(hidden)[None, None].to(self._device))
-            self._plate = still = self._model.encode(pixels.to(self._dtype))
+            plate = self._model.plate(pixels, torch.from_numpy(hidden)[None, None].to(self._device))
+        self._plate = None
+        if plate is not None and self._model.config.plate_latents:
+            self._plate = self._model.encode(plate.to(self._dtype))
         self._view = None
         if self._model.restorer is not None:
             assert own_pose is not None, "the restorer needs the portrait's own pose map"
             lips = None if self._audio_mask is None else self._audio_mask[None, None]
-            self._view = self._model.restorer.look(pixels, self._model.decode(still), own_pose, lips)
+            decoded = self._model.decode(self.portrait)
+            self._view = self._model.restorer.look(pixels, decoded, own_pose, lips, plate)
         self._features: OrderedDict[int, Tensor] = OrderedDict()
 
     def __len__(self) -> int:

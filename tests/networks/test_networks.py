@@ -142,7 +142,7 @@ def test_the_plates_latents_stand_where_the_portraits_do() -> None:
     unet = dataclasses.replace(UNET, in_channels=8)
     config = dataclasses.replace(
         made.small_config(), unet=unet, plate=PlateConfig(widths=(8, 16), groups=4), half_appearance=False,
-        concat_portrait=True, residual_portrait=True,
+        concat_portrait=True, residual_portrait=True, plate_latents=True,
     )  # fmt: skip
     model = Model(config).eval().requires_grad_(False)
     latents, whole = conditions(model)
@@ -158,8 +158,11 @@ def test_the_plates_latents_stand_where_the_portraits_do() -> None:
     torch.testing.assert_close(unknown, out(dataclasses.replace(whole, plate=whole.portrait)))
     assert (shown - unknown).abs().max() > 0.1
     assert with_plate.unconditional().plate is plate
-    with pytest.raises(ValueError, match="plate needs concat_portrait"):
-        dataclasses.replace(config, concat_portrait=False, residual_portrait=False, unet=UNET)
+    model.config = dataclasses.replace(config, plate_latents=False)
+    torch.testing.assert_close(out(with_plate), unknown)
+    for lacking in ({"plate": None}, {"concat_portrait": False, "residual_portrait": False, "unet": UNET}):
+        with pytest.raises(ValueError, match="plate_latents needs"):
+            dataclasses.replace(config, **lacking)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (5, 7), (9, 4)])

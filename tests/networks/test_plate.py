@@ -1,9 +1,8 @@
-"""The clean plate: what flows into the arms' place, what is left alone, what begins from it."""
+"""The clean plate: what flows into the arms' place, what is left alone, how it reaches the restorer."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +19,14 @@ from semibody.networks.flops import count_work
 from semibody.networks.loading import load_model, save_model, verify
 from semibody.networks.model import ModelConfig
 from semibody.networks.plate import CleanPlate, PlateConfig, surround
-from semibody.networks.restorer import RestorerConfig
+from semibody.networks.restorer import Restorer, RestorerConfig
 from semibody.networks.vae import VAE
 from semibody.pose import timing
 from semibody.pose.library import find_gesture
 from semibody.pose.limbs import limb_cover
 
 CONFIG = PlateConfig(widths=(8, 16, 16), groups=4)
-GIVEN = RestorerConfig(widths=(8, 16), groups=4, limbs=True)
+GIVEN = RestorerConfig(widths=(8, 16), groups=4, limbs=True, plate=True)
 
 
 def pictures(n: int, height: int = 32, width: int = 32, seed: int = 0) -> torch.Tensor:
@@ -93,12 +92,24 @@ def test_it_learns_whatever_the_size_and_never_touches_what_is_not_hidden(size: 
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in network.parameters())
 
 
+def test_a_full_share_of_the_plate_shows_it_under_the_limbs() -> None:
+    torch.manual_seed(0)
+    restorer = Restorer(GIVEN).eval().requires_grad_(False)
+    portrait, plate, decoded = pictures(1), pictures(1, seed=5), pictures(2, seed=1)
+    maps, own = torch.zeros(2, 3, 32, 32), torch.zeros(1, 3, 32, 32)
+    restorer.conv_out.bias[24:28] = 60.0  # type: ignore[index]
+    shown = restorer(decoded, maps, restorer.look(portrait, portrait, own, plate=plate))
+    torch.testing.assert_close(shown, plate.expand(2, -1, -1, -1))
+    without = restorer(decoded, maps, restorer.look(portrait, portrait, own))
+    torch.testing.assert_close(without, portrait.expand(2, -1, -1, -1))
+    restorer.conv_out.bias[18:22] = 60.0  # type: ignore[index]
+    limbs = torch.full((2, 4, 32, 32), 255, dtype=torch.uint8)
+    shown = restorer(decoded, maps, restorer.look(portrait, portrait, own, plate=plate), limbs=limbs)
+    torch.testing.assert_close(shown, torch.ones_like(shown))
+
+
 def plate_config() -> ModelConfig:
-    small = made.small_config()
-    unet = dataclasses.replace(small.unet, in_channels=8)
-    return dataclasses.replace(
-        small, unet=unet, concat_portrait=True, reference_pose=True, restorer=GIVEN, plate=CONFIG
-    )
+    return dataclasses.replace(made.small_config(), reference_pose=True, restorer=GIVEN, plate=CONFIG)
 
 
 def test_weights_with_a_plate_are_saved_checked_counted_and_loaded(tmp_path: Path) -> None:
@@ -111,22 +122,13 @@ def test_weights_with_a_plate_are_saved_checked_counted_and_loaded(tmp_path: Pat
     assert animator.model.plate is not None
     for name, value in animator.model.plate.state_dict().items():
         assert torch.equal(value, again.plate.state_dict()[name])
-    without = dataclasses.replace(plate_config(), plate=None)
+    without = dataclasses.replace(
+        plate_config(), plate=None, restorer=dataclasses.replace(GIVEN, plate=False)
+    )
     more, less = count_work(plate_config(), 64, 64), count_work(without, 64, 64)
-    # It is painted, and encoded.
-    with torch.device("meta"):
-        painting = work_of(CleanPlate(CONFIG), torch.empty(1, 3, 64, 64), torch.empty(1, 1, 64, 64))
-        encoding = work_of(VAE(plate_config().vae).encode, torch.empty(1, 3, 64, 64))
     # At half the size: 28 channels come in, 22 go out, and there is more between them.
-    assert painting > 2 * 9 * 8 * (28 + 22) * 32 * 32
-    assert more.reference - less.reference == painting + encoding
-    assert more.decode_frame == less.decode_frame
-
-
-def work_of(call: Callable[..., object], *given: torch.Tensor) -> float:
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        call(*given)
-    return float(counter.get_total_flops())
+    assert more.reference - less.reference > 2 * 9 * 8 * (28 + 22) * 32 * 32
+    assert more.decode_frame - less.decode_frame == 2 * 9 * 8 * 6 * 32 * 32
 
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 64)])
@@ -151,32 +153,41 @@ def test_animate_paints_the_plate_once_where_the_portraits_arms_are(size: tuple[
 
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 64)])
-def test_denoiser_and_restorer_begin_from_it(size: tuple[int, int]) -> None:
+def test_animate_shows_the_denoiser_the_plates_latents(size: tuple[int, int]) -> None:
     height, width = size
-    animator = Animator.random(plate_config(), width=width, height=height)
+    unet = dataclasses.replace(made.small_config().unet, in_channels=8)
+    config = dataclasses.replace(plate_config(), unet=unet, concat_portrait=True, plate_latents=True)
+    animator = Animator.random(config, width=width, height=height)
     poses = timing.fill(find_gesture("open_palms"), 3, "stop")
     picture = (np.random.default_rng(0).random((height, width, 3)) * 255).astype(np.uint8)
     inputs = Inputs(portrait=picture, speech=made.tone(1.0), gesture=poses)
     told: list[torch.Tensor] = []
-    seen: list[torch.Tensor] = []
-    assert animator.model.restorer is not None
-    animator.model.restorer.portrait_in.register_forward_pre_hook(lambda _, x: seen.append(x[0]))
     animator.model.denoising_unet.conv_in.register_forward_pre_hook(lambda _, x: told.append(x[0][:, 4:]))
     options = animator.settings(steps=1, guidance=1.0, window=4, overlap=0)
     pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 127.5 - 1
     hidden = torch.from_numpy(limb_cover(poses[0], height, width))[None, None]
     assert animator.model.plate is not None
-    model, restorer = animator.model, animator.model.restorer
     with torch.inference_mode():
-        plate = animator.model.plate(pixels, hidden)
-        assert (model.encode(plate) - model.encode(pixels)).abs().max() > 1e-3
-        for own, begin in ((None, pixels), (poses[0], plate)):
-            list(animator.frames(dataclasses.replace(inputs, portrait_pose=own), options))
-            latents = model.encode(begin)
-            torch.testing.assert_close(told.pop(), latents.expand(3, -1, -1, -1))
-            decoded = model.decode(latents)
-            expected = torch.cat([restorer.fold(begin), restorer.fold(decoded)], dim=1)
-            torch.testing.assert_close(seen.pop()[:, :24], expected, atol=1e-4, rtol=1e-4)
+        portrait = animator.model.encode(pixels)
+        plate = animator.model.encode(animator.model.plate(pixels, hidden))
+    assert (plate - portrait).abs().max() > 1e-3
+    for own, expected in ((None, portrait), (poses[0], plate)):
+        list(animator.frames(dataclasses.replace(inputs, portrait_pose=own), options))
+        torch.testing.assert_close(told.pop(), expected.expand(3, -1, -1, -1))
+    plain = dataclasses.replace(config, plate_latents=False)
+    encoding = count_work(config, height, width).reference - count_work(plain, height, width).reference
+    assert encoding == count_encoding(config, height, width) > 0
+
+
+def count_encoding(config: ModelConfig, height: int, width: int) -> float:
+    with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        VAE(config.vae).encode(torch.empty(1, 3, height, width))
+    return float(counter.get_total_flops())
+
+
+def test_a_restorer_that_takes_plates_needs_the_network_that_paints_them() -> None:
+    with pytest.raises(ValueError, match="needs the network plate"):
+        dataclasses.replace(plate_config(), plate=None)
 
 
 @pytest.mark.parametrize(

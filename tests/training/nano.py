@@ -9,10 +9,12 @@ from semibody.training.drawn import make_drawn_clips
 from semibody.training.recipe import Recipe, load_recipe
 
 NANO = (
-    'stages=["vae","keypoints","still","motion","restore"]', "data.size=64", "data.gap=2",
-    "data.workers=1", "data.prefetch=2", "model.restorer.widths=[8,16]", "model.restorer.groups=4",
-    "model.restorer.limbs=true", "model.unet.widths=[32,32]", "model.unet.attention=[false,true]",
-    "model.unet.head_width=16", "model.unet.audio_width=16", "model.limbs=true",
+    'stages=["vae","keypoints","plate","still","motion","restore"]', "data.size=64", "data.gap=2",
+    "data.workers=1", "model.restorer.plate=true", "model.plate.widths=[8,16,16]", "model.plate.groups=4",
+    "plate.optimiser.steps=4", "plate.optimiser.batch=4", "plate.optimiser.warmup=2", "plate.moments=2",
+    "data.prefetch=2", "model.restorer.widths=[8,16]", "model.restorer.groups=4", "model.restorer.limbs=true",
+    "model.unet.widths=[32,32]", "model.unet.attention=[false,true]", "model.unet.head_width=16",
+    "model.unet.audio_width=16", "model.limbs=true", "model.plate_latents=true",
     "model.unet.in_channels=13", "model.unet.out_channels=4",
     "model.audio.width=16", "model.pose_encoder.out_channels=32", "model.pose_encoder.widths=[8,8,16,16]",
     "model.vae.widths=[16,16]", "model.vae.patch=4", "model.vae.latent_channels=4",
@@ -26,19 +28,9 @@ NANO = (
     "loss.decode_every=2", "loss.decode_cells=4", "loss.change=0.5", "perceptual=efficientnet",
     "run.precision=fp32", "run.log_every=2", "run.validation_clips=2", "run.tensorboard=false",
 )  # fmt: skip
-PLATE = (
-    'stages=["vae","keypoints","plate","still","motion","restore"]',
-    "model.plate.widths=[8,16,16]", "model.plate.groups=4",
-    "plate.optimiser.steps=4", "plate.optimiser.batch=4", "plate.optimiser.warmup=2", "plate.moments=2",
-)  # fmt: skip
-"""What paints the clean plate comes before everything that begins from it."""
 
 
 def nano(*changes: str) -> Recipe:
-    return load_recipe("tiny", [*NANO, *PLATE, *changes])
-
-
-def without_plate(*changes: str) -> Recipe:
     return load_recipe("tiny", [*NANO, *changes])
 
 

@@ -13,7 +13,7 @@ from semibody.training.listening import ListeningTask, mouths
 from semibody.training.recipe import load_recipe
 from semibody.training.trainer import Training, split
 from semibody.types import SemibodyError
-from training.nano import nano, packed, without_plate
+from training.nano import nano, packed
 from training.test_samples import PACKING
 
 EAR = ("model.audio.mouth_token=true", "model.unet.audio_time_tokens=5")
@@ -55,9 +55,10 @@ def test_what_is_taught(folder: Path) -> None:
 
 
 def test_stills_keep_what_was_learned(folder: Path, tmp_path: Path) -> None:
-    recipe = without_plate(
+    recipe = nano(
         *EAR,
         'stages=["vae","audio","still"]',
+        "model.plate_latents=false",
         "audio.optimiser.steps=3",
         "audio.optimiser.batch=4",
         "loss.pose=0",

@@ -10,15 +10,13 @@ import torch
 from numpy.typing import NDArray
 
 from semibody.data.dataset import PackedClip
-from semibody.networks.loading import save_model
-from semibody.networks.model import Model
 from semibody.pose.limbs import limb_cover
 from semibody.training.plates import PlateTask, alike, uncovered, varied
 from semibody.training.samples import DenoisingBatch
 from semibody.training.tasks import Denoiser, DenoisingTask, to_pixels
 from semibody.training.trainer import Training, train
 from semibody.types import SemibodyError, silent
-from training.nano import nano, packed, without_plate
+from training.nano import nano, packed
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +120,9 @@ def test_the_denoiser_is_shown_what_animating_would_show_it(
         painted = task.model.plate(to_pixels(batch.picture[i : i + 1]), batch.hidden[i : i + 1])
         torch.testing.assert_close(plate[i : i + 1], task.model.encode(painted), atol=1e-5, rtol=1e-4)
     assert (plate - batch.portrait).abs().max() > 1e-3
-    plain = Training(without_plate("loss.pose=0"), tmp_path / "run").task("still", clips, silent)
+    plain = Training(nano("loss.pose=0", "model.plate_latents=false"), tmp_path / "run").task(
+        "still", clips, silent
+    )
     assert isinstance(plain, DenoisingTask)
     without = plain.batch(0, [0, 1])
     assert without.picture.numel() == without.hidden.numel() == 0
@@ -141,10 +141,19 @@ def test_heads_alone_cannot_teach_it(clips: list[PackedClip], tmp_path: Path) ->
         Training(nano(), tmp_path / "run").task("plate", clips, silent)
 
 
-def test_frames_that_begin_from_plates_need_a_painter(
+def test_a_restorer_that_is_given_plates_needs_a_painter(
     folder: Path, tmp_path: Path, clips: list[PackedClip]
 ) -> None:
-    save_model(tmp_path / "weights", Model(without_plate().model))
+    import dataclasses
+
+    from semibody.networks.loading import save_model
+    from semibody.networks.model import Model
+
+    config = nano().model
+    assert config.restorer is not None
+    restorer = dataclasses.replace(config.restorer, plate=False)
+    bare = dataclasses.replace(config, plate=None, plate_latents=False, restorer=restorer)
+    save_model(tmp_path / "weights", Model(bare))
     recipe = nano('stages=["restore"]', f"start.weights={tmp_path / 'weights'}")
     with pytest.raises(SemibodyError, match="add the stage plate"):
         Training(recipe, tmp_path / "run").task("restore", clips, silent)

@@ -29,9 +29,9 @@ from semibody.training.report import read_log
 from semibody.training.tasks import Denoiser, DenoisingTask, VAETask
 from semibody.training.trainer import Training, train
 from semibody.types import SemibodyError
-from training.nano import NANO, nano, packed, without_plate
+from training.nano import NANO, nano, packed
 
-STILL_ONLY = ("loss.pose=0", "loss.low=0")
+STILL_ONLY = ("loss.pose=0", "loss.low=0", "model.plate_latents=false")
 """Leaves out what takes longest: the frozen networks of the loss."""
 
 
@@ -124,7 +124,7 @@ def only_stills(finished: Path, out: Path) -> Path:
 
 
 def stills(*changes: str) -> Recipe:
-    return without_plate('stages=["vae","still"]', *STILL_ONLY, *changes)
+    return nano('stages=["vae","still"]', *STILL_ONLY, *changes)
 
 
 @pytest.fixture(scope="module")
@@ -292,7 +292,7 @@ def test_weights_of_another_shape_are_refused(finished: Path, clips: Path, tmp_p
 
 def test_muted_audio_changes_nothing_and_learns_nothing(finished: Path, clips: Path) -> None:
     """In the initial phase the prediction is the same for any sound, on every way audio enters."""
-    recipe = without_plate("curriculum.initial=10", *STILL_ONLY)
+    recipe = nano("curriculum.initial=10", *STILL_ONLY)
     training = Training(recipe, finished)
     task = training.task("still", training.pack(None, clips, lambda *_: None), lambda *_: None)
     assert isinstance(task, DenoisingTask)
@@ -337,7 +337,7 @@ def test_fine_tuning_starts_from_weights_and_moves_only_what_it_may(
     finished: Path, clips: Path, tmp_path: Path
 ) -> None:
     folder = finished / "weights"
-    recipe = without_plate(
+    recipe = nano(
         'stages=["still"]', *STILL_ONLY, f"start.weights={folder}", "still.optimiser.steps=2",
         'start.train=["denoising_unet.*attn1*"]',
     )  # fmt: skip

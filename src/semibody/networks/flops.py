@@ -56,10 +56,12 @@ def count_work(config: ModelConfig, height: int, width: int, frames: int = 12) -
         plate = model.plate
         if plate is not None:
             hidden = torch.empty(1, 1, height, width)
-            reference_work += _count(lambda: model.encode(plate(pixels, hidden)))[0]
+            reference_work += _count(lambda: plate(pixels, hidden))[0]
+            if config.plate_latents:
+                reference_work += _count(lambda: model.encode(pixels))[0]
         restorer = model.restorer
         if restorer is not None:
-            view = restorer.look(pixels, pixels, maps[:, 0], torch.empty(1, 1, h, w))
+            view = restorer.look(pixels, pixels, maps[:, 0], torch.empty(1, 1, h, w), pixels)
             mouth, limbs = torch.empty(1, 2), torch.empty(1, 4, height, width, dtype=torch.uint8)
             decode += _count(lambda: restorer(pixels, maps[:, 0], view, mouth, limbs))[0]
     return Work(conditional, unconditional, reference_work, pose_work, decode)

@@ -57,6 +57,9 @@ class ModelConfig:
     pose_change: bool = False
     """the denoiser is given the pose features less those of the portrait's own map: where hands come, and
     where hands and arms go from (small models, which else leave the old ones standing)"""
+    plate_latents: bool = False
+    """for ``concat_portrait`` and ``residual_portrait`` the clean plate's latents (``networks.plate``) stand
+    where the portrait's do: the denoiser need not take the portrait's arms away, only put the frame's in"""
     limbs: bool = False
     """the denoiser is also given the portrait's latents with arms and hands carried to where the frame's pose
     has them (``pose.limbs``; small models, which else learn for long to move things far)"""
@@ -68,9 +71,8 @@ class ModelConfig:
     restorer: RestorerConfig | None = None
     """gives decoded frames the portrait's fine detail (small models); None: there is no such network"""
     plate: PlateConfig | None = None
-    """paints the portrait without arms and hands, which then stands for it wherever a frame begins from it:
-    as the latents of ``concat_portrait`` and ``residual_portrait`` and as the restorer's picture, so that
-    they need not take the portrait's arms away, only put the frame's in; None: there is no such network"""
+    """paints the portrait without arms and hands, for ``plate_latents`` and the restorer; None: there is no
+    such network"""
     half_appearance: bool = True
     """round the Appearance to float16, as the published code does whatever the precision"""
 
@@ -83,8 +85,8 @@ class ModelConfig:
             raise ValueError("residual_portrait needs concat_portrait")
         if self.limbs and not self.concat_portrait:
             raise ValueError("limbs needs concat_portrait")
-        if self.plate is not None and not self.concat_portrait:
-            raise ValueError("plate needs concat_portrait")
+        if self.plate_latents and not (self.concat_portrait and self.plate):
+            raise ValueError("plate_latents needs concat_portrait and the network plate")
         if self.pose_change and not self.reference_pose:
             raise ValueError("pose_change needs reference_pose")
         if self.restorer is not None and not self.reference_pose:
@@ -92,6 +94,8 @@ class ModelConfig:
         hears_mouth = self.audio.kind == "logmel" and self.audio.mouth_token and self.audio_region == "lips"
         if self.restorer is not None and self.restorer.heard and not hears_mouth:
             raise ValueError('restorer.heard needs logmel audio with mouth_token and audio_region = "lips"')
+        if self.restorer is not None and self.restorer.plate and self.plate is None:
+            raise ValueError("restorer.plate needs the network plate, for example plate = {}")
         if self.restorer is not None and self.vae.factor % self.restorer.factor:
             raise ValueError("restorer folds and halves the picture further than the autoencoder does")
         if self.unet.widths[0] != self.pose_encoder.out_channels:
@@ -111,7 +115,7 @@ class Conditions:
     portrait: Tensor | None = None
     """(b, c, h, w) portrait latents, for models that concatenate them"""
     plate: Tensor | None = None
-    """(b, c, h, w) latents of the clean plate, for models that have one; None: the portrait's own"""
+    """(b, c, h, w) latents of the clean plate, for models with ``plate_latents``; None: the portrait's own"""
     reference: Memory | None = None
     """the portrait's keys and values, from ``Model.remember``"""
     audio: Tensor | None = None
@@ -182,8 +186,9 @@ class Model(nn.Module):
         """One call of the denoising network: its prediction (v, in published weights) for a window."""
         b, f = latents.shape[:2]
         x = latents.flatten(0, 1)
-        portrait = conditions.portrait
-        still = portrait if conditions.plate is None else conditions.plate
+        portrait = still = conditions.portrait
+        if self.config.plate_latents and conditions.plate is not None:
+            still = conditions.plate
         if self.config.concat_portrait:
             assert portrait is not None and still is not None, "this model needs the portrait's latents"
             x = torch.cat([x, still.repeat_interleave(f, dim=0)], dim=1)

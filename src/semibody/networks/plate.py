@@ -5,7 +5,7 @@
 When hands leave their place, what was behind them must appear: shirt, trousers, background. Asked for it
 frame by frame, a small denoiser leaves ghosts of the old arms behind, another one in every frame. What is
 behind them does not depend on the frame, though, so it is painted once, by a network that does nothing
-else, and every frame begins from it: the denoiser from its latents, the restorer from its pixels.
+else, and the restorer takes it wherever the arms have gone.
 
 Each pixel is mixed from three: the portrait's own, the colours around the arms that flow into their place
 (``surround``), and the portrait taken from elsewhere; and a correction is added. Film makers call a picture

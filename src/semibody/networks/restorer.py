@@ -12,10 +12,9 @@ in the portrait to take it (a flow), how much of it to take (a share), and what 
 It sees the decoded frame, the portrait, the portrait as the autoencoder gives it back, so that it can tell
 what the autoencoder lost from what has changed, and the pose maps of both. With ``heard`` it is also told
 how open and wide the mouth sounds: a mouth is two or three cells of the latents, but hundreds of pixels.
-With ``limbs`` it is given the portrait's arms and hands, carried to where the pose has them, and says the
-same of them: how far off they are, and how much of them to take. Where the model paints the clean plate
-(``networks.plate``), that is all the restorer sees of the portrait: shown the old arms, it found detail to
-add where they had been.
+With ``limbs`` it is given the portrait's arms and hands, carried to where the pose has them, and with
+``plate`` the portrait without them (``networks.plate``), and says the same of each: how far off it is, and
+how much of it to take.
 It belongs to small models and is neither in the paper nor in the published code.
 """
 
@@ -49,6 +48,8 @@ class RestorerConfig:
     """told what the audio encoder hears of the mouth (``LogMelEncoder.mouth_heard``), about the lips"""
     limbs: bool = False
     """given the portrait's arms and hands where the pose has them (``pose.limbs``)"""
+    plate: bool = False
+    """given the portrait without its arms and hands (``networks.plate``)"""
 
     def __post_init__(self) -> None:
         if any(width % self.groups for width in self.widths):
@@ -71,6 +72,8 @@ class View:
     """its share of the first convolution's output"""
     lips: Float[Tensor, "b 1 h w"] | None = None
     """0..1, where the mouth is, at any size; None: not known"""
+    plate: Float[Tensor, "b 3 H W"] | None = None
+    """the portrait without arms and hands, for restorers that are given it"""
 
 
 class Restorer(PixelUNet):
@@ -78,8 +81,8 @@ class Restorer(PixelUNet):
 
     def __init__(self, config: RestorerConfig) -> None:
         widths, folded, cells = config.widths, 3 * config.patch**2, config.patch**2
-        # A correction; a share and a flow of the portrait, and of its limbs.
-        others = 1 + config.limbs
+        # A correction; a share and a flow of the portrait, and of each other picture it is given.
+        others = 1 + config.limbs + config.plate
         self._said = [folded, *[cells, 2] * others]
         super().__init__(
             widths, groups=config.groups, middle=config.middle, patch=config.patch, out=sum(self._said)
@@ -90,6 +93,8 @@ class Restorer(PixelUNet):
         self.portrait_in = nn.Conv2d(3 * folded, widths[0], 3, padding=1, bias=False)
         if config.limbs:
             self.limbs_in = nn.Conv2d(4 * cells, widths[0], 3, padding=1, bias=False)
+        if config.plate:
+            self.plate_in = nn.Conv2d(folded, widths[0], 3, padding=1, bias=False)
         if config.heard:
             self.mouth_in = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
         self.begin([0.0] * folded + [*[-3.0] * cells, 0.0, 0.0] * others)  # shares begin at 5 %
@@ -100,11 +105,16 @@ class Restorer(PixelUNet):
         decoded_portrait: Float[Tensor, "b 3 H W"],
         portrait_map: Float[Tensor, "b 3 H W"],
         lips: Float[Tensor, "b 1 h w"] | None = None,
+        plate: Float[Tensor, "b 3 H W"] | None = None,
     ) -> View:
-        """The portrait or its clean plate (−1..1), its picture by the autoencoder, the portrait's pose map
-        (0..1), and where its lips are."""
+        """The portrait (−1..1), its picture by the autoencoder, its pose map (0..1), where its lips are, and
+        the portrait without its arms; without ``plate`` the arms are taken to be in nobody's way."""
         seen = torch.cat([self.fold(x) for x in (portrait, decoded_portrait, portrait_map)], dim=1)
-        return View(portrait, self.portrait_in(seen), lips)
+        features = self.portrait_in(seen)
+        if not self.config.plate:
+            return View(portrait, features, lips)
+        plate = portrait if plate is None else plate
+        return View(portrait, features + self.plate_in(self.fold(plate)), lips, plate)
 
     def forward(
         self,
@@ -132,8 +142,10 @@ class Restorer(PixelUNet):
         correction, *parts = self.say(x).split(self._said, dim=1)
         portrait = view.pixels.float().repeat_interleave(times, dim=0)
         mixed = self._mix(decoded.float(), portrait, *parts[:2])
+        if view.plate is not None:
+            mixed = self._mix(mixed, view.plate.float().repeat_interleave(times, dim=0), *parts[-2:])
         if carried is not None:
-            mixed = self._mix(mixed, carried, *parts[2:])
+            mixed = self._mix(mixed, carried, *parts[2:4])
         return mixed + self.unfold(correction)
 
     def _mix(self, pixels: Tensor, other: Tensor, share: Tensor, flow: Tensor) -> Tensor:

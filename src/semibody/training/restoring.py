@@ -2,7 +2,8 @@
 
 A restorer that had only seen what the autoencoder makes of true pictures would trust every decoded frame.
 So samples are generated first (``restore.pool`` of them, once, kept on the disk), from noise, with the
-sampler the weights are meant for. Then only the restorer learns: on whole pictures, and between them
+sampler the weights are meant for; and the clean plates of their portraits, for a restorer that is given
+them. Then only the restorer learns: on whole pictures, and between them
 (``restore.crops``) on crops about a face or a hand, of which a step can hold many. With ``restore.rival`` a
 critic (``critic.py``) learns beside it to tell restored frames from true ones, and it to be taken for true.
 """
@@ -26,7 +27,7 @@ from semibody.files import atomic_write
 from semibody.networks.audio_encoders import LogMelEncoder
 from semibody.networks.model import Model
 from semibody.networks.restorer import Restorer
-from semibody.pose.limbs import carry_limbs
+from semibody.pose.limbs import carry_limbs, limb_cover
 from semibody.training.critic import Critic, duel
 from semibody.training.losses import picture_terms
 from semibody.training.parts import HANDS, Shown, part_weights
@@ -63,11 +64,13 @@ class RestoringBatch(Batch):
     limbs: Tensor
     """(b, f, 4, H, W) the portrait's arms and hands carried to where they should be, and their cover"""
     portrait: Tensor
-    """(b, 3, H, W) the portrait, or its clean plate where one is painted"""
+    """(b, 3, H, W)"""
     decoded_portrait: Tensor
-    """(b, 3, H, W) that as the autoencoder gives it"""
+    """(b, 3, H, W)"""
     portrait_map: Tensor
     """(b, 3, H, W)"""
+    plate: Tensor
+    """(b, 3, H, W) the portrait without arms and hands; the portrait itself where nobody paints it"""
     lips: Float[Tensor, "b 1 h w"]
     """where the mouth is, in latent cells"""
     mouth: Float[Tensor, "b f 2"]
@@ -130,6 +133,7 @@ class _Restoring(nn.Module):
             to_pixels(batch.decoded_portrait),
             batch.portrait_map.float() / 255,
             batch.lips,
+            to_pixels(batch.plate),
         )
         decoded, maps, mouth, limbs, truth = (
             x.flatten(0, 1) for x in (batch.decoded, batch.maps, batch.mouth, batch.limbs, batch.truth)
@@ -155,16 +159,18 @@ class RestoringTask:
         samples: DenoisingSamples,
         held_out: Sequence[PackedClip],
         pool: Path,
+        plates: Path,
         *,
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
-        """``pool`` is the folder of generated samples, which ``prepare`` fills."""
+        """``pool`` is the folder of generated samples, ``plates`` that of their portraits' clean plates, for
+        models that have them; ``prepare`` fills both."""
         assert model.restorer is not None
         self.recipe, self.settings, self.model = recipe, recipe.restore, model
         self.samples, self.held_out = samples, list(held_out)
         self.frames = samples.window
         self.shows_limbs = model.restorer.config.limbs
-        self.pool = Pool(pool)
+        self.pool, self.plates = Pool(pool), Pool(plates)
         model.requires_grad_(False)
         model.restorer.requires_grad_(True)
         self.denoiser = Denoiser(model)
@@ -176,7 +182,7 @@ class RestoringTask:
     # -- generated samples --------------------------------------------------------------------
 
     def prepare(self, numbers: Iterable[int], progress: Progress = silent) -> None:
-        """Make those of the pool's samples that are missing."""
+        """Make those of the pool's samples and plates that are missing."""
         device = next(self.module.parameters()).device
 
         def make(number: int) -> Mapping[str, NDArray[Any]]:
@@ -184,7 +190,13 @@ class RestoringTask:
             batch = self.samples.stack([given], conditional=True)
             return self._generated(batch.to(device))
 
+        def paint(number: int) -> Mapping[str, NDArray[Any]]:
+            _, _, clip, frame, _ = self._chosen(number)
+            return {"plate": self._plate(clip.pictures([frame])[0], clip.pose(frame), device)}
+
         self.pool.fill(numbers, make, progress=progress)
+        if self.model.plate is not None:
+            self.plates.fill(numbers, paint, progress=progress)
 
     def _chosen(self, number: int) -> tuple[PackedClip, list[int], PackedClip, int, Generator]:
         """Clip, frames, the portrait's clip and frame of a sample of the pool; what draws its noise."""
@@ -194,19 +206,15 @@ class RestoringTask:
 
     @torch.no_grad()
     def _generated(self, told: DenoisingBatch) -> dict[str, NDArray[Any]]:
-        """One sample: frames and portrait as the autoencoder gives them, the portrait's clean plate if there
-        is one, what is heard of the mouth."""
+        """One sample: frames and portrait as the autoencoder gives them, what is heard of the mouth."""
         with self.autocast():
             latents = generate(self.denoiser, self.recipe, told)
             decoded = self.model.decode(latents[0])
-            plate = self.denoiser.plate(told)
-            decoded_portrait = self.model.decode(told.portrait if plate is None else plate.latents)
+            decoded_portrait = self.model.decode(told.portrait)
             ear, mouth = self.model.audio_encoder, torch.zeros(self.frames, 2)
             if isinstance(ear, LogMelEncoder) and ear.config.mouth_token:
                 mouth = ear.mouth_heard(told.rows[0])
-        painted = {} if plate is None else {"portrait": to_picture(plate.pixels)[0].transpose(2, 0, 1)}
         return {
-            **painted,
             "decoded": to_picture(decoded).transpose(0, 3, 1, 2),
             "decoded_portrait": to_picture(decoded_portrait)[0].transpose(2, 0, 1),
             "maps": told.pose[0].cpu().numpy(),
@@ -214,6 +222,16 @@ class RestoringTask:
             "lips": told.audio_mask[0, :1].float().cpu().numpy(),
             "mouth": mouth.float().cpu().numpy(),
         }
+
+    @torch.no_grad()
+    def _plate(self, picture: Picture, pose: Pose, device: torch.device) -> NDArray[np.uint8]:
+        """(3, H, W): a portrait's clean plate, the portrait itself where nobody paints it."""
+        if self.model.plate is None:
+            return picture.transpose(2, 0, 1)
+        hidden = torch.from_numpy(limb_cover(pose, *picture.shape[:2]))[None, None].to(device)
+        pixels = to_pixels(torch.from_numpy(picture).permute(2, 0, 1)[None]).to(device)
+        with self.autocast():
+            return to_picture(self.model.plate(pixels, hidden))[0].transpose(2, 0, 1)
 
     # -- batches ------------------------------------------------------------------------------
 
@@ -229,7 +247,8 @@ class RestoringTask:
         rng = generator(self.recipe.seed, self.stage, step, number)
         of_pool = int(rng.integers(self.settings.pool))
         chosen = self._chosen(of_pool)
-        made = self._pictures(self.pool.read(of_pool), *chosen[:4])
+        known = self.pool.read(of_pool) | (self.plates.read(of_pool) if self.model.plate is not None else {})
+        made = self._pictures(known, *chosen[:4])
         return self._cropped(made, chosen[0], chosen[1], rng) if crop else made
 
     def _pictures(
@@ -245,8 +264,9 @@ class RestoringTask:
         picture, own = portrait_clip.pictures([portrait_frame])[0], portrait_clip.pose(portrait_frame)
         limbs = [self._carried(picture, own, clip.pose(frame)) for frame in frames]
         return {
-            "portrait": picture.transpose(2, 0, 1),
+            "plate": picture.transpose(2, 0, 1),
             **generated,
+            "portrait": picture.transpose(2, 0, 1),
             "limbs": np.stack(limbs).transpose(0, 3, 1, 2),
             "truth": clip.pictures(frames).transpose(0, 3, 1, 2),
             "weight": weight[:, None],
@@ -318,12 +338,17 @@ class RestoringTask:
             given = self.samples.to_generate(clip, frames, clip, 0, np.random.default_rng([7, number]))
             told = self.samples.stack([given], conditional=True).to(device)
 
+            plate = self._plate(clip.pictures([0])[0], clip.pose(0), device)
+
             def shown(
-                told: DenoisingBatch, clip: PackedClip = clip, frames: list[int] = frames
+                told: DenoisingBatch,
+                clip: PackedClip = clip,
+                frames: list[int] = frames,
+                plate: NDArray[np.uint8] = plate,
             ) -> tuple[Picture, Picture]:
                 """Generated frames as the autoencoder gives them, and restored."""
-                made = self._pictures(self._generated(told), clip, frames, clip, 0)
-                batch = self._stack([made]).to(device)
+                known = {**self._generated(told), "plate": plate}
+                batch = self._stack([self._pictures(known, clip, frames, clip, 0)]).to(device)
                 with self.autocast():
                     restored = to_picture(self.module(batch).pixels)
                 return batch.decoded[0].permute(0, 2, 3, 1).cpu().numpy(), restored

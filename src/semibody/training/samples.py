@@ -73,7 +73,7 @@ class DenoisingBatch(Batch):
     portrait_pose: Tensor
     """(b, 3, H, W) uint8, the portrait's own pose map"""
     picture: Tensor
-    """(b, 3, H, W) uint8, the portrait; empty for models that paint no plate"""
+    """(b, 3, H, W) uint8, the portrait; empty for models without ``plate_latents``, which paint no plate"""
     hidden: Float[Tensor, "b 1 H W"]
     """1 about its arms; empty likewise"""
     pose: Tensor
@@ -291,7 +291,7 @@ class DenoisingSamples:
 
     def _plate(self, clip: PackedClip, frame: int, own: Pose) -> dict[str, NDArray[Any]]:
         """What the clean plate is painted from."""
-        if self.recipe.model.plate is None:
+        if not self.recipe.model.plate_latents:
             return {"picture": np.zeros((3, 0, 0), np.uint8), "hidden": np.zeros((1, 0, 0), np.float32)}
         picture = np.ascontiguousarray(clip.pictures([frame])[0].transpose(2, 0, 1))
         return {"picture": picture, "hidden": limb_cover(own, *picture.shape[1:])[None]}

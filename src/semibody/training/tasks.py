@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -234,14 +234,6 @@ class KeypointTask:
 # -- denoising --------------------------------------------------------------------------------
 
 
-class Painted(NamedTuple):
-    """Clean plates."""
-
-    pixels: Float[Tensor, "b 3 H W"]
-    """−1..1"""
-    latents: Float[Tensor, "b c h w"]
-
-
 class Denoiser(nn.Module):
     """The networks of a Model that denoise, as one module; parameters are named ``part.name``."""
 
@@ -263,8 +255,7 @@ class Denoiser(nn.Module):
 
     def conditions(self, batch: DenoisingBatch) -> Conditions:
         """What the samples are denoised towards."""
-        painted = self.plate(batch)
-        plate = None if painted is None else painted.latents
+        plate = self._plate(batch)
         if not batch.conditional:
             return Conditions(portrait=batch.portrait, plate=plate)
         model = self.model
@@ -284,12 +275,13 @@ class Denoiser(nn.Module):
         )
 
     @torch.no_grad()
-    def plate(self, batch: DenoisingBatch) -> Painted | None:
-        """The portraits' clean plates, for models that paint them."""
-        if self.model.plate is None:
+    def _plate(self, batch: DenoisingBatch) -> Float[Tensor, "b c h w"] | None:
+        """Latents of the portraits' clean plates, for models whose denoiser sees them."""
+        if not self.model.config.plate_latents:
             return None
-        pixels = self.model.plate(channels_last(to_pixels(batch.picture)), batch.hidden)
-        return Painted(pixels, self.model.encode(channels_last(pixels)).float())
+        assert self.model.plate is not None
+        plate = self.model.plate(channels_last(to_pixels(batch.picture)), batch.hidden)
+        return self.model.encode(channels_last(plate)).float()
 
 
 class DenoisingTask:

@@ -234,14 +234,19 @@ class Training:
         told = [recipe.schedule, recipe.noise, recipe.defaults]
         names = sorted(clip.id for clip in chosen)
         painters = [] if model.plate is None else [model.plate]
-        generating = dataclasses.replace(model.config, restorer=None)
-        key = _digest([*drawn, *told, generating, *names], Denoiser(model), model.vae, *painters)
+        shown = painters if model.config.plate_latents else []
+        generating = dataclasses.replace(
+            model.config, restorer=None, plate=model.config.plate if shown else None
+        )
+        key = _digest([*drawn, *told, generating, *names], Denoiser(model), model.vae, *shown)
+        plates = _digest([*drawn, model.config.plate, *names], *painters)
         task = RestoringTask(
             recipe,
             model,
             samples,
             held_out,
             pool=self.out / f"generated-{key}",
+            plates=self.out / f"plates-{plates}",
             autocast=self.accelerator.autocast,
         )
         self._shared(range(recipe.restore.pool), lambda numbers: task.prepare(numbers, progress))
@@ -261,6 +266,7 @@ class Training:
             self.recipe.model,
             unet=dataclasses.replace(self.recipe.model.unet, motion=moves),
             restorer=self.recipe.model.restorer if stage == "restore" else None,
+            plate=self.recipe.model.plate if stage == "restore" or self.recipe.model.plate_latents else None,
         )
         scale = sizes.vae.scale
         if vae is not None:
