@@ -31,6 +31,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from semibody.data.found import FoundPoses
 from semibody.data.manifest import BOXES, ClipEntry, Split, Truth
 from semibody.media import VideoReader, atomic_write, read_speech
 from semibody.pose.files import load_gesture
@@ -88,6 +89,7 @@ class PackedClip:
         self.fps = float(facts["fps"])
         self.size = int(facts["size"])
         self.valid: Box = tuple(json.loads(facts["valid"]))
+        self.found: FoundPoses | None = None
 
     def __len__(self) -> int:
         return self.frames
@@ -109,6 +111,10 @@ class PackedClip:
         with _open(self.path) as file:
             joints, confidence = (file.get_slice(k)[frame] for k in ("joints", "confidence"))
         return Pose(joints.astype(np.float64), confidence.astype(np.float64))
+
+    def portrait_pose(self, frame: int) -> Pose:
+        """The pose that a portrait of this moment comes with: as ``found``, where a detector was asked."""
+        return self.pose(frame) if self.found is None else self.found.pose(self, frame)
 
     def boxes(self, frame: int) -> dict[str, NDArray[np.float32]]:
         """Part -> (4,) x0, y0, x1, y1 as fractions; parts out of view are left out."""

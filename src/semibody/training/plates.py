@@ -114,7 +114,7 @@ def uncovered(clip: PackedClip, portrait: int, moments: int, factor: float, rng:
     """A frame of a clip as ``portrait``, where its arms are ``hidden``, and the ``truth`` behind them as
     ``moments`` other frames show it, ``weight`` times ``factor`` there; arrays (c, h, w)."""
     side = clip.size
-    hidden = limb_cover(clip.pose(portrait), side, side)
+    hidden = limb_cover(clip.portrait_pose(portrait), side, side)
     others = alike(clip, portrait, moments, rng)
     pictures = clip.pictures([portrait, *others])
     truth = pictures[0].copy()

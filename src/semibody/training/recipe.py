@@ -78,6 +78,9 @@ class DataSettings:
     calm: float = 1.0
     """share of a clip's frames that stills are drawn from, those whose head is nearest to the portrait's: no
     condition says where the head goes, and a small model smears what it cannot know"""
+    found_portraits: bool = False
+    """portraits come with the pose that the detector finds in them, as when animating, instead of the exact
+    one (needs the extra ``pose``)"""
     head_height: float = 0.3
     """height of the head in a padded head clip, as a share of the frame"""
     workers: int = 2

@@ -192,7 +192,7 @@ class RestoringTask:
 
         def paint(number: int) -> Mapping[str, NDArray[Any]]:
             _, _, clip, frame, _ = self._chosen(number)
-            return {"plate": self._plate(clip.pictures([frame])[0], clip.pose(frame), device)}
+            return {"plate": self._plate(clip.pictures([frame])[0], clip.portrait_pose(frame), device)}
 
         self.pool.fill(numbers, make, progress=progress)
         if self.model.plate is not None:
@@ -261,7 +261,8 @@ class RestoringTask:
     ) -> dict[str, Any]:
         portrait, size = Shown(portrait_clip, portrait_frame), clip.size
         weight = part_weights(self.settings, clip, frames, portrait, size, size)
-        picture, own = portrait_clip.pictures([portrait_frame])[0], portrait_clip.pose(portrait_frame)
+        picture = portrait_clip.pictures([portrait_frame])[0]
+        own = portrait_clip.portrait_pose(portrait_frame)
         limbs = [self._carried(picture, own, clip.pose(frame)) for frame in frames]
         return {
             "plate": picture.transpose(2, 0, 1),
@@ -338,7 +339,7 @@ class RestoringTask:
             given = self.samples.to_generate(clip, frames, clip, 0, np.random.default_rng([7, number]))
             told = self.samples.stack([given], conditional=True).to(device)
 
-            plate = self._plate(clip.pictures([0])[0], clip.pose(0), device)
+            plate = self._plate(clip.pictures([0])[0], clip.portrait_pose(0), device)
 
             def shown(
                 told: DenoisingBatch,

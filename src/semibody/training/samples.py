@@ -205,7 +205,8 @@ class DenoisingSamples:
         if clip.kind == "head" and region == "body" and recipe.curriculum.partial_attention:
             region = "face"
         poses = [clip.pose(frame) for frame in frames]
-        own_pose, portrait = portrait_clip.pose(portrait_frame), Shown(portrait_clip, portrait_frame)
+        own_pose = portrait_clip.portrait_pose(portrait_frame)
+        portrait = Shown(portrait_clip, portrait_frame)
         masked, dilation = poses, recipe.curriculum.mask_dilation
         if region == "body" and recipe.model.audio_region != "body":
             # As when animating: of the finished clip only the portrait is known.

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from semibody import config, runtime
 from semibody.data.dataset import LatentStore, PackedClip, Packing, pack_manifest, packed_clips
+from semibody.data.found import FoundPoses
 from semibody.data.manifest import read_manifest
 from semibody.media import atomic_write
 from semibody.networks.audio_encoders import LogMelEncoder
@@ -99,6 +100,8 @@ def train(
     training = Training(recipe, out, device=device)
     training.claim(resume=resume)
     clips = training.pack(data, packed, progress)
+    if recipe.data.found_portraits:
+        training.find_poses(clips, progress)
     for name in recipe.stages:
         if training.final(name) is None and not training.run_stage(name, clips, deadline, progress):
             training.report()
@@ -157,6 +160,14 @@ class Training:
             return pack_manifest(
                 read_manifest(data), folder, packing, workers=settings.workers, progress=progress
             )
+
+    def find_poses(self, clips: Sequence[PackedClip], progress: Progress) -> None:
+        """Let the detector look at all clips once, and their portraits come with what it finds."""
+        data = self.recipe.data
+        found = FoundPoses(self.out / f"found-{data.fps:g}fps")
+        self._shared(clips, lambda part: found.fill(part, workers=data.workers, progress=progress))
+        for clip in clips:
+            clip.found = found
 
     # -- stages -------------------------------------------------------------------------------
 
@@ -230,6 +241,7 @@ class Training:
             data.gap,
             data.calm,
             data.other_clip,
+            data.found_portraits,
         ]
         told = [recipe.schedule, recipe.noise, recipe.defaults]
         names = sorted(clip.id for clip in chosen)

@@ -42,6 +42,11 @@ _FLESH = np.full(N_JOINTS, 0.5)
 _FLESH[BODY] = 1.0
 _FLESH[FACE] = 0.25
 _FLESH[HANDS] = 0.35
+_SHOULDERS_UP, _SHOULDERS_IN = 0.104, 0.031
+"""Detectors find shoulders above the joint and nearer to the neck, by so many distances of the joints."""
+_WRIST_ON, _KNUCKLES_BACK = 0.125, np.array([0.07, 0.13, 0.08, 0.08, 0.08])
+"""And wrists nearer to the fingers, the root of each finger nearer to the wrist, by so many lengths of the
+palm. All measured on 120 people with mediapipe: without, found and exact poses are not of one kind."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +219,7 @@ def landmarks(person: Person, motion: Motion, vertices: list[int]) -> Floats:
 
 
 def joints_in_space(person: Person, motion: Motion) -> Floats:
-    """All joints (f, 128, 3) in dm; knees and ankles, which are not modelled, at 0."""
+    """All joints (f, 128, 3) in dm, where detectors find them; knees and ankles, not modelled, at 0."""
     at = {name: i for i, name in enumerate(person.bones)}
 
     def heads(*names: str) -> Floats:
@@ -223,10 +228,9 @@ def joints_in_space(person: Person, motion: Motion) -> Floats:
     joints = np.zeros((len(motion.jaw), N_JOINTS, 3))
     face = landmarks(person, motion, list(FACE_VERTICES))
     joints[:, FACE] = face
-    shoulders = heads("upperarm01.R", "upperarm01.L")
-    joints[:, 0], joints[:, 1] = face[:, 30], shoulders.mean(axis=1)
-    joints[:, 2:5] = heads("upperarm01.R", "lowerarm01.R", "wrist.R")
-    joints[:, 5:8] = heads("upperarm01.L", "lowerarm01.L", "wrist.L")
+    shoulders = _found_shoulders(heads("upperarm01.R", "upperarm01.L"), heads("spine05", "neck01"))
+    joints[:, 0], joints[:, 1], joints[:, [2, 5]] = face[:, 30], shoulders.mean(axis=1), shoulders
+    joints[:, [3, 6]] = heads("lowerarm01.R", "lowerarm01.L")
     joints[:, [8, 11]] = landmarks(person, motion, list(HIP_VERTICES))
     joints[:, 14], joints[:, 15] = face[:, 36:42].mean(axis=1), face[:, 42:48].mean(axis=1)
     joints[:, [16, 17]] = landmarks(person, motion, list(EAR_VERTICES))
@@ -236,11 +240,25 @@ def joints_in_space(person: Person, motion: Motion) -> Floats:
         ends = [at[f"finger{k}-3.{side}"] for k in range(1, 6)]
         reach = person.tails[ends] - person.heads[ends]
         tips = motion.positions[:, ends] + np.einsum("fbij,bj->fbi", motion.rotations[:, ends], reach)
-        joints[:, where.start] = heads(f"wrist.{side}")[:, 0]
+        wrist = heads(f"wrist.{side}")[:, 0]
+        palm = chains[:, 2, 0] - wrist
+        chains[:, :, 0] -= _KNUCKLES_BACK[:, None] * palm[:, None]
+        joints[:, where.start] = joints[:, {"L": 7, "R": 4}[side]] = wrist + _WRIST_ON * palm
         joints[:, where.start + 1 : where.stop] = np.concatenate([chains, tips[:, :, None]], axis=2).reshape(
             -1, 20, 3
         )
     return joints
+
+
+def _found_shoulders(joints: Floats, spine: Floats) -> Floats:
+    """Right and left shoulder (f, 2, 3) as detectors find them; ``spine`` is its lower and upper end."""
+    across = joints[:, 1] - joints[:, 0]
+    width = np.linalg.norm(across, axis=1, keepdims=True)
+    up = spine[:, 1] - spine[:, 0]
+    up -= across * (up * across).sum(axis=1, keepdims=True) / width**2
+    up *= width / np.linalg.norm(up, axis=1, keepdims=True)
+    inwards = _SHOULDERS_IN * np.stack([across, -across], axis=1)
+    return np.asarray(joints + inwards + _SHOULDERS_UP * up[:, None])
 
 
 def project(points: Floats, scene: Scene) -> tuple[Floats, Floats]:

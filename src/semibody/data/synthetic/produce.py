@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from semibody.data.synthetic.assets import Assets
     from semibody.data.synthetic.clip import RenderedClip
 
-GENERATOR = 6
+GENERATOR = 7
 """Grows whenever the same order would give other pictures, so that one folder never mixes two kinds."""
 MAY_GROW = ("people", "clips")
 """What a later run may ask more of, in the same folder."""
