@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 
 from semibody.data import found
 from semibody.data.dataset import PackedClip
-from semibody.data.found import FoundPoses
+from semibody.data.found import find_poses
 from semibody.pose.limbs import limb_cover
 from semibody.training.plates import uncovered
 from semibody.training.restoring import RestoringTask
@@ -41,29 +43,38 @@ class Seer:
         np.testing.assert_array_equal(picture, self.clip.pictures([self.shown])[0])
         self.shown += 1
         pose = self.clip.pose(self.shown - 1)
-        return [Pose(pose.joints + 0.03, pose.confidence)] if self.shown > 1 else []
+        return [Pose(pose.joints + 0.05, pose.confidence)] if self.shown > 1 else []
+
+
+@pytest.fixture
+def look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[PackedClip], PackedClip]:
+    """Has a copy of a clip looked at by ``Seer``."""
+
+    def looked_at(clip: PackedClip) -> PackedClip:
+        copy = PackedClip(Path(shutil.copy(clip.path, tmp_path)))
+        seer = Seer(copy)
+        monkeypatch.setattr(found, "_detector", lambda: seer)
+        monkeypatch.setattr(found, "in_processes", lambda function, jobs, _: (function(*job) for job in jobs))
+        find_poses([copy])
+        assert seer.shown == len(copy)
+        find_poses([copy])
+        assert seer.shown == len(copy), "nobody is looked for twice"
+        return copy
+
+    return looked_at
 
 
 def test_who_is_not_found_is_where_the_truth_says(
-    clips: list[PackedClip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clips: list[PackedClip], look: Callable[[PackedClip], PackedClip]
 ) -> None:
-    clip = clips[0]
-    seer, poses = Seer(clip), FoundPoses(tmp_path / "found")
-    monkeypatch.setattr(found, "_detector", lambda: seer)
-    found._find(str(clip.path), str(poses.path(clip)))
-    assert seer.shown == len(clip)
-    np.testing.assert_allclose(poses.pose(clip, 0).joints, clip.pose(0).joints, atol=1e-6)
+    clip = look(clips[0])
+    np.testing.assert_array_equal(clips[0].portrait_pose(1).joints, clip.pose(1).joints)
+    np.testing.assert_allclose(clip.portrait_pose(0).joints, clip.pose(0).joints, atol=1e-6)
     for frame in (1, len(clip) - 1):
-        np.testing.assert_allclose(poses.pose(clip, frame).joints, clip.pose(frame).joints + 0.03, atol=1e-6)
-        np.testing.assert_array_equal(poses.pose(clip, frame).confidence, clip.pose(frame).confidence)
-
-
-class Beside(FoundPoses):
-    """Everybody a little beside where they are."""
-
-    def pose(self, clip: PackedClip, frame: int) -> Pose:
-        exact = clip.pose(frame)
-        return Pose(exact.joints + 0.05, exact.confidence)
+        np.testing.assert_allclose(
+            clip.portrait_pose(frame).joints, clip.pose(frame).joints + 0.05, atol=1e-6
+        )
+        np.testing.assert_array_equal(clip.portrait_pose(frame).confidence, clip.pose(frame).confidence)
 
 
 def denoising(folder: Path, clips: list[PackedClip]) -> DenoisingSamples:
@@ -73,35 +84,35 @@ def denoising(folder: Path, clips: list[PackedClip]) -> DenoisingSamples:
     return task.samples
 
 
-def test_only_the_portrait_is_found(clips: list[PackedClip], tmp_path: Path) -> None:
+def test_only_the_portrait_is_found(
+    clips: list[PackedClip], look: Callable[[PackedClip], PackedClip], tmp_path: Path
+) -> None:
     samples, clip = denoising(tmp_path / "run", clips), clips[0]
 
-    def given() -> dict[str, Any]:
-        return samples.given(clip, [4, 5], clip, 0, np.random.default_rng(0))
+    def given(clip: PackedClip) -> dict[str, Any]:
+        return samples.given(clip, [4, 5], clip, 1, np.random.default_rng(0))
 
-    exact = given()
-    clip.found = Beside(tmp_path)
-    as_found = given()
+    seen = look(clip)
+    exact, as_found = given(clip), given(seen)
     for name in ("portrait_pose", "hidden", "limbs"):
         assert not np.array_equal(as_found[name], exact[name]), name
     for name in ("latents", "portrait", "picture", "pose", "weight"):
         np.testing.assert_array_equal(as_found[name], exact[name])
-    cover = limb_cover(clip.portrait_pose(0), clip.size, clip.size)
+    cover = limb_cover(seen.portrait_pose(1), seen.size, seen.size)
     np.testing.assert_array_equal(as_found["hidden"][0], cover)
-    np.testing.assert_array_equal(uncovered(clip, 0, 2, 5.0, np.random.default_rng(0))["hidden"][0], cover)
+    np.testing.assert_array_equal(uncovered(seen, 1, 2, 5.0, np.random.default_rng(0))["hidden"][0], cover)
 
 
-def test_the_restorer_is_given_limbs_from_where_they_were_found(folder: Path, tmp_path: Path) -> None:
+def test_the_restorer_is_given_limbs_from_where_they_were_found(
+    folder: Path, look: Callable[[PackedClip], PackedClip], tmp_path: Path
+) -> None:
     recipe = nano('stages=["vae","plate","still","restore"]', "loss.pose=0")
-    train(recipe, tmp_path, packed=folder)
-    training = Training(recipe, tmp_path)
+    train(recipe, tmp_path / "run", packed=folder)
+    training = Training(recipe, tmp_path / "run")
     clips = training.pack(None, folder, silent)
     task = training.task("restore", clips, silent)
     assert isinstance(task, RestoringTask)
-    clip = next(iter(clips))
-    exact = task._pictures({}, clip, [4], clip, 0)
-    clip.found = Beside(tmp_path)
-    as_found = task._pictures({}, clip, [4], clip, 0)
+    exact, as_found = (task._pictures({}, clip, [4], clip, 1) for clip in (clips[0], look(clips[0])))
     assert not np.array_equal(as_found["limbs"], exact["limbs"])
     for name in ("portrait", "truth", "weight"):
         np.testing.assert_array_equal(as_found[name], exact[name])
@@ -109,12 +120,10 @@ def test_the_restorer_is_given_limbs_from_where_they_were_found(folder: Path, tm
 
 def test_a_training_looks_for_everybody_once(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("mediapipe")
+    own = Path(shutil.copytree(folder, tmp_path / "packed"))
     recipe = nano("data.found_portraits=true", 'stages=["plate"]')
-    train(recipe, tmp_path, packed=folder)
-    made = sorted((tmp_path / "found-24fps").iterdir())
-    assert [path.name for path in made] == [f"{p.name.split('.')[0]}.found.safetensors" for p in sorted(
-        folder.rglob("*.clip.safetensors")
-    )]  # fmt: skip
-    times = [path.stat().st_mtime_ns for path in made]
-    train(recipe, tmp_path, packed=folder, resume=True)
-    assert [path.stat().st_mtime_ns for path in made] == times
+    train(recipe, tmp_path / "run", packed=own)
+    made = {path.name: path.stat().st_mtime_ns for path in own.rglob("*.found.safetensors")}
+    assert len(made) == len(list(own.rglob("*.clip.safetensors")))
+    train(recipe, tmp_path / "run", packed=own, resume=True)
+    assert {path.name: path.stat().st_mtime_ns for path in own.rglob("*.found.safetensors")} == made

@@ -31,7 +31,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.data.found import FoundPoses
 from semibody.data.manifest import BOXES, ClipEntry, Split, Truth
 from semibody.media import VideoReader, atomic_write, read_speech
 from semibody.pose.files import load_gesture
@@ -89,7 +88,8 @@ class PackedClip:
         self.fps = float(facts["fps"])
         self.size = int(facts["size"])
         self.valid: Box = tuple(json.loads(facts["valid"]))
-        self.found: FoundPoses | None = None
+        self.found: Path | None = None
+        """poses that a detector finds in the pictures (``data.found``), if one was asked"""
 
     def __len__(self) -> int:
         return self.frames
@@ -108,13 +108,11 @@ class PackedClip:
         return np.stack(made)
 
     def pose(self, frame: int) -> Pose:
-        with _open(self.path) as file:
-            joints, confidence = (file.get_slice(k)[frame] for k in ("joints", "confidence"))
-        return Pose(joints.astype(np.float64), confidence.astype(np.float64))
+        return _pose(self.path, frame)
 
     def portrait_pose(self, frame: int) -> Pose:
-        """The pose that a portrait of this moment comes with: as ``found``, where a detector was asked."""
-        return self.pose(frame) if self.found is None else self.found.pose(self, frame)
+        """The pose that a portrait of this moment comes with: the ``found`` one, else the exact one."""
+        return _pose(self.found or self.path, frame)
 
     def boxes(self, frame: int) -> dict[str, NDArray[np.float32]]:
         """Part -> (4,) x0, y0, x1, y1 as fractions; parts out of view are left out."""
@@ -142,6 +140,12 @@ def _open(path: Path) -> Any:
     from safetensors import safe_open
 
     return safe_open(str(path), framework="np")
+
+
+def _pose(path: Path, frame: int) -> Pose:
+    with _open(path) as file:
+        joints, confidence = (file.get_slice(k)[frame] for k in ("joints", "confidence"))
+    return Pose(joints.astype(np.float64), confidence.astype(np.float64))
 
 
 # -- packing ----------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from semibody import config, runtime
 from semibody.data.dataset import LatentStore, PackedClip, Packing, pack_manifest, packed_clips
-from semibody.data.found import FoundPoses
+from semibody.data.found import find_poses
 from semibody.data.manifest import read_manifest
 from semibody.media import atomic_write
 from semibody.networks.audio_encoders import LogMelEncoder
@@ -100,8 +100,6 @@ def train(
     training = Training(recipe, out, device=device)
     training.claim(resume=resume)
     clips = training.pack(data, packed, progress)
-    if recipe.data.found_portraits:
-        training.find_poses(clips, progress)
     for name in recipe.stages:
         if training.final(name) is None and not training.run_stage(name, clips, deadline, progress):
             training.report()
@@ -151,23 +149,18 @@ class Training:
         settings = self.recipe.data
         packing = Packing(size=settings.size, fps=settings.fps, head_height=settings.head_height)
         folder = packed or self.out / "packed"
-        if data is None:
-            clips = packed_clips(folder, packing)
+        with self.accelerator.main_process_first():
+            if data is None:
+                clips = packed_clips(folder, packing)
+            else:
+                clips = pack_manifest(
+                    read_manifest(data), folder, packing, workers=settings.workers, progress=progress
+                )
             if not clips:
                 raise SemibodyError(f"{folder}: holds no clips packed for this recipe; give --data MANIFEST")
-            return clips
-        with self.accelerator.main_process_first():
-            return pack_manifest(
-                read_manifest(data), folder, packing, workers=settings.workers, progress=progress
-            )
-
-    def find_poses(self, clips: Sequence[PackedClip], progress: Progress) -> None:
-        """Let the detector look at all clips once, and their portraits come with what it finds."""
-        data = self.recipe.data
-        found = FoundPoses(self.out / f"found-{data.fps:g}fps")
-        self._shared(clips, lambda part: found.fill(part, workers=data.workers, progress=progress))
-        for clip in clips:
-            clip.found = found
+            if settings.found_portraits:
+                find_poses(clips, workers=settings.workers, progress=progress)
+        return clips
 
     # -- stages -------------------------------------------------------------------------------
 
