@@ -20,17 +20,7 @@ from semibody.training.samples import DenoisingSamples
 from semibody.training.tasks import DenoisingTask
 from semibody.training.trainer import Training, train
 from semibody.types import Picture, Pose, silent
-from training.nano import nano, packed
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return packed(tmp_path_factory.mktemp("drawn"))
-
-
-@pytest.fixture
-def clips(folder: Path, tmp_path: Path) -> list[PackedClip]:
-    return Training(nano(), tmp_path / "run").pack(None, folder, silent)
+from training.nano import nano
 
 
 class Seer:

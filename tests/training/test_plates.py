@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,23 +11,15 @@ import torch
 from numpy.typing import NDArray
 
 from semibody.data.dataset import PackedClip
+from semibody.networks.loading import save_model
+from semibody.networks.model import Model
 from semibody.pose.limbs import limb_cover
 from semibody.training.plates import PlateTask, alike, uncovered, varied
 from semibody.training.samples import DenoisingBatch
 from semibody.training.tasks import Denoiser, DenoisingTask, to_pixels
 from semibody.training.trainer import Training, train
 from semibody.types import SemibodyError, silent
-from training.nano import nano, packed
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return packed(tmp_path_factory.mktemp("drawn"))
-
-
-@pytest.fixture
-def clips(folder: Path, tmp_path: Path) -> list[PackedClip]:
-    return Training(nano(), tmp_path / "run").pack(None, folder, silent)
+from training.nano import nano
 
 
 def test_the_truth_is_the_portrait_and_what_others_show_behind_its_arms(clips: list[PackedClip]) -> None:
@@ -144,11 +137,6 @@ def test_heads_alone_cannot_teach_it(clips: list[PackedClip], tmp_path: Path) ->
 def test_a_restorer_that_is_given_plates_needs_a_painter(
     folder: Path, tmp_path: Path, clips: list[PackedClip]
 ) -> None:
-    import dataclasses
-
-    from semibody.networks.loading import save_model
-    from semibody.networks.model import Model
-
     config = nano().model
     assert config.restorer is not None
     restorer = dataclasses.replace(config.restorer, plate=False)

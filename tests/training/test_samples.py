@@ -40,14 +40,9 @@ from semibody.training.samples import (
     portrait_frame,
 )
 from semibody.types import FACE, SemibodyError, Speech
-from training.nano import nano, packed
+from training.nano import nano
 
 PACKING = Packing(size=64)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return packed(tmp_path_factory.mktemp("drawn"))
 
 
 @pytest.fixture(scope="module")

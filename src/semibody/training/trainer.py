@@ -149,18 +149,15 @@ class Training:
         settings = self.recipe.data
         packing = Packing(size=settings.size, fps=settings.fps, head_height=settings.head_height)
         folder = packed or self.out / "packed"
-        with self.accelerator.main_process_first():
-            if data is None:
-                clips = packed_clips(folder, packing)
-            else:
-                clips = pack_manifest(
-                    read_manifest(data), folder, packing, workers=settings.workers, progress=progress
-                )
+        if data is None:
+            clips = packed_clips(folder, packing)
             if not clips:
                 raise SemibodyError(f"{folder}: holds no clips packed for this recipe; give --data MANIFEST")
-            if settings.found_portraits:
-                find_poses(clips, workers=settings.workers, progress=progress)
-        return clips
+            return clips
+        with self.accelerator.main_process_first():
+            return pack_manifest(
+                read_manifest(data), folder, packing, workers=settings.workers, progress=progress
+            )
 
     # -- stages -------------------------------------------------------------------------------
 
@@ -194,6 +191,9 @@ class Training:
                 return KeypointTask(self.recipe, network, chosen, held_out)
             if name == "audio":
                 return ListeningTask(self.recipe, LogMelEncoder(self.recipe.model.audio), chosen, held_out)
+            # From here on stages are shown portraits.
+            if self.recipe.data.found_portraits:
+                self._find_poses(clips, progress)
             if name == "plate":
                 return PlateTask(self.recipe, self._new_plate(), chosen, held_out)
             model = self.model(name)
@@ -376,6 +376,10 @@ class Training:
         model.eval()
         self._shared(clips, lambda part: store.fill(part, encode, hear, progress=progress))
         return store
+
+    def _find_poses(self, clips: Sequence[PackedClip], progress: Progress) -> None:
+        workers = self.recipe.data.workers
+        self._shared(clips, lambda part: find_poses(part, workers=workers, progress=progress))
 
     def _shared(self, everything: Sequence[Any], make: Callable[[Sequence[Any]], None]) -> None:
         """Each process makes its share; then whatever is missing here, if a folder is not the others' too."""

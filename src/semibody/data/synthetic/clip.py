@@ -28,6 +28,7 @@ from semibody.data.synthetic.person import Person, build_person, draw_look
 from semibody.data.synthetic.render import Scene, Stage
 from semibody.data.synthetic.scenes import draw_scene
 from semibody.data.synthetic.speech import JAW, loudness, mouth_from_energy, mouth_track, speak
+from semibody.pose.skeleton import ARMS
 from semibody.types import BODY, FACE, HANDS, LEFT_HAND, N_JOINTS, RIGHT_HAND, Clip, Gesture, Speech
 
 Floats = NDArray[np.float64]
@@ -234,7 +235,7 @@ def joints_in_space(person: Person, motion: Motion) -> Floats:
     joints[:, [8, 11]] = landmarks(person, motion, list(HIP_VERTICES))
     joints[:, 14], joints[:, 15] = face[:, 36:42].mean(axis=1), face[:, 42:48].mean(axis=1)
     joints[:, [16, 17]] = landmarks(person, motion, list(EAR_VERTICES))
-    for side, where in (("L", LEFT_HAND), ("R", RIGHT_HAND)):
+    for side, (where, *_, on_body) in zip("LR", ARMS, strict=True):
         names = [f"finger{k}-{j}.{side}" for k in range(1, 6) for j in (1, 2, 3)]
         chains = heads(*names).reshape(-1, 5, 3, 3)
         ends = [at[f"finger{k}-3.{side}"] for k in range(1, 6)]
@@ -243,7 +244,7 @@ def joints_in_space(person: Person, motion: Motion) -> Floats:
         wrist = heads(f"wrist.{side}")[:, 0]
         palm = chains[:, 2, 0] - wrist
         chains[:, :, 0] -= _KNUCKLES_BACK[:, None] * palm[:, None]
-        joints[:, where.start] = joints[:, {"L": 7, "R": 4}[side]] = wrist + _WRIST_ON * palm
+        joints[:, where.start] = joints[:, on_body] = wrist + _WRIST_ON * palm
         joints[:, where.start + 1 : where.stop] = np.concatenate([chains, tips[:, :, None]], axis=2).reshape(
             -1, 20, 3
         )
