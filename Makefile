@@ -62,7 +62,7 @@ SEMIBODY := $(PY) -m semibody
 # Calm heads, because nothing tells the model where a head goes; mouths that open wide enough for 256 pixels.
 RENDERED := --sway 0.12 --articulation 1.8 --photographed 0.6 $(if $(ASSETS),--assets $(ASSETS))
 # A critic asks for a calmer optimiser than the restorer learns its trade with.
-CRITIC := $(foreach s,rival=0.08 optimiser.steps=1900 optimiser.lr=1.5e-4 optimiser.beta1=0.5 optimiser.ema=0.995,--set restore.$(s))
+CRITIC := $(foreach s,change=1.0 rival=0.08 optimiser.steps=1500 optimiser.lr=1.5e-4 optimiser.beta1=0.5 optimiser.ema=0.995,--set restore.$(s))
 starter: $(STAMP)-all ## train the model that comes along, from rendered people to its card (PEOPLE= MINUTES=)
 	$(SEMIBODY) data people $(STARTER)/packed $(RENDERED) --seed 701 --heads 0.12 --people $(PEOPLE) --seconds 6 --fps 4
 	$(SEMIBODY) data people $(STARTER)/packed $(RENDERED) --seed 702 --heads 0.12 --people $(PEOPLE) --seconds 1.5 --fps 24
@@ -72,7 +72,7 @@ starter: $(STAMP)-all ## train the model that comes along, from rendered people 
 	  --stage motion --stage restore
 	$(SEMIBODY) train starter --out $(STARTER)/sharp --packed $(STARTER)/packed --resume --max-minutes $(MINUTES) \
 	  --stage restore --set start.weights=$(STARTER)/run/weights $(CRITIC)
-	$(PY) tools/mix_weights.py $(STARTER)/run/weights $(STARTER)/sharp/weights --share 0.5 --out $(STARTER)/mixed
+	$(PY) tools/mix_weights.py $(STARTER)/run/weights $(STARTER)/sharp/weights --share 0.75 --out $(STARTER)/mixed
 	$(SEMIBODY) weights convert $(STARTER)/mixed $(STARTER)/weights --precision bf16
 	$(MAKE) bench-starter WEIGHTS=$(STARTER)/weights
 	$(SEMIBODY) model-card $(STARTER)/run --weights $(STARTER)/weights --packed $(STARTER)/packed \
