@@ -14,6 +14,7 @@ from semibody.data.dataset import PackedClip
 from semibody.networks.loading import save_model
 from semibody.networks.model import Model
 from semibody.pose.limbs import limb_cover
+from semibody.training import checkpoint
 from semibody.training.plates import PlateTask, alike, uncovered, varied
 from semibody.training.samples import DenoisingBatch
 from semibody.training.tasks import Denoiser, DenoisingTask, to_pixels
@@ -89,6 +90,37 @@ def test_what_nobody_knows_teaches_nothing(folder: Path, tmp_path: Path, clips: 
     assert set(figures) == {"psnr", "around", "repeat"}
     assert picture is not None
     assert picture.shape[1] == 4 * 64
+
+
+def test_a_critic_judges_what_moments_uncover_and_stays_behind(
+    folder: Path, tmp_path: Path, clips: list[PackedClip]
+) -> None:
+    task = Training(nano("plate.rival=0.1"), tmp_path / "run").task("plate", clips, silent)
+    assert isinstance(task, PlateTask)
+    names = checkpoint.trained(task.module)
+    assert {name.split(".")[0] for name in names} == {"plate", "critic"}
+    task.module.train()
+    batch = task.batch(0, [0, 1])
+    losses = task.losses(task.module, batch)
+    expected = losses["l1"] + task.settings.gradient * losses["slopes"] + task.settings.ssim * losses["ssim"]
+    torch.testing.assert_close(losses["loss"], expected + 0.1 * losses["rival"] + losses["critic"])
+    losses["loss"].backward()
+    assert all(p.grad is not None for name, p in names.items() if name.startswith("critic."))
+    # What nobody knows is the same in both pictures the critic compares.
+    unknown = (batch.weight == 0).expand_as(batch.truth)
+    batch.truth[unknown] = 255 - batch.truth[unknown]
+    again = task.losses(task.module, batch)
+    for name in ("critic", "rival"):
+        torch.testing.assert_close(again[name], losses[name])
+    task.module.eval()
+    assert "critic" not in task.losses(task.module, batch)
+    train(nano('stages=["vae","plate"]', "plate.rival=0.1"), tmp_path / "run", packed=folder)
+    model = Training(nano("plate.rival=0.1"), tmp_path / "run").model("still")
+    assert model.plate is not None
+    final = Training(nano(), tmp_path / "run").final("plate")
+    assert final is not None
+    for name, value in model.plate.state_dict().items():
+        torch.testing.assert_close(value, final.weights[f"plate.{name}"])
 
 
 def test_the_denoiser_is_shown_what_animating_would_show_it(

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from semibody.data.dataset import PackedClip
 from semibody.networks.plate import CleanPlate, surround
 from semibody.pose.limbs import limb_cover
+from semibody.training.critic import Critic, duel
 from semibody.training.losses import picture_terms
 from semibody.training.recipe import Recipe, StageName
 from semibody.training.samples import Batch, Generator, generator
@@ -44,8 +45,29 @@ class PlateBatch(Batch):
     """0 where nobody knows what is behind the arms"""
 
 
+class _Painting(nn.Module):
+    """Paint the plate, and the critic beside it if there is one: as one module, to be distributed."""
+
+    def __init__(self, plate: CleanPlate, critic: Critic | None) -> None:
+        super().__init__()
+        self.plate, self.critic = plate, critic
+
+    def forward(self, batch: PlateBatch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The plate, its truth, and the terms of ``critic.duel`` where there is a critic."""
+        portrait = channels_last(to_pixels(batch.portrait))
+        plate = self.plate(portrait, batch.hidden)
+        # Where nothing is known there is no error, so that slopes and windows at its border see none, and
+        # nothing that would tell a critic which is which.
+        truth = torch.where(batch.weight > 0, to_pixels(batch.truth), plate.detach())
+        if self.critic is None or not self.training:
+            return plate, truth, {}
+        known = torch.cat([portrait, batch.hidden], dim=1)
+        uncovered = batch.hidden * (batch.weight > 0)
+        return plate, truth, duel(self.critic, plate, truth, known, uncovered)
+
+
 class PlateTask:
-    """L1, slopes and SSIM of the clean plate, above all where the arms were."""
+    """L1, slopes, SSIM and a critic's doubt of the clean plate, above all where the arms were."""
 
     stage: StageName = "plate"
     frames = 1
@@ -63,7 +85,9 @@ class PlateTask:
         self.held_out = list(held_out)
         if not self.clips:
             raise SemibodyError("the stage plate needs half-body clips; the data has heads alone")
-        self.module: nn.Module = network
+        self.plate = network
+        critic = Critic(known=4) if self.settings.rival > 0 else None
+        self.module: nn.Module = _Painting(network, critic)
 
     def batch(self, step: int, samples: Sequence[int]) -> PlateBatch:
         made = [self._sample(generator(self.recipe.seed, self.stage, step, number)) for number in samples]
@@ -76,13 +100,14 @@ class PlateTask:
         return varied(made, rng, settings.tint)
 
     def losses(self, module: nn.Module, batch: PlateBatch) -> dict[str, Tensor]:
-        plate = module(channels_last(to_pixels(batch.portrait)), batch.hidden)
-        # Where nothing is known there is no error, so that slopes and windows at its border see none.
-        truth = torch.where(batch.weight > 0, to_pixels(batch.truth), plate.detach())
+        settings = self.settings
+        plate, truth, judged = module(batch)
         weight = batch.weight / batch.weight.mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-6)
-        return picture_terms(
-            plate, truth, weight, gradient=self.settings.gradient, ssim_share=self.settings.ssim
-        )
+        terms = picture_terms(plate, truth, weight, gradient=settings.gradient, ssim_share=settings.ssim)
+        if judged:
+            terms |= judged
+            terms["loss"] = terms["loss"] + settings.rival * judged["rival"] + judged["critic"]
+        return terms
 
     def frozen(self, step: int) -> list[str]:  # noqa: ARG002 - all of it trains all the time
         return []
@@ -98,9 +123,7 @@ class PlateTask:
             portrait, truth = (made[name].transpose(1, 2, 0) for name in ("portrait", "truth"))
             pixels = to_pixels(torch.from_numpy(made["portrait"])[None].to(device))
             hidden = torch.from_numpy(made["hidden"])[None].to(device)
-            plate, around = (
-                to_picture(x)[0] for x in (self.module(pixels, hidden), surround(pixels, hidden))
-            )
+            plate, around = (to_picture(x)[0] for x in (self.plate(pixels, hidden), surround(pixels, hidden)))
             where = made["weight"][0] > 1
             if where.any():
                 for name, picture in zip(scores, (plate, around, portrait), strict=True):

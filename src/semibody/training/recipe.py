@@ -176,6 +176,8 @@ class PlateSettings:
     """weight of the multi-scale gradient difference"""
     ssim: float = 0.1
     """weight of 1 − SSIM"""
+    rival: float = 0.0
+    """weight of leaving a critic in doubt which plate is real (``training.critic``); 0: without one"""
 
 
 @dataclass(frozen=True, kw_only=True)

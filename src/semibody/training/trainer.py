@@ -288,7 +288,7 @@ class Training:
         if vae is not None:
             _fill(model.vae, below(vae.weights, "vae."), str(self.out / "vae"))
         if model.plate is not None and painted is not None:
-            _fill(model.plate, painted.weights, str(self.out / "plate"))
+            _fill(model.plate, below(painted.weights, "plate."), str(self.out / "plate"))
         heard = self.final("audio")
         if heard is not None:
             _fill(model.audio_encoder, below(heard.weights, "audio_encoder."), str(self.out / "audio"))
