@@ -112,6 +112,20 @@ def test_a_critic_judges_what_moments_uncover_and_stays_behind(
     again = task.losses(task.module, batch)
     for name in ("critic", "rival"):
         torch.testing.assert_close(again[name], losses[name])
+    # Nor is there anything to gain from painting it: critics see as far as 20 pixels into it.
+    painted = []
+
+    def keep(_: object, __: object, plate: torch.Tensor) -> None:
+        plate.retain_grad()
+        painted.append(plate)
+
+    hook = task.plate.register_forward_hook(keep)
+    task.losses(task.module, batch)["rival"].backward()
+    hook.remove()
+    gradient = painted[0].grad
+    assert gradient is not None
+    assert gradient[unknown].abs().max() == 0
+    assert gradient[~unknown].abs().max() > 0
     task.module.eval()
     assert "critic" not in task.losses(task.module, batch)
     train(nano('stages=["vae","plate"]', "plate.rival=0.1"), tmp_path / "run", packed=folder)

@@ -57,13 +57,14 @@ class _Painting(nn.Module):
         portrait = channels_last(to_pixels(batch.portrait))
         plate = self.plate(portrait, batch.hidden)
         # Where nothing is known there is no error, so that slopes and windows at its border see none, and
-        # nothing that would tell a critic which is which.
-        truth = torch.where(batch.weight > 0, to_pixels(batch.truth), plate.detach())
+        # nothing that would tell a critic which is which, or that could be painted to please it.
+        known = batch.weight > 0
+        truth = torch.where(known, to_pixels(batch.truth), plate.detach())
         if self.critic is None or not self.training:
             return plate, truth, {}
-        known = torch.cat([portrait, batch.hidden], dim=1)
-        uncovered = batch.hidden * (batch.weight > 0)
-        return plate, truth, duel(self.critic, plate, truth, known, uncovered)
+        shown = torch.where(known, plate, plate.detach())
+        beside = torch.cat([portrait, batch.hidden], dim=1)
+        return plate, truth, duel(self.critic, shown, truth, beside, batch.hidden * known)
 
 
 class PlateTask:
