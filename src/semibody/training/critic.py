@@ -82,3 +82,11 @@ def duel(
         "critic": (F.softplus(unreal - real) * places).mean(),
         "rival": (F.softplus(real.detach() - seen) * places).mean(),
     }
+
+
+def with_critic(terms: dict[str, Tensor], judged: dict[str, Tensor], rival: float) -> dict[str, Tensor]:
+    """A maker's ``terms`` and those of ``duel``, whose part joins ``loss``; without a critic as they are."""
+    if not judged:
+        return terms
+    loss = terms["loss"] + rival * judged["rival"] + judged["critic"]
+    return {**terms, **judged, "loss": loss}

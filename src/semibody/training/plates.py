@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from semibody.data.dataset import PackedClip
 from semibody.networks.plate import CleanPlate, surround
 from semibody.pose.limbs import limb_cover
-from semibody.training.critic import Critic, duel
+from semibody.training.critic import Critic, duel, with_critic
 from semibody.training.losses import picture_terms
 from semibody.training.recipe import Recipe, StageName
 from semibody.training.samples import Batch, Generator, generator
@@ -105,10 +105,7 @@ class PlateTask:
         plate, truth, judged = module(batch)
         weight = batch.weight / batch.weight.mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-6)
         terms = picture_terms(plate, truth, weight, gradient=settings.gradient, ssim_share=settings.ssim)
-        if judged:
-            terms |= judged
-            terms["loss"] = terms["loss"] + settings.rival * judged["rival"] + judged["critic"]
-        return terms
+        return with_critic(terms, judged, settings.rival)
 
     def frozen(self, step: int) -> list[str]:  # noqa: ARG002 - all of it trains all the time
         return []

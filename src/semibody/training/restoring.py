@@ -28,7 +28,7 @@ from semibody.networks.audio_encoders import LogMelEncoder
 from semibody.networks.model import Model
 from semibody.networks.restorer import Restorer
 from semibody.pose.limbs import carry_limbs, limb_cover
-from semibody.training.critic import Critic, duel
+from semibody.training.critic import Critic, duel, with_critic
 from semibody.training.losses import picture_terms
 from semibody.training.parts import HANDS, Shown, part_weights
 from semibody.training.recipe import Recipe, StageName
@@ -315,10 +315,7 @@ class RestoringTask:
             error = (restored - truth).unflatten(0, (-1, self.frames)).diff(dim=1)
             change = (error.abs() * weight.unflatten(0, (-1, self.frames))[:, 1:]).mean()
             terms |= {"loss": terms["loss"] + settings.change * change, "change": change}
-        if judged:
-            terms |= judged
-            terms["loss"] = terms["loss"] + settings.rival * judged["rival"] + judged["critic"]
-        return terms
+        return with_critic(terms, judged, settings.rival)
 
     def frozen(self, step: int) -> list[str]:  # noqa: ARG002 - all of it trains all the time
         return []
