@@ -91,9 +91,8 @@ class PlateTask:
         self.module: nn.Module = _Painting(network, critic)
 
     def batch(self, step: int, samples: Sequence[int]) -> PlateBatch:
-        made = [self._sample(generator(self.recipe.seed, self.stage, step, number)) for number in samples]
-        stacked = {k: torch.from_numpy(np.stack([one[k] for one in made])) for k in made[0] if k != "name"}
-        return PlateBatch(**stacked, names=[one["name"] for one in made])
+        draws = [generator(self.recipe.seed, self.stage, step, number) for number in samples]
+        return PlateBatch.stacked([self._sample(draw) for draw in draws])
 
     def _sample(self, rng: Generator) -> dict[str, Any]:
         clip, settings = self.clips[rng.integers(len(self.clips))], self.settings

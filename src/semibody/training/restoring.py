@@ -241,7 +241,7 @@ class RestoringTask:
         crops = generator(self.recipe.seed, self.stage, step, _POOL).random() < settings.crops
         times = settings.crop_samples if crops else 1
         numbers = [times * number + k for number in samples for k in range(times)]
-        return self._stack([self._sample(step, number, crop=crops) for number in numbers])
+        return RestoringBatch.stacked([self._sample(step, number, crop=crops) for number in numbers])
 
     def _sample(self, step: int, number: int, *, crop: bool) -> dict[str, Any]:
         rng = generator(self.recipe.seed, self.stage, step, number)
@@ -298,11 +298,6 @@ class RestoringTask:
         whole = ("mouth", "name")
         return {name: value if name in whole else cut(name, value) for name, value in made.items()}
 
-    @staticmethod
-    def _stack(made: Sequence[dict[str, Any]]) -> RestoringBatch:
-        stacked = {k: torch.from_numpy(np.stack([one[k] for one in made])) for k in made[0] if k != "name"}
-        return RestoringBatch(**stacked, names=[one["name"] for one in made])
-
     def losses(self, module: nn.Module, batch: RestoringBatch) -> dict[str, Tensor]:
         settings = self.settings
         restored, judged = module(batch)
@@ -346,7 +341,7 @@ class RestoringTask:
             ) -> tuple[Picture, Picture]:
                 """Generated frames as the autoencoder gives them, and restored."""
                 known = {**self._generated(told), "plate": plate}
-                batch = self._stack([self._pictures(known, clip, frames, clip, 0)]).to(device)
+                batch = RestoringBatch.stacked([self._pictures(known, clip, frames, clip, 0)]).to(device)
                 with self.autocast():
                     restored = to_picture(self.module(batch).pixels)
                 return batch.decoded[0].permute(0, 2, 3, 1).cpu().numpy(), restored

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -47,6 +47,13 @@ class Batch:
 
     names: list[str]
     """clip and first frame of each sample, for messages"""
+
+    @classmethod
+    def stacked(cls, samples: Sequence[Mapping[str, Any]]) -> Self:
+        """A batch of samples that give its arrays, and their ``name``, one each."""
+        arrays = [key for key in samples[0] if key != "name"]
+        tensors = {key: torch.from_numpy(np.stack([sample[key] for sample in samples])) for key in arrays}
+        return cls(**tensors, names=[sample["name"] for sample in samples])
 
     def to(self, device: torch.device) -> Self:
         """All tensors on a device."""
