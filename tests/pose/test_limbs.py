@@ -129,6 +129,25 @@ def test_a_portraits_own_arms_are_covered_with_a_margin(pose: Pose, size: tuple[
     assert limb_cover(unseen, height, width).max() == 0
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    turn=st.floats(-3, 3),
+    scale=st.floats(0.2, 1.5),
+    shift=st.tuples(st.floats(-0.6, 0.6), st.floats(-0.6, 0.6)),
+    size=st.tuples(st.integers(8, 70), st.integers(8, 70)),
+)
+def test_nothing_is_covered_outside_the_boxes_that_are_looked_at(
+    turn: float, scale: float, shift: tuple[float, float], size: tuple[int, int]
+) -> None:
+    old = find_gesture("open_palms")[20]
+    new, aspect = moved(old, turn, scale, shift), size[1] / size[0]
+    limbs = move_limbs(old, new, *size, aspect)
+    with pytest.MonkeyPatch.context() as patch:
+        everywhere = np.ones(size, bool)
+        patch.setattr("semibody.pose.limbs._Bones.about", lambda *_: everywhere)
+        np.testing.assert_allclose(limbs.planes, move_limbs(old, new, *size, aspect).planes, atol=1e-6)
+
+
 def test_bones_without_length_are_harmless(pose: Pose) -> None:
     joints = pose.joints.copy()
     joints[LEFT_HAND] = joints[LEFT_HAND.start]

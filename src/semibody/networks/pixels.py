@@ -49,8 +49,9 @@ class PixelUNet(nn.Module):
         for up, block in zip(self.ups, self.up_blocks, strict=True):
             skip = skips.pop()
             x = block(torch.cat([up(x, (skip.shape[2], skip.shape[3])), skip], dim=1))
-        # Pixels are mixed in float32: rounding them to bfloat16 would cost a level of 256 or more.
-        return self.conv_out(F.silu(self.norm_out(x))).float()
+        # Pixels are mixed in float32: rounding them to bfloat16 would cost a level of 256 or more. And
+        # in whole planes: two or four channels of channels-last data take several times as long.
+        return self.conv_out(F.silu(self.norm_out(x))).contiguous().float()
 
     def fold(self, pixels: Float[Tensor, "n c H W"]) -> Float[Tensor, "n d h w"]:
         """Blocks of pixels as channels, in the precision of the weights."""

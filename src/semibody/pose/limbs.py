@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
 from semibody.pose.detect import SEEN, shoulder_width
@@ -35,7 +35,7 @@ _STEEP = 4
 """How much faster than the cover of carried limbs that of a portrait's own rises: none of them may stay."""
 _COARSE = 4
 """Pixels per cell of the grid that pictures are carried on."""
-_GREY = 127.5
+_GREY = 128
 
 _Floats32 = NDArray[np.float32]
 
@@ -70,14 +70,15 @@ def move_limbs(portrait: Pose, pose: Pose, height: int, width: int, aspect: floa
         return limbs
     xs = (np.arange(width, dtype=np.float32) + np.float32(0.5)) * np.float32(aspect / width)
     ys = (np.arange(height, dtype=np.float32) + np.float32(0.5)) / np.float32(height)
-    x, y = (plane.ravel() for plane in np.meshgrid(xs, ys))
-    away = bones.distance(x, y)
-    nearest = away.min(axis=0)
-    near = np.flatnonzero(nearest < _FADE)
-    source = bones.source(x[near], y[near], away[:, near]) / [[aspect], [1.0]]
+    rows, columns = np.nonzero(bones.about(xs, ys))
+    x, y = xs[columns], ys[rows]
+    nearest, source = bones.carry(x, y)
+    near = nearest < _FADE
+    x, y, nearest, source = x[near], y[near], nearest[near], source[:, near] / [[aspect], [1.0]]
     inside = ((source >= 0) & (source <= 1)).all(axis=0)
-    flow[:, near] = 2 * (source - [x[near] / aspect, y[near]])
-    cover[near] = ((_FADE - nearest[near]) / (_FADE - 1)).clip(0, 1) * inside
+    cells = (rows * width + columns)[near]
+    flow[:, cells] = 2 * (source - [x / aspect, y])
+    cover[cells] = ((_FADE - nearest) / (_FADE - 1)).clip(0, 1) * inside
     return limbs
 
 
@@ -85,12 +86,14 @@ def carry_limbs(picture: Picture, portrait: Pose, pose: Pose) -> NDArray[np.uint
     """(H, W, 4): arms and hands of the picture where ``pose`` has them, on grey; and their cover, 0..255."""
     height, width = picture.shape[:2]
     limbs = move_limbs(portrait, pose, -(-height // _COARSE), -(-width // _COARSE), width / height)
-    flow, cover = (cv2.resize(x, (width, height)) for x in (limbs.flow.transpose(1, 2, 0), limbs.cover))
-    where = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
-    where += flow * np.array([width / 2, height / 2], np.float32)
+    # From where in the picture, in pixels; the coarse grid is the cheaper one to count in.
+    moved = limbs.flow.transpose(1, 2, 0) * np.array([width / 2, height / 2], np.float32)
+    where, cover = (cv2.resize(x, (width, height)) for x in (moved, limbs.cover))
+    where[..., 0] += np.arange(width, dtype=np.float32)
+    where[..., 1] += np.arange(height, dtype=np.float32)[:, None]
     carried = cv2.remap(picture, where, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    shown = _GREY + (carried.astype(np.float32) - _GREY) * cover[..., None]
-    return np.concatenate([np.rint(shown), np.rint(255 * cover[..., None])], axis=2).astype(np.uint8)
+    shown = cv2.blendLinear(carried, np.full_like(carried, _GREY), cover, 1 - cover)
+    return np.asarray(cv2.merge([*cv2.split(shown), cv2.convertScaleAbs(cover, alpha=255)]))
 
 
 def limb_cover(pose: Pose, height: int, width: int) -> Float[NDArray[np.float32], "H W"]:
@@ -113,16 +116,27 @@ class _Bones:
     old_ahead: Float[NDArray[np.float32], "n 2"]
     old_length: Float[NDArray[np.float32], " n"]
 
-    def distance(self, x: _Floats32, y: _Floats32) -> Float[NDArray[np.float32], "n k"]:
-        """Of k points to each bone, in units of its thickness."""
-        far, off = self._along(x, y)
-        beyond = far - far.clip(0, self.length[:, None])
-        return np.sqrt(beyond * beyond + off * off) / self.thick[:, None]
+    def about(self, xs: _Floats32, ys: _Floats32) -> Bool[NDArray[np.bool_], "h w"]:
+        """Cells of a grid of these columns and rows in a box about a bone; outside nothing is covered."""
+        end, reach = self.start + self.ahead * self.length[:, None], _FADE * self.thick[:, None]
+        first, last = np.minimum(self.start, end) - reach, np.maximum(self.start, end) + reach
+        (left, top), (right, bottom) = (
+            (np.searchsorted(xs, corner[:, 0]), np.searchsorted(ys, corner[:, 1])) for corner in (first, last)
+        )
+        boxes = np.zeros((len(ys), len(xs)), bool)
+        for x0, y0, x1, y1 in zip(left, top, right, bottom, strict=True):
+            boxes[y0:y1, x0:x1] = True
+        return boxes
 
-    def source(self, x: _Floats32, y: _Floats32, away: _Floats32) -> Float[NDArray[np.float32], "2 k"]:
-        """Where in the portrait the points come from, the nearest bones deciding."""
-        far, off = self._along(x, y)
+    def carry(self, x: _Floats32, y: _Floats32) -> tuple[_Floats32, _Floats32]:
+        """Of k points: how far the nearest bone is (k), in units of its thickness; and where in the portrait
+        they come from (2, k), the nearest bones deciding."""
+        right, down = x - self.start[:, :1], y - self.start[:, 1:]
+        dx, dy = self.ahead.T[..., None]
+        far, off = right * dx + down * dy, down * dx - right * dy  # along the bones, and to their side
         on = far.clip(0, self.length[:, None])
+        beyond = far - on
+        away = np.sqrt(beyond * beyond + off * off) / self.thick[:, None]
         # Along the bone by shares of its length, beyond its ends and beside it by distance.
         far += on * (self.old_length / self.length - 1)[:, None]
         weights = 1 / np.square(np.square(away + np.float32(_NEAREST)))
@@ -130,13 +144,7 @@ class _Bones:
         dx, dy = self.old_ahead.T[..., None]
         from_x = self.old_start[:, :1] + far * dx - off * dy
         from_y = self.old_start[:, 1:] + far * dy + off * dx
-        return np.stack([(weights * from_x).sum(axis=0), (weights * from_y).sum(axis=0)])
-
-    def _along(self, x: _Floats32, y: _Floats32) -> tuple[_Floats32, _Floats32]:
-        """How far along each bone and how far to its side the points are."""
-        right, down = x - self.start[:, :1], y - self.start[:, 1:]
-        dx, dy = self.ahead.T[..., None]
-        return right * dx + down * dy, down * dx - right * dy
+        return away.min(axis=0), np.stack([(weights * from_x).sum(axis=0), (weights * from_y).sum(axis=0)])
 
 
 def _bones(portrait: Pose, pose: Pose, aspect: float) -> _Bones | None:
