@@ -120,9 +120,8 @@ class _Bones:
         """Cells of a grid of these columns and rows in a box about a bone; outside nothing is covered."""
         end, reach = self.start + self.ahead * self.length[:, None], _FADE * self.thick[:, None]
         first, last = np.minimum(self.start, end) - reach, np.maximum(self.start, end) + reach
-        (left, top), (right, bottom) = (
-            (np.searchsorted(xs, corner[:, 0]), np.searchsorted(ys, corner[:, 1])) for corner in (first, last)
-        )
+        left, right = (np.searchsorted(xs, corner[:, 0]) for corner in (first, last))
+        top, bottom = (np.searchsorted(ys, corner[:, 1]) for corner in (first, last))
         boxes = np.zeros((len(ys), len(xs)), bool)
         for x0, y0, x1, y1 in zip(left, top, right, bottom, strict=True):
             boxes[y0:y1, x0:x1] = True

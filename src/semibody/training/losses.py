@@ -346,6 +346,11 @@ def phase_terms(
 # -- the terms of autoencoder and restorer ----------------------------------------------------
 
 
+def of_mean_one(weight: Float[Tensor, "n 1 H W"]) -> Float[Tensor, "n 1 H W"]:
+    """Weights of mean 1 in every picture, so that pictures count alike."""
+    return weight / weight.mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-6)
+
+
 def picture_terms(
     estimate: Float[Tensor, "n 3 H W"],
     target: Float[Tensor, "n 3 H W"],

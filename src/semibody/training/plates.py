@@ -21,7 +21,7 @@ from semibody.data.dataset import PackedClip
 from semibody.networks.plate import CleanPlate, surround
 from semibody.pose.limbs import limb_cover
 from semibody.training.critic import Critic, duel, with_critic
-from semibody.training.losses import picture_terms
+from semibody.training.losses import of_mean_one, picture_terms
 from semibody.training.recipe import Recipe, StageName
 from semibody.training.samples import Batch, Generator, generator
 from semibody.training.tasks import channels_last, grid, psnr, to_picture, to_pixels
@@ -102,7 +102,7 @@ class PlateTask:
     def losses(self, module: nn.Module, batch: PlateBatch) -> dict[str, Tensor]:
         settings = self.settings
         plate, truth, judged = module(batch)
-        weight = batch.weight / batch.weight.mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-6)
+        weight = of_mean_one(batch.weight)
         terms = picture_terms(plate, truth, weight, gradient=settings.gradient, ssim_share=settings.ssim)
         return with_critic(terms, judged, settings.rival)
 

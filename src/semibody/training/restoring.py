@@ -29,7 +29,7 @@ from semibody.networks.model import Model
 from semibody.networks.restorer import Restorer
 from semibody.pose.limbs import carry_limbs, limb_cover
 from semibody.training.critic import Critic, duel, with_critic
-from semibody.training.losses import picture_terms
+from semibody.training.losses import of_mean_one, picture_terms
 from semibody.training.parts import HANDS, Shown, part_weights
 from semibody.training.recipe import Recipe, StageName
 from semibody.training.samples import Batch, DenoisingBatch, DenoisingSamples, Generator, generator
@@ -302,8 +302,7 @@ class RestoringTask:
         settings = self.settings
         restored, judged = module(batch)
         restored = restored.float()
-        truth, weight = to_pixels(batch.truth.flatten(0, 1)), batch.weight.flatten(0, 1)
-        weight = weight / weight.mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-6)
+        truth, weight = to_pixels(batch.truth.flatten(0, 1)), of_mean_one(batch.weight.flatten(0, 1))
         terms = picture_terms(restored, truth, weight, gradient=settings.gradient, ssim_share=settings.ssim)
         if self.frames > 1 and settings.change > 0:
             # What two frames have in common cancels: what is left is flicker, and motion that is not there.

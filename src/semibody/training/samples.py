@@ -416,16 +416,10 @@ class CropSamples:
         self.side, self.on_parts, self.factor = min(side, recipe.data.size), on_parts, factor
 
     def batch(self, step: int, samples: Sequence[int]) -> CropBatch:
-        made = [self._crop(generator(self.recipe.seed, self.stage, step, number)) for number in samples]
-        return CropBatch(
-            pixels=torch.from_numpy(np.stack([m[0] for m in made])),
-            weight=torch.from_numpy(np.stack([m[1] for m in made])),
-            joints=torch.from_numpy(np.stack([m[2] for m in made])).float(),
-            confidence=torch.from_numpy(np.stack([m[3] for m in made])).float(),
-            names=[m[4] for m in made],
-        )
+        draws = [generator(self.recipe.seed, self.stage, step, number) for number in samples]
+        return CropBatch.stacked([self._crop(draw) for draw in draws])
 
-    def _crop(self, rng: Generator) -> tuple[Any, ...]:
+    def _crop(self, rng: Generator) -> dict[str, Any]:
         clip = self.clips[rng.integers(len(self.clips))]
         frame = int(rng.integers(len(clip)))
         picture, boxes, pose = clip.pictures([frame])[0], clip.boxes(frame), clip.pose(frame)
@@ -448,10 +442,10 @@ class CropSamples:
         if rng.random() < 0.5 and self.stage == "vae":
             # A mirrored person would have left and right joints swapped; only the autoencoder may look.
             pixels, weight = pixels[:, :, ::-1], weight[:, ::-1]
-        return (
-            np.ascontiguousarray(pixels),
-            np.ascontiguousarray(weight)[None],
-            joints,
-            pose.confidence,
-            f"{clip.id}:{frame}",
-        )
+        return {
+            "pixels": pixels,
+            "weight": weight[None],
+            "joints": joints.astype(np.float32),
+            "confidence": pose.confidence.astype(np.float32),
+            "name": f"{clip.id}:{frame}",
+        }
