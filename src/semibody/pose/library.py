@@ -249,7 +249,7 @@ def render(states: Floats, fps: float, name: str = "", body: Body | None = None)
     )
 
 
-def ease(share: Floats) -> Floats:
+def minimum_jerk(share: Floats) -> Floats:
     """How far a hand has come after ``share`` of its time: minimum jerk (Flash & Hogan 1985)."""
     return share**3 * (10 - 15 * share + 6 * share**2)
 
@@ -276,7 +276,7 @@ def glide(arrivals: Sequence[float], states: Sequence[Floats], frames: int, fps:
     moment = np.arange(frames) / fps
     index = np.clip(np.searchsorted(times, moment, side="right") - 1, 0, len(times) - 2)
     share = (moment - times[index]) / np.maximum(times[index + 1] - times[index], 1e-9)
-    return points[index] + ease(np.clip(share, 0, 1))[:, None] * (points[index + 1] - points[index])
+    return points[index] + minimum_jerk(np.clip(share, 0, 1))[:, None] * (points[index + 1] - points[index])
 
 
 def build(name: str, fps: float = FPS) -> Gesture:
