@@ -1,4 +1,4 @@
-"""How pictures hold when hands move from where the portrait has them: anchored gestures against the library's.
+"""How pictures hold when hands move from where the portrait has them: anchored gestures or the library's.
 
     python benchmarks/anchored.py FOLDER_OF_PORTRAITS SPEECH --sheet sheet.png
 
@@ -119,10 +119,11 @@ def main() -> None:
                 rows[way].append(measure(frames, used, detector))
                 chosen = np.linspace(0, len(frames) - 1, SHOWN).astype(int)
                 pictures[way] += [inputs.portrait, *frames[chosen]]
-                print(json.dumps({"portrait": path.stem, "way": way}
-                                 | {k: round(v, 3) for k, v in rows[way][-1].items()}), flush=True)  # fmt: skip
+                rounded = {key: round(value, 3) for key, value in rows[way][-1].items()}
+                print(json.dumps({"portrait": path.stem, "way": way, **rounded}), flush=True)
     for way, found in rows.items():
-        means = {key: round(float(np.nanmean([row[key] for row in found])), 3) for key in found[0]}
+        known = {key: [row[key] for row in found if np.isfinite(row[key])] for key in found[0]}
+        means = {key: round(float(np.mean(values)), 3) for key, values in known.items() if values}
         print(json.dumps({"portraits": len(found), "way": way} | means))
         if given.sheet:
             target = given.sheet.with_stem(f"{given.sheet.stem}-{way}")

@@ -28,7 +28,7 @@ from semibody.types import FACE, Floats, Gesture, Pose, SemibodyError, Speech
 
 Mask = NDArray[np.bool_]
 
-FARTHEST = 0.3
+FARTHEST = 0.45
 """Shoulder widths by which a wrist leaves its place at liveliness 1: beyond, pictures begin to smear."""
 MOST_LIVELY = 3.0
 EASE_SECONDS = 0.5
@@ -164,7 +164,7 @@ _MARGIN = 0.015
 """Hands stay so far inside the picture, in heights of it."""
 _NEAR_FACE, _NEAR_HAND = 0.15, 0.18
 """Shoulder widths that a moving hand keeps from the face and from the other hand."""
-_TURN = np.radians(26.0)
+_TURN = np.radians(36.0)
 """How far a palm turns at liveliness 1."""
 _STRETCH = 1.8
 """How much longer or shorter a forearm may look than in the picture."""
@@ -188,8 +188,8 @@ class _Arms:
         flat[:, 2] = flat[:, 3]
         self.joints = np.concatenate([flat, self._depth(flat)[..., None]], axis=2)
         shoulder, elbow, wrist = self.joints[:, 0], self.joints[:, 1], self.joints[:, 2]
-        self.upper = np.linalg.norm(elbow - shoulder, axis=1)
-        self.fore = np.linalg.norm(wrist - elbow, axis=1)
+        self.upper = np.maximum(np.linalg.norm(elbow - shoulder, axis=1), 1e-6)
+        self.fore = np.maximum(np.linalg.norm(wrist - elbow, axis=1), 1e-6)
 
     def _depth(self, flat: Floats) -> Floats:
         """z (2, 24) in shoulder widths; 0 for what cannot be lifted."""
@@ -340,7 +340,7 @@ _CLASPED_FAMILIES = (
     (("both", "raised", "struck"), ("both", "raised", "aside")),
     (("both", "raised", "struck"), ("both", "raised", "back")),
 )
-_SHARES = np.array([1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3])
+_SHARES = np.array([1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
 """Of a stroke, tried until it is believable."""
 _LEAST = 0.35
 """A stroke that only a smaller share of is left out, if there are others."""
