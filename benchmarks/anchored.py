@@ -121,13 +121,15 @@ def main() -> None:
                 pictures[way] += [inputs.portrait, *frames[chosen]]
                 rounded = {key: round(value, 3) for key, value in rows[way][-1].items()}
                 print(json.dumps({"portrait": path.stem, "way": way, **rounded}), flush=True)
+                if given.sheet:
+                    target = given.sheet.with_stem(f"{given.sheet.stem}-{way}")
+                    media.write_image(
+                        target, contact_sheet(pictures[way], columns=SHOWN + 1, side=given.size)
+                    )
     for way, found in rows.items():
         known = {key: [row[key] for row in found if np.isfinite(row[key])] for key in found[0]}
         means = {key: round(float(np.mean(values)), 3) for key, values in known.items() if values}
         print(json.dumps({"portraits": len(found), "way": way} | means))
-        if given.sheet:
-            target = given.sheet.with_stem(f"{given.sheet.stem}-{way}")
-            media.write_image(target, contact_sheet(pictures[way], columns=SHOWN + 1, side=given.size))
 
 
 if __name__ == "__main__":

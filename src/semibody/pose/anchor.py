@@ -28,7 +28,7 @@ from semibody.types import FACE, Floats, Gesture, Pose, SemibodyError, Speech
 
 Mask = NDArray[np.bool_]
 
-FARTHEST = 0.45
+FARTHEST = 0.4
 """Shoulder widths by which a wrist leaves its place at liveliness 1: beyond, pictures begin to smear."""
 MOST_LIVELY = 3.0
 EASE_SECONDS = 0.5
@@ -155,7 +155,7 @@ _RELIABLE = 0.08
 """Shoulder widths by which a lifted hand may miss the picture's; otherwise the hand is taken flat."""
 _FOLLOWS = 0.12
 """Share of a wrist's way that its elbow goes along; the rest the forearm turns."""
-_CARRIED = 0.7
+_CARRIED = 0.35
 """Share of a forearm's turn that its hand goes along; the rest the wrist bends."""
 _PER_ARM = 3
 """Numbers of an arm's state: how far its wrist is moved outwards and down in shoulder widths, how far its
@@ -313,11 +313,11 @@ _State = tuple[float, float, float]
 _PLACES: dict[str, _State] = {
     "rest": (0.0, 0.0, 0.0),
     "raised": (-0.10, -0.95, -0.05),
-    "struck": (0.05, -0.15, 0.05),
+    "struck": (0.05, 0.02, 0.04),
     "raised_wide": (0.45, -0.80, -0.10),
-    "wide": (0.85, -0.35, 0.16),
-    "gathered": (-0.35, -0.60, -0.08),
-    "offered": (0.40, -0.45, 0.20),
+    "wide": (0.55, -0.40, 0.12),
+    "gathered": (-0.40, -0.70, -0.06),
+    "offered": (0.40, -0.25, 0.14),
     "lifted": (0.15, -0.55, 0.0),
 }
 _FAMILIES: tuple[tuple[tuple[str, str, str], ...], ...] = (
@@ -331,10 +331,10 @@ _FAMILIES: tuple[tuple[tuple[str, str, str], ...], ...] = (
 """Which arms move (the main one is the seed's choice), from which place to which."""
 _CLASPED_PLACES: dict[str, _State] = {
     "rest": (0.0, 0.0, 0.0),
-    "raised": (0.05, -0.45, 0.0),
-    "struck": (0.0, -0.05, 0.0),
-    "aside": (0.25, -0.25, 0.0),
-    "back": (-0.22, -0.10, 0.0),
+    "raised": (0.05, -0.55, 0.0),
+    "struck": (0.0, 0.02, 0.0),
+    "aside": (0.30, -0.25, 0.0),
+    "back": (-0.26, -0.10, 0.0),
 }
 _CLASPED_FAMILIES = (
     (("both", "raised", "struck"), ("both", "raised", "aside")),
