@@ -21,6 +21,7 @@ FLOORS: dict[str, int] = {
     "diffusion": 2,
     "pose": 2,
     "inputs": 3,
+    "conditioning": 3,
     "data": 3,
     "evaluation": 3,
     "animator": 4,

@@ -302,7 +302,7 @@ def check_settings(settings: Settings, model: ModelConfig) -> Settings:
         settings,
         width=_to_grid(settings.width, grid),
         height=_to_grid(settings.height, grid),
-        find_person=settings.find_person or model.reference_pose,
+        find_person=settings.find_person or model.hints.own_pose,
     )
 
 

@@ -239,7 +239,7 @@ class Training:
         told = [recipe.schedule, recipe.noise, recipe.defaults]
         names = sorted(clip.id for clip in chosen)
         painters = [] if model.plate is None else [model.plate]
-        shown = painters if model.config.plate_latents else []
+        shown = painters if model.config.hints.base == "plate" else []
         generating = dataclasses.replace(
             model.config, restorer=None, plate=model.config.plate if shown else None
         )
@@ -267,11 +267,12 @@ class Training:
         moves = stage == "motion"
         if stage == "restore":
             moves = self.final("motion") is not None or (given is not None and given.config.unet.motion)
+        shows_plate = self.recipe.model.hints.base == "plate"
         sizes = dataclasses.replace(
             self.recipe.model,
             unet=dataclasses.replace(self.recipe.model.unet, motion=moves),
             restorer=self.recipe.model.restorer if stage == "restore" else None,
-            plate=self.recipe.model.plate if stage == "restore" or self.recipe.model.plate_latents else None,
+            plate=self.recipe.model.plate if stage == "restore" or shows_plate else None,
         )
         scale = sizes.vae.scale
         if vae is not None:
