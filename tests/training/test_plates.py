@@ -166,7 +166,9 @@ def test_the_denoiser_is_shown_what_animating_would_show_it(
     without = plain.batch(0, [0, 1])
     assert without.picture.numel() == without.hidden.numel() == 0
     assert isinstance(plain.module, Denoiser)
-    assert torch.equal(plain.module.conditions(without).base, without.portrait)
+    base = plain.module.conditions(without).base
+    assert base is not None
+    assert torch.equal(base, without.portrait)
 
 
 def picture(batch: DenoisingBatch, number: int) -> NDArray[np.uint8]:

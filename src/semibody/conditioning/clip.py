@@ -97,7 +97,7 @@ class ClipConditions:
         self._rows = model.audio_encoder.rows(torch.from_numpy(speech.waveform).to(self._device))
         mask = evidence.audio_mask()
         self._audio_mask = None if mask is None else torch.from_numpy(mask).to(self._device, self._dtype)
-        self._encode(_pixels(portrait).to(self._device, self._dtype))
+        self._encode(pixels_of(portrait).to(self._device, self._dtype))
         self._features = FrameCache(self._encode_poses)
         self._audio = FrameCache(self._project_audio)
 
@@ -111,7 +111,7 @@ class ClipConditions:
         )
         latents = model.encode(pixels)
         base = model.base(latents, plate)
-        self._portrait = encode_portrait(model, latents, base, own_map, compare=evidence.compares_poses)
+        self.portrait = encode_portrait(model, latents, base, own_map, compare=evidence.compares_poses)
         self._view = None
         if model.restorer is not None:
             assert own_map is not None, "a restorer comes with the portrait's own pose map"
@@ -124,7 +124,7 @@ class ClipConditions:
     def of(self, window: Window) -> Conditions:
         """Everything the window is denoised towards."""
         limbs = self._evidence.limbs([self._gesture[i] for i in window])
-        return self._portrait.conditions(
+        return self.portrait.conditions(
             self._model,
             pose=torch.stack(self._features.of(window))[None],
             audio=AudioProjection.joined(self._audio.of(window)),
@@ -134,7 +134,7 @@ class ClipConditions:
 
     def none(self) -> Conditions:
         """The unconditional half of guidance."""
-        return Conditions(base=self._portrait.base)
+        return Conditions(base=self.portrait.base)
 
     def restored(self, pixels: Float[Tensor, "f 3 H W"], frames: Sequence[int]) -> Float[Tensor, "f 3 H W"]:
         """Decoded frames with the portrait's fine detail, if the model has a restorer."""
@@ -144,7 +144,7 @@ class ClipConditions:
         carried = self._evidence.carried(self._picture, [self._gesture[i] for i in frames])
         return restorer(
             pixels,
-            self._maps(frames),
+            self.maps(frames),
             self._view,
             self._mouth(frames) if restorer.config.heard else None,
             None if carried is None else torch.from_numpy(carried).to(self._device),
@@ -153,11 +153,10 @@ class ClipConditions:
     # -- of frames -----------------------------------------------------------------------------
 
     def _encode_poses(self, frames: Sequence[int]) -> list[Float[Tensor, "d h w"]]:
-        return list(self._model.pose_encoder(self._maps(frames)))
+        return list(self._model.pose_encoder(self.maps(frames)))
 
     def _project_audio(self, frames: Sequence[int]) -> list[AudioProjection]:
-        tokens = self._model.audio_encoder.tokens(self._rows, torch.tensor(frames), self._fps)
-        projected = self._model.project_audio(tokens.to(self._device, self._dtype))
+        projected = self._model.project_audio(self.tokens(frames).to(self._device, self._dtype))
         return [projected.frame(i) for i in range(len(frames))]
 
     def _mouth(self, frames: Sequence[int]) -> Float[Tensor, "f 2"]:
@@ -166,7 +165,12 @@ class ClipConditions:
         assert isinstance(ear, LogMelEncoder)
         return ear.mouth_heard(ear.windows(self._rows, torch.tensor(frames), self._fps))
 
-    def _maps(self, frames: Sequence[int]) -> Float[Tensor, "f 3 H W"]:
+    def tokens(self, frames: Sequence[int]) -> Float[Tensor, "f l d"]:
+        """Audio tokens of frames."""
+        return self._model.audio_encoder.tokens(self._rows, torch.tensor(frames), self._fps)
+
+    def maps(self, frames: Sequence[int]) -> Float[Tensor, "f 3 H W"]:
+        """Drawn pose maps of frames, in 0..1."""
         drawn = self._evidence.maps([self._gesture[i] for i in frames])
         return self._maps_on_device(torch.from_numpy(drawn))
 
@@ -176,7 +180,7 @@ class ClipConditions:
         return shown.contiguous(memory_format=torch.channels_last)
 
 
-def _pixels(picture: Picture) -> Float[Tensor, "1 3 H W"]:
+def pixels_of(picture: Picture) -> Float[Tensor, "1 3 H W"]:
     """A picture in −1..1."""
     return torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
 
