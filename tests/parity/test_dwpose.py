@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from parity.golden import Case, cases
-from semibody.pose import dwpose
+from semibody.pose.detectors import dwpose
 
 ALL = cases("dwpose_*.npz")
 BINS_X, BINS_Y = 576, 768
