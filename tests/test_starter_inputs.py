@@ -15,7 +15,7 @@ import made
 from semibody import media
 from semibody.animator import Animator
 from semibody.inputs import prepare
-from semibody.pose.detect import detect_pose
+from semibody.pose.detectors import detect_pose
 from semibody.training.recipe import load_recipe
 from semibody.types import FACE, HANDS, Pose
 

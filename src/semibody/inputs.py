@@ -26,7 +26,7 @@ from semibody.networks.model import ModelConfig
 from semibody.pose import check, timing
 from semibody.pose.align import Alignment, align
 from semibody.pose.check import Finding
-from semibody.pose.detect import open_detector
+from semibody.pose.detectors import open_detector
 from semibody.pose.frame import Framing, frame_portrait, keep_whole
 from semibody.pose.library import find_gesture
 from semibody.pose.plan import plan_gesture

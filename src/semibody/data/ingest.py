@@ -32,7 +32,8 @@ from semibody.data.folder import disk_errors_named, filling
 from semibody.data.inspect import LOUDNESS_WINDOW, correlation
 from semibody.data.manifest import ClipEntry, Truth, box_around, parse_line, split_of, write_manifest
 from semibody.media import VideoReader, VideoWriter, atomic_write, loudness, read_speech, write_speech
-from semibody.pose.detect import SEEN, Detector, face_found, hands_found, open_detector
+from semibody.pose.body import SEEN, face_found, hands_found
+from semibody.pose.detectors import Detector, open_detector
 from semibody.pose.files import save_gesture
 from semibody.pose.frame import Crop, box_crop, emtd_crop
 from semibody.pose.timing import runs
@@ -98,7 +99,7 @@ class Wanted:
     heads: bool = False
     """Keep pieces without hands as head-only clips, cropped to the head."""
     detector: str = "auto"
-    """Detector of poses, as in ``pose.detect``."""
+    """Detector of poses, as in ``pose.detectors``."""
 
     def __post_init__(self) -> None:
         for name in ("size", "fps", "shortest", "longest"):

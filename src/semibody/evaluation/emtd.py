@@ -34,7 +34,7 @@ def build(videos: Path, out: Path, *, detector: str = "auto", progress: Progress
     ``out`` gets ``<name>.mp4 .wav .gesture.npz .png`` (the first frame is the portrait) and a manifest.
     Raises SemibodyError when no video could be used.
     """
-    from semibody.pose.detect import open_detector
+    from semibody.pose.detectors import open_detector
     from semibody.pose.track import detect_gesture
 
     paths = sorted(p for p in videos.iterdir() if p.suffix.lower() in VIDEOS) if videos.is_dir() else []

@@ -102,7 +102,7 @@ def face_finder() -> faces.FaceFinder:
 
 @functools.lru_cache(maxsize=1)
 def hand_detector(name: str) -> Any:
-    from semibody.pose.detect import open_detector
+    from semibody.pose.detectors import open_detector
 
     return open_detector(name)
 
