@@ -20,6 +20,7 @@ FLOORS: dict[str, int] = {
     "networks": 2,
     "diffusion": 2,
     "pose": 2,
+    "clips": 2,
     "inputs": 3,
     "data": 3,
     "evaluation": 3,

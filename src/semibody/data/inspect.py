@@ -17,9 +17,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from semibody.data.manifest import ClipEntry, Truth, read_manifest
+from semibody.clips.manifest import ClipEntry, read_manifest
+from semibody.clips.mouth import correlation
+from semibody.clips.truth import Truth
 from semibody.media import VideoReader, atomic_write, loudness, read_speech
 from semibody.pose.files import load_gesture
 from semibody.pose.hands import hand_confidence, hand_variation
@@ -162,14 +163,6 @@ def measure(entry: ClipEntry) -> ClipNumbers:
         jaw_follows_voice=follows,
         jaw=histogram,
     )
-
-
-def correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """Pearson's r; NaN when one of the two does not change."""
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if len(a) < 2 or min(np.std(a), np.std(b)) < 1e-6:
-        return math.nan
-    return float(np.corrcoef(a, b)[0, 1])
 
 
 def _require_length(entry: ClipEntry, what: str, frames: int) -> None:
