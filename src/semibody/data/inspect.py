@@ -95,15 +95,7 @@ def survey(folder: Path | str, progress: Progress = silent) -> Survey:
         raise SemibodyError(
             f"{folder}: the manifest lists no clip; make some with `semibody data synthesise`"
         )
-    numbers: dict[str, ClipNumbers] = {}
-    faults = []
-    for done, entry in enumerate(entries):
-        progress("clips", done, len(entries))
-        try:
-            numbers[entry.id] = measure(entry)
-        except SemibodyError as error:
-            faults.append((entry.id, str(error)))
-    progress("clips", len(entries), len(entries))
+    numbers, faults = _measure_all(entries, progress)
     full = [numbers[e.id] for e in entries if e.kind == "full" and e.id in numbers]
 
     def mean(value: Callable[[ClipNumbers], float], of: Sequence[ClipNumbers]) -> float:
@@ -129,6 +121,22 @@ def survey(folder: Path | str, progress: Progress = silent) -> Survey:
         jaw=[round(float(share), 4) for share in jaws.mean(axis=0)] if len(jaws) else [],
         faults=faults,
     )
+
+
+def _measure_all(
+    entries: Sequence[ClipEntry], progress: Progress
+) -> tuple[dict[str, ClipNumbers], list[tuple[str, str]]]:
+    """Numbers by clip id, and (clip id, reason) of those that cannot be read."""
+    numbers: dict[str, ClipNumbers] = {}
+    faults = []
+    for done, entry in enumerate(entries):
+        progress("clips", done, len(entries))
+        try:
+            numbers[entry.id] = measure(entry)
+        except SemibodyError as error:
+            faults.append((entry.id, str(error)))
+    progress("clips", len(entries), len(entries))
+    return numbers, faults
 
 
 def measure(entry: ClipEntry) -> ClipNumbers:

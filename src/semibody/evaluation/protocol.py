@@ -106,28 +106,8 @@ def pair_clips(
     items = _clips(generated)
     problems: list[Problem] = []
     if real is not None:
-        partners = _clips(real)
-        if len(items) == len(partners) == 1 and generated.is_file() and real.is_file():
-            partners = {next(iter(items)): next(iter(partners.values()))}
-        for name in sorted(items.keys() ^ partners.keys()):
-            side, other = (generated, real) if name in items else (real, generated)
-            problems.append(Problem(name, f"is in {side} but not in {other}; left out", fatal=True))
-        items = {
-            name: replace(
-                items[name],
-                real=partner.generated,
-                **{
-                    kind: getattr(items[name], kind) or getattr(partner, kind)
-                    for kind in ("portrait", "speech", "gesture", "truth")
-                },
-            )
-            for name, partner in partners.items()
-            if name in items
-        }
-        if not items:
-            raise SemibodyError(
-                f"{generated} and {real}: no clip has the same name in both; rename the files"
-            )
+        items, alone = _with_real(items, generated, real)
+        problems += alone
     if portraits is not None:
         pictures = {p.stem: p for p in _files(Path(portraits), PICTURES, "portraits")}
         for name in sorted(items.keys() - pictures.keys()):
@@ -136,6 +116,30 @@ def pair_clips(
             name: replace(item, portrait=pictures.get(name, item.portrait)) for name, item in items.items()
         }
     return [items[name] for name in sorted(items)], problems
+
+
+def _with_real(items: dict[str, Item], generated: Path, real: Path) -> tuple[dict[str, Item], list[Problem]]:
+    """Those with a partner, which lends what their own line does not name; and those without."""
+    partners = _clips(real)
+    if len(items) == len(partners) == 1 and generated.is_file() and real.is_file():
+        partners = {next(iter(items)): next(iter(partners.values()))}
+    problems = []
+    for name in sorted(items.keys() ^ partners.keys()):
+        side, other = (generated, real) if name in items else (real, generated)
+        problems.append(Problem(name, f"is in {side} but not in {other}; left out", fatal=True))
+    lent = ("portrait", "speech", "gesture", "truth")
+    paired = {
+        name: replace(
+            items[name],
+            real=partner.generated,
+            **{kind: getattr(items[name], kind) or getattr(partner, kind) for kind in lent},
+        )
+        for name, partner in partners.items()
+        if name in items
+    }
+    if not paired:
+        raise SemibodyError(f"{generated} and {real}: no clip has the same name in both; rename the files")
+    return paired, problems
 
 
 def _clips(source: Path) -> dict[str, Item]:

@@ -20,57 +20,65 @@ from semibody.evaluation.protocol import Item
 _JACKKNIFE_GROUPS = 10
 
 Rows = Callable[[Gathered, Item, Side], NDArray[Any] | None]
+"""Feature vectors (n, d) of one clip."""
+Pair = tuple[NDArray[Any], NDArray[Any]]
+"""Of a clip the generated and the real vectors."""
+_SIDES: tuple[Side, Side] = ("generated", "real")
 
 
 def _between_sets(gathered: Gathered, rows: Rows) -> Measured:
     """Fréchet distance between all generated and all real vectors, with a jackknife interval over clips."""
-    broken = 0
-
-    def finite_rows(item: Item, side: Side) -> NDArray[Any] | None:
-        nonlocal broken
-        found = rows(gathered, item, side)
-        if found is None:
-            return None
-        good = np.isfinite(found).all(axis=1)
-        broken += int((~good).sum())
-        return found[good]
-
-    pairs = [(finite_rows(item, "generated"), finite_rows(item, "real")) for item in gathered.items]
-    known = [(g, r) for g, r in pairs if g is not None and r is not None and len(g) and len(r)]
-    if not known or sum(len(g) for g, _ in known) < 2 or sum(len(r) for _, r in known) < 2:
+    pairs = [[rows(gathered, item, side) for side in _SIDES] for item in gathered.items]
+    finite = [[None if found is None else _finite(found) for found in pair] for pair in pairs]
+    known = [(g, r) for g, r in finite if g is not None and r is not None and len(g) and len(r)]
+    count = sum(len(g) for g, _ in known), sum(len(r) for _, r in known)
+    if min(count) < 2:
         return Measured(math.nan, notes=("fewer than 2 feature vectors; give more or longer clips",))
+    value, interval = _stored_distance(gathered, known)
+    counts = {"generated vectors": count[0], "real vectors": count[1]}
+    broken = _vectors(pairs) - _vectors(finite)
+    if broken:
+        counts["vectors left out because they are not finite"] = broken
+    warning = distributions.too_few(*count, known[0][0].shape[1])
+    without = count_without(len(pairs) - len(known), len(pairs))
+    notes = tuple(filter(None, [warning, without]))
+    return Measured(value, {}, interval, None, counts, {}, notes)
+
+
+def _finite(vectors: NDArray[Any]) -> NDArray[Any]:
+    return vectors[np.isfinite(vectors).all(axis=1)]
+
+
+def _vectors(pairs: Sequence[Sequence[NDArray[Any] | None]]) -> int:
+    return sum(len(found) for pair in pairs for found in pair if found is not None)
+
+
+def _stored_distance(gathered: Gathered, known: Sequence[Pair]) -> tuple[float, Interval | None]:
+    """The distance with its interval, kept in the cache under the vectors themselves."""
 
     def distance(kept: Sequence[int], *, quick: bool = True) -> float:
-        ours = np.concatenate([known[k][0] for k in kept])
-        theirs = np.concatenate([known[k][1] for k in kept])
+        ours, theirs = (np.concatenate([known[k][side] for k in kept]) for side in (0, 1))
         if min(len(ours), len(theirs)) < 2:
             return math.nan
         return distributions.frechet_distance(ours, theirs, quick=quick)
 
-    everything = range(len(known))
     key = _print(known)
     stored = gathered.cache.load(key)
     if stored is None:
-        interval = distributions.jackknife(_JACKKNIFE_GROUPS, distance, len(known))
-        bounds = [interval.low, interval.high] if interval else []
-        stored = {"value": np.array(distance(everything, quick=False)), "bounds": np.array(bounds)}
+        found = distributions.jackknife(_JACKKNIFE_GROUPS, distance, len(known))
+        bounds = [found.low, found.high] if found else []
+        value = distance(range(len(known)), quick=False)
+        stored = {"value": np.array(value), "bounds": np.array(bounds)}
         gathered.cache.save(key, stored)
     interval = None
     if len(stored["bounds"]):
         low, high = (float(v) for v in stored["bounds"])
         method = f"delete-a-group jackknife over {len(known)} clips"
         interval = Interval(max(low, 0.0), high, 0.95, method)
-    count = sum(len(g) for g, _ in known), sum(len(r) for _, r in known)
-    warning = distributions.too_few(*count, known[0][0].shape[1])
-    counts = {"generated vectors": count[0], "real vectors": count[1]}
-    if broken:
-        counts["vectors left out because they are not finite"] = broken
-    without = count_without(len(pairs) - len(known), len(pairs))
-    notes = tuple(filter(None, [warning, without]))
-    return Measured(float(stored["value"]), {}, interval, None, counts, {}, notes)
+    return float(stored["value"]), interval
 
 
-def _print(known: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> str:
+def _print(known: Sequence[Pair]) -> str:
     """A key of the vectors themselves, so that the singular values are not sought again."""
     digest = hashlib.sha256(b"frechet 2")
     for pair in known:
