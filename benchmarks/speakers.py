@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from semibody.clips.manifest import ClipEntry, read_manifest
 from semibody.data.inspect import SEEN
-from semibody.data.manifest import ClipEntry, read_manifest
 from semibody.media import VideoReader
 from semibody.pose.body import face_found, hands_found, shoulder_width
 from semibody.pose.detectors import open_detector

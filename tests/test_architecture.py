@@ -29,6 +29,7 @@ FLOORS: dict[str, int] = {
     "networks": 2,
     "diffusion": 2,
     "pose": 2,
+    "clips": 2,
     "conditioning": 3,
     "inputs": 4,
     "data": 4,

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from semibody import media
 from semibody.diffusion.schedule import Solver
-from semibody.networks.audio_encoders import RATE, frame_count
+from semibody.networks.audio_encoders import frame_count
 from semibody.networks.model import ModelConfig
 from semibody.pose import check, timing
 from semibody.pose.align import Alignment, align
@@ -31,7 +31,7 @@ from semibody.pose.frame import Framing, frame_portrait, keep_whole
 from semibody.pose.library import find_gesture
 from semibody.pose.plan import plan_gesture
 from semibody.pose.prosody import Prosody, analyse
-from semibody.types import Gesture, MissingPartError, Picture, Pose, SemibodyError, Speech
+from semibody.types import RATE, Gesture, MissingPartError, Picture, Pose, SemibodyError, Speech
 
 AUTO = "auto"
 """As a gesture: planned from the speech."""

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from conftest import require_renderer, shared_folder
+from semibody.clips.manifest import read_manifest
 from semibody.data.inspect import SEEN
-from semibody.data.manifest import read_manifest
 from semibody.data.synthetic.produce import Order, synthesise
 from semibody.media import VideoReader
 from semibody.pose.body import face_found, hands_found, shoulder_width

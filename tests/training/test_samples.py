@@ -13,17 +13,18 @@ import torch
 from numpy.typing import NDArray
 
 from semibody import media
+from semibody.clips.manifest import ClipEntry
+from semibody.clips.mouth import mouth_opening
+from semibody.clips.truth import BOXES, Truth
 from semibody.data.dataset import (
     LatentStore,
     PackedClip,
     Packing,
-    mouth_opening,
     pack_clip,
     pack_manifest,
     packed_clips,
     pad_head,
 )
-from semibody.data.manifest import BOXES, ClipEntry, Truth
 from semibody.networks.audio_encoders import AudioConfig, build_audio_encoder
 from semibody.pose.files import save_gesture
 from semibody.pose.regions import audio_mask

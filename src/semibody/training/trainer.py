@@ -33,9 +33,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from semibody import config, runtime
+from semibody.clips.manifest import read_manifest
 from semibody.data.dataset import LatentStore, PackedClip, Packing, pack_manifest, packed_clips
 from semibody.data.found import find_poses
-from semibody.data.manifest import read_manifest
 from semibody.media import atomic_write
 from semibody.networks.audio_encoders import LogMelEncoder
 from semibody.networks.loading import load_model, save_model
