@@ -25,7 +25,8 @@ from semibody.animator import Animator
 from semibody.inputs import Inputs, Settings, prepare
 from semibody.pose.align import align
 from semibody.pose.anchor import plan_anchored
-from semibody.pose.detect import SEEN, Detector, hands_found, open_detector
+from semibody.pose.body import SEEN, hands_found
+from semibody.pose.detectors import Detector, open_detector
 from semibody.pose.hands import hand_variation
 from semibody.pose.overlay import contact_sheet
 from semibody.pose.plan import plan_gesture

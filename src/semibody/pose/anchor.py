@@ -18,7 +18,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.pose.detect import SEEN, hands_found
+from semibody.pose.body import (
+    SEEN,
+    SHOULDERS,
+    face_found,
+    face_height,
+    hands_found,
+    shoulder_distance,
+    shoulders_seen,
+)
 from semibody.pose.library import minimum_jerk
 from semibody.pose.lift import in_space, lift
 from semibody.pose.plan import PlannedGesture, Stroke, time_strokes
@@ -120,9 +128,9 @@ def movable(portrait: Pose, aspect: float = 1.0) -> Movable:
     Not: hidden ones, those at the face, at the lower edge or partly beyond an edge, crossed arms.
     """
     points, seen = portrait.joints * (aspect, 1.0), portrait.confidence
-    if seen[[2, 5]].min() < SEEN:
+    if not shoulders_seen(seen):
         return Movable((False, False))
-    width = max(float(np.hypot(*(points[2] - points[5]))), 1e-3)
+    width = max(float(shoulder_distance(points)), 1e-3)
     hands = [points[hand] / width for hand, *_ in ARMS]
     between = hands[0][:, None] - hands[1][None]
     clasped = all(hands_found(portrait)) and float(np.hypot(*np.moveaxis(between, -1, 0)).min()) < _CLASPED
@@ -130,7 +138,7 @@ def movable(portrait: Pose, aspect: float = 1.0) -> Movable:
     for (hand, *arm), found, sign in zip(ARMS, hands_found(portrait), (1.0, -1.0), strict=True):
         whole = found and seen[arm].min() >= SEEN and float(np.median(seen[hand])) >= _SURE
         cut = (seen[hand] < SEEN).mean() > _CUT or portrait.joints[hand, 1].max() > 1 - _EDGE
-        middle = points[[2, 5], 0].mean()
+        middle = points[SHOULDERS, 0].mean()
         crossed = not clasped and sign * (points[arm[2], 0] - middle) / width < -_CROSSED
         at_face = bool((_off_face(points[hand], portrait, aspect) < _AT_FACE * width).any())
         free.append(bool(whole and not cut and not crossed and not at_face))
@@ -140,11 +148,11 @@ def movable(portrait: Pose, aspect: float = 1.0) -> Movable:
 
 def _off_face(points: Floats, portrait: Pose, aspect: float) -> Floats:
     """Distances of points (…, 2) from the box of the face and its forehead, 0 inside; without a face far."""
-    if portrait.confidence[FACE].mean() < SEEN:
+    if not face_found(portrait):
         return np.full(points.shape[:-1], np.inf)
     face = portrait.joints[FACE] * (aspect, 1.0)
     low, high = face.min(axis=0), face.max(axis=0)
-    low = low - (0.0, 0.5 * (high[1] - low[1]))
+    low = low - (0.0, 0.5 * face_height(portrait.joints))
     beyond = np.maximum(np.maximum(low - points, points - high), 0.0)
     return np.asarray(np.hypot(beyond[..., 0], beyond[..., 1]))
 
@@ -180,7 +188,7 @@ class _Arms:
     def __init__(self, portrait: Pose, aspect: float, moves: Movable) -> None:
         self.portrait, self.aspect, self.moves = portrait, aspect, moves
         points = portrait.joints * (aspect, 1.0)
-        self.width = max(float(np.hypot(*(points[2] - points[5]))), 1e-3)
+        self.width = max(float(shoulder_distance(points)), 1e-3)
         self.indices = np.array([[*arm, *range(hand.start, hand.stop)] for hand, *arm in ARMS])
         self.signs = np.array([1.0, -1.0])
         flat = points[self.indices] / self.width * np.stack([self.signs, [1.0, 1.0]], axis=1)[:, None]
