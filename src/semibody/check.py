@@ -1,4 +1,4 @@
-"""Everything that ``animate`` would say about its inputs, and a picture of it (floor 5)."""
+"""Everything that ``animate`` would say about its inputs, and a picture of it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from semibody import media
-from semibody.inputs import Settings, fit_portrait, name_of, read_gesture
+from semibody.inputs import fit_portrait, name_of, read_gesture
 from semibody.networks.audio_encoders import RATE
 from semibody.pose import check as findings_of
 from semibody.pose.align import align
 from semibody.pose.check import Finding, Level
 from semibody.pose.overlay import draw_skeleton
 from semibody.pose.prosody import analyse
+from semibody.settings import Settings
 from semibody.types import Gesture, Picture, Pose, Speech
 
 

@@ -1,4 +1,4 @@
-"""The user's portrait, recording and gesture, read and fitted to the settings and to each other (floor 3).
+"""The user's portrait, recording and gesture, read and fitted to the settings and to each other.
 
     inputs = prepare("portrait.png", "speech.wav", "wave", Settings(width=512, height=512))
     for finding in inputs.findings: print(finding.level, finding.line())
@@ -10,19 +10,15 @@ is given the person's build, and whatever may go wrong is said (``pose.check``).
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semibody import media
-from semibody.diffusion.schedule import Solver
 from semibody.networks.audio_encoders import RATE, frame_count
-from semibody.networks.model import ModelConfig
 from semibody.pose import check, timing
 from semibody.pose.align import Alignment, align
 from semibody.pose.check import Finding
@@ -31,49 +27,11 @@ from semibody.pose.frame import Framing, frame_portrait, keep_whole
 from semibody.pose.library import find_gesture
 from semibody.pose.plan import plan_gesture
 from semibody.pose.prosody import Prosody, analyse
+from semibody.settings import Settings
 from semibody.types import Gesture, MissingPartError, Picture, Pose, SemibodyError, Speech
 
 AUTO = "auto"
 """As a gesture: planned from the speech."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How a clip is made. Weights bring defaults of their own; what the user sets goes over them."""
-
-    width: int = 768
-    height: int = 768
-    fps: float = 24.0
-    steps: int = 30
-    """denoising steps"""
-    guidance: float = 2.5
-    """1.0: none (twice as fast); 1.5 to 3.0: higher is livelier lips, lower a cleaner picture"""
-    solver: Solver = "ddim"
-    """ddim as published; dpm++ or unipc need fewer steps"""
-    seed: int = 3407
-    shared_noise: float = 0.0
-    """share of the first noise that all frames have in common: 0 as published, 1 flickers least"""
-    length: int | None = None
-    """most frames to make; None: as long as the speech"""
-    window: int = 12
-    """frames denoised together"""
-    overlap: int = 3
-    """frames that neighbouring windows share"""
-    shift: int = 3
-    """frames by which windows move on after every step"""
-    on_short_gesture: timing.OnShort = "pingpong"
-    """what to do when the poses end before the speech: pingpong, loop, hold or stop"""
-    frame: Literal["auto", "keep"] = "auto"
-    """auto: frame the person as in training; keep: all of the picture, continued where needed"""
-    align: Literal["auto", "none"] = "auto"
-    """auto: fit the gesture's body to the portrait's; none: take its coordinates as they are"""
-    find_person: bool = False
-    """look for the person in the portrait even where neither framing nor alignment asks for it; always on for
-    models that are shown the portrait's own pose"""
-    strict: bool = False
-    """stop at warnings about the inputs"""
-    allow_silence: bool = False
-    """animate even if nothing can be heard"""
 
 
 SHORTEST_SECONDS = 0.1
@@ -269,45 +227,6 @@ def _refuse(findings: Sequence[Finding]) -> None:
     if grave:
         more = f" ({len(grave) - 1} more: run `semibody check`)" if len(grave) > 1 else ""
         raise SemibodyError(f"{grave[0].line()}{more}; or leave out --strict")
-
-
-def check_settings(settings: Settings, model: ModelConfig) -> Settings:
-    """Raise SemibodyError for settings that cannot work together; fit them to the model.
-
-    The size is rounded to its latent cells, and a model that is shown the portrait's pose asks for it.
-    """
-    grid = model.vae.factor
-    fault = None
-    if min(settings.width, settings.height) < 8 * grid:
-        fault = f"--size {settings.width}x{settings.height} is too small; use at least {8 * grid}"
-    elif settings.steps < 1 or settings.steps > 1000:
-        fault = f"--steps {settings.steps} must be from 1 to 1000"
-    elif not 1.0 <= settings.fps <= 120.0:
-        fault = f"--fps {settings.fps:g} must be from 1 to 120"
-    elif not 0.0 <= settings.guidance <= 30.0:
-        fault = f"--guidance {settings.guidance:g} must be from 0 to 30"
-    elif settings.length is not None and settings.length < 1:
-        fault = f"--length {settings.length} must be at least 1 frame"
-    elif not 0 <= settings.overlap < settings.window:
-        fault = f"--overlap {settings.overlap} must be smaller than --context {settings.window}"
-    elif model.unet.motion and settings.window > model.unet.motion_frames:
-        fault = f"--context {settings.window} is more than these weights allow ({model.unet.motion_frames})"
-    elif not 0.0 <= settings.shared_noise <= 1.0:
-        fault = f"shared_noise = {settings.shared_noise:g} must be from 0 to 1"
-    elif not 0 <= settings.seed < 2**63:
-        fault = f"--seed {settings.seed} must be a positive whole number"
-    if fault:
-        raise SemibodyError(fault)
-    return dataclasses.replace(
-        settings,
-        width=_to_grid(settings.width, grid),
-        height=_to_grid(settings.height, grid),
-        find_person=settings.find_person or model.reference_pose,
-    )
-
-
-def _to_grid(length: int, grid: int) -> int:
-    return max(grid, round(length / grid) * grid)
 
 
 def name_of(source: object, otherwise: str) -> str:

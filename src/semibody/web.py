@@ -1,4 +1,4 @@
-"""A page for the browser: portrait, speech and gesture in, a clip out (floor 6).
+"""A page for the browser: portrait, speech and gesture in, a clip out.
 
     serve(Studio(Animator.load("starter"))).block_thread()       # http://127.0.0.1:7860
 

@@ -16,11 +16,11 @@ from parity.golden import WHISPER_NAMES, Case, cases, fill
 from semibody import media
 from semibody.animator import Animator, ClipConditions
 from semibody.diffusion.schedule import initial_noise
-from semibody.inputs import Settings
 from semibody.networks.audio_encoders import frame_count
 from semibody.networks.model import Model, ModelConfig, small_config
 from semibody.networks.unet import UNetConfig
 from semibody.networks.vae import VAEConfig
+from semibody.settings import Settings
 
 LATENTS, VIDEO = 5e-4, 3e-4
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from semibody.inputs import Settings
+    from semibody.settings import Settings
 
 Option = typer.Option
 
@@ -101,8 +101,9 @@ def animate(
     from semibody import media
     from semibody.animator import Animator
     from semibody.inputs import AUTO, prepare
-    from semibody.plan import Source, make_plan, resolve_settings
+    from semibody.plan import make_plan
     from semibody.pose.library import find_gesture
+    from semibody.settings import Source, resolve
     from semibody.weights.hub import default_weights
 
     if weights is None:
@@ -120,13 +121,14 @@ def animate(
     picture = media.read_image(portrait, parse_colour(background))
     sound = media.read_speech(speech)
     poses = gesture if gesture == AUTO else find_gesture(gesture)
-    source = Source(weights, preset, precision, device)
+    source = Source(weights=weights, preset=preset, precision=precision, device=device)
     if dry_run:
         planned = make_plan(source, changes, portrait=picture, speech=sound, gesture=poses)
         _print_plan(planned.lines())
         return
     _require_writable(out)
-    settings, model = resolve_settings(source, changes)
+    found = resolve(source, need_files=False)
+    settings, model = found.settings(changes), found.info.model
     inputs = prepare(picture, sound, poses, settings)
     for finding in inputs.findings:
         _say(f"{finding.level if finding.level != 'good' else 'note'}: {finding.line()}")
@@ -147,7 +149,8 @@ def _personal(picture: NDArray[np.uint8], weights: str, *, device: str, precisio
     """The folder of weights that know the person in the picture, tuned now if they never were."""
     import dataclasses
 
-    from semibody.plan import Source, estimate_tuning, format_seconds
+    from semibody.plan import estimate_tuning, format_seconds
+    from semibody.settings import Source
     from semibody.training import personal
     from semibody.training.recipe import load_recipe
     from semibody.weights.store import is_store
@@ -157,7 +160,8 @@ def _personal(picture: NDArray[np.uint8], weights: str, *, device: str, precisio
     folder = personal.cached(picture, recipe)
     if not is_store(folder):
         optimiser = recipe.still.optimiser
-        seconds = estimate_tuning(Source(weights, None, precision, device), optimiser.steps * optimiser.batch)
+        source = Source(weights=weights, precision=precision, device=device)
+        seconds = estimate_tuning(source, optimiser.steps * optimiser.batch)
         _say(
             f"note: tuning the weights to this portrait takes about {format_seconds(seconds)}, once; they "
             f"are kept in {folder}; Ctrl-C leaves nothing behind"

@@ -34,7 +34,7 @@ def check(
     """Say what may go wrong with PORTRAIT, and with a GESTURE and SPEECH on it; computes no video."""
     from semibody import config, media
     from semibody.check import check_inputs
-    from semibody.inputs import Settings
+    from semibody.settings import Settings
 
     width, height = parse_size(size)
     settings = config.build(Settings, {"width": width, "height": height, "frame": frame, "align": align})
