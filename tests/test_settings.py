@@ -59,7 +59,7 @@ def test_published_weights_are_known_without_their_files(
 
 @pytest.mark.parametrize("weights", ["nothing/here", "starter"])
 def test_an_unknown_preset_or_folder_is_refused(weights: str) -> None:
-    with pytest.raises(SemibodyError, match="nothing/here|--preset other"):
+    with pytest.raises(SemibodyError, match=r"nothing/here|--preset other"):
         resolve(Source(weights=weights, preset="other"), need_files=False)
 
 
