@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from semibody import media
 from semibody.networks.audio_encoders import RATE, frame_count
 from semibody.pose import check, timing
-from semibody.pose.align import Alignment, align
+from semibody.pose.align import align
 from semibody.pose.check import Finding
 from semibody.pose.detect import open_detector
 from semibody.pose.frame import Framing, frame_portrait, keep_whole
@@ -34,9 +34,6 @@ AUTO = "auto"
 """As a gesture: planned from the speech."""
 
 
-SHORTEST_SECONDS = 0.1
-SILENT_BELOW = 1e-3
-"""RMS level under which a recording counts as silent (−60 dB)."""
 SMALLEST_SIDE = 64
 LARGEST_ASPECT = 4.0
 
@@ -75,36 +72,95 @@ def prepare(
     ``gesture`` is a file or folder, the name of a gesture of the library, or ``auto``. Raises SemibodyError
     for what cannot work, and with ``settings.strict`` for whatever is likely to disappoint.
     """
-    sound = speech if isinstance(speech, Speech) else media.read_speech(speech, RATE)
-    _require_speech(sound, name_of(speech, "the speech"), settings)
+    fitted = fit(portrait, speech, gesture, settings)
+    _refuse(fitted.findings, strict=settings.strict)
+    assert fitted.speech is not None and fitted.gesture is not None
+    return Inputs(
+        portrait=fitted.portrait,
+        speech=fitted.speech,
+        gesture=fitted.gesture,
+        portrait_pose=fitted.portrait_pose,
+        findings=fitted.findings,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """A portrait, and what there was of speech and gesture, fitted to each other; as in ``Inputs``."""
+
+    portrait: Picture
+    portrait_pose: Pose | None
+    speech: Speech | None
+    """None: not given, or of no use, which an error among the findings says"""
+    gesture: Gesture | None
+    """as long as the speech, if there is one"""
+    findings: tuple[Finding, ...]
+
+
+def fit(
+    portrait: str | Path | Picture,
+    speech: str | Path | Speech | None,
+    gesture: str | Path | Gesture | None,
+    settings: Settings,
+) -> Fitted:
+    """Read what is given and fit it to the settings and to each other; what is wrong is among the findings.
+
+    Raises SemibodyError for files that cannot be read, and for ``auto`` without speech.
+    """
     picture = portrait if isinstance(portrait, np.ndarray) else media.read_image(portrait)
     shown = fit_portrait(picture, settings, name_of(portrait, "the portrait"))
-    findings = list(shown.findings)
-
-    frames = max(1, frame_count(sound.seconds, settings.fps))
-    if settings.length is not None:
-        frames = min(frames, settings.length)
-    prosody = analyse(sound)
-    poses = read_gesture(gesture, settings, sound, prosody)
-    findings += check.check_gesture(poses)
-    poses, alignment = _align(poses, shown, settings)
-    if alignment is not None:
-        findings.append(Finding("good", "align", alignment.line()))
-        findings += check.check_fit(poses, alignment, shown.pose or Pose.empty())
-    poses = timing.resample(poses, settings.fps)
-    if len(poses) < frames:
-        findings.append(_short_gesture(name_of(gesture, "the gesture"), len(poses), frames, settings))
-    poses = timing.fill(poses, frames, settings.on_short_gesture)
-    findings += check.check_speech(sound, prosody)
-    if settings.strict:
-        _refuse(findings)
-    return Inputs(
+    sound, prosody, findings = _read_speech(speech, settings)
+    poses: Gesture | None = None
+    if gesture is not None and not (sound is None and speech is not None):
+        frames = None if sound is None else _frames(sound, settings)
+        read = read_gesture(gesture, settings, sound, prosody)
+        poses, said = _fit_gesture(read, name_of(gesture, "the gesture"), shown, frames, settings)
+        findings = [*said, *findings]
+    return Fitted(
         portrait=shown.picture,
+        portrait_pose=shown.pose,
         speech=sound,
         gesture=poses,
-        portrait_pose=shown.pose,
-        findings=tuple(findings),
+        findings=(*shown.findings, *findings),
     )
+
+
+def _refuse(findings: Sequence[Finding], *, strict: bool) -> None:
+    for finding in findings:
+        if finding.level == "error":
+            raise SemibodyError(finding.line())
+    grave = [finding for finding in findings if finding.level == "warning"]
+    if strict and grave:
+        more = f" ({len(grave) - 1} more: run `semibody check`)" if len(grave) > 1 else ""
+        raise SemibodyError(f"{grave[0].line()}{more}; or leave out --strict")
+
+
+# -- the speech ----------------------------------------------------------------------------
+
+
+def _read_speech(
+    speech: str | Path | Speech | None, settings: Settings
+) -> tuple[Speech | None, Prosody | None, list[Finding]]:
+    """The recording and what is to be heard in it, or None where it is of no use, and why."""
+    if speech is None:
+        return None, None, []
+    sound = speech if isinstance(speech, Speech) else media.read_speech(speech, RATE)
+    name = name_of(speech, "the speech")
+    if sound.rate != RATE:
+        raise SemibodyError(f"{name}: has {sound.rate} samples a second; read it with media.read_speech")
+    useless = check.check_sound(sound, name, allow_silence=settings.allow_silence)
+    if any(finding.level == "error" for finding in useless):
+        return None, None, useless
+    prosody = analyse(sound)
+    found = useless or check.check_speech(sound, prosody)
+    text = f"{sound.seconds:.1f} s, {len(prosody.syllables)} syllables in {len(prosody.phrases)} phrases"
+    return sound, prosody, found or [Finding("good", "speech", text)]
+
+
+def _frames(sound: Speech, settings: Settings) -> int:
+    """How many frames the clip has."""
+    frames = max(1, frame_count(sound.seconds, settings.fps))
+    return frames if settings.length is None else min(frames, settings.length)
 
 
 # -- the portrait --------------------------------------------------------------------------
@@ -116,7 +172,6 @@ class Shown:
 
     picture: Picture
     pose: Pose | None = None
-    framing: Framing | None = None
     findings: tuple[Finding, ...] = ()
 
 
@@ -146,7 +201,13 @@ def fit_portrait(picture: Picture, settings: Settings, name: str = "the portrait
         inside = framing.crop.joints(pose.joints)
         pose = Pose(inside, np.where(_within(inside), pose.confidence, 0.0))
         findings += check.check_framing(framing, pose)
-    return Shown(framed, pose, framing, tuple(findings))
+    if not framing.kept:
+        x0, y0, (wide, high) = framing.crop.x0, framing.crop.y0, framing.crop.size
+        text = f"the portrait is cut to {wide} x {high} pixels at {x0}, {y0}"
+        findings.append(Finding("good", "framing", text))
+    if pose is not None and not findings:
+        findings.append(Finding("good", "portrait", "one person, well framed"))
+    return Shown(framed, pose, tuple(findings))
 
 
 def _find_people(picture: Picture, settings: Settings) -> tuple[list[Pose], list[Finding]]:
@@ -185,10 +246,24 @@ def read_gesture(
     return plan_gesture(speech, seed=settings.seed, fps=settings.fps, prosody=prosody).gesture
 
 
-def _align(poses: Gesture, shown: Shown, settings: Settings) -> tuple[Gesture, Alignment | None]:
-    if settings.align == "none" or shown.pose is None:
-        return poses, None
-    return align(poses, shown.pose, settings.width / settings.height)
+def _fit_gesture(
+    poses: Gesture, name: str, shown: Shown, frames: int | None, settings: Settings
+) -> tuple[Gesture, list[Finding]]:
+    """Give a gesture the portrait's build, the clip's frame rate and, if that is known, its length."""
+    findings = check.check_gesture(poses)
+    if shown.pose is not None:
+        may_align = settings.align == "auto"
+        aligned, alignment = align(poses, shown.pose, settings.width / settings.height)
+        if may_align:
+            poses = aligned
+            findings.append(Finding("good", "align", alignment.line()))
+        findings += check.check_fit(poses, alignment, shown.pose, may_align=may_align)
+    poses = timing.resample(poses, settings.fps)
+    if frames is None:
+        return poses, findings
+    if len(poses) < frames:
+        findings.append(_short_gesture(name, len(poses), frames, settings))
+    return timing.fill(poses, frames, settings.on_short_gesture), findings
 
 
 def _short_gesture(name: str, poses: int, frames: int, settings: Settings) -> Finding:
@@ -203,30 +278,6 @@ def _short_gesture(name: str, poses: int, frames: int, settings: Settings) -> Fi
     }[settings.on_short_gesture]
     text = f"{name}: {poses} poses for {frames} frames; {does}"
     return Finding("note", "length", text, "change it with --on-short-gesture, or use --gesture auto")
-
-
-# -- what cannot work ----------------------------------------------------------------------
-
-
-def _require_speech(speech: Speech, name: str, settings: Settings) -> None:
-    if speech.rate != RATE:
-        raise SemibodyError(f"{name}: has {speech.rate} samples a second; read it with media.read_speech")
-    if speech.seconds < SHORTEST_SECONDS:
-        raise SemibodyError(
-            f"{name}: lasts {speech.seconds:.2f} s; give at least {SHORTEST_SECONDS} s of speech"
-        )
-    level = float(np.sqrt(np.mean(np.square(speech.waveform, dtype=np.float64))))
-    if not np.isfinite(level):
-        raise SemibodyError(f"{name}: holds samples that are not numbers; export it again")
-    if level < SILENT_BELOW and not settings.allow_silence:
-        raise SemibodyError(f"{name}: is silent; give a recording of speech, or add --allow-silence")
-
-
-def _refuse(findings: Sequence[Finding]) -> None:
-    grave = [finding for finding in findings if finding.level in ("warning", "error")]
-    if grave:
-        more = f" ({len(grave) - 1} more: run `semibody check`)" if len(grave) > 1 else ""
-        raise SemibodyError(f"{grave[0].line()}{more}; or leave out --strict")
 
 
 def name_of(source: object, otherwise: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from semibody import runtime
@@ -47,7 +48,12 @@ class Plan:
 
 
 def make_plan(
-    source: Source, changes: dict[str, Any], *, portrait: Picture, speech: Speech, gesture: Gesture | str
+    source: Source,
+    changes: dict[str, Any],
+    *,
+    portrait: str | Path | Picture,
+    speech: str | Path | Speech,
+    gesture: str | Path | Gesture,
 ) -> Plan:
     """Plan without loading weights. Raises SemibodyError for whatever would stop the real run."""
     target = runtime.choose_device(source.device)
