@@ -45,19 +45,17 @@ class Group:
             asked = config.option_of(item)
             name = asked.name or f"--{item.name.replace('_', '-')}"
             kind, metavar = _kind(hints[item.name])
-            annotation = Annotated[
-                kind,
-                typer.Option(
-                    name,
-                    *([asked.short] if asked.short else []),
-                    help=docs.get(item.name),
-                    metavar=asked.metavar or metavar,
-                    min=asked.at_least,
-                    max=asked.at_most,
-                ),
-            ]
+            option = typer.Option(
+                self.default(item),
+                name,
+                *([asked.short] if asked.short else []),
+                help=docs.get(item.name),
+                metavar=asked.metavar or metavar,
+                min=asked.at_least,
+                max=asked.at_most,
+            )
             yield inspect.Parameter(
-                item.name, inspect.Parameter.KEYWORD_ONLY, default=self.default(item), annotation=annotation
+                item.name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=kind
             )
 
     def default(self, item: dataclasses.Field[Any]) -> Any:
