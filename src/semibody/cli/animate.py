@@ -31,7 +31,12 @@ def animate(
     *,
     gesture: Annotated[
         str,
-        Option("--gesture", "-g", help="auto (from the speech), a name of `gesture list`, a file or folder."),
+        Option(
+            "--gesture",
+            "-g",
+            help="auto (from the speech and the picture's own hands), still, a name of `gesture list`, "
+            "a file or folder.",
+        ),
     ] = "auto",
     out: Annotated[Path, Option("--out", "-o", help="Video to write.")] = Path("out.mp4"),
     source: Annotated[Source, Built(Source)],

@@ -29,7 +29,7 @@ from semibody.pose.body import (
 )
 from semibody.pose.library import minimum_jerk
 from semibody.pose.lift import in_space, lift
-from semibody.pose.plan import PlannedGesture, Stroke, time_strokes
+from semibody.pose.plan import LEAST_LIVELY, MOST_LIVELY, PlannedGesture, Stroke, time_strokes
 from semibody.pose.prosody import Prosody, analyse
 from semibody.pose.skeleton import ARMS
 from semibody.types import FACE, Floats, Gesture, Pose, SemibodyError, Speech
@@ -38,7 +38,6 @@ Mask = NDArray[np.bool_]
 
 FARTHEST = 0.4
 """Shoulder widths by which a wrist leaves its place at liveliness 1: beyond, pictures begin to smear."""
-MOST_LIVELY = 3.0
 EASE_SECONDS = 0.5
 """How long a gesture takes from the portrait's pose to its own, and back."""
 
@@ -67,7 +66,7 @@ def plan_anchored(
     prosody = prosody or analyse(speech)
     length = seconds if seconds is not None else speech.seconds
     repertoire = AnchoredRepertoire(portrait, aspect, seed=seed, liveliness=liveliness)
-    often = float(np.clip(liveliness**0.5, 0.1, MOST_LIVELY))
+    often = float(np.clip(liveliness**0.5, LEAST_LIVELY, MOST_LIVELY))
     timed = time_strokes(repertoire, prosody, length, fps=fps, often=often, seed=seed)
     gesture = repertoire.render(timed.states, timed.nods, fps)
     return PlannedGesture(gesture, timed.strokes, prosody, timed.rests)

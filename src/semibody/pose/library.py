@@ -101,6 +101,8 @@ class Key:
 
 
 REST = Key("rest", "rest_over", 0.0)
+REST_NAME = "rest"
+"""Of the gesture whose hands hardly move."""
 
 
 @dataclass(frozen=True)
@@ -314,12 +316,17 @@ def names() -> list[str]:
     return list(GESTURES)
 
 
+def in_library(source: str | Path) -> bool:
+    """Whether this names a gesture of the library, and no file of the same name is here."""
+    return str(source) in GESTURES and not Path(source).exists()
+
+
 def find_gesture(source: str | Path) -> Gesture:
     """Load a gesture by the name it has in the library, or from a file or folder.
 
     What exists as a file goes first. Raises SemibodyError naming the nearest gesture for a wrong name.
     """
-    if str(source) in GESTURES and not Path(source).exists():
+    if in_library(source):
         with resources.as_file(_packaged(str(source))) as path:
             return load_gesture(path)
     if Path(source).exists() or Path(source).suffix or len(Path(source).parts) > 1:

@@ -25,6 +25,7 @@ from semibody.types import FACE, HANDS, N_JOINTS, Floats, Gesture, SemibodyError
 
 FASTEST = 9.0
 """Shoulder widths a second, about 3.5 m/s: what a hand reaches in lively talk."""
+LEAST_LIVELY, MOST_LIVELY = 0.1, 3.0
 LONG_PAUSE = 0.9
 """Seconds without a stroke and with a pause after which hands go to rest."""
 _STROKE, _PREPARE, _RETRACT, _HOLD = 0.20, 0.42, 0.75, 0.25
@@ -100,8 +101,8 @@ def plan_gesture(
     rarer or more frequent. The same arguments give the same gesture. Raises SemibodyError when the
     sources hold no movement.
     """
-    if not 0.1 <= liveliness <= 3:
-        raise SemibodyError(f"liveliness {liveliness:g} must be from 0.1 to 3")
+    if not LEAST_LIVELY <= liveliness <= MOST_LIVELY:
+        raise SemibodyError(f"liveliness {liveliness:g} must be from {LEAST_LIVELY:g} to {MOST_LIVELY:g}")
     arms = None if sources else LibraryRepertoire()
     repertoire: Repertoire = arms or SourceRepertoire(sources, fps)
     prosody = prosody or analyse(speech)
