@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from semibody import media
 from semibody.animator import Animator
-from semibody.inputs import Inputs, Settings, prepare
+from semibody.inputs import Inputs, prepare
 from semibody.pose.align import align
 from semibody.pose.anchor import plan_anchored
 from semibody.pose.body import SEEN, hands_found
@@ -31,6 +31,7 @@ from semibody.pose.hands import hand_variation
 from semibody.pose.overlay import contact_sheet
 from semibody.pose.plan import plan_gesture
 from semibody.pose.regions import hull_mask
+from semibody.settings import Settings
 from semibody.types import FACE, HANDS, Gesture, Picture, Pose, Speech
 
 LOOK_EVERY = 3
@@ -88,7 +89,8 @@ def _psnr(frames: NDArray[np.uint8], portrait: Picture, own: Pose) -> float:
     if not len(frames):
         return float("nan")
     face = own.joints[FACE]
-    mouth = hull_mask(np.concatenate([face[2:15], face[31:36]]), *portrait.shape[:2], 0.1) > 0
+    height, width = portrait.shape[:2]
+    mouth = hull_mask(np.concatenate([face[2:15], face[31:36]]), height, width, 0.1) > 0
     error = (frames.astype(float) - portrait) ** 2
     return float(10 * np.log10(255**2 / max(error[:, ~mouth].mean(), 1e-9)))
 
