@@ -193,12 +193,10 @@ class Animator:
         self, conditions: ClipConditions, settings: Settings, progress: Progress = silent
     ) -> Float[Tensor, "f c h w"]:
         """From seeded noise to the latents of the whole clip."""
-        factor = self.model.vae.factor
         noise = initial_noise(
             len(conditions),
             self.model.config.vae.latent_channels,
-            settings.height // factor,
-            settings.width // factor,
+            *conditions.cells,
             seed=settings.seed,
             shared=settings.shared_noise,
             dtype=torch.float16 if self.dtype == torch.float16 else torch.float32,
