@@ -136,13 +136,21 @@ def require_file(path: Path, what: str) -> None:
         raise SemibodyError(f"{path}: is empty; give {what}")
 
 
+def exists(path: Path) -> bool:
+    """Whether something is there; False for a name that nothing can have, where pathlib raises."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def read_bytes(path: Path, remedy: str, largest: int) -> bytes:
     """The content of a file of at most ``largest`` bytes. Raises SemibodyError with ``remedy``."""
     try:
         with path.open("rb") as file:
             content = file.read(largest + 1)  # a device or a pipe has no size to ask for
     except FileNotFoundError:
-        raise SemibodyError(f"{printable(path)}: no such file; {remedy}") from None
+        raise SemibodyError(f"{printable(path)}: cannot be read (no such file); {remedy}") from None
     except (OSError, ValueError) as error:
         raise SemibodyError(f"{printable(path)}: cannot be read ({_reason(error)}); {remedy}") from None
     if len(content) > largest:

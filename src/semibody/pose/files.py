@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from semibody.files import printable, read_json
+from semibody.files import exists, printable, read_json
 from semibody.pose.formats import openpose, own, published, wholebody
 from semibody.pose.formats.published import pose_from_official, pose_to_official, read_official
 from semibody.pose.formats.reading import (
@@ -50,13 +50,9 @@ def load_gesture(path: Path | str, stated: Stated = NOTHING) -> Gesture:
 
 
 def _read(path: Path) -> Found:
-    try:
-        there, folder = path.exists(), path.is_dir()
-    except (OSError, ValueError):  # a name that no file can have
-        there, folder = False, False
-    if not there:
+    if not exists(path):
         raise SemibodyError(f"{printable(path)}: no such gesture; {_KINDS}")
-    if folder:
+    if path.is_dir():
         if published.has_poses(path) or not any(path.glob("*.json")):
             return published.read_folder(path)
         return _read_json_folder(path)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from semibody.files import printable
+from semibody.files import exists, printable
 from semibody.pose.files import Stated, load_gesture, save_gesture
 from semibody.pose.kinematics import ANGLES, Body, pose_bodies, reach
 from semibody.types import Floats, Gesture, SemibodyError
@@ -323,23 +323,16 @@ def find_gesture(source: str | Path, stated: Stated | None = None) -> Gesture:
     """
     stated = stated or Stated()
     name, path = str(source), Path(source)
-    exists = _exists(path)
-    if name in GESTURES and not exists:
+    there = exists(path)
+    if name in GESTURES and not there:
         with resources.as_file(_packaged(name)) as packaged:
             return load_gesture(packaged, stated)
-    if exists or path.suffix or len(path.parts) > 1:
+    if there or path.suffix or len(path.parts) > 1:
         return load_gesture(path, stated)
     raise SemibodyError(
         f"{printable(name)}: neither a file nor one of the gestures {', '.join(names())}; "
         "see `semibody gesture list`"
     )
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
 
 
 def _packaged(name: str) -> resources.abc.Traversable:

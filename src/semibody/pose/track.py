@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from semibody.files import read_json, read_npz
 from semibody.media import VideoReader
 from semibody.pose.detect import (
     SEEN,
@@ -43,6 +44,8 @@ from semibody.types import (
 
 CHUNK = 240
 """Frames in each file of a run that may be resumed."""
+_LARGEST_CHUNK = 8 * CHUNK * (3 * N_JOINTS + 1) + 4096
+"""Bytes of such a file, unpacked."""
 _LOST_SECONDS = 0.5
 """After this long the person is looked for in the whole picture again."""
 _SWAP_COST = 0.15
@@ -331,8 +334,8 @@ class _Unfinished:
 
     def load(self) -> list[_Found]:
         note = self._folder / "run.json"
-        with contextlib.suppress(OSError, ValueError):
-            if json.loads(note.read_text(encoding="utf-8")) == self._signature:
+        with contextlib.suppress(SemibodyError):  # nothing there, or damaged: begin anew
+            if read_json(note, "it is made again") == self._signature:
                 return list(self._chunks())
         self.remove()
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -342,11 +345,16 @@ class _Unfinished:
     def _chunks(self) -> Iterator[_Found]:
         for number in range(10**6):
             try:
-                with np.load(self._chunk(number), allow_pickle=False) as file:
-                    arrays = file["joints"], file["confidence"], file["people"].tolist()
-            except (OSError, ValueError, KeyError, EOFError):
+                arrays = read_npz(self._chunk(number), "it is made again", largest=_LARGEST_CHUNK)
+                joints, confidence, people = (arrays[key] for key in ("joints", "confidence", "people"))
+            except (SemibodyError, KeyError):
                 return
-            yield from (_Found(*one) for one in zip(*arrays, strict=True))
+            shapes = (CHUNK, N_JOINTS, 2), (CHUNK, N_JOINTS), (CHUNK,)
+            if (joints.shape, confidence.shape, people.shape) != shapes or people.dtype.kind != "i":
+                return
+            if joints.dtype.kind != "f" or not (np.isfinite(joints).all() and np.isfinite(confidence).all()):
+                return
+            yield from (_Found(*one) for one in zip(joints, confidence, people.tolist(), strict=True))
 
     def save(self, found: list[_Found]) -> None:
         """Write the newest full chunk, complete or not at all."""

@@ -39,7 +39,7 @@ from semibody.evaluation.metrics import METRICS
 from semibody.evaluation.protocol import MANIFEST, Protocol
 from semibody.evaluation.report import ARROWS, show, write_report
 from semibody.evaluation.run import Evaluation, evaluate
-from semibody.files import numbered_lines
+from semibody.files import exists, numbered_lines, parse_json, read_json
 from semibody.inputs import Settings
 from semibody.media import VideoReader, VideoWriter, atomic_write, read_speech, resize_image, write_image
 from semibody.quality.baselines import Baseline, write_ceiling, write_repeat
@@ -167,7 +167,7 @@ class _Run:
             return
         made_with |= {"settings": self.rules.settings} if self.rules.settings else {}
         record = self.out / "made_with.json"
-        if record.exists() and json.loads(record.read_text(encoding="utf-8")) != made_with:
+        if record.exists() and read_json(record, "delete it") != made_with:
             raise SemibodyError(
                 f"{self.out}: holds clips of other weights or settings; delete it or set another out"
             )
@@ -261,7 +261,7 @@ class _Run:
         seconds = read_speech(speech).seconds
         kept = self.out / "speed.json"
         if kept.exists():
-            return dict(json.loads(kept.read_text(encoding="utf-8")))
+            return dict(read_json(kept, "delete it"))
         measured = {}
         for precision in (*(["bf16"] if runtime.cpu_has_bf16() else []), "fp32"):
             started = time.monotonic()
@@ -320,19 +320,17 @@ def read_cases(path: Path) -> list[Case]:
 
 
 def _case(line: str, path: Path, number: int) -> Case:
-    try:
-        values = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise SemibodyError(f"{path}:{number}: not JSON ({error.msg}); mend or remove the line") from None
-    files = {
-        kind: path.parent / values[kind] if values.get(kind) else None
-        for kind in ("portrait", "audio", "gesture", "video", "truth")
-    }
+    source = f"{path}:{number}"
+    values = parse_json(line, source, "mend or remove the line")
+    kinds = ("portrait", "audio", "gesture", "video", "truth")
+    if not isinstance(values, dict) or not all(isinstance(values.get(k) or "", str) for k in (*kinds, "id")):
+        raise SemibodyError(f"{source}: is not an object of paths; mend or remove the line")
+    files = {kind: path.parent / values[kind] if values.get(kind) else None for kind in kinds}
     audio, gesture, video = files["audio"] or files["video"], files["gesture"], files["video"]
     if audio is None or gesture is None or (files["portrait"] or video) is None:
         raise SemibodyError(f"{path}:{number}: a case needs gesture, and portrait and audio or a video")
     for file in filter(None, files.values()):
-        if not file.exists():
+        if not exists(file):
             raise SemibodyError(f"{path}:{number}: {file} does not exist; mend the path")
     name = str(values.get("id") or (video or gesture).stem)
     return Case(
