@@ -442,4 +442,4 @@ def to_uint8(pixels: Float[Tensor, "f 3 H W"]) -> Picture:
 
 
 def _cut(speech: Speech, seconds: float) -> Speech:
-    return Speech(speech.waveform[: int(seconds * speech.rate)], speech.rate)
+    return dataclasses.replace(speech, waveform=speech.waveform[: int(seconds * speech.rate)])

@@ -16,7 +16,7 @@ import numpy as np
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from semibody.files import atomic_write, require_file
+from semibody.files import atomic_write, exists, require_file
 from semibody.media.opening import codec_of, local, open_media
 from semibody.types import Floats, SemibodyError, Speech
 
@@ -29,7 +29,12 @@ _KIND = "a sound or video file"
 _SHIPPED_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1")
 """Channels that AAC keeps; of others come two."""
 
+_AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+_OTHER_RATE = 48000
+"""Of recordings at a rate that AAC does not know."""
+
 Samples = NDArray[np.int16]
+"""(n, channel)"""
 
 
 def loudness(speech: Speech, frames: int, fps: float, seconds: float) -> Floats:
@@ -63,7 +68,7 @@ def read_speech(path: Path | str, rate: int = 16000) -> Speech:
     for block in blocks:
         np.divide(block, np.float32(32768.0), out=waveform[at : at + len(block)])
         at += len(block)
-    return Speech(waveform, rate)
+    return Speech(waveform, rate, path)
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,47 @@ class Sound:
         """The samples (n, channel) at ``rate``, a few at a time."""
         with open_media(self.path, _KIND) as container:
             yield from _decode(container, self.path, rate, self.layout)
+
+
+class SoundTrack:
+    """The sound of a video in the making: as many samples as are asked for, one after the other.
+
+    It is the speech's recording where there is one, with its own channels, at its own rate or the nearest
+    that AAC knows; else the speech itself.
+    """
+
+    def __init__(self, speech: Speech) -> None:
+        recording = speech.recording
+        self._left = np.zeros((0, 1), np.int16)
+        if recording is None or not exists(recording):
+            self.rate, self.layout = speech.rate, "mono"
+            second = range(0, len(speech.waveform), speech.rate)
+            self._blocks = (_quantised(speech.waveform[at : at + speech.rate]) for at in second)
+            return
+        sound = Sound.open(recording)
+        self.rate = sound.rate if sound.rate in _AAC_RATES else _OTHER_RATE
+        self.layout = sound.layout
+        self._left = np.zeros((0, sound.channels), np.int16)
+        self._blocks = sound.blocks(self.rate)
+
+    @property
+    def bit_rate(self) -> int:
+        channels = self._left.shape[1]
+        return {1: 128_000, 2: 192_000}.get(channels, 80_000 * channels)
+
+    def frame(self, count: int, start: int) -> av.AudioFrame | None:
+        """The next ``count`` samples, fewer at the end, as a frame that begins at number ``start``."""
+        blocks, have = [self._left], len(self._left)
+        while have < count and (block := next(self._blocks, None)) is not None:
+            blocks.append(block)
+            have += len(block)
+        samples = np.concatenate(blocks)
+        taken, self._left = samples[:count], samples[count:]
+        if not len(taken):
+            return None
+        frame = av.AudioFrame.from_ndarray(taken.reshape(1, -1), format="s16", layout=self.layout)
+        frame.sample_rate, frame.pts = self.rate, start
+        return frame
 
 
 def _codec(container: InputContainer, path: Path) -> Any:
@@ -159,10 +205,13 @@ def write_speech(path: Path | str, speech: Speech) -> None:
             container.mux(packet)
 
 
+def _quantised(waveform: NDArray[np.float32]) -> Samples:
+    return np.clip(np.rint(waveform * 32768.0), -32768, 32767).astype(np.int16)[:, None]
+
+
 def audio_frame(waveform: NDArray[np.float32], rate: int, start: int = 0) -> av.AudioFrame:
     """One PyAV frame of 16-bit mono samples that begins at sample number ``start``."""
-    samples = np.clip(np.rint(waveform * 32768.0), -32768, 32767).astype(np.int16)
-    frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+    frame = av.AudioFrame.from_ndarray(_quantised(waveform).T, format="s16", layout="mono")
     frame.sample_rate = rate
     frame.pts = start
     return frame

@@ -21,7 +21,7 @@ from av.container import InputContainer, OutputContainer
 from numpy.typing import NDArray
 
 from semibody.files import atomic_write, parse_json, require_file
-from semibody.media.audio import audio_frame, read_speech
+from semibody.media.audio import SoundTrack, read_speech
 from semibody.media.opening import LARGEST_FRAME, codec_of, local, open_media
 from semibody.types import Clip, SemibodyError, Speech
 
@@ -204,7 +204,8 @@ class VideoWriter:
         with VideoWriter(path, fps=24, width=768, height=768, speech=speech) as video:
             video.write(frames)  # uint8 (f, h, w, 3), any number of times
 
-    The sound is cut to the video's length, or ends before it. Odd sizes are padded by one line,
+    The sound is the speech's recording with its own rate and channels, or where it was not read from a
+    file the speech itself, cut to the video's length or ending before it. Odd sizes are padded by one line,
     because yuv420p halves the colour planes. ``crf`` 0..51: lower is better and larger.
     """
 
@@ -225,7 +226,7 @@ class VideoWriter:
         require_video_name(self.path)
         self._fps = Fraction(fps).limit_denominator(1001)
         self._size = (height, width)
-        self._speech = speech
+        self._sound = SoundTrack(speech) if speech is not None else None
         self._written, self._heard = 0, 0
         self._atomic = atomic_write(self.path)
         unfinished = self._atomic.__enter__()
@@ -246,9 +247,9 @@ class VideoWriter:
         # several files, depending on what the process had held there before.
         self._video.options = {"crf": str(crf), "preset": "medium", "x264-params": "mbtree=0"}
         self._audio: Any = None
-        if self._speech is not None:
-            self._audio = self._container.add_stream("aac", rate=self._speech.rate, layout="mono")
-            self._audio.bit_rate = 128_000
+        if self._sound is not None:
+            self._audio = self._container.add_stream("aac", rate=self._sound.rate, layout=self._sound.layout)
+            self._audio.bit_rate = self._sound.bit_rate
 
     def write(self, frames: Frame) -> None:
         """Append uint8 frames (f, h, w, 3) RGB, or one frame (h, w, 3)."""
@@ -266,14 +267,13 @@ class VideoWriter:
 
     def _write_sound_until(self, frames: int) -> None:
         # Sound goes in beside the pictures, so that neither is buffered for the whole length.
-        if self._speech is None:
+        if self._sound is None:
             return
-        rate = self._speech.rate
-        until = min(len(self._speech.waveform), int(frames / self._fps * rate))
-        if until > self._heard:
-            chunk = self._speech.waveform[self._heard : until]
-            self._mux(self._audio.encode(audio_frame(chunk, rate, self._heard)))
-            self._heard = until
+        until = int(frames / self._fps * self._sound.rate)
+        frame = self._sound.frame(until - self._heard, self._heard)
+        if frame is not None:
+            self._mux(self._audio.encode(frame))
+            self._heard += frame.samples
 
     def _mux(self, packets: Iterable[Any]) -> None:
         for packet in packets:
