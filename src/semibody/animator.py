@@ -29,6 +29,7 @@ from semibody.diffusion.guidance import guide
 from semibody.diffusion.sample import sample
 from semibody.diffusion.schedule import ScheduleConfig, build_scheduler, initial_noise
 from semibody.diffusion.windows import Window, ring_windows
+from semibody.files import refuse_input
 from semibody.inputs import Inputs, Settings, check_settings, prepare
 from semibody.networks.audio_encoders import LogMelEncoder
 from semibody.networks.loading import load_model
@@ -141,6 +142,7 @@ class Animator:
         **settings: Any,
     ) -> Inputs:
         """Make a clip straight into a video file: memory grows by the latents only, whatever the length."""
+        refuse_input(path, *(given for given in (portrait, speech, gesture) if isinstance(given, str | Path)))
         chosen = self.settings(**settings)
         inputs = prepare(portrait, speech, gesture, chosen)
         self.write(path, inputs, chosen, crf=crf, progress=progress)

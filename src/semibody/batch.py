@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from semibody import config, media
 from semibody.animator import Animator
-from semibody.files import exists, numbered_lines, parse_json
+from semibody.files import exists, numbered_lines, parse_json, refuse_input
 from semibody.inputs import AUTO, Settings
 from semibody.types import Progress, SemibodyError, silent
 
@@ -93,6 +93,7 @@ def _job(text: str, path: Path, number: int) -> Job:
     gesture = values.pop("gesture", AUTO)
     if exists(path.parent / gesture):
         gesture = str(path.parent / gesture)
+    refuse_input(out, portrait, speech, gesture)
     config.build(Settings, values, source)
     return Job(line=number, portrait=portrait, speech=speech, out=out, gesture=gesture, settings=values)
 

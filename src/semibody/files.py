@@ -72,6 +72,16 @@ def atomic_write(path: Path) -> Iterator[Path]:
         raise
 
 
+def require_writable(path: Path) -> None:
+    """Find out before the work, not after, whether ``path`` can be written; raises as ``atomic_write``."""
+
+    class _EnoughError(Exception):
+        pass
+
+    with contextlib.suppress(_EnoughError), atomic_write(path):
+        raise _EnoughError
+
+
 def unfinished_name(path: Path) -> Path:
     """A hidden name beside ``path`` for a file or folder that is being made, another one at each call.
 

@@ -34,8 +34,11 @@ def check(
     """Say what may go wrong with PORTRAIT, and with a GESTURE and SPEECH on it; computes no video."""
     from semibody import config, media
     from semibody.check import check_inputs
+    from semibody.files import refuse_input
     from semibody.inputs import Settings
 
+    if overlay is not None:
+        refuse_input(overlay, portrait, gesture, speech)
     width, height = parse_size(size)
     settings = config.build(Settings, {"width": width, "height": height, "frame": frame, "align": align})
     report = check_inputs(portrait, gesture, speech, settings)
