@@ -115,11 +115,11 @@ def test_a_frame_without_a_person_is_filled_in(tmp_path: Path, kind: str) -> Non
                 pose[key][:] = (at if key == "hands" else 1.0) if at is not None else 0.0
             save(path / f"{number}.npy", pose)
     else:
-        frames = [
+        instances: list[Any] = [
             {"frame_id": i, "instances": [] if at is None else [instance(at * 768)]}
             for i, at in enumerate(places)
         ]
-        path.write_text(json.dumps({"instance_info": frames}))
+        path.write_text(json.dumps({"instance_info": instances}))
     gesture = load_gesture(path, Stated(canvas=(768, 768)) if kind == "mmpose.json" else Stated())
     np.testing.assert_allclose(gesture.joints[:, HANDS].mean(axis=(1, 2)), [0.2, 0.4, 0.6, 0.6])
     assert (gesture.confidence[1, HANDS] > 0).all()

@@ -116,7 +116,9 @@ class SoundTrack:
         if recording is None or not exists(recording):
             self.rate, self.layout = speech.rate, "mono"
             second = range(0, len(speech.waveform), speech.rate)
-            self._blocks = (_quantised(speech.waveform[at : at + speech.rate]) for at in second)
+            self._blocks: Iterator[Samples] = (
+                _quantised(speech.waveform[at : at + speech.rate]) for at in second
+            )
             return
         sound = Sound.open(recording)
         self.rate = sound.rate if sound.rate in _AAC_RATES else _OTHER_RATE
