@@ -21,6 +21,7 @@ import itertools
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +29,42 @@ from semibody.files import parse_toml, read_text
 from semibody.types import SemibodyError
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """How a command asks for a setting, where its name, type and docstring do not say it."""
+
+    name: str = ""
+    """with dashes; empty: as the field is called"""
+    short: str = ""
+    """one letter with a dash"""
+    metavar: str = ""
+    """what stands for the value in the help; empty: as the type says"""
+    at_least: float | None = None
+    at_most: float | None = None
+
+
+def option(
+    default: T,
+    *,
+    name: str = "",
+    short: str = "",
+    metavar: str = "",
+    at_least: float | None = None,
+    at_most: float | None = None,
+) -> T:
+    """A field of a settings class with its default and its ``Option``."""
+    asked = Option(name=name, short=short, metavar=metavar, at_least=at_least, at_most=at_most)
+    made: T = dataclasses.field(default=default, metadata={"option": asked})
+    return made
+
+
+def option_of(item: dataclasses.Field[Any]) -> Option:
+    """How a field is asked for."""
+    asked = item.metadata.get("option", Option())
+    assert isinstance(asked, Option)
+    return asked
 
 
 def load(cls: type[T], *, toml: Path | None = None, overrides: Sequence[str] = ()) -> T:
@@ -39,12 +76,17 @@ def load(cls: type[T], *, toml: Path | None = None, overrides: Sequence[str] = (
 
 
 def build(cls: type[T], values: Mapping[str, Any], source: str = "settings") -> T:
-    """Build the dataclass ``cls`` from nested ``values``; ``source`` is named in errors."""
+    """Build the dataclass ``cls`` from nested ``values``; ``source`` is named in errors.
+
+    A dataclass whose keys have changed since files were written with them has a static method
+    ``read_old_keys(values)`` that gives the same values under today's keys.
+    """
     from pydantic import TypeAdapter, ValidationError
 
+    values = _with_todays_keys(cls, values)
     _reject_unknown_keys(cls, values, source)
     try:
-        return TypeAdapter(cls).validate_python(dict(values))
+        return TypeAdapter(cls).validate_python(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -85,7 +127,7 @@ def merge(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]
 
 def describe(cls: type) -> Iterator[tuple[str, str, str]]:
     """Yield (dotted key, default, docstring) of every setting, for ``--help`` and the docs."""
-    docs = _field_docstrings(cls)
+    docs = field_docs(cls)
     hints = typing.get_type_hints(cls)
     for item in dataclasses.fields(cls):
         nested = _nested_dataclass(hints[item.name])
@@ -100,6 +142,18 @@ def describe(cls: type) -> Iterator[tuple[str, str, str]]:
         else:
             default = "required"
         yield item.name, default, docs.get(item.name, "")
+
+
+def _with_todays_keys(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` as ``read_old_keys`` of ``cls`` and of the dataclasses inside it give them."""
+    read_old_keys = getattr(cls, "read_old_keys", dict)
+    made: dict[str, Any] = read_old_keys(values)
+    hints = typing.get_type_hints(cls)
+    for key, value in made.items():
+        nested = _nested_dataclass(hints.get(key))
+        if nested is not None and isinstance(value, Mapping):
+            made[key] = _with_todays_keys(nested, value)
+    return made
 
 
 def _reject_unknown_keys(cls: type, values: Mapping[str, Any], source: str, prefix: str = "") -> None:
@@ -136,8 +190,8 @@ def _parse_value(text: str) -> Any:
         return text
 
 
-def _field_docstrings(cls: type) -> dict[str, str]:
-    """The string literal under each field, which Python itself does not keep."""
+def field_docs(cls: type) -> dict[str, str]:
+    """The docstring under each field of a settings class, which Python itself does not keep."""
     import ast
     import textwrap
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Picture = NDArray[np.uint8]
 """(h, w, 3) RGB."""
+Solver = Literal["ddim", "dpm++", "unipc"]
+"""Of the denoising's differential equation."""
 
 N_BODY, N_FACE, N_HAND = 18, 68, 21
 N_JOINTS = N_BODY + N_FACE + 2 * N_HAND
@@ -38,6 +40,9 @@ FACE = slice(N_BODY, N_BODY + N_FACE)
 LEFT_HAND = slice(N_BODY + N_FACE, N_BODY + N_FACE + N_HAND)
 RIGHT_HAND = slice(N_BODY + N_FACE + N_HAND, N_JOINTS)
 HANDS = slice(N_BODY + N_FACE, N_JOINTS)
+
+RATE = 16000
+"""Samples of speech per second: what every network that hears was trained with."""
 
 
 class SemibodyError(Exception):
@@ -148,7 +153,7 @@ class Speech:
     """
 
     waveform: NDArray[np.float32]
-    rate: int = 16000
+    rate: int = RATE
     recording: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:

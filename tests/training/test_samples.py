@@ -13,17 +13,18 @@ import torch
 from numpy.typing import NDArray
 
 from semibody import media
+from semibody.clips.manifest import ClipEntry
+from semibody.clips.mouth import mouth_opening
+from semibody.clips.truth import BOXES, Truth
 from semibody.data.dataset import (
     LatentStore,
     PackedClip,
     Packing,
-    mouth_opening,
     pack_clip,
     pack_manifest,
     packed_clips,
     pad_head,
 )
-from semibody.data.manifest import BOXES, ClipEntry, Truth
 from semibody.networks.audio_encoders import AudioConfig, build_audio_encoder
 from semibody.pose.files import save_gesture
 from semibody.pose.regions import audio_mask
@@ -174,7 +175,7 @@ def test_audio_may_be_told_where_the_mouth_is(clips: list[PackedClip], tmp_path:
     drawn = samples(nano("model.audio_region=face"), clips[:2], tmp_path)
     clip = drawn.full[sorted(drawn.full)[0]][0]
     made = drawn.given(clip, [1, 5], clip, 7, np.random.default_rng(0))
-    region = audio_mask(clip.pose(7), "face", 8, 8, drawn.recipe.model.audio_dilation)
+    region = audio_mask(clip.pose(7), "face", 8, 8, drawn.recipe.model.hints.audio_dilation)
     assert 0 < region.mean() < 1
     assert (made["audio_mask"] == region).all()
 

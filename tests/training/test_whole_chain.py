@@ -10,7 +10,7 @@ import pytest
 from conftest import SHARED, require_renderer
 from semibody import media
 from semibody.animator import Animator
-from semibody.data.manifest import read_manifest
+from semibody.clips.manifest import read_manifest
 from semibody.training.drawn import make_drawn_clips
 from semibody.training.recipe import load_recipe
 from semibody.training.report import read_log
@@ -45,7 +45,8 @@ def assets() -> Path:
 @pytest.mark.timeout(900)
 def test_synthesise_train_animate(tmp_path: Path) -> None:
     require_renderer()
-    from semibody.data.synthetic.produce import Order, synthesise
+    from semibody.data.synthetic.order import Order
+    from semibody.data.synthetic.produce import synthesise
 
     order = Order(people=3, clips=1, seconds=0.5, size=64, seed=1, head_share=0.0)
     synthesise(tmp_path / "data", assets(), order)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-Solver = Literal["ddim", "dpm++", "unipc"]
+from semibody.types import Solver
 
 
 @dataclass(frozen=True, kw_only=True)

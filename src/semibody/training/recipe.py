@@ -322,8 +322,8 @@ class Recipe:
             raise ValueError("the stage restore needs model.restorer, for example model.restorer = {}")
         if "plate" in self.stages and self.model.plate is None:
             raise ValueError("the stage plate needs model.plate, for example model.plate = {}")
-        if self.model.residual_portrait and self.schedule.prediction != "sample":
-            raise ValueError('model.residual_portrait needs schedule.prediction = "sample"')
+        if self.model.hints.portrait == "residual" and self.schedule.prediction != "sample":
+            raise ValueError('model.hints.portrait = "residual" needs schedule.prediction = "sample"')
         if self.data.size % self.model.vae.factor:
             raise ValueError("data.size must be a multiple of the pixels of a latent cell")
 

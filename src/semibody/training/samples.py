@@ -80,7 +80,7 @@ class DenoisingBatch(Batch):
     portrait_pose: Tensor
     """(b, 3, H, W) uint8, the portrait's own pose map"""
     picture: Tensor
-    """(b, 3, H, W) uint8, the portrait; empty for models without ``plate_latents``, which paint no plate"""
+    """(b, 3, H, W) uint8, the portrait; empty unless the base is its clean plate"""
     hidden: Float[Tensor, "b 1 H W"]
     """1 about its arms; empty likewise"""
     pose: Tensor
@@ -215,9 +215,9 @@ class DenoisingSamples:
         own_pose = portrait_clip.portrait_pose(portrait_frame)
         portrait = Shown(portrait_clip, portrait_frame)
         masked, dilation = poses, recipe.curriculum.mask_dilation
-        if region == "body" and recipe.model.audio_region != "body":
+        if region == "body" and recipe.model.hints.audio_region != "body":
             # As when animating: of the finished clip only the portrait is known.
-            region, dilation = recipe.model.audio_region, recipe.model.audio_dilation
+            region, dilation = recipe.model.hints.audio_region, recipe.model.hints.audio_dilation
             masked = [own_pose] * len(frames)
         return {
             "latents": latents,
@@ -225,7 +225,7 @@ class DenoisingSamples:
             "t": np.int64(recipe.schedule.train_steps - 1),
             "portrait": self.store.latents(portrait_clip, [portrait_frame])[0],
             **self._plate(portrait_clip, portrait_frame, own_pose),
-            "portrait_pose": self._map(own_pose, {*groups, *recipe.model.portrait_parts}),
+            "portrait_pose": self._map(own_pose, {*groups, *recipe.model.hints.own_parts}),
             "pose": np.stack([self._map(pose, groups) for pose in poses]),
             "has_pose": np.float32(1),
             "limbs": self._limbs(own_pose, poses, height, width),
@@ -299,14 +299,14 @@ class DenoisingSamples:
 
     def _plate(self, clip: PackedClip, frame: int, own: Pose) -> dict[str, NDArray[Any]]:
         """What the clean plate is painted from."""
-        if not self.recipe.model.plate_latents:
+        if self.recipe.model.hints.base == "portrait":
             return {"picture": np.zeros((3, 0, 0), np.uint8), "hidden": np.zeros((1, 0, 0), np.float32)}
         picture = np.ascontiguousarray(clip.pictures([frame])[0].transpose(2, 0, 1))
         return {"picture": picture, "hidden": limb_cover(own, *picture.shape[1:])[None]}
 
     def _limbs(self, own: Pose, poses: Sequence[Pose], height: int, width: int) -> NDArray[np.float32]:
         """(f, 3, height, width)"""
-        if not self.recipe.model.limbs:
+        if not self.recipe.model.hints.limbs:
             return np.zeros((len(poses), 3, height, width), np.float32)
         return np.stack([move_limbs(own, pose, height, width).planes for pose in poses])
 

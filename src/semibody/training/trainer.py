@@ -33,9 +33,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from semibody import config, runtime
+from semibody.clips.manifest import read_manifest
 from semibody.data.dataset import LatentStore, PackedClip, Packing, pack_manifest, packed_clips
 from semibody.data.found import find_poses
-from semibody.data.manifest import read_manifest
 from semibody.media import atomic_write
 from semibody.networks.audio_encoders import LogMelEncoder
 from semibody.networks.loading import load_model, save_model
@@ -239,7 +239,7 @@ class Training:
         told = [recipe.schedule, recipe.noise, recipe.defaults]
         names = sorted(clip.id for clip in chosen)
         painters = [] if model.plate is None else [model.plate]
-        shown = painters if model.config.plate_latents else []
+        shown = painters if model.config.hints.base == "plate" else []
         generating = dataclasses.replace(
             model.config, restorer=None, plate=model.config.plate if shown else None
         )
@@ -267,11 +267,12 @@ class Training:
         moves = stage == "motion"
         if stage == "restore":
             moves = self.final("motion") is not None or (given is not None and given.config.unet.motion)
+        shows_plate = self.recipe.model.hints.base == "plate"
         sizes = dataclasses.replace(
             self.recipe.model,
             unet=dataclasses.replace(self.recipe.model.unet, motion=moves),
             restorer=self.recipe.model.restorer if stage == "restore" else None,
-            plate=self.recipe.model.plate if stage == "restore" or self.recipe.model.plate_latents else None,
+            plate=self.recipe.model.plate if stage == "restore" or shows_plate else None,
         )
         scale = sizes.vae.scale
         if vae is not None:

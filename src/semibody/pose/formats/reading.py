@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from semibody.pose.detect import anchor
+from semibody.pose.body import anchor
 from semibody.pose.timing import fill_short_gaps
 from semibody.types import N_JOINTS, Floats, Gesture, Pose, SemibodyError
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from semibody.pose.body import SEEN
 from semibody.pose.formats.published import pose_from_official
 from semibody.pose.formats.reading import Size, mapping, number_in, require_size
 from semibody.types import Floats, Pose, SemibodyError
 
 N_POINTS = 133
-_SEEN = 0.3
 _BODY_FROM_COCO = (
     (1, 2, 3, 4, 6, 7, 8, 9, 10, 12, 13, 14, 15, 16, 17),
     (17, 6, 8, 10, 7, 9, 12, 14, 16, 13, 15, 2, 1, 4, 3),
@@ -34,14 +34,14 @@ def to_official(points: Floats, scores: Floats, width: float, height: float) -> 
     people = len(points)
     shoulders = [5, 6]
     neck = points[:, shoulders].mean(axis=1, keepdims=True)
-    seen = (scores[:, shoulders] > _SEEN).all(axis=1, keepdims=True).astype(np.float64)
+    seen = (scores[:, shoulders] > SEEN).all(axis=1, keepdims=True).astype(np.float64)
     joints = np.insert(points, 17, neck[:, 0], axis=1)
     score = np.insert(scores.astype(np.float64), 17, seen[:, 0], axis=1)
     openpose, coco = (list(order) for order in _BODY_FROM_COCO)
     joints[:, openpose], score[:, openpose] = joints[:, coco], score[:, coco]
     joints = joints / (width, height)
     body_score = score[:, :18]
-    subset = np.where(body_score > _SEEN, 18.0 * np.arange(people)[:, None] + np.arange(18), -1.0)
+    subset = np.where(body_score > SEEN, 18.0 * np.arange(people)[:, None] + np.arange(18), -1.0)
     return {
         "bodies": {"candidate": joints[:, :18].reshape(-1, 2), "subset": subset, "score": body_score},
         "hands": np.concatenate([joints[:, 92:113], joints[:, 113:134]]),

@@ -16,10 +16,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.pose.detect import DWPOSE_FILES, DWPOSE_VARIABLE, anchor, person_size
+from semibody.pose.body import SEEN, anchor, person_size
 from semibody.pose.formats.published import pose_from_official
 from semibody.pose.formats.wholebody import to_official
 from semibody.types import Floats, MissingPartError, Picture, Pose
+
+DWPOSE_FILES = ("yolox_l.onnx", "dw-ll_ucoco_384.onnx")
+DWPOSE_VARIABLE = "SEMIBODY_DWPOSE"
 
 _SIDE = 640
 _STRIDES = (8, 16, 32)
@@ -31,13 +34,12 @@ _PADDING = 1.25
 _MEAN, _STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
 _SPLIT = 2.0
 """SimCC bins a pixel."""
-_SEEN = 0.3
 _FARTHEST_STEP = 0.2
 """A person who moved farther than this share of the picture between two frames is another one."""
 
 
 class DWPose:
-    """See the module; a ``pose.detect.Detector``."""
+    """See the module; a ``pose.detectors.Detector``."""
 
     name = "dwpose"
 
@@ -45,7 +47,7 @@ class DWPose:
         self._find, self._point = (_open(folder, file) for file in DWPOSE_FILES)
 
     def people(self, image: Picture) -> list[Pose]:
-        poses = [pose for pose in self._poses(image) if pose.confidence.max() >= _SEEN]
+        poses = [pose for pose in self._poses(image) if pose.confidence.max() >= SEEN]
         aspect = image.shape[1] / image.shape[0]
         return sorted(poses, key=lambda pose: person_size(pose, aspect), reverse=True)
 
