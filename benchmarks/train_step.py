@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import torch
+from semibody.training.tasks import DenoisingTask
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -23,7 +24,6 @@ from semibody.training.drawn import make_drawn_clips
 from semibody.training.losses import perceptual_network
 from semibody.training.recipe import load_recipe
 from semibody.training.samples import DenoisingSamples
-from semibody.training.tasks import DenoisingTask
 from semibody.training.trainer import Training
 
 

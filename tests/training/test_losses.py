@@ -8,24 +8,21 @@ import pytest
 import torch
 from torch import Tensor
 
+from semibody.diffusion.process import add_noise, clean_estimate, snr_weight, target
 from semibody.diffusion.schedule import ScheduleConfig, build_scheduler
 from semibody.training.drawn import draw_clip
 from semibody.training.keypoints import JOINTS, KeypointNetwork, blobs, find, heat_map_loss
 from semibody.training.losses import (
     ImageFeatures,
     LossSettings,
-    add_noise,
     change_loss,
-    clean_estimate,
     edge_map,
     gradient_difference,
     latent_loss,
     perceptual_network,
     phase_of,
     phase_terms,
-    snr_weight,
     ssim,
-    target_of,
 )
 
 ALPHAS = build_scheduler(ScheduleConfig(), "ddim", 1).alphas_cumprod.float()
@@ -148,8 +145,8 @@ def test_the_estimate_undoes_the_noise(kind: str) -> None:
     clean, noise = torch.randn(2, 3, 2, 1, 4, 4)
     t = torch.tensor([40, 700, 900])
     noisy = add_noise(clean, noise, ALPHAS, t)
-    target = target_of(kind, clean, noise, ALPHAS, t)  # type: ignore[arg-type]
-    estimate = clean_estimate(kind, target, noisy, ALPHAS, t)  # type: ignore[arg-type]
+    wanted = target(kind, clean, noise, ALPHAS, t)  # type: ignore[arg-type]
+    estimate = clean_estimate(kind, wanted, noisy, ALPHAS, t)  # type: ignore[arg-type]
     assert torch.allclose(estimate, clean, atol=2e-4)
 
 
@@ -158,7 +155,7 @@ def test_the_target_is_the_one_the_sampler_undoes() -> None:
     scheduler = build_scheduler(ScheduleConfig(), "ddim", 1)
     clean, noise = torch.randn(2, 1, 1, 4, 8, 8)
     t = torch.tensor([999])
-    v = target_of("v_prediction", clean, noise, ALPHAS, t)
+    v = target("v_prediction", clean, noise, ALPHAS, t)
     noisy = add_noise(clean, noise, ALPHAS, t)
     assert torch.allclose(scheduler.step(v, 999, noisy).prev_sample, clean, atol=1e-4)
 
