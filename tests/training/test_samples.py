@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from semibody import media
+from semibody.data import dataset
 from semibody.data.dataset import (
     LatentStore,
     PackedClip,
@@ -36,7 +38,6 @@ from semibody.training.recipe import Recipe, load_recipe
 from semibody.training.samples import (
     DenoisingSamples,
     Draw,
-    Drawing,
     Shown,
     draw_noise,
     draw_timestep,
@@ -44,6 +45,7 @@ from semibody.training.samples import (
 )
 from semibody.training.settings import NoiseSettings
 from semibody.training.stages import STAGES
+from semibody.training.stages.denoise import MotionStage, StillStage
 from semibody.types import FACE, SemibodyError, Speech
 from training.nano import nano
 
@@ -72,12 +74,9 @@ def fake_store(folder: Path, clips: list[PackedClip]) -> LatentStore:
 
 def samples(recipe: Recipe, clips: list[PackedClip], folder: Path, stage: str = "still") -> DenoisingSamples:
     ear = build_audio_encoder(recipe.model.audio)
-    settings, motion = getattr(recipe, stage), stage == "motion"
-    drawing = Drawing(
-        stage=stage, source=STAGES[stage].source, frames=settings.frames, steps=settings.optimiser.steps,
-        consecutive=motion, curriculum=not motion,
-    )  # fmt: skip
-    return DenoisingSamples(recipe, drawing, clips, fake_store(folder, clips), ear)
+    kind = STAGES[stage]
+    assert issubclass(kind, StillStage | MotionStage)
+    return DenoisingSamples(recipe, kind.drawing(recipe), clips, fake_store(folder, clips), ear)
 
 
 def test_a_packed_clip_gives_back_what_went_in(clips: list[PackedClip]) -> None:
@@ -139,6 +138,27 @@ def test_samples_depend_on_step_and_number_alone(clips: list[PackedClip], tmp_pa
     assert whole.names == [p.names[0] for p in parts]
     assert not torch.equal(whole.noise, drawn.batch(4, [0, 1, 2, 3]).noise)
     assert len(whole.decoded) == 2  # every second one
+
+
+def test_a_sample_opens_few_files_however_many_frames_it_has(
+    clips: list[PackedClip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Path] = []
+    real = dataset._open
+
+    def noted(path: Path) -> Any:
+        opened.append(path)
+        return real(path)
+
+    counts = []
+    for frames in (1, 6):
+        drawn = samples(nano(f"still.frames={frames}", "loss.arms=2", "loss.hands=2"), clips[:2], tmp_path)
+        monkeypatch.setattr(dataset, "_open", noted)
+        opened.clear()
+        drawn.sample(0, 0)
+        counts.append(len(opened))
+        monkeypatch.setattr(dataset, "_open", real)
+    assert counts[0] == counts[1] <= 10
 
 
 def test_shapes_and_masks_of_a_window(clips: list[PackedClip], tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ validate with the sampler the weights are meant for.
 from __future__ import annotations
 
 import dataclasses
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,25 +79,24 @@ class DenoisingStage(Stage[D]):
         with context.seeded():
             model = cls.start(context)
         model.to(context.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        settings = cls.settings_in(context.recipe)
-        drawing = Drawing(
-            stage=cls.name,
-            source=cls.source,
-            frames=settings.frames,
-            steps=settings.optimiser.steps,
-            consecutive=model.config.unet.motion,
-            curriculum=not model.config.unet.motion,
-        )
-        store = context.encode(model)
+        drawing, store = cls.drawing(context.recipe), context.encode(model)
         samples = DenoisingSamples(context.recipe, drawing, context.clips, store, model.audio_encoder)
         stage = cls(context, model, samples)
         stage.load_judges(context)
         return stage
 
     @classmethod
+    @abstractmethod
     def start(cls, context: Context) -> Model:
         """The networks that the stage starts from."""
-        raise NotImplementedError
+
+    @classmethod
+    def drawing(cls, recipe: RecipeBase) -> Drawing:
+        """How it draws its samples."""
+        settings = cls.settings_in(recipe)
+        return Drawing(
+            stage=cls.name, source=cls.source, frames=settings.frames, steps=settings.optimiser.steps
+        )
 
     @classmethod
     def put(cls, final: Snapshot, model: Model, source: str) -> None:
@@ -131,9 +131,9 @@ class DenoisingStage(Stage[D]):
     def _ever_trains(self, name: str) -> bool:
         return self.recipe.start.trains(name) and self.trains(name)
 
+    @abstractmethod
     def trains(self, name: str) -> bool:
         """Whether a parameter is one of the stage's."""
-        raise NotImplementedError
 
     def export(self, folder: Path, step: int) -> None:
         export_model(folder, self.model, self.recipe, self.window, f"stage {self.name}, step {step}")
@@ -266,6 +266,10 @@ class StillStage(DenoisingStage[StillSettings]):
     def start(cls, context: Context) -> Model:
         return context.model(motion=False, restorer=False, plate=context.recipe.model.plate_latents)
 
+    @classmethod
+    def drawing(cls, recipe: RecipeBase) -> Drawing:
+        return dataclasses.replace(super().drawing(recipe), curriculum=True)
+
     def trains(self, name: str) -> bool:
         return curriculum.trains("mixed", name)
 
@@ -291,6 +295,10 @@ class MotionStage(DenoisingStage[MotionSettings]):
     @classmethod
     def start(cls, context: Context) -> Model:
         return context.model(motion=True, restorer=False, plate=context.recipe.model.plate_latents)
+
+    @classmethod
+    def drawing(cls, recipe: RecipeBase) -> Drawing:
+        return dataclasses.replace(super().drawing(recipe), consecutive=True)
 
     def trains(self, name: str) -> bool:
         return curriculum.moves(name)

@@ -184,7 +184,8 @@ class RestoreStage(Stage[RestoreSettings]):
         )
         store = context.encode(model)
         samples = DenoisingSamples(context.recipe, drawing, context.clips, store, model.audio_encoder)
-        stage = cls(context, model, samples)
+        with context.seeded():
+            stage = cls(context, model, samples)
         context.share(range(settings.pool), lambda numbers: stage.prepare(numbers, context.progress))
         return stage
 
