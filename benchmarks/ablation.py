@@ -15,12 +15,11 @@ import json
 import statistics
 from pathlib import Path
 
-from causality import load_judge
+from causality import causality, load_judge
 
 from semibody.animator import Animator
 from semibody.training.curriculum import BLOCKS
 from semibody.training.drawn import make_drawn_clips
-from semibody.training.measures import causality
 from semibody.training.recipe import Recipe, load_recipe
 from semibody.training.trainer import Training, split, train
 

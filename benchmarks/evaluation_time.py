@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semibody.cli.progress import progress_bar
-from semibody.data.manifest import read_manifest
+from semibody.clips.manifest import read_manifest
 from semibody.evaluation.run import evaluate
 from semibody.media import read_clip, write_clip
 from semibody.types import Clip

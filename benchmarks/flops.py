@@ -5,7 +5,7 @@ Prints one JSON line: {"256": …, "512": …, "768": …}.
 
 import json
 
-from semibody.networks.flops import count_work
+from semibody.conditioning.flops import count_work
 from semibody.networks.model import ModelConfig
 
 GUIDANCE, FRAMES = 2.5, 12

@@ -18,7 +18,7 @@ from semibody.data.synthetic.assets import find_assets
 from semibody.data.synthetic.clip import joints_in_space, render_person
 from semibody.data.synthetic.motion import draw_motion
 from semibody.data.synthetic.person import Person
-from semibody.pose.detect import SEEN
+from semibody.pose.body import SEEN
 from semibody.pose.files import load_gesture
 from semibody.pose.kinematics import VIEWER
 from semibody.pose.lift import Lifted, flat_error, lift

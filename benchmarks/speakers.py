@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from semibody.clips.manifest import ClipEntry, read_manifest
 from semibody.data.inspect import SEEN
-from semibody.data.manifest import ClipEntry, read_manifest
 from semibody.media import VideoReader
-from semibody.pose.detect import face_found, hands_found, open_detector, shoulder_width
+from semibody.pose.body import face_found, hands_found, shoulder_width
+from semibody.pose.detectors import open_detector
 from semibody.pose.files import load_gesture
 from semibody.types import FACE, LEFT_HAND, RIGHT_HAND, Gesture, Pose
 

@@ -14,7 +14,7 @@ import time
 import torch
 
 from semibody import runtime
-from semibody.networks.flops import count_work
+from semibody.conditioning.flops import count_work
 from semibody.networks.model import ModelConfig
 from semibody.networks.unet import UNet
 
@@ -67,13 +67,14 @@ def main() -> None:
         return noise(1, rows * rows, width)
 
     appearance = {n: tokens(n, layer.block.norm1.weight.numel()) for n, layer in network.transformers()}
-    memory = network.remember(appearance)
+    memory = network.project_reference(appearance)
     latents, pose = noise(frames, 4, side, side), noise(frames, 320, side, side)
     pose = pose.contiguous(memory_format=torch.channels_last)
     audio, t = noise(frames, 50, 384), torch.tensor([500.0], device=device)
 
+    heard = network.project_audio(audio)  # once per clip
+
     def step() -> None:
-        heard, _ = network.remember_audio(audio)
         network(latents, t, frames=frames, pose=pose, reference=memory, audio=heard)
         network(latents, t, frames=frames)
 

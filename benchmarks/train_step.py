@@ -52,7 +52,7 @@ def main() -> None:
         context, kind = training.context(asked.stage, clips), STAGES[asked.stage]
         assert issubclass(kind, StillStage | MotionStage)
         samples = DenoisingSamples(
-            recipe, kind.drawing(recipe), clips, context.encode(model), model.audio_encoder
+            recipe, kind.drawing(recipe), model.config, clips, context.encode(model), model.audio_encoder
         )
         stage = kind(context, model, samples)
         stage.perceptual = perceptual_network("efficientnet").to(training.device)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
+GOLDEN = ROOT / "tests" / "golden"
 
 # Commands started by tests must run this checkout, whatever is installed.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
@@ -51,8 +54,37 @@ def shared_inputs() -> Path:
 
 @pytest.fixture
 def shared_golden() -> Path:
-    """Numbers recorded from the published code."""
+    """Numbers recorded from the published code; without the whole set, the few that lie beside the tests."""
     given = os.environ.get("SEMIBODY_GOLDEN")
     if given and Path(given).is_dir():
         return Path(given)
-    return shared_folder("golden")
+    whole = Path(os.environ.get("SEMIBODY_SHARED", SHARED)) / "golden"
+    return whole if whole.is_dir() else GOLDEN
+
+
+REMEDIES = (
+    ("espeak", "apt-get install espeak-ng"),
+    ("EGL", "apt-get install libegl1 libgl1-mesa-dri"),
+    (
+        "could not import|the extra|is the reference|mediapipe is not|anny package",
+        "pip install -e '.[all,dev]'",
+    ),
+    ("SEMIBODY_SHARED|MakeHuman|the shared", "SEMIBODY_SHARED=<folder with inputs and assets>"),
+    ("holds no |recorded", "SEMIBODY_GOLDEN=<folder of recorded numbers>"),
+)
+"""What a skip's reason says, and what lets the test run."""
+
+
+def how_to_run(reasons: Sequence[str]) -> str:
+    """One line: how many tests were skipped, and what it takes to run them."""
+    needed = [remedy for pattern, remedy in REMEDIES if any(re.search(pattern, why) for why in reasons)]
+    return f"{len(reasons)} tests skipped; to run them: {'; '.join(needed) or 'see the reasons above'}"
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None]:
+    yield
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = [str(report.longrepr[2] if isinstance(report.longrepr, tuple) else "") for report in skipped]
+    if reasons:
+        terminalreporter.write_line(how_to_run(reasons))

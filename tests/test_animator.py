@@ -11,6 +11,7 @@ import made
 from semibody import media, runtime
 from semibody.animator import Animator
 from semibody.inputs import Settings, fit_portrait, prepare
+from semibody.networks.hints import Hints
 from semibody.pipeline import SemibodyPipeline
 from semibody.pose.draw import draw_parts
 from semibody.pose.skeleton import GROUPS
@@ -60,7 +61,7 @@ def test_same_seed_same_file(animator: Animator, tmp_path: Path) -> None:
 
 
 def test_audio_writes_where_the_portraits_mouth_is() -> None:
-    config = dataclasses.replace(made.small_config(), audio_region="lips")
+    config = dataclasses.replace(made.small_config(), hints=Hints(audio_region="lips"))
     told = Animator.random(config, seed=0, width=64, height=64, steps=1, guidance=1.0, fps=12.0)
     inputs = prepare(made.picture(), made.tone(), made.gesture(), told.defaults)
     pose = Pose.empty()
@@ -78,9 +79,7 @@ def test_audio_writes_where_the_portraits_mouth_is() -> None:
 
 def test_poses_are_told_less_the_portraits_own() -> None:
     parts = ("body", "hands")
-    config = dataclasses.replace(
-        made.small_config(), reference_pose=True, pose_change=True, portrait_parts=parts
-    )
+    config = dataclasses.replace(made.small_config(), hints=Hints(pose="change", own_parts=parts))
     told = Animator.random(config, seed=0, width=64, height=64, steps=1, guidance=1.0, fps=12.0)
     inputs = prepare(made.picture(), made.tone(), made.gesture(), told.defaults)
 

@@ -15,7 +15,7 @@ import made
 from semibody import media
 from semibody.animator import Animator
 from semibody.inputs import prepare
-from semibody.pose.detect import detect_pose
+from semibody.pose.detectors import detect_pose
 from semibody.training.recipe import load_recipe
 from semibody.types import FACE, HANDS, Pose
 
@@ -98,7 +98,7 @@ def test_without_visible_hands(animator: Animator, portraits: Callable[[str], Pi
 def test_the_person_is_looked_for_whatever_frame_and_align(
     animator: Animator, portraits: Callable[[str], Picture]
 ) -> None:
-    assert animator.model.config.reference_pose
+    assert animator.model.config.hints.own_pose
     settings = animator.settings(length=2, frame="keep", align="none")
     inputs = prepare(portraits("emtd_man_0001"), made.tone(0.5), "wave", settings)
     assert inputs.portrait_pose is not None

@@ -10,13 +10,12 @@ import numpy as np
 
 from semibody import media
 from semibody.inputs import Settings, fit_portrait, name_of, read_gesture
-from semibody.networks.audio_encoders import RATE
 from semibody.pose import check as findings_of
 from semibody.pose.align import align
 from semibody.pose.check import Finding, Level
 from semibody.pose.overlay import draw_skeleton
 from semibody.pose.prosody import analyse
-from semibody.types import Gesture, Picture, Pose, Speech
+from semibody.types import RATE, Gesture, Picture, Pose, Speech
 
 
 @dataclass(frozen=True)

@@ -39,12 +39,17 @@ def load(cls: type[T], *, toml: Path | None = None, overrides: Sequence[str] = (
 
 
 def build(cls: type[T], values: Mapping[str, Any], source: str = "settings") -> T:
-    """Build the dataclass ``cls`` from nested ``values``; ``source`` is named in errors."""
+    """Build the dataclass ``cls`` from nested ``values``; ``source`` is named in errors.
+
+    A dataclass whose keys have changed since files were written with them has a static method
+    ``read_old_keys(values)`` that gives the same values under today's keys.
+    """
     from pydantic import TypeAdapter, ValidationError
 
+    values = _with_todays_keys(cls, values)
     _reject_unknown_keys(cls, values, source)
     try:
-        return TypeAdapter(cls).validate_python(dict(values))
+        return TypeAdapter(cls).validate_python(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -105,6 +110,18 @@ def describe(cls: type) -> Iterator[tuple[str, str, str]]:
         else:
             default = "required"
         yield item.name, default, docs.get(item.name, "")
+
+
+def _with_todays_keys(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` as ``read_old_keys`` of ``cls`` and of the dataclasses inside it give them."""
+    read_old_keys = getattr(cls, "read_old_keys", dict)
+    made: dict[str, Any] = read_old_keys(values)
+    hints = typing.get_type_hints(cls)
+    for key, value in made.items():
+        nested = _nested_dataclass(hints.get(key))
+        if nested is not None and isinstance(value, Mapping):
+            made[key] = _with_todays_keys(nested, value)
+    return made
 
 
 def _reject_unknown_keys(cls: type, values: Mapping[str, Any], source: str, prefix: str = "") -> None:

@@ -26,10 +26,10 @@ from semibody.networks.pose_encoder import PoseEncoderConfig
 from semibody.networks.unet import UNetConfig
 from semibody.networks.vae import VAEConfig
 from semibody.pose.draw import draw_pose
-from semibody.types import LEFT_HAND, N_JOINTS, RIGHT_HAND, Floats, Gesture, Progress, Speech, silent
+from semibody.types import LEFT_HAND, N_JOINTS, RATE, RIGHT_HAND, Floats, Gesture, Progress, Speech, silent
 from semibody.weights import hub, store
 
-SIDE, SECONDS, FPS, RATE = 256, 3.0, 24.0, 16000
+SIDE, SECONDS, FPS = 256, 3.0, 24.0
 
 
 def small_model() -> ModelConfig:

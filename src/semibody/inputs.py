@@ -21,17 +21,17 @@ from numpy.typing import NDArray
 
 from semibody import media
 from semibody.diffusion.schedule import Solver
-from semibody.networks.audio_encoders import RATE, frame_count
+from semibody.networks.audio_encoders import frame_count
 from semibody.networks.model import ModelConfig
 from semibody.pose import check, timing
 from semibody.pose.align import Alignment, align
 from semibody.pose.check import Finding
-from semibody.pose.detect import open_detector
+from semibody.pose.detectors import open_detector
 from semibody.pose.frame import Framing, frame_portrait, keep_whole
 from semibody.pose.library import find_gesture
 from semibody.pose.plan import plan_gesture
 from semibody.pose.prosody import Prosody, analyse
-from semibody.types import Gesture, MissingPartError, Picture, Pose, SemibodyError, Speech
+from semibody.types import RATE, Gesture, MissingPartError, Picture, Pose, SemibodyError, Speech
 
 AUTO = "auto"
 """As a gesture: planned from the speech."""
@@ -302,7 +302,7 @@ def check_settings(settings: Settings, model: ModelConfig) -> Settings:
         settings,
         width=_to_grid(settings.width, grid),
         height=_to_grid(settings.height, grid),
-        find_person=settings.find_person or model.reference_pose,
+        find_person=settings.find_person or model.hints.own_pose,
     )
 
 

@@ -8,9 +8,9 @@ from typing import Any
 from semibody import config as settings_of
 from semibody import runtime
 from semibody.animator import PRESETS
+from semibody.conditioning.flops import count_work
 from semibody.diffusion.windows import ring_windows
 from semibody.inputs import Inputs, Settings, check_settings, prepare
-from semibody.networks.flops import count_work
 from semibody.networks.loading import describe
 from semibody.networks.model import ModelConfig
 from semibody.types import Gesture, Picture, SemibodyError, Speech
@@ -111,7 +111,7 @@ def estimate_work(
     window = min(settings.window, frames)
     work = count_work(model, settings.height, settings.width, window)
     windows = len(ring_windows(frames, settings.window, settings.overlap))
-    step = work.step(settings.guidance) + work.pose
+    step = work.step(settings.guidance) + work.frames
     total = settings.steps * windows * step + frames * work.decode_frame + work.reference
     parameters = sum(count_parameters(model).values()) * bytes_per_number
     pixels = settings.width * settings.height
@@ -126,7 +126,7 @@ def estimate_tuning(source: Source, samples: int) -> float:
     dtype = runtime.choose_dtype(source.precision, target)
     settings, model = resolve_settings(source, {})
     work = count_work(model, settings.height, settings.width, 1)
-    operations = 3 * samples * (work.conditional + work.reference + work.pose)
+    operations = 3 * samples * (work.conditional + work.reference + work.frames)
     return operations / 1e12 / (runtime.matmul_tflops(dtype, target) * EFFICIENCY)
 
 

@@ -38,6 +38,9 @@ LEFT_HAND = slice(N_BODY + N_FACE, N_BODY + N_FACE + N_HAND)
 RIGHT_HAND = slice(N_BODY + N_FACE + N_HAND, N_JOINTS)
 HANDS = slice(N_BODY + N_FACE, N_JOINTS)
 
+RATE = 16000
+"""Samples of speech per second: what every network that hears was trained with."""
+
 
 class SemibodyError(Exception):
     """A mistake the user can mend.
@@ -143,7 +146,7 @@ class Speech:
     """A mono recording: ``waveform`` (n,) float32 in −1..1 at ``rate`` samples per second."""
 
     waveform: NDArray[np.float32]
-    rate: int = 16000
+    rate: int = RATE
 
     def __post_init__(self) -> None:
         if self.waveform.ndim != 1:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from conftest import require_renderer, shared_folder
+from semibody.clips.manifest import read_manifest
 from semibody.data.inspect import SEEN
-from semibody.data.manifest import read_manifest
 from semibody.data.synthetic.produce import Order, synthesise
 from semibody.media import VideoReader
-from semibody.pose.detect import face_found, hands_found, open_detector, shoulder_width
+from semibody.pose.body import face_found, hands_found, shoulder_width
+from semibody.pose.detectors import open_detector
 from semibody.pose.files import load_gesture
 from semibody.types import FACE, LEFT_HAND, RIGHT_HAND, Floats
 

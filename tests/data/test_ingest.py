@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from conftest import shared_folder
+from semibody.clips.manifest import read_manifest
+from semibody.clips.truth import Truth
 from semibody.data import ingest as room
 from semibody.data.ingest import Wanted, caption_share, emtd_square, find_videos, ingest, read_listing
-from semibody.data.manifest import Truth, read_manifest
 from semibody.media import VideoReader, VideoWriter, read_speech, write_speech
 from semibody.pose.files import load_gesture
 from semibody.pose.frame import box_crop

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from semibody.cli import main
-from semibody.data.inspect import correlation, measure, survey, write_report
-from semibody.data.manifest import BOXES, ClipEntry, Truth, write_manifest
+from semibody.clips.manifest import ClipEntry, write_manifest
+from semibody.clips.mouth import correlation
+from semibody.clips.truth import BOXES, Truth
+from semibody.data.inspect import measure, survey, write_report
 from semibody.media import loudness, write_clip, write_speech
 from semibody.pose.files import save_gesture
 from semibody.types import LEFT_HAND, N_JOINTS, RIGHT_HAND, Clip, Gesture, SemibodyError, Speech
@@ -98,7 +100,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
 
 
 def test_a_folder_without_clips_is_a_mistake(tmp_path: Path) -> None:
-    with pytest.raises(SemibodyError, match="no readable manifest"):
+    with pytest.raises(SemibodyError, match="cannot be read"):
         survey(tmp_path)
     write_manifest([], tmp_path)
     with pytest.raises(SemibodyError, match="lists no clip"):

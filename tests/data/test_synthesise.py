@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 
 from conftest import require_renderer, shared_folder
+from semibody.clips.manifest import read_manifest
+from semibody.clips.truth import Truth
 from semibody.data import folder
-from semibody.data.manifest import Truth, read_manifest
 from semibody.data.synthetic import assets as assets_module
 from semibody.data.synthetic import espeak, produce, render, speech
 from semibody.data.synthetic.produce import Order, synthesise

@@ -42,7 +42,7 @@ class FakeDetector:
 
 
 def test_a_test_set_is_built_and_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("semibody.pose.detect.open_detector", lambda name: FakeDetector())
+    monkeypatch.setattr("semibody.pose.detectors.open_detector", lambda name: FakeDetector())
     videos = tmp_path / "videos"
     videos.mkdir()
     made.write_video(videos / "one.mp4", frames=12, fps=12)
@@ -67,7 +67,7 @@ def test_a_person_at_the_edge_is_padded_with_black_and_nobody_is_named(
     videos.mkdir()
     made.write_video(videos / "one.mp4", frames=3, fps=24)
     at = person(0.05)
-    monkeypatch.setattr("semibody.pose.detect.open_detector", lambda name: FakeDetector())
+    monkeypatch.setattr("semibody.pose.detectors.open_detector", lambda name: FakeDetector())
     monkeypatch.setattr("semibody.pose.track.detect_gesture", lambda *_, **__: at)
     assert emtd.build(videos, tmp_path / "set") == []
     portrait = media.read_image(tmp_path / "set" / "one.png")

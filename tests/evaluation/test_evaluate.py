@@ -238,7 +238,7 @@ def test_a_second_run_looks_at_nothing(
         raise AssertionError("decoded again")
 
     monkeypatch.setattr("semibody.evaluation.extract.measure", never)
-    monkeypatch.setattr("semibody.evaluation.pixels.compare", never)
+    monkeypatch.setattr("semibody.evaluation.frames.compare", never)
     second = measure(*folders, tmp_path)
     values = [{name: found.value for name, found in run.results.items()} for run in (first, second)]
     assert json.dumps(values[0]) == json.dumps(values[1])

@@ -18,7 +18,7 @@ from semibody import media
 from semibody.evaluation import extract, faces
 from semibody.evaluation.extract import KINDS, Source, measure
 from semibody.evaluation.protocol import Protocol, probe
-from semibody.types import N_JOINTS, Pose
+from semibody.types import N_JOINTS, Pose, Speech
 
 RULES = Protocol()
 
@@ -191,3 +191,10 @@ def test_arcface_is_fed_as_insightface_does(tmp_path: Path, monkeypatch: pytest.
     assert vector.shape == (512,)
     assert fed[0].shape == (1, 3, 112, 112)
     assert fed[0][0, :, 0, 0].tolist() == [1.0, -1.0, -1.0]  # red first, −1..1
+
+
+def test_loudness_follows_the_sound() -> None:
+    quiet, loud = np.zeros(16000, np.float32), made.tone(1.0).waveform
+    level = extract.loudness(Speech(np.concatenate([quiet, loud])), 50, 25)
+    assert level[:20].max() < 0.01
+    assert level[30:].min() > 0.9

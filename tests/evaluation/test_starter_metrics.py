@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import made
-from semibody.evaluation import pixels
+from semibody.evaluation import frames
 from semibody.evaluation.cache import Cache
 from semibody.evaluation.gather import Gathered
 from semibody.evaluation.metrics import METRICS
@@ -50,11 +50,11 @@ def with_hands(gathered: Gathered, tmp_path: Path, shift: float, missed: int) ->
 
 def test_pixels_are_compared_from_a_frame_on(tmp_path: Path) -> None:
     clip = made.write_video(tmp_path / "a.mp4", frames=6)
-    found = pixels.compare(clip, clip, {}, start=4)
+    found = frames.compare(clip, clip, {}, start=4)
     assert found["frame"].tolist() == [4, 5]
     assert np.isinf(found["psnr"]).all()
     with pytest.raises(SemibodyError, match="after the first 6"):
-        pixels.compare(clip, clip, {}, start=6)
+        frames.compare(clip, clip, {}, start=6)
 
 
 def test_hands_found_and_their_error_in_shoulders(gathered: Gathered, tmp_path: Path) -> None:

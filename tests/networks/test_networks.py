@@ -6,11 +6,15 @@ import pytest
 import torch
 
 import made
+from semibody import config
+from semibody.conditioning.clip import encode_portrait
+from semibody.conditioning.flops import count_work
 from semibody.networks.audio_encoders import AudioConfig, AudioFeatureMapper, build_audio_encoder
-from semibody.networks.flops import count_work
+from semibody.networks.hints import Hints
 from semibody.networks.model import Conditions, Model, ModelConfig
 from semibody.networks.plate import PlateConfig
-from semibody.networks.unet import UNet, UNetConfig
+from semibody.networks.unet import AudioProjection, UNet, UNetConfig
+from semibody.types import SemibodyError
 
 UNET = made.small_config().unet
 
@@ -25,10 +29,10 @@ def conditions(model: Model, frames: int = 3, side: int = 8) -> tuple[torch.Tens
     torch.manual_seed(1)
     portrait = torch.randn(1, 4, side, side)
     made_of = Conditions(
-        portrait=portrait,
-        reference=model.remember(portrait),
-        audio=torch.randn(1, frames, 4, 64),
-        pose=model.pose_features(torch.rand(1, frames, 3, 8 * side, 8 * side)),
+        base=model.base(portrait, None),
+        reference=model.project_reference(portrait),
+        audio=model.project_audio(torch.randn(frames, 4, 64)),
+        pose=model.pose_encoder(torch.rand(frames, 3, 8 * side, 8 * side))[None],
     )
     return torch.randn(1, frames, 4, side, side), made_of
 
@@ -43,10 +47,11 @@ def test_every_condition_matters(model: Model, left_out: str) -> None:
 
 def test_no_audio_equals_zero_audio(model: Model) -> None:
     latents, whole = conditions(model)
-    t = torch.tensor([500.0])
-    none = model.denoise(latents, t, dataclasses.replace(whole, audio=None))
-    zero = model.denoise(latents, t, dataclasses.replace(whole, audio=torch.zeros(1, 3, 4, 64)))
-    torch.testing.assert_close(none, zero, atol=1e-6, rtol=1e-5)
+    t, zero = torch.tensor([500.0]), model.project_audio(torch.zeros(3, 4, 64))
+    without, silent = (
+        model.denoise(latents, t, dataclasses.replace(whole, audio=audio)) for audio in (None, zero)
+    )
+    torch.testing.assert_close(without, silent, atol=1e-6, rtol=1e-5)
 
 
 def test_audio_mask_of_ones_changes_nothing_and_zeros_mute(model: Model) -> None:
@@ -55,19 +60,19 @@ def test_audio_mask_of_ones_changes_nothing_and_zeros_mute(model: Model) -> None
     free = model.denoise(latents, t, whole)
     torch.testing.assert_close(model.denoise(latents, t, dataclasses.replace(whole, audio_mask=ones)), free)
     muted = dataclasses.replace(whole, audio_mask=0 * ones)
-    other = dataclasses.replace(muted, audio=torch.randn(1, 3, 4, 64))
+    other = dataclasses.replace(muted, audio=model.project_audio(torch.randn(3, 4, 64)))
     torch.testing.assert_close(model.denoise(latents, t, muted), model.denoise(latents, t, other))
 
 
 def test_batches_are_independent(model: Model) -> None:
     latents, whole = conditions(model)
     assert whole.reference is not None
+    assert whole.audio is not None
     two = Conditions(
-        portrait=None if whole.portrait is None else whole.portrait.repeat(2, 1, 1, 1),
         reference={
             k: type(v)(v.key.repeat(2, 1, 1), v.value.repeat(2, 1, 1)) for k, v in whole.reference.items()
         },
-        audio=whole.audio.repeat(2, 1, 1, 1),  # type: ignore[union-attr]
+        audio=AudioProjection.joined([whole.audio] * 2),
         pose=whole.pose.repeat(2, 1, 1, 1, 1),  # type: ignore[union-attr]
     )
     t = torch.tensor([500.0, 500.0])
@@ -77,11 +82,10 @@ def test_batches_are_independent(model: Model) -> None:
 
 
 def test_options_of_small_models() -> None:
-    unet = dataclasses.replace(UNET, in_channels=8, audio_time_tokens=4, head_width=16)
-    config = dataclasses.replace(
-        made.small_config(), unet=unet, concat_portrait=True, reference_pose=True, half_appearance=False
-    )
-    model = Model(config).eval()
+    unet = dataclasses.replace(UNET, audio_time_tokens=4, head_width=16)
+    hints = Hints(portrait="concat", pose="own")
+    sizes = dataclasses.replace(made.small_config(), unet=unet, hints=hints, half_appearance=False)
+    model = Model(sizes).eval()
     latents, whole = conditions(model)
     out = model.denoise(latents, torch.tensor([500.0]), whole)
     assert out.shape == latents.shape
@@ -91,78 +95,127 @@ def test_options_of_small_models() -> None:
 
 
 def test_audio_counts_only_where_its_mask_lets_it() -> None:
-    unet = dataclasses.replace(UNET, in_channels=8, audio_time_tokens=4, head_width=16)
-    config = dataclasses.replace(made.small_config(), unet=unet, concat_portrait=True, half_appearance=False)
-    model = Model(config).eval()
+    unet = dataclasses.replace(UNET, audio_time_tokens=4, head_width=16)
+    hints = Hints(portrait="concat")
+    sizes = dataclasses.replace(made.small_config(), unet=unet, hints=hints, half_appearance=False)
+    model = Model(sizes).eval()
     latents, whole = conditions(model)
-    assert whole.audio is not None
+    audio, silence = torch.randn(3, 4, 64), torch.zeros(3, 4, 64)
 
     def out(share: float | None, audio: torch.Tensor) -> torch.Tensor:
         mask = None if share is None else torch.full((*latents.shape[:2], *latents.shape[3:]), share)
-        heard = dataclasses.replace(whole, audio=audio, audio_mask=mask)
+        heard = dataclasses.replace(whole, audio=model.project_audio(audio), audio_mask=mask)
         return model.denoise(latents, torch.tensor([500.0]), heard)
 
     with torch.no_grad():
-        everywhere, silence = out(None, whole.audio), torch.zeros_like(whole.audio)
-        torch.testing.assert_close(out(1.0, whole.audio), everywhere)
-        torch.testing.assert_close(out(0.0, whole.audio), out(0.0, silence))
-        assert (out(0.5, whole.audio) - everywhere).abs().max() > 1e-4
-        assert (out(0.0, whole.audio) - everywhere).abs().max() > 1e-4
+        everywhere = out(None, audio)
+        torch.testing.assert_close(out(1.0, audio), everywhere)
+        torch.testing.assert_close(out(0.0, audio), out(0.0, silence))
+        assert (out(0.5, audio) - everywhere).abs().max() > 1e-4
+        assert (out(0.0, audio) - everywhere).abs().max() > 1e-4
 
 
 def test_pose_features_less_those_of_the_portrait() -> None:
-    plain = made.small_config()
-    model = Model(dataclasses.replace(plain, reference_pose=True, pose_change=True)).eval()
-    maps, own = torch.rand(1, 2, 3, 64, 64), torch.rand(1, 3, 64, 64)
-    alone = model.pose_features(maps)
-    torch.testing.assert_close(alone, model.pose_encoder(maps[0])[None])
-    torch.testing.assert_close(model.pose_features(maps, own), alone - model.pose_encoder(own)[:, None])
-    assert model.pose_features(own[:, None], own).abs().max() < 1e-6
-    model.config = plain
-    torch.testing.assert_close(model.pose_features(maps, own), alone)
-    with pytest.raises(ValueError, match="reference_pose"):
-        dataclasses.replace(plain, pose_change=True)
+    model = Model(dataclasses.replace(made.small_config(), hints=Hints(pose="change"))).eval()
+    maps, own, latents = torch.rand(2, 3, 64, 64), torch.rand(1, 3, 64, 64), torch.randn(1, 4, 8, 8)
+    alone, audio = model.pose_encoder(maps)[None], model.project_audio(torch.zeros(2, 4, 64))
+
+    def features(compare: bool, of: torch.Tensor) -> torch.Tensor:
+        portrait = encode_portrait(model, latents, None, own, compare=compare)
+        pose = portrait.conditions(model, pose=model.pose_encoder(of)[None], audio=audio).pose
+        assert pose is not None
+        return pose
+
+    torch.testing.assert_close(features(False, maps), alone)
+    torch.testing.assert_close(features(True, maps), alone - model.pose_encoder(own)[:, None])
+    assert features(True, own).abs().max() < 1e-6
 
 
 def test_what_is_added_to_the_portrait() -> None:
-    unet = dataclasses.replace(UNET, in_channels=8)
-    config = dataclasses.replace(made.small_config(), unet=unet, concat_portrait=True, half_appearance=False)
-    model = Model(config).eval()
+    hints = Hints(portrait="concat")
+    sizes = dataclasses.replace(made.small_config(), hints=hints, half_appearance=False)
+    model = Model(sizes).eval()
     latents, whole = conditions(model)
     plain = model.denoise(latents, torch.tensor([500.0]), whole)
-    model.config = dataclasses.replace(config, residual_portrait=True)
+    model.config = dataclasses.replace(sizes, hints=Hints(portrait="residual"))
     added = model.denoise(latents, torch.tensor([500.0]), whole)
-    assert whole.portrait is not None
-    torch.testing.assert_close(added - plain, whole.portrait[:, None].expand_as(plain), atol=1e-5, rtol=1e-4)
-    with pytest.raises(ValueError, match="residual_portrait needs"):
-        ModelConfig(residual_portrait=True)
+    assert whole.base is not None
+    torch.testing.assert_close(added - plain, whole.base[:, None].expand_as(plain), atol=1e-5, rtol=1e-4)
 
 
 def test_the_plates_latents_stand_where_the_portraits_do() -> None:
-    unet = dataclasses.replace(UNET, in_channels=8)
-    config = dataclasses.replace(
-        made.small_config(), unet=unet, plate=PlateConfig(widths=(8, 16), groups=4), half_appearance=False,
-        concat_portrait=True, residual_portrait=True, plate_latents=True,
+    sizes = dataclasses.replace(
+        made.small_config(), plate=PlateConfig(widths=(8, 16), groups=4), half_appearance=False,
+        hints=Hints(portrait="residual", base="plate"),
     )  # fmt: skip
-    model = Model(config).eval().requires_grad_(False)
+    model = Model(sizes).eval().requires_grad_(False)
     latents, whole = conditions(model)
-    assert whole.portrait is not None
-    plate = torch.randn_like(whole.portrait)
+    portrait, picture = torch.randn(1, 4, 8, 8), torch.rand(1, 3, 64, 64) * 2 - 1
+    plate = model.base(portrait, picture)
+    assert plate is not None
+    torch.testing.assert_close(plate, model.encode(picture))
+    assert model.base(portrait, None) is portrait  # nothing is known of the arms
+    model.config = dataclasses.replace(sizes, hints=Hints(portrait="residual"))
+    assert model.base(portrait, picture) is portrait
+    model.config = made.small_config()
+    assert model.base(portrait, picture) is None
+    model.config = sizes
 
     def out(told: Conditions) -> torch.Tensor:
         return model.denoise(latents, torch.tensor([500.0]), told)
 
-    with_plate = dataclasses.replace(whole, plate=plate)
-    shown, unknown = out(with_plate), out(whole)
-    torch.testing.assert_close(shown, out(dataclasses.replace(whole, portrait=plate)))
-    torch.testing.assert_close(unknown, out(dataclasses.replace(whole, plate=whole.portrait)))
-    assert (shown - unknown).abs().max() > 0.1
-    assert with_plate.unconditional().plate is plate
-    model.config = dataclasses.replace(config, plate_latents=False)
-    torch.testing.assert_close(out(with_plate), unknown)
-    for lacking in ({"plate": None}, {"concat_portrait": False, "residual_portrait": False, "unet": UNET}):
-        with pytest.raises(ValueError, match="plate_latents needs"):
-            dataclasses.replace(config, **lacking)
+    assert (out(dataclasses.replace(whole, base=plate)) - out(whole)).abs().max() > 0.1
+    assert dataclasses.replace(whole, base=plate).unconditional().base is plate
+
+
+@pytest.mark.parametrize(
+    ("said", "changes"),
+    [
+        ("hints.portrait", {"hints": {"limbs": True}}),
+        ("hints.portrait", {"hints": {"base": "plate"}, "plate": {}}),
+        ("needs the network plate", {"hints": {"base": "plate", "portrait": "concat"}}),
+        ("first width", {"pose_encoder": {"out_channels": 32}}),
+    ],
+)
+def test_hints_that_cannot_work_together(said: str, changes: dict[str, object]) -> None:
+    with pytest.raises(SemibodyError, match=said):
+        config.build(ModelConfig, changes)
+
+
+def test_models_of_older_versions_are_read() -> None:
+    """Keys as they stood in weights folders and recipes; the channels followed from the rest."""
+    old = {
+        "concat_portrait": True, "residual_portrait": True, "reference_pose": True, "pose_change": True,
+        "plate_latents": True, "plate": {}, "limbs": True, "portrait_parts": ["body", "hands"],
+        "audio_region": "lips", "audio_dilation": 0.4, "unet": {"in_channels": 13},
+    }  # fmt: skip
+    hints = Hints(
+        portrait="residual", base="plate", pose="change", own_parts=("body", "hands"), limbs=True,
+        audio_region="lips", audio_dilation=0.4,
+    )  # fmt: skip
+    read = config.build(ModelConfig, old)
+    assert read.hints == hints
+    assert read.hints.channels(4) == 13
+    assert config.build(ModelConfig, config.to_dict(read)) == read
+    published = dict.fromkeys(("concat_portrait", "residual_portrait", "limbs", "reference_pose"), False)
+    assert config.build(ModelConfig, published) == ModelConfig()
+
+
+@pytest.mark.parametrize(
+    ("override", "hint", "value"),
+    [
+        ("plate_latents=false", "base", "portrait"),
+        ("pose_change=false", "pose", "own"),
+        ("reference_pose=false", "pose", "frames"),
+        ("reference_pose=true", "pose", "change"),
+        ("residual_portrait=false", "portrait", "concat"),
+        ("limbs=false", "limbs", False),
+    ],
+)
+def test_old_overrides_change_todays_hints(override: str, hint: str, value: object) -> None:
+    hints = {"portrait": "residual", "base": "plate", "pose": "change", "limbs": True}
+    values = config.merge({"hints": hints, "plate": {}}, [override])
+    assert getattr(config.build(ModelConfig, values).hints, hint) == value
 
 
 @pytest.mark.parametrize("size", [(8, 8), (5, 7), (9, 4)])
@@ -176,8 +229,6 @@ def test_impossible_sizes() -> None:
         UNetConfig(widths=(32, 64))
     with pytest.raises(ValueError, match="divide"):
         UNetConfig(widths=(30, 64, 64, 64))
-    with pytest.raises(ValueError, match="in_channels"):
-        ModelConfig(concat_portrait=True)
     network = UNet(dataclasses.replace(UNET, motion_frames=4))
     with pytest.raises(ValueError, match="longer"):
         network(torch.zeros(5, 4, 8, 8), torch.zeros(1), frames=5)
@@ -225,8 +276,6 @@ def test_work_of_a_step_is_no_more_than_needed(shared_golden: object) -> None:
     from pathlib import Path
 
     recorded = Path(str(shared_golden)) / "flops.json"
-    if not recorded.exists():
-        pytest.skip(f"{recorded} is not here")
     for side, counts in json.loads(recorded.read_text()).items():
         tflop = counts["tflop"]
         step = count_work(ModelConfig(), int(side), int(side), counts["frames"]).step(2.5) / 1e12

@@ -14,8 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import made
 from semibody.animator import Animator
+from semibody.conditioning.flops import count_work
 from semibody.inputs import Inputs
-from semibody.networks.flops import count_work
+from semibody.networks.hints import Hints
 from semibody.networks.loading import load_model, save_model, verify
 from semibody.networks.model import ModelConfig
 from semibody.networks.plate import CleanPlate, PlateConfig, surround
@@ -109,7 +110,7 @@ def test_a_full_share_of_the_plate_shows_it_under_the_limbs() -> None:
 
 
 def plate_config() -> ModelConfig:
-    return dataclasses.replace(made.small_config(), reference_pose=True, restorer=GIVEN, plate=CONFIG)
+    return dataclasses.replace(made.small_config(), hints=Hints(pose="own"), restorer=GIVEN, plate=CONFIG)
 
 
 def test_weights_with_a_plate_are_saved_checked_counted_and_loaded(tmp_path: Path) -> None:
@@ -155,8 +156,8 @@ def test_animate_paints_the_plate_once_where_the_portraits_arms_are(size: tuple[
 @pytest.mark.parametrize("size", [(64, 64), (96, 64)])
 def test_animate_shows_the_denoiser_the_plates_latents(size: tuple[int, int]) -> None:
     height, width = size
-    unet = dataclasses.replace(made.small_config().unet, in_channels=8)
-    config = dataclasses.replace(plate_config(), unet=unet, concat_portrait=True, plate_latents=True)
+    hints = Hints(portrait="concat", base="plate", pose="own")
+    config = dataclasses.replace(plate_config(), hints=hints)
     animator = Animator.random(config, width=width, height=height)
     poses = timing.fill(find_gesture("open_palms"), 3, "stop")
     picture = (np.random.default_rng(0).random((height, width, 3)) * 255).astype(np.uint8)
@@ -174,7 +175,7 @@ def test_animate_shows_the_denoiser_the_plates_latents(size: tuple[int, int]) ->
     for own, expected in ((None, portrait), (poses[0], plate)):
         list(animator.frames(dataclasses.replace(inputs, portrait_pose=own), options))
         torch.testing.assert_close(told.pop(), expected.expand(3, -1, -1, -1))
-    plain = dataclasses.replace(config, plate_latents=False)
+    plain = dataclasses.replace(config, hints=Hints(portrait="concat", pose="own"))
     encoding = count_work(config, height, width).reference - count_work(plain, height, width).reference
     assert encoding == count_encoding(config, height, width) > 0
 

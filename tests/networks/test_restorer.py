@@ -11,8 +11,9 @@ import torch
 
 import made
 from semibody.animator import Animator
+from semibody.conditioning.flops import count_work
 from semibody.inputs import Inputs
-from semibody.networks.flops import count_work
+from semibody.networks.hints import Hints
 from semibody.networks.loading import load_model, save_model, verify
 from semibody.networks.model import Conditions, Model, ModelConfig
 from semibody.networks.pixels import warp
@@ -26,7 +27,7 @@ CONFIG = RestorerConfig(widths=(8, 16), groups=4)
 
 
 def restored_config() -> ModelConfig:
-    return dataclasses.replace(made.small_config(), reference_pose=True, restorer=CONFIG)
+    return dataclasses.replace(made.small_config(), hints=Hints(pose="own"), restorer=CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +143,7 @@ def test_it_counts_as_work_of_a_frame() -> None:
     more = count_work(restored_config(), 64, 64).decode_frame - count_work(without, 64, 64).decode_frame
     assert more > 0
     ear = dataclasses.replace(made.small_config().audio, kind="logmel", mouth_token=True)
-    hearing = dataclasses.replace(restored_config(), audio=ear, audio_region="lips")
+    hearing = dataclasses.replace(restored_config(), audio=ear, hints=Hints(pose="own", audio_region="lips"))
     told = dataclasses.replace(hearing, restorer=dataclasses.replace(CONFIG, heard=True, limbs=True))
     told_more = count_work(told, 64, 64).decode_frame - count_work(hearing, 64, 64).decode_frame
     # At half the size: 16 and 3 more channels come in, 6 more go out.
@@ -170,9 +171,9 @@ def test_animate_goes_through_the_restorer() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"reference_pose": False}, "reference_pose"),
+        ({"hints": Hints()}, "hints.pose"),
         ({"restorer": RestorerConfig(widths=(8, 8, 8, 8, 8))}, "further"),
-        ({"restorer": dataclasses.replace(CONFIG, heard=True), "audio_region": "lips"}, "mouth_token"),
+        ({"restorer": dataclasses.replace(CONFIG, heard=True)}, "mouth_token"),
     ],
 )
 def test_settings_that_contradict_each_other(changes: dict[str, object], said: str) -> None:
@@ -207,9 +208,8 @@ def test_a_full_share_of_limbs_shows_what_was_carried() -> None:
 
 def limbs_config() -> ModelConfig:
     """Small networks whose denoiser and restorer both see the limbs."""
-    small = restored_config()
-    unet = dataclasses.replace(small.unet, in_channels=3 * small.vae.latent_channels + 1)
-    return dataclasses.replace(small, unet=unet, concat_portrait=True, limbs=True, restorer=LIMBS)
+    hints = Hints(portrait="concat", pose="own", limbs=True)
+    return dataclasses.replace(restored_config(), hints=hints, restorer=LIMBS)
 
 
 def test_the_denoiser_sees_the_portraits_latents_where_limbs_carry_them() -> None:
@@ -222,8 +222,9 @@ def test_the_denoiser_sees_the_portraits_latents_where_limbs_carry_them() -> Non
     model.denoising_unet.conv_in.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     limbs = torch.zeros(2, 3, 3, 8, 8)
     limbs[1, 2, 0], limbs[1, 2, 2, 2:6] = 2 / 8 * 1, 0.5  # one cell from the right, half sure
-    model.denoise(latents, torch.tensor([9.0]), Conditions(portrait=portrait, limbs=limbs))
-    model.denoise(latents, torch.tensor([9.0]), Conditions(portrait=portrait))
+    carried = model.carry(portrait, limbs)
+    model.denoise(latents, torch.tensor([9.0]), Conditions(base=portrait, carried=carried))
+    model.denoise(latents, torch.tensor([9.0]), Conditions(base=portrait))
     moved, without = (x.unflatten(0, (2, 3))[:, :, 2 * channels :] for x in seen)
     assert torch.equal(without, torch.zeros_like(without))
     expected = torch.zeros(2, 3, channels + 1, 8, 8)
@@ -231,25 +232,20 @@ def test_the_denoiser_sees_the_portraits_latents_where_limbs_carry_them() -> Non
     expected[1, 2, :-1, 2:6, :7] = 0.5 * portrait[1, :, 2:6, 1:]
     expected[1, 2, :-1, 2:6, 7] = 0.5 * portrait[1, :, 2:6, 7]
     torch.testing.assert_close(moved, expected, atol=1e-5, rtol=1e-5)
-    with pytest.raises(ValueError, match="concat_portrait"):
-        dataclasses.replace(
-            config, concat_portrait=False, unet=dataclasses.replace(config.unet, in_channels=2 * channels + 1)
-        )
-    with pytest.raises(ValueError, match="in_channels"):
-        dataclasses.replace(config, limbs=False)
+    with pytest.raises(ValueError, match="portrait"):
+        Hints(limbs=True)
 
 
 def test_limbs_are_carried_as_finely_in_bfloat16() -> None:
     """A flow rounded to bfloat16 would be off by a fortieth of a cell here, by more farther away."""
-    from semibody.networks.model import _carried
-
+    carry = Model(limbs_config()).carry
     portrait = pictures(1, side=32)
     limbs = torch.cat([torch.full((1, 1, 2, 32, 32), 0.5055), torch.ones(1, 1, 1, 32, 32)], dim=2)
-    fine, coarse = _carried(portrait, limbs), _carried(portrait.bfloat16(), limbs)
+    fine, coarse = carry(portrait, limbs), carry(portrait.bfloat16(), limbs)
     assert coarse.dtype == torch.bfloat16
     # What is left is the rounding of the latents themselves.
     torch.testing.assert_close(coarse.float(), fine, atol=8e-3, rtol=0)
-    rounded = _carried(portrait, limbs.bfloat16().float())
+    rounded = carry(portrait, limbs.bfloat16().float())
     assert (rounded - fine).abs().max() > 2e-2
 
 

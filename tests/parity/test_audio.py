@@ -57,13 +57,18 @@ def test_features(case: Case, compare: Any) -> None:
     compare(ours[recorded["rows"]] if "rows" in recorded else ours, recorded["features"], FORWARD)
 
 
-@pytest.mark.parametrize("case", SPEECH)
-def test_frames(case: Case, compare: Any) -> None:
+@pytest.mark.parametrize("case", cases("whisper_*.npz", "chunk_index/fps24"))
+def test_frame_rows(case: Case, compare: Any) -> None:
+    count = case.meta["feat_shape"][0]
     for key in case.names("chunk_index/fps"):
-        fps = int(key.removeprefix("chunk_index/fps"))
-        index = case[key]
-        ours = whisper().frame_rows(len(rows(case)), torch.arange(len(index)), fps)
-        compare(ours, index, 0, f"rows at {fps} fps")
+        index, fps = case[key], int(key.removeprefix("chunk_index/fps"))
+        compare(whisper().frame_rows(count, torch.arange(len(index)), fps), index, 0, f"rows at {fps} fps")
+
+
+@pytest.mark.parametrize("case", cases("whisper_*.npz", "mel", "chunks/fps24"))
+def test_tokens(case: Case, compare: Any) -> None:
+    for key in case.names("chunks/fps"):
+        fps = int(key.removeprefix("chunks/fps"))
         picked = case.tensor(f"chunk_pick/fps{fps}")
         tokens = whisper().tokens(rows(case), picked, fps)
-        compare(tokens, case[f"chunks/fps{fps}"], FORWARD, f"tokens at {fps} fps")
+        compare(tokens, case[key], FORWARD, f"tokens at {fps} fps")

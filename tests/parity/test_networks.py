@@ -49,8 +49,8 @@ class Forward:
     def predict(self, t: float, mode: str, bank: str) -> torch.Tensor:
         """(b, c, f, h, w) as recorded: unconditional first where guided."""
         frames, step = len(self.latents), torch.tensor([t])
-        audio, _ = self.denoiser.remember_audio(self.case.tensor("audio")[0])
-        memory = self.denoiser.remember(self.bank(bank))
+        audio = self.denoiser.project_audio(self.case.tensor("audio")[0])
+        memory = self.denoiser.project_reference(self.bank(bank))
         found = [
             self.denoiser(self.latents, step, frames=frames, pose=self.pose, reference=memory, audio=audio)
         ]

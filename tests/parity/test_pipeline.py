@@ -12,15 +12,18 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+import made
 from parity.golden import WHISPER_NAMES, Case, cases, fill
 from semibody import media
-from semibody.animator import Animator, ClipConditions
+from semibody.animator import Animator
+from semibody.conditioning.clip import ClipConditions, pixels_of
 from semibody.diffusion.schedule import initial_noise
 from semibody.inputs import Settings
 from semibody.networks.audio_encoders import frame_count
 from semibody.networks.model import Model, ModelConfig, small_config
 from semibody.networks.unet import UNetConfig
 from semibody.networks.vae import VAEConfig
+from semibody.types import N_JOINTS, Gesture
 
 LATENTS, VIDEO = 5e-4, 3e-4
 
@@ -36,9 +39,22 @@ def animator_of(config: ModelConfig) -> Animator:
     return Animator(model.requires_grad_(False))
 
 
-def pixels_of(picture: NDArray[np.uint8], width: int, height: int) -> torch.Tensor:
-    resized = media.resize_image(picture, width, height)
-    return torch.from_numpy(resized.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+class RecordedConditions(ClipConditions):
+    """With recorded audio tokens (f, l, d) and pose maps (f, 3, H, W) in place of a speech and a gesture."""
+
+    def __init__(
+        self, animator: Animator, picture: NDArray[np.uint8], tokens: torch.Tensor, maps: torch.Tensor
+    ) -> None:
+        self._recorded_tokens, self._recorded_maps = tokens, maps
+        frames = len(maps)
+        gesture = Gesture(np.zeros((frames, N_JOINTS, 2)), np.zeros((frames, N_JOINTS)), 24.0)
+        super().__init__(animator.model, picture, None, gesture, made.tone(0.1), 24.0)
+
+    def tokens(self, frames: Sequence[int]) -> torch.Tensor:
+        return self._recorded_tokens[list(frames)]
+
+    def maps(self, frames: Sequence[int]) -> torch.Tensor:
+        return self._recorded_maps[list(frames)].contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("case", cases("e2e_*.npz", "image_u8", "ref_latents", "latents1"))
@@ -62,15 +78,13 @@ def test_pipeline(case: Case, compare: Any) -> None:
         chunks = animator.model.audio_encoder.tokens(rows, torch.arange(frames), settings.fps)
     maps = case.tensor("pose_u8")[0].transpose(0, 1).float() / 255
 
-    pixels = pixels_of(case["image_u8"], width, height)
-    compare(pixels, case["image_pm1"], 1e-6, "picture")
+    picture = media.resize_image(case["image_u8"], width, height)
+    compare(pixels_of(picture), case["image_pm1"], 1e-6, "picture")
     noise = initial_noise(frames, 4, height // 8, width // 8, seed=meta["seed"])
     compare(noise.transpose(0, 1)[None], case["init_latents"], 0, "noise")
 
-    conditions = ClipConditions(
-        animator, pixels, frames, audio=lambda i: chunks[list(i)], pose_maps=lambda i: maps[list(i)]
-    )
-    compare(conditions.portrait, case["ref_latents"], 1e-5, "portrait latents")
+    conditions = RecordedConditions(animator, picture, chunks, maps[:frames])
+    compare(conditions.portrait.latents, case["ref_latents"], 1e-5, "portrait latents")
     latents = animator.denoise(conditions, settings)
     steps = len(case.names("latents"))
     compare(latents.transpose(0, 1)[None], case[f"latents{steps}"], LATENTS, "latents")
@@ -99,15 +113,9 @@ def test_full_size_pipeline(case: Case, compare: Any) -> None:
     compare(maps[0, :, 0, ::16, ::16], case["pose_check"], 1e-6, "pose maps")
 
     animator = animator_of(ModelConfig())
-    chunks, pose = case.tensor("audio_chunks"), torch.from_numpy(maps[0]).transpose(0, 1)
-
-    def pose_maps(index: Sequence[int]) -> torch.Tensor:
-        return pose[list(index)]
-
-    conditions = ClipConditions(
-        animator, pixels_of(case["image_u8"], width, height), frames,
-        audio=lambda i: chunks[list(i)], pose_maps=pose_maps,
-    )  # fmt: skip
+    picture = media.resize_image(case["image_u8"], width, height)
+    pose = torch.from_numpy(maps[0]).transpose(0, 1)
+    conditions = RecordedConditions(animator, picture, case.tensor("audio_chunks"), pose)
     settings = Settings(width=width, height=height, steps=steps, guidance=guidance, seed=seed)
     latents = animator.denoise(conditions, settings)
     video = torch.cat([animator.decode_pixels(part[None]) for part in latents]).transpose(0, 1)[None]

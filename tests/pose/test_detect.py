@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 import made
 from semibody import media
 from semibody.pose import track
-from semibody.pose.detect import detect_pose, face_found, hands_found, open_detector
+from semibody.pose.body import face_found, hands_found
+from semibody.pose.detectors import detect_pose, open_detector
+from semibody.pose.detectors.mediapipe import BODY_FROM_33, FACE_FROM_478, _Hand, assign_hands
 from semibody.pose.library import find_gesture
-from semibody.pose.mediapipe_detector import BODY_FROM_33, FACE_FROM_478, _Hand, assign_hands
 from semibody.types import (
     FACE,
     LEFT_HAND,

@@ -12,7 +12,7 @@ from semibody.types import silent
 from training.nano import nano, packed
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Packed clips."""
     return packed(tmp_path_factory.mktemp("drawn"))

@@ -36,6 +36,14 @@ class Seer:
         return [Pose(pose.joints + 0.05, pose.confidence)] if self.shown > 1 else []
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Path:
+    """A training up to the stage before the restorer."""
+    out = tmp_path_factory.mktemp("found") / "run"
+    train(nano('stages=["vae","plate","still"]', "loss.pose=0"), out, packed=folder)
+    return out
+
+
 @pytest.fixture
 def look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[PackedClip], PackedClip]:
     """Has a copy of a clip looked at by ``Seer``."""
@@ -68,16 +76,15 @@ def test_who_is_not_found_is_where_the_truth_says(
 
 
 def denoising(folder: Path, clips: list[PackedClip]) -> DenoisingSamples:
-    train(nano('stages=["vae","plate"]'), folder, packed=clips[0].path.parent.parent)
     task = Training(nano("loss.pose=0"), folder).build("still", clips, silent)
     assert isinstance(task, DenoisingStage)
     return task.samples
 
 
 def test_only_the_portrait_is_found(
-    clips: list[PackedClip], look: Callable[[PackedClip], PackedClip], tmp_path: Path
+    clips: list[PackedClip], look: Callable[[PackedClip], PackedClip], trained: Path
 ) -> None:
-    samples, clip = denoising(tmp_path / "run", clips), clips[0]
+    samples, clip = denoising(trained, clips), clips[0]
 
     def given(clip: PackedClip) -> dict[str, Any]:
         return samples.given(Draw(clip, [4, 5], Shown(clip, 1)), np.random.default_rng(0))
@@ -94,11 +101,9 @@ def test_only_the_portrait_is_found(
 
 
 def test_the_restorer_is_given_limbs_from_where_they_were_found(
-    folder: Path, look: Callable[[PackedClip], PackedClip], tmp_path: Path
+    folder: Path, look: Callable[[PackedClip], PackedClip], trained: Path
 ) -> None:
-    recipe = nano('stages=["vae","plate","still","restore"]', "loss.pose=0")
-    train(recipe, tmp_path / "run", packed=folder)
-    training = Training(recipe, tmp_path / "run")
+    training = Training(nano('stages=["vae","plate","still","restore"]', "loss.pose=0"), trained)
     clips = training.pack(None, folder, silent)
     task = training.build("restore", clips, silent)
     assert isinstance(task, RestoreStage)

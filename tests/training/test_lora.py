@@ -51,12 +51,12 @@ def hear_and_look(model: Model) -> Tensor:
 
     with torch.inference_mode():
         look = noise(1, model.reference_unet.conv_in.in_channels, 8, 8)
-        memory = model.denoising_unet.remember(model.reference_unet.appearance(look))
+        memory = model.denoising_unet.project_reference(model.reference_unet.appearance(look))
         tokens = noise(2, model.audio_encoder.tokens_per_frame, model.config.unet.audio_width or 0)
-        audio, audio_time = model.denoising_unet.remember_audio(tokens)
+        audio = model.denoising_unet.project_audio(tokens)
         noisy = noise(2, model.denoising_unet.conv_in.in_channels, 8, 8)
         out: Tensor = model.denoising_unet(
-            noisy, torch.tensor([500.0]), frames=2, reference=memory, audio=audio, audio_time=audio_time
+            noisy, torch.tensor([500.0]), frames=2, reference=memory, audio=audio
         )
         return out
 

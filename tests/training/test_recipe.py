@@ -36,8 +36,8 @@ def test_the_official_recipe_is_the_papers() -> None:
 def test_starter_is_what_the_experiment_found() -> None:
     recipe = load_recipe("starter")
     assert recipe.schedule.prediction == "sample"
-    assert recipe.model.concat_portrait
-    assert recipe.model.reference_pose
+    assert recipe.model.hints.concatenates
+    assert recipe.model.hints.own_pose
     assert recipe.model.unet.audio_time_tokens
     assert all(width % 32 == 0 for width in recipe.model.unet.widths)
     # 32 frames a step, four of each person.
@@ -59,7 +59,8 @@ def test_starter_is_what_the_experiment_found() -> None:
         ("loss.pose_from=100", "detail_from"),
         ("curriculum.pose_dropout=2", "pose_dropout"),
         ("noise.sampler_share=0.5", "sampler_steps"),
-        ("model.unet.in_channels=5", "in_channels"),
+        ("model.hints.limb=true", "did you mean model.hints.limbs"),
+        ("model.limbs=maybe", "model.hints.limbs"),
         ("model.unet.motion=false", "motion"),
     ],
 )

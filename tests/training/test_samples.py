@@ -14,18 +14,19 @@ import torch
 from numpy.typing import NDArray
 
 from semibody import media
+from semibody.clips.manifest import ClipEntry
+from semibody.clips.mouth import mouth_opening
+from semibody.clips.truth import BOXES, Truth
 from semibody.data import dataset
 from semibody.data.dataset import (
     LatentStore,
     PackedClip,
     Packing,
-    mouth_opening,
     pack_clip,
     pack_manifest,
     packed_clips,
     pad_head,
 )
-from semibody.data.manifest import BOXES, ClipEntry, Truth
 from semibody.networks.audio_encoders import AudioConfig, build_audio_encoder
 from semibody.pose.files import save_gesture
 from semibody.pose.regions import audio_mask
@@ -76,7 +77,7 @@ def samples(recipe: Recipe, clips: list[PackedClip], folder: Path, stage: str = 
     ear = build_audio_encoder(recipe.model.audio)
     kind = STAGES[stage]
     assert issubclass(kind, StillStage | MotionStage)
-    return DenoisingSamples(recipe, kind.drawing(recipe), clips, fake_store(folder, clips), ear)
+    return DenoisingSamples(recipe, kind.drawing(recipe), recipe.model, clips, fake_store(folder, clips), ear)
 
 
 def test_a_packed_clip_gives_back_what_went_in(clips: list[PackedClip]) -> None:
@@ -166,7 +167,7 @@ def test_shapes_and_masks_of_a_window(clips: list[PackedClip], tmp_path: Path) -
     batch = drawn.batch(0, [0, 1])
     assert batch.latents.shape == batch.noise.shape == (2, 3, 4, 8, 8)
     assert batch.pose.shape == (2, 3, 3, 64, 64)
-    assert batch.portrait_pose.shape == (2, 3, 64, 64)
+    assert batch.portrait_pose is not None and batch.portrait_pose.shape == (2, 3, 64, 64)
     assert batch.rows.shape[:2] == (2, 3)
     assert batch.weight.shape == batch.audio_mask.shape == (2, 3, 8, 8)
     assert 1.5 < batch.weight.max() <= 5
@@ -204,7 +205,7 @@ def test_audio_may_be_told_where_the_mouth_is(clips: list[PackedClip], tmp_path:
     drawn = samples(nano("model.audio_region=face"), clips[:2], tmp_path)
     clip = drawn.full[sorted(drawn.full)[0]][0]
     made = drawn.given(Draw(clip, [1, 5], Shown(clip, 7)), np.random.default_rng(0))
-    region = audio_mask(clip.pose(7), "face", 8, 8, drawn.recipe.model.audio_dilation)
+    region = audio_mask(clip.pose(7), "face", 8, 8, drawn.recipe.model.hints.audio_dilation)
     assert 0 < region.mean() < 1
     assert (made["audio_mask"] == region).all()
 

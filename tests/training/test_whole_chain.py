@@ -10,7 +10,7 @@ import pytest
 from conftest import SHARED, require_renderer
 from semibody import media
 from semibody.animator import Animator
-from semibody.data.manifest import read_manifest
+from semibody.clips.manifest import read_manifest
 from semibody.training.drawn import make_drawn_clips
 from semibody.training.recipe import load_recipe
 from semibody.training.report import read_log

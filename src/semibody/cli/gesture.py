@@ -43,7 +43,7 @@ def extract(
 ) -> None:
     """Take the poses of a person from a video. Run it again after a stop and it goes on."""
     from semibody.files import require_file
-    from semibody.pose.detect import open_detector
+    from semibody.pose.detectors import open_detector
     from semibody.pose.files import save_gesture
     from semibody.pose.frame import crop_gesture
     from semibody.pose.show import write_overlay_video
@@ -175,7 +175,7 @@ def align(
     from semibody import media
     from semibody.pose.align import align as fit
     from semibody.pose.align import portrait_notices
-    from semibody.pose.detect import detect_pose
+    from semibody.pose.detectors import detect_pose
     from semibody.pose.files import save_gesture
     from semibody.pose.library import find_gesture
 

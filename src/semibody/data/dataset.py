@@ -32,12 +32,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.data.manifest import BOXES, ClipEntry, Split, Truth
+from semibody.clips.manifest import ClipEntry, Split
+from semibody.clips.mouth import mouth_opening
+from semibody.clips.truth import BOXES, Truth, box_around
 from semibody.media import VideoReader, atomic_write, read_speech
 from semibody.pose.files import load_gesture
 from semibody.pose.skeleton import GROUPS
 from semibody.pose.timing import resample
-from semibody.types import Floats, Gesture, Pose, Progress, SemibodyError, Speech, silent
+from semibody.types import RATE, Gesture, Pose, Progress, SemibodyError, Speech, silent
 
 Pictures = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
@@ -45,7 +47,6 @@ WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
 _VERSION = 1
 _JPEG = (cv2.IMWRITE_JPEG_QUALITY, 97, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
-_RATE = 16000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +148,7 @@ class PackedClip:
     def speech(self) -> Speech:
         with _open(self.path) as file:
             sound: NDArray[np.int16] = file.get_tensor("sound")
-        return Speech(sound.astype(np.float32) / np.float32(32767), _RATE)
+        return Speech(sound.astype(np.float32) / np.float32(32767))
 
 
 def _open(path: Path) -> Any:
@@ -209,7 +210,7 @@ def _pack_entry(entry: ClipEntry, place: Path, packing: Packing) -> None:
     with VideoReader(entry.video) as video:
         pictures = np.stack(list(video.frames(packing.fps)))
     truth = Truth.load(entry.truth) if entry.truth else None
-    speech = read_speech(entry.audio, _RATE) if entry.audio else None
+    speech = read_speech(entry.audio) if entry.audio else None
     if truth is not None and abs(entry.fps - packing.fps) > 1e-3:
         truth = None  # boxes and jaw are made from the resampled joints instead
     pack_clip(
@@ -248,7 +249,7 @@ def pack_clip(
     if kind == "head":
         pictures, gesture, boxes, valid = pad_head(pictures, gesture, boxes, packing)
     codes = [_jpeg(_resized(picture, packing.size)) for picture in pictures]
-    silence = np.zeros(round(frames / packing.fps * _RATE), np.float32)
+    silence = np.zeros(round(frames / packing.fps * RATE), np.float32)
     sound: NDArray[np.float32] = silence if speech is None else speech.waveform
     if not np.isfinite(sound).all():
         raise SemibodyError(f"{name}: its sound holds samples that are not numbers; export it again")
@@ -295,14 +296,13 @@ def _resized(picture: Pictures, size: int) -> Pictures:
 
 
 def _boxes(gesture: Gesture, truth: Truth | None, frames: int) -> NDArray[np.float32]:
-    """(f, part, 4) in the order of ``manifest.BOXES``; NaN where a part is not in view."""
+    """(f, part, 4) in the order of ``clips.truth.BOXES``; NaN where a part is not in view."""
     boxes = np.full((frames, len(BOXES), 4), np.nan, np.float32)
     for number, part in enumerate(BOXES):
         if truth is not None and part in truth.boxes:
             boxes[:, number] = truth.boxes[part][:frames]
         else:
-            for frame in range(frames):
-                boxes[frame, number] = _joints_box(gesture[frame], part)
+            boxes[:, number] = _joints_boxes(gesture, part)
     return boxes
 
 
@@ -310,26 +310,11 @@ _BOX_JOINTS = {"lips": ("lips", 0.15), "face": ("face", 0.05), "head": ("face", 
                "left_hand": ("left_hand", 0.12), "right_hand": ("right_hand", 0.12)}  # fmt: skip
 
 
-def _joints_box(pose: Pose, part: str) -> Floats:
+def _joints_boxes(gesture: Gesture, part: str) -> NDArray[np.float32]:
+    """(f, 4) around the joints of a part that were seen; NaN in frames with fewer than 3 of them."""
     group, margin = _BOX_JOINTS[part]
     joints = GROUPS[group]
-    points = pose.joints[joints[pose.confidence[joints] > 0.05]]
-    if len(points) < 3:
-        return np.full(4, np.nan)
-    low, high = points.min(axis=0), points.max(axis=0)
-    grow = margin * (high - low).max()
-    box = np.concatenate([low - grow, high + grow]).clip(0, 1)
-    return box if (box[2:] - box[:2]).min() > 0.004 else np.full(4, np.nan)
-
-
-def mouth_opening(gesture: Gesture) -> NDArray[np.float32]:
-    """(f,) distance of the inner lips over the mouth's width, at most 1; 0 where no lips were seen."""
-    lips = gesture.joints[:, GROUPS["lips"]]
-    seen = gesture.confidence[:, GROUPS["lips"]].min(axis=1) > 0.05
-    # Of the 20 points, 12 to 19 are the inner lips: 14 the upper middle, 18 the lower; 0 and 6 the corners.
-    width = np.linalg.norm(lips[:, 0] - lips[:, 6], axis=1)
-    opening = np.linalg.norm(lips[:, 14] - lips[:, 18], axis=1) / np.maximum(width, 1e-6)
-    return np.where(seen, opening.clip(0, 1), 0).astype(np.float32)
+    return box_around(gesture.joints[:, joints], margin, gesture.confidence[:, joints] > 0.05, least=3)
 
 
 def pad_head(

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from semibody.data.manifest import NAME
+from semibody.clips.manifest import NAME
 from semibody.media import atomic_write
 from semibody.types import SemibodyError
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from semibody.data.dataset import PackedClip
 from semibody.media import atomic_write
-from semibody.pose.detect import Detector, open_detector
+from semibody.pose.detectors import Detector, open_detector
 from semibody.processes import in_processes
 from semibody.types import Progress, silent
 

@@ -22,17 +22,27 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from semibody.clips.manifest import (
+    ClipEntry,
+    Kind,
+    read_entry,
+    split_of,
+    write_entry,
+    write_manifest,
+)
+from semibody.clips.mouth import correlation, jaw_opening
+from semibody.clips.truth import Truth, box_around
 from semibody.data.folder import disk_errors_named, filling
-from semibody.data.inspect import LOUDNESS_WINDOW, correlation
-from semibody.data.manifest import ClipEntry, Truth, box_around, parse_line, split_of, write_manifest
+from semibody.data.inspect import LOUDNESS_WINDOW
 from semibody.media import VideoReader, VideoWriter, atomic_write, loudness, read_speech, write_speech
-from semibody.pose.detect import SEEN, Detector, face_found, hands_found, open_detector
+from semibody.pose.body import SEEN, face_found, hands_found
+from semibody.pose.detectors import Detector, open_detector
 from semibody.pose.files import save_gesture
 from semibody.pose.frame import Crop, box_crop, emtd_crop
 from semibody.pose.timing import runs
@@ -54,14 +64,8 @@ from semibody.types import (
     silent,
 )
 
-Kind = Literal["full", "head"]
-
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv")
-RATE = 16000
 
-_INNER_LIPS = ((61, 67), (62, 66), (63, 65))
-_WIDEST = 0.22
-"""Gap of the inner lips, in heights of the face from brows to chin, that counts as jaw 1."""
 _SAMPLES = 6
 _FADE = 0.1
 """Seconds left out at a scene cut, where pictures may be blended."""
@@ -98,7 +102,7 @@ class Wanted:
     heads: bool = False
     """Keep pieces without hands as head-only clips, cropped to the head."""
     detector: str = "auto"
-    """Detector of poses, as in ``pose.detect``."""
+    """Detector of poses, as in ``pose.detectors``."""
 
     def __post_init__(self) -> None:
         for name in ("size", "fps", "shortest", "longest"):
@@ -396,8 +400,7 @@ class _Video:
         write_speech(entry.audio, sound)
         save_gesture(verdict.gesture, entry.gesture)
         verdict.truth.save(entry.truth)
-        with atomic_write(room / f"{piece.id}.json") as unfinished:
-            unfinished.write_text(entry.as_line(self._out), encoding="utf-8")
+        write_entry(entry, room / f"{piece.id}.json", self._out)
 
 
 def _scaled(square: Picture, size: int) -> Picture:
@@ -428,7 +431,7 @@ def _require_scene_detection() -> None:
 
 def _speech_of(path: Path) -> Speech | None:
     try:
-        return read_speech(path, RATE)
+        return read_speech(path)
     except SemibodyError:
         return None  # no sound track: each piece will be rejected for it
 
@@ -540,7 +543,7 @@ def judge(looked: Looked, speech: Speech | None, wanted: Wanted) -> _Verdict:
     _want(tall >= wanted.face_size, "face too small", f"{tall:.1%} of the height")
     captioned = caption_share(looked.samples, crop, looked.height)
     _want(captioned < 0.5, "captions", f"in {captioned:.0%} of the frames looked at")
-    jaw = lip_opening(gesture.joints[:, FACE])
+    jaw = jaw_opening(gesture.joints[:, FACE])
     voice, follows = _heard(speech, jaw, wanted)
     numbers = {"face": face, "hands": hands, "hand_confidence": sure, "voice": voice, "lips": follows}
     numbers = {name: round(value, 4) for name, value in numbers.items() if math.isfinite(value)}
@@ -619,13 +622,6 @@ def head_square(joints: Floats, confidence: Floats, width: int, height: int) -> 
     return box_crop(x0, y0, x0 + side, y0 + side, width, height)
 
 
-def lip_opening(face: Floats) -> NDArray[np.float32]:
-    """How far the lips are apart (f,), 0..1, from face landmarks (f, 68, 2)."""
-    gaps = [np.hypot(*(face[:, below] - face[:, above]).T) for above, below in _INNER_LIPS]
-    tall = np.hypot(*(face[:, 8] - face[:, [19, 24]].mean(axis=1)).T)
-    return np.clip(np.mean(gaps, axis=0) / np.maximum(_WIDEST * tall, 1e-6), 0, 1).astype(np.float32)
-
-
 def _boxes(gesture: Gesture) -> dict[str, NDArray[np.float32]]:
     face = gesture.joints[:, FACE]
     low, high = face.min(axis=1), face.max(axis=1)
@@ -685,9 +681,7 @@ def _store_rejection(out: Path, rejection: Rejection) -> None:
 
 
 def _gather(out: Path) -> Account:
-    clips = [
-        parse_line(p.read_text(encoding="utf-8"), out, str(p)) for p in sorted((out / "clips").glob("*.json"))
-    ]
+    clips = [read_entry(path, out) for path in sorted((out / "clips").glob("*.json"))]
     rejected = [
         Rejection(**json.loads(p.read_text(encoding="utf-8")))
         for p in sorted((out / "rejected").glob("*.json"))

@@ -17,9 +17,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from semibody.data.manifest import ClipEntry, Truth, read_manifest
+from semibody.clips.manifest import ClipEntry, read_manifest
+from semibody.clips.mouth import correlation
+from semibody.clips.truth import Truth
 from semibody.media import VideoReader, atomic_write, loudness, read_speech
 from semibody.pose.files import load_gesture
 from semibody.pose.hands import hand_confidence, hand_variation
@@ -94,15 +95,7 @@ def survey(folder: Path | str, progress: Progress = silent) -> Survey:
         raise SemibodyError(
             f"{folder}: the manifest lists no clip; make some with `semibody data synthesise`"
         )
-    numbers: dict[str, ClipNumbers] = {}
-    faults = []
-    for done, entry in enumerate(entries):
-        progress("clips", done, len(entries))
-        try:
-            numbers[entry.id] = measure(entry)
-        except SemibodyError as error:
-            faults.append((entry.id, str(error)))
-    progress("clips", len(entries), len(entries))
+    numbers, faults = _measure_all(entries, progress)
     full = [numbers[e.id] for e in entries if e.kind == "full" and e.id in numbers]
 
     def mean(value: Callable[[ClipNumbers], float], of: Sequence[ClipNumbers]) -> float:
@@ -128,6 +121,22 @@ def survey(folder: Path | str, progress: Progress = silent) -> Survey:
         jaw=[round(float(share), 4) for share in jaws.mean(axis=0)] if len(jaws) else [],
         faults=faults,
     )
+
+
+def _measure_all(
+    entries: Sequence[ClipEntry], progress: Progress
+) -> tuple[dict[str, ClipNumbers], list[tuple[str, str]]]:
+    """Numbers by clip id, and (clip id, reason) of those that cannot be read."""
+    numbers: dict[str, ClipNumbers] = {}
+    faults = []
+    for done, entry in enumerate(entries):
+        progress("clips", done, len(entries))
+        try:
+            numbers[entry.id] = measure(entry)
+        except SemibodyError as error:
+            faults.append((entry.id, str(error)))
+    progress("clips", len(entries), len(entries))
+    return numbers, faults
 
 
 def measure(entry: ClipEntry) -> ClipNumbers:
@@ -162,14 +171,6 @@ def measure(entry: ClipEntry) -> ClipNumbers:
         jaw_follows_voice=follows,
         jaw=histogram,
     )
-
-
-def correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """Pearson's r; NaN when one of the two does not change."""
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if len(a) < 2 or min(np.std(a), np.std(b)) < 1e-6:
-        return math.nan
-    return float(np.corrcoef(a, b)[0, 1])
 
 
 def _require_length(entry: ClipEntry, what: str, frames: int) -> None:

@@ -8,14 +8,13 @@ Two of its faults are mended; ``pose.frame.emtd_crop`` names them.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from semibody.evaluation.protocol import MANIFEST, VIDEOS, Problem
+from semibody.clips.manifest import NAME, write_lines
+from semibody.evaluation.protocol import VIDEOS, Problem
 from semibody.media import (
     VideoReader,
     VideoWriter,
-    atomic_write,
     read_speech,
     resize_image,
     write_image,
@@ -34,7 +33,7 @@ def build(videos: Path, out: Path, *, detector: str = "auto", progress: Progress
     ``out`` gets ``<name>.mp4 .wav .gesture.npz .png`` (the first frame is the portrait) and a manifest.
     Raises SemibodyError when no video could be used.
     """
-    from semibody.pose.detect import open_detector
+    from semibody.pose.detectors import open_detector
     from semibody.pose.track import detect_gesture
 
     paths = sorted(p for p in videos.iterdir() if p.suffix.lower() in VIDEOS) if videos.is_dir() else []
@@ -55,8 +54,7 @@ def build(videos: Path, out: Path, *, detector: str = "auto", progress: Progress
     progress("prepare", len(paths), len(paths))
     if not lines:
         raise SemibodyError(f"{videos}: no video could be used ({problems[0].what})")
-    with atomic_write(out / MANIFEST) as unfinished:
-        unfinished.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    write_lines(out / NAME, lines)
     return problems
 
 

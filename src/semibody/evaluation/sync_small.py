@@ -2,7 +2,7 @@
 
 Two towers of one-dimensional convolutions put 0.4 s of lip movement (MediaPipe's lip points and mouth
 blendshapes) and of sound (mel cepstra) into one space of 32 numbers, 25 times a second. Trained by
-``sync_training`` on rendered people only, so its numbers order methods, and find shifts, but are no
+``tools/sync_training.py`` on rendered people only, so its numbers order methods, and find shifts, but are no
 SyncNet's: the metrics are called ``Sync-C-small`` and ``Sync-D-small``.
 """
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semibody.files import atomic_write, require_file
-from semibody.types import Floats, SemibodyError, Speech
+from semibody.types import RATE, Floats, SemibodyError, Speech
 
 LONGEST_SECONDS = 4 * 3600
 """A recording longer than this is taken for a mistake rather than filling the memory."""
@@ -28,7 +28,7 @@ def loudness(speech: Speech, frames: int, fps: float, seconds: float) -> Floats:
     return np.asarray(np.sqrt((squares[last] - squares[first]) / np.maximum(last - first, 1)))
 
 
-def read_speech(path: Path | str, rate: int = 16000) -> Speech:
+def read_speech(path: Path | str, rate: int = RATE) -> Speech:
     """Read a recording as mono at ``rate``, by way of 16-bit samples / 32768, as published.
 
     Raises SemibodyError for a file without sound, or one that is missing, empty or damaged.

@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-RATE = 16000
-"""samples per second every encoder expects"""
+from semibody.types import RATE
+
 MEL_RATE = 100
 """columns per second of the log-mel spectrogram: a hop of 160 samples"""
 

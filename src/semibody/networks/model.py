@@ -3,32 +3,35 @@
 ``Model`` holds five parts: ``vae``, ``audio_encoder``, ``pose_encoder``, ``reference_unet`` and
 ``denoising_unet``; small models may also have ``plate`` and ``restorer``. A clip is made in this order:
 
-    portrait  = model.encode(picture)              # latents of the portrait, once
-    look      = model.remember(portrait)           # its keys and values for the denoiser, once
-    rows      = model.audio_encoder.rows(waveform) # once
-    plate     = model.plate(picture, hidden)       # once, where there is one
+    portrait  = model.encode(picture)                  # latents of the portrait, once
+    reference = model.project_reference(portrait)      # its keys and values for the denoiser, once
+    rows      = model.audio_encoder.rows(waveform)     # once
+    plate     = model.paint_plate(picture, hidden)     # once, where there is one
     ...for every window and step:
     v         = model.denoise(latents, t, Conditions(...))
     ...
     pixels    = model.decode(latents)
-    pixels    = model.restorer(pixels, maps, view)   # where there is one
+    pixels    = model.restorer(pixels, maps, view)     # where there is one
+
+``conditioning.clip`` does this for a whole clip.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from semibody.networks.audio_encoders import AudioConfig, build_audio_encoder
+from semibody.networks.hints import Hints, read_old_keys
 from semibody.networks.pixels import warp
 from semibody.networks.plate import CleanPlate, PlateConfig
 from semibody.networks.pose_encoder import PoseEncoder, PoseEncoderConfig
 from semibody.networks.restorer import Restorer, RestorerConfig
-from semibody.networks.unet import Appearance, Memory, UNet, UNetConfig
+from semibody.networks.unet import Appearance, AudioProjection, KeyValues, UNet, UNetConfig
 from semibody.networks.vae import VAE, VAEConfig
 
 PARTS = ("reference_unet", "denoising_unet", "pose_encoder", "vae", "audio_encoder")
@@ -44,62 +47,40 @@ class ModelConfig:
     pose_encoder: PoseEncoderConfig = field(default_factory=PoseEncoderConfig)
     vae: VAEConfig = field(default_factory=VAEConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
-    concat_portrait: bool = False
-    """portrait latents also concatenated with the noisy latents (small models)"""
-    residual_portrait: bool = False
-    """the denoiser says what to add to the portrait's latents, for weights that predict the sample: what does
-    not move is right from the start (small models)"""
-    reference_pose: bool = False
-    """the portrait's own pose map also given to the reference network (small models)"""
-    portrait_parts: tuple[str, ...] = ("hands",)
-    """parts (lips, head, body, hands) that are drawn in the portrait's own pose map: unlike the frames to be
-    made, the portrait shows where its arms are"""
-    pose_change: bool = False
-    """the denoiser is given the pose features less those of the portrait's own map: where hands come, and
-    where hands and arms go from (small models, which else leave the old ones standing)"""
-    plate_latents: bool = False
-    """for ``concat_portrait`` and ``residual_portrait`` the clean plate's latents (``networks.plate``) stand
-    where the portrait's do: the denoiser need not take the portrait's arms away, only put the frame's in"""
-    limbs: bool = False
-    """the denoiser is also given the portrait's latents with arms and hands carried to where the frame's pose
-    has them (``pose.limbs``; small models, which else learn for long to move things far)"""
-    audio_region: Literal["body", "face", "lips"] = "body"
-    """where audio attention may write: everywhere, as published, or about the portrait's face or lips, which
-    tells small models where the mouth is"""
-    audio_dilation: float = 0.5
-    """how far the hull of face or lips grows for that, as a share of its longer side"""
+    hints: Hints = field(default_factory=Hints)
+    """what the denoiser is shown beside what the published one is"""
     restorer: RestorerConfig | None = None
     """gives decoded frames the portrait's fine detail (small models); None: there is no such network"""
     plate: PlateConfig | None = None
-    """paints the portrait without arms and hands, for ``plate_latents`` and the restorer; None: there is no
+    """paints the portrait without arms and hands, for ``hints.base`` and the restorer; None: there is no
     such network"""
     half_appearance: bool = True
     """round the Appearance to float16, as the published code does whatever the precision"""
 
+    read_old_keys = staticmethod(read_old_keys)
+
     def __post_init__(self) -> None:
-        copies = 1 + self.concat_portrait + self.limbs
-        expected = self.vae.latent_channels * copies + self.limbs
-        if self.unet.in_channels != expected:
-            raise ValueError(f"unet.in_channels is {self.unet.in_channels}, these settings need {expected}")
-        if self.residual_portrait and not self.concat_portrait:
-            raise ValueError("residual_portrait needs concat_portrait")
-        if self.limbs and not self.concat_portrait:
-            raise ValueError("limbs needs concat_portrait")
-        if self.plate_latents and not (self.concat_portrait and self.plate):
-            raise ValueError("plate_latents needs concat_portrait and the network plate")
-        if self.pose_change and not self.reference_pose:
-            raise ValueError("pose_change needs reference_pose")
-        if self.restorer is not None and not self.reference_pose:
-            raise ValueError("restorer needs reference_pose")
-        hears_mouth = self.audio.kind == "logmel" and self.audio.mouth_token and self.audio_region == "lips"
-        if self.restorer is not None and self.restorer.heard and not hears_mouth:
-            raise ValueError('restorer.heard needs logmel audio with mouth_token and audio_region = "lips"')
-        if self.restorer is not None and self.restorer.plate and self.plate is None:
-            raise ValueError("restorer.plate needs the network plate, for example plate = {}")
-        if self.restorer is not None and self.vae.factor % self.restorer.factor:
-            raise ValueError("restorer folds and halves the picture further than the autoencoder does")
+        for fault in self._faults():
+            raise ValueError(fault)
+
+    def _faults(self) -> Iterator[str]:
+        """What cannot work together."""
+        hints, restorer = self.hints, self.restorer
         if self.unet.widths[0] != self.pose_encoder.out_channels:
-            raise ValueError("pose_encoder.out_channels must be the U-Net's first width")
+            yield "pose_encoder.out_channels must be the U-Net's first width"
+        if hints.base == "plate" and self.plate is None:
+            yield 'hints.base = "plate" needs the network plate, for example plate = {}'
+        if restorer is None:
+            return
+        if not hints.own_pose:
+            yield 'restorer needs hints.pose = "own" or "change"'
+        hears_mouth = self.audio.kind == "logmel" and self.audio.mouth_token
+        if restorer.heard and not (hears_mouth and hints.audio_region == "lips"):
+            yield 'restorer.heard needs logmel audio with mouth_token and hints.audio_region = "lips"'
+        if restorer.plate and self.plate is None:
+            yield "restorer.plate needs the network plate, for example plate = {}"
+        if self.vae.factor % restorer.factor:
+            yield "restorer folds and halves the picture further than the autoencoder does"
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -112,33 +93,32 @@ class ModelConfig:
 class Conditions:
     """What a window is denoised towards. None leaves a condition out (guidance's unconditional half)."""
 
-    portrait: Tensor | None = None
-    """(b, c, h, w) portrait latents, for models that concatenate them"""
-    plate: Tensor | None = None
-    """(b, c, h, w) latents of the clean plate, for models with ``plate_latents``; None: the portrait's own"""
-    reference: Memory | None = None
-    """the portrait's keys and values, from ``Model.remember``"""
-    audio: Tensor | None = None
-    """(b, f, l, d) audio tokens"""
-    audio_mask: Tensor | None = None
-    """(b, f, h, w) 0..1 weight of the audio attention's output"""
-    pose: Tensor | None = None
-    """(b, f, c, h, w) pose features"""
-    limbs: Tensor | None = None
-    """(b, f, 3, h, w) flow and cover of arms and hands (``pose.limbs.Limbs.planes``), for models that take
-    them; None: nothing is known of them"""
+    base: Float[Tensor, "b c h w"] | None = None
+    """latents of the portrait or its clean plate, for models that concatenate them (``Model.base``)"""
+    reference: KeyValues | None = None
+    """the portrait's keys and values, from ``Model.project_reference``"""
+    audio: AudioProjection | None = None
+    """each frame's keys and values, from ``Model.project_audio``, n = (b f)"""
+    audio_mask: Float[Tensor, "b f h w"] | None = None
+    """0..1 weight of the audio attention's output"""
+    pose: Float[Tensor, "b f d h w"] | None = None
+    """pose features"""
+    carried: Float[Tensor, "b f c+1 h w"] | None = None
+    """the portrait's latents with arms and hands carried to their place, for models that are shown them
+    (``Model.carry``); None: nothing is known of them"""
 
     def unconditional(self) -> Conditions:
-        """The other half of guidance: no audio, no pose, no reference; concatenated latents stay."""
-        return Conditions(portrait=self.portrait, plate=self.plate)
+        """The other half of guidance: no audio, no pose, no reference; the base stays."""
+        return Conditions(base=self.base)
 
 
 class Model(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.reference_unet = UNet(config.unet.as_reference(config.vae.latent_channels))
-        self.denoising_unet = UNet(config.unet)
+        latents = config.vae.latent_channels
+        self.reference_unet = UNet(config.unet.as_reference(), latents)
+        self.denoising_unet = UNet(config.unet, config.hints.channels(latents))
         self.pose_encoder = PoseEncoder(config.pose_encoder)
         self.vae = VAE(config.vae)
         self.audio_encoder = build_audio_encoder(config.audio)
@@ -153,78 +133,91 @@ class Model(nn.Module):
         """Scaled latents to pixels, about −1..1."""
         return self.vae.decode(latents)
 
+    # -- conditions: of the portrait, once per clip; of frames, once per frame ---------------
+
     def appearance(
-        self, portrait: Float[Tensor, "b c h w"], pose_map: Float[Tensor, "b 3 H W"] | None = None
+        self, portrait: Float[Tensor, "b c h w"], own_map: Float[Tensor, "b 3 H W"] | None = None
     ) -> Appearance:
-        """The portrait as the reference network sees it. ``pose_map`` only with ``reference_pose``."""
-        pose = None
-        if self.config.reference_pose and pose_map is not None:
-            pose = self.pose_encoder(pose_map)
-        seen = self.reference_unet.appearance(portrait, pose)
+        """The portrait as the reference network sees it; ``own_map`` is its pose map, where one is drawn."""
+        pose = None if own_map is None else self.pose_encoder(own_map)
+        tokens = self.reference_unet.appearance(portrait, pose)
         if self.config.half_appearance:
-            seen = {name: tokens.half().to(tokens.dtype) for name, tokens in seen.items()}
-        return seen
+            tokens = {name: rounded.half().to(rounded.dtype) for name, rounded in tokens.items()}
+        return tokens
 
-    def remember(
-        self, portrait: Float[Tensor, "b c h w"], pose_map: Float[Tensor, "b 3 H W"] | None = None
-    ) -> Memory:
-        """Keys and values of the portrait for every layer of the denoiser, computed once per clip."""
-        return self.denoising_unet.remember(self.appearance(portrait, pose_map))
+    def project_reference(
+        self, portrait: Float[Tensor, "b c h w"], own_map: Float[Tensor, "b 3 H W"] | None = None
+    ) -> KeyValues:
+        """Keys and values of the portrait for every layer of the denoiser."""
+        return self.denoising_unet.project_reference(self.appearance(portrait, own_map))
 
-    def pose_features(
-        self, maps: Float[Tensor, "b f 3 H W"], portrait_map: Float[Tensor, "b 3 H W"] | None = None
-    ) -> Float[Tensor, "b f c h w"]:
-        """Drawn pose maps in 0..1 to features; with ``pose_change`` less the portrait's own if known."""
-        features = self.pose_encoder(maps.flatten(0, 1)).unflatten(0, maps.shape[:2])
-        if self.config.pose_change and portrait_map is not None:
-            features = features - self.pose_encoder(portrait_map)[:, None]
-        return features
+    def project_audio(self, tokens: Float[Tensor, "n l d"]) -> AudioProjection:
+        """Keys and values of frames' audio tokens for every layer of the denoiser."""
+        return self.denoising_unet.project_audio(tokens)
+
+    def paint_plate(
+        self, pixels: Float[Tensor, "b 3 H W"], hidden: Float[Tensor, "b 1 H W"] | None
+    ) -> Float[Tensor, "b 3 H W"] | None:
+        """The portrait (−1..1) without arms and hands, which are where ``hidden`` is 1. None without the
+        network or where nothing is known of the arms."""
+        return None if self.plate is None or hidden is None else self.plate(pixels, hidden)
+
+    def base(
+        self, portrait: Float[Tensor, "b c h w"], plate: Float[Tensor, "b 3 H W"] | None
+    ) -> Float[Tensor, "b c h w"] | None:
+        """The latents to concatenate with noisy ones: of the portrait or of its clean plate; None: none."""
+        if not self.config.hints.concatenates:
+            return None
+        if self.config.hints.base == "portrait" or plate is None:
+            return portrait
+        return self.encode(plate.to(portrait.dtype)).to(portrait.dtype)
+
+    def carry(
+        self, portrait: Float[Tensor, "b c h w"], limbs: Float[Tensor, "b f 3 h w"]
+    ) -> Float[Tensor, "b f c+1 h w"]:
+        """The portrait's latents, arms and hands where ``limbs`` (flow and cover, ``pose.limbs``) carries
+        them, zeros elsewhere; and the cover."""
+        b, f = limbs.shape[:2]
+        # In float32: a flow rounded to bfloat16 would miss by quarters of a pixel.
+        flow, cover = limbs.flatten(0, 1).float().split([2, 1], dim=1)
+        latents = portrait.repeat_interleave(f, dim=0).float()
+        carried = torch.cat([warp(latents, flow) * cover, cover], dim=1)
+        return carried.to(portrait.dtype).unflatten(0, (b, f))
+
+    # -- the prediction ----------------------------------------------------------------------
 
     def denoise(
         self, latents: Float[Tensor, "b f c h w"], t: Float[Tensor, " b"], conditions: Conditions
     ) -> Float[Tensor, "b f c h w"]:
         """One call of the denoising network: its prediction (v, in published weights) for a window."""
         b, f = latents.shape[:2]
-        x = latents.flatten(0, 1)
-        portrait = still = conditions.portrait
-        if self.config.plate_latents and conditions.plate is not None:
-            still = conditions.plate
-        if self.config.concat_portrait:
-            assert portrait is not None and still is not None, "this model needs the portrait's latents"
-            x = torch.cat([x, still.repeat_interleave(f, dim=0)], dim=1)
-            if self.config.limbs:
-                carried = _carried(portrait.repeat_interleave(f, dim=0), conditions.limbs)
-                x = torch.cat([x, carried], dim=1)
-        audio, audio_time = None, None
-        if conditions.audio is not None:
-            audio, audio_time = self.denoising_unet.remember_audio(conditions.audio.flatten(0, 1))
-        mask = conditions.audio_mask
+        base, mask = conditions.base, conditions.audio_mask
         out = self.denoising_unet(
-            x,
+            torch.cat([latents.flatten(0, 1), *self._concatenated(conditions, b, f)], dim=1),
             t,
             frames=f,
             pose=None if conditions.pose is None else conditions.pose.flatten(0, 1),
             reference=conditions.reference,
-            audio=audio,
-            audio_time=audio_time,
+            audio=conditions.audio,
             audio_mask=None if mask is None else mask.flatten(0, 1)[:, None],
         )
         out = out.unflatten(0, (b, f))
-        if self.config.residual_portrait:
-            assert still is not None
-            out = out.float() + still[:, None].float()
+        if self.config.hints.portrait == "residual":
+            assert base is not None
+            out = out.float() + base[:, None].float()
         return out
 
-
-def _carried(
-    portrait: Float[Tensor, "n c h w"], limbs: Float[Tensor, "b f 3 h w"] | None
-) -> Float[Tensor, "n c+1 h w"]:
-    """The portrait's latents, arms and hands where ``limbs`` carries them, zeros elsewhere; and the cover."""
-    if limbs is None:
-        return portrait.new_zeros(len(portrait), portrait.shape[1] + 1, *portrait.shape[2:])
-    # In float32: a flow rounded to bfloat16 would miss by quarters of a pixel.
-    flow, cover = limbs.flatten(0, 1).float().split([2, 1], dim=1)
-    return torch.cat([warp(portrait.float(), flow) * cover, cover], dim=1).to(portrait.dtype)
+    def _concatenated(self, conditions: Conditions, b: int, f: int) -> Iterator[Float[Tensor, "n _ h w"]]:
+        """What is concatenated with the noisy latents of b windows of f frames."""
+        base = conditions.base
+        if not self.config.hints.concatenates:
+            return
+        assert base is not None, "this model needs the portrait's latents"
+        yield base.repeat_interleave(f, dim=0)
+        if conditions.carried is not None:
+            yield conditions.carried.flatten(0, 1)
+        elif self.config.hints.limbs:
+            yield base.new_zeros(b * f, base.shape[1] + 1, *base.shape[2:])
 
 
 def small_config(unet: UNetConfig, **changes: object) -> ModelConfig:

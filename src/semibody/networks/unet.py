@@ -13,8 +13,9 @@ The published EchoMimicV2 networks are ``UNetConfig()`` and ``UNetConfig().as_re
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,16 +31,44 @@ from semibody.networks.motion import MotionModule
 Appearance = dict[str, Tensor]
 """Layer name (``down_blocks.0.attentions.1``) -> normed tokens (b, l, c) of the portrait."""
 
-Memory = Mapping[str, KeyValue]
+KeyValues = Mapping[str, KeyValue]
 """Layer name -> keys and values projected once: of the Appearance, or of audio tokens."""
+
+
+@dataclass(frozen=True)
+class AudioProjection:
+    """What n frames' audio tokens are to the layers of a denoiser."""
+
+    layers: KeyValues
+    """keys and values (n, l, c) of each spatial transformer"""
+    time: Float[Tensor, "n e"] | None = None
+    """what is added to the time embedding, in networks with ``audio_time_tokens``"""
+
+    def frame(self, i: int) -> AudioProjection:
+        """Of one frame alone."""
+        layers = {name: KeyValue(kv.key[i : i + 1], kv.value[i : i + 1]) for name, kv in self.layers.items()}
+        return AudioProjection(layers, None if self.time is None else self.time[i : i + 1])
+
+    @staticmethod
+    def joined(frames: Sequence[AudioProjection]) -> AudioProjection:
+        """Of several frames."""
+        layers = {
+            name: KeyValue(*(torch.cat(x) for x in zip(*(f.layers[name] for f in frames), strict=True)))
+            for name in frames[0].layers
+        }
+        times = [frame.time for frame in frames if frame.time is not None]
+        return AudioProjection(layers, torch.cat(times) if times else None)
+
+    @property
+    def nbytes(self) -> int:
+        tensors = [x for kv in self.layers.values() for x in kv] + ([] if self.time is None else [self.time])
+        return sum(x.nbytes for x in tensors)
 
 
 @dataclass(frozen=True, kw_only=True)
 class UNetConfig:
     """Sizes of a U-Net, from the published 1.3 B parameters down to a few million."""
 
-    in_channels: int = 4
-    """channels of the noisy latents, and of whatever is concatenated with them"""
     out_channels: int | None = 4
     """channels of the prediction; None: reference role, no output convolution"""
     widths: tuple[int, ...] = (320, 640, 1280, 1280)
@@ -67,15 +96,10 @@ class UNetConfig:
     groups: int = 32
     """groups of the group norms"""
 
-    def as_reference(self, in_channels: int | None = None) -> UNetConfig:
+    def as_reference(self) -> UNetConfig:
         """The reference network that pairs with this denoising network, layer by layer."""
         return dataclasses.replace(
-            self,
-            in_channels=in_channels or self.in_channels,
-            out_channels=None,
-            audio_width=None,
-            audio_time_tokens=None,
-            motion=False,
+            self, out_channels=None, audio_width=None, audio_time_tokens=None, motion=False
         )
 
     def heads_of(self, width: int) -> int:
@@ -116,15 +140,68 @@ class Middle(nn.Module):
             self.motion_modules = nn.ModuleList([_motion(config, width)])
 
 
+@dataclass(frozen=True)
+class Layer:
+    """A residual block, with a spatial transformer and a motion module where the network has them there."""
+
+    name: str
+    """of the transformer, as checkpoints name it"""
+    resnet: nn.Module
+    transformer: SpatialTransformer | None
+    motion: nn.Module | None
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every layer of one forward pass is conditioned on."""
+
+    time: Float[Tensor, "m e"]
+    """SiLU of the time embedding, one row per clip or per frame"""
+    frames: int = 1
+    reference: KeyValues = field(default_factory=dict)
+    audio: KeyValues = field(default_factory=dict)
+    audio_time: Float[Tensor, "n e"] | None = None
+    """SiLU of the time embedding with audio, which takes the place of ``time`` as ``audio_mask`` says"""
+    audio_mask: Float[Tensor, "n 1 h w"] | None = None
+
+    def residual(self, resnet: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h w"]:
+        """A residual block."""
+        local = None if self.audio_time is None else (self.audio_time, self._mask(x))
+        return resnet(x, self.time, local)
+
+    def attention(self, layer: Layer, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """A spatial transformer, if the layer has one."""
+        if layer.transformer is None:
+            return x
+        mask = self._mask(x)
+        return layer.transformer(
+            x,
+            layer.transformer.tokens(x),
+            self.reference.get(layer.name),
+            self.audio.get(layer.name),
+            None if mask is None else mask.flatten(1),
+        )
+
+    def motion(self, layer: Layer, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """A motion module, if the layer has one."""
+        return x if layer.motion is None else layer.motion(x, self.frames)
+
+    def _mask(self, x: Tensor) -> Float[Tensor, "n 1 h w"] | None:
+        """The audio mask at the resolution of ``x``."""
+        return None if self.audio_mask is None else F.adaptive_avg_pool2d(self.audio_mask, _size(x))
+
+
 class UNet(nn.Module):
-    def __init__(self, config: UNetConfig) -> None:
+    """Built for ``in_channels``: the noisy latents' and those of whatever is concatenated with them."""
+
+    def __init__(self, config: UNetConfig, in_channels: int = 4) -> None:
         super().__init__()
         self.config = config
         self.recompute = False
         """training: keep only what goes from layer to layer; the backward pass computes the rest again"""
         widths, levels = config.widths, len(config.widths)
         time_width = 4 * widths[0]
-        self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
+        self.conv_in = nn.Conv2d(in_channels, widths[0], 3, padding=1)
         self.time_embedding = TimestepEmbedding(widths[0], time_width)
         if config.audio_time_tokens and config.audio_width:
             self.audio_time = nn.Linear(config.audio_time_tokens * config.audio_width, time_width)
@@ -158,7 +235,7 @@ class UNet(nn.Module):
             self.conv_norm_out = nn.GroupNorm(config.groups, widths[0], eps=1e-5)
             self.conv_out = nn.Conv2d(widths[0], config.out_channels, 3, padding=1)
 
-    # -- the three things a U-Net is asked for ---------------------------------------------
+    # -- the four things a U-Net is asked for ----------------------------------------------
 
     def forward(
         self,
@@ -167,80 +244,25 @@ class UNet(nn.Module):
         *,
         frames: int = 1,
         pose: Float[Tensor, "n d h w"] | None = None,
-        reference: Memory | None = None,
-        audio: Memory | None = None,
-        audio_time: Float[Tensor, "n e"] | None = None,
+        reference: KeyValues | None = None,
+        audio: AudioProjection | None = None,
         audio_mask: Float[Tensor, "n 1 h w"] | None = None,
-        seen: Appearance | None = None,
     ) -> Float[Tensor, "n o h w"]:
         """Predict from noisy latents ``x``, n = (b f), at timesteps ``t``, one per clip.
 
         ``pose``        pose features, added to the first convolution's output; None: nothing added.
-        ``reference``   the portrait's keys and values, from ``remember``; None: own tokens only.
-        ``audio``       each frame's keys and values, from ``remember_audio``; None: as for zero tokens.
-        ``audio_time``  each frame's addition to the time embedding, from ``remember_audio``.
-        ``audio_mask``  0..1 per pixel: how much of the audio attention's output, and of ``audio_time``
-        instead of silence's, counts there; None: everywhere all of it.
-        ``seen``        filled with the Appearance; the pass then ends where nothing more can be seen.
+        ``reference``   the portrait's keys and values, from ``project_reference``; None: own tokens only.
+        ``audio``       each frame's, from ``project_audio``; None: as for zero tokens.
+        ``audio_mask``  0..1 per pixel: how much of the audio attention's output, and of audio's instead of
+        silence's time embedding, counts there; None: everywhere all of it.
         """
-        time, heard = self.time_embedding(t), None
-        if audio_time is not None and audio_mask is None:
-            time = repeat_rows(time, len(x)) + audio_time
-        elif audio_time is not None:
-            heard = F.silu(repeat_rows(time, len(x)) + audio_time)
-            time = time + self.audio_time.bias  # what silence adds
-        time = F.silu(time)
-        reference, audio = reference or {}, audio or {}
-        last = self._last_transformer if seen is not None else None
+        context = self._context(t, frames, reference, audio, audio_mask)
 
-        def mask_at(x: Tensor) -> Tensor | None:
-            return None if audio_mask is None else F.adaptive_avg_pool2d(audio_mask, _size(x))
+        def whole(layer: Layer, x: Tensor) -> Tensor:
+            x = context.residual(layer.resnet, x)
+            return context.motion(layer, context.attention(layer, x))
 
-        def resnet(block: Any, x: Tensor, mask: Tensor | None) -> Tensor:
-            return block(x, time, None if heard is None else (heard, mask))
-
-        def layer(x: Tensor, level: Any, name: str, j: int) -> Tensor:
-            mask = mask_at(x)
-            x = resnet(level.resnets[j], x, mask)
-            if hasattr(level, "attentions"):
-                key, transformer = f"{name}.attentions.{j}", level.attentions[j]
-                tokens = transformer.tokens(x)
-                if seen is not None:
-                    seen[key] = transformer.block.norm1(tokens)
-                    if key == last:
-                        return x
-                weight = None if mask is None else mask.flatten(1)
-                x = transformer(x, tokens, reference.get(key), audio.get(key), weight)
-            return level.motion_modules[j](x, frames) if hasattr(level, "motion_modules") else x
-
-        def work(x: Tensor, level: Any, name: str, j: int) -> Tensor:
-            if self.recompute and torch.is_grad_enabled():
-                return checkpoint(layer, x, level, name, j, use_reentrant=False)
-            return layer(x, level, name, j)
-
-        x = self.conv_in(x)
-        if pose is not None:
-            x = x + pose
-        skips = [x]
-        for name, level in _named(self.down_blocks, "down_blocks"):
-            for j in range(self.config.layers):
-                x = work(x, level, name, j)
-                skips.append(x)
-            if hasattr(level, "downsamplers"):
-                x = level.downsamplers[0](x)
-                skips.append(x)
-
-        x = work(x, self.mid_block, "mid_block", 0)
-        x = resnet(self.mid_block.resnets[1], x, mask_at(x))
-
-        for name, level in _named(self.up_blocks, "up_blocks"):
-            for j in range(self.config.layers + 1):
-                x = work(torch.cat([x, skips.pop()], dim=1), level, name, j)
-                if seen is not None and last in seen:
-                    return x
-            if hasattr(level, "upsamplers"):
-                x = level.upsamplers[0](x, _size(skips[-1]))
-
+        x = self._through(x, pose, whole)
         if self.config.out_channels is None:
             return x
         return self.conv_out(F.silu(self.conv_norm_out(x)))
@@ -248,39 +270,119 @@ class UNet(nn.Module):
     def appearance(
         self, x: Float[Tensor, "b c h w"], pose: Float[Tensor, "b d h w"] | None = None
     ) -> Appearance:
-        """What every spatial transformer sees of clean latents ``x`` (timestep 0), by layer name."""
-        seen: Appearance = {}
-        self(x, torch.zeros(1, device=x.device), pose=pose, seen=seen)
-        return seen
+        """The normed tokens of clean latents ``x`` (timestep 0) at every spatial transformer, by its name.
 
-    def remember(self, appearance: Appearance) -> dict[str, KeyValue]:
-        """Project a portrait's Appearance to keys and values, once per clip."""
+        The pass ends at the last of them: what follows would change none.
+        """
+        context = self._context(torch.zeros(1, device=x.device), 1, None, None, None)
+        appearance: Appearance = {}
+        last = [name for name, _ in self.transformers()][-1]
+
+        def collect(layer: Layer, x: Tensor) -> Tensor:
+            x = context.residual(layer.resnet, x)
+            if layer.transformer is None:
+                return x
+            tokens = layer.transformer.tokens(x)
+            appearance[layer.name] = layer.transformer.block.norm1(tokens)
+            return x if layer.name == last else layer.transformer(x, tokens)
+
+        self._through(x, pose, collect, last)
+        return appearance
+
+    def project_reference(self, appearance: Appearance) -> dict[str, KeyValue]:
+        """A portrait's Appearance as keys and values: once per clip."""
         return {
             name: layer.block.attn1.project(appearance[name].to(layer.block.attn1.to_k.weight.dtype))
             for name, layer in self.transformers()
         }
 
-    def remember_audio(
-        self, tokens: Float[Tensor, "n l d"]
-    ) -> tuple[dict[str, KeyValue], Float[Tensor, "n e"] | None]:
-        """Project each frame's audio tokens to keys and values, once per clip; and its time addition."""
-        audio = {name: layer.block.attn2.project(tokens) for name, layer in self.transformers()}
-        return audio, self.audio_time(tokens.flatten(1)) if hasattr(self, "audio_time") else None
+    def project_audio(self, tokens: Float[Tensor, "n l d"]) -> AudioProjection:
+        """Frames' audio tokens as keys and values, and what they add to the time embedding: once per clip."""
+        layers = {name: layer.block.attn2.project(tokens) for name, layer in self.transformers()}
+        time = self.audio_time(tokens.flatten(1)) if hasattr(self, "audio_time") else None
+        return AudioProjection(layers, time)
 
-    @property
-    def _last_transformer(self) -> str:
-        return [name for name, _ in self.transformers()][-1]
+    # -- how -------------------------------------------------------------------------------
+
+    def _context(
+        self,
+        t: Float[Tensor, " b"],
+        frames: int,
+        reference: KeyValues | None,
+        audio: AudioProjection | None,
+        audio_mask: Float[Tensor, "n 1 h w"] | None,
+    ) -> Context:
+        time, local = self.time_embedding(t), None
+        if audio is not None and audio.time is not None:
+            heard = repeat_rows(time, len(audio.time)) + audio.time
+            if audio_mask is None:
+                time = heard
+            else:
+                time, local = time + self.audio_time.bias, F.silu(heard)  # the bias: what silence adds
+        layers = {} if audio is None else audio.layers
+        return Context(F.silu(time), frames, reference or {}, layers, local, audio_mask)
+
+    def _through(
+        self,
+        x: Float[Tensor, "n c h w"],
+        pose: Float[Tensor, "n d h w"] | None,
+        compute: Callable[[Layer, Tensor], Tensor],
+        last: str | None = None,
+    ) -> Float[Tensor, "n d h w"]:
+        """Down and up again, each layer by ``compute``; the layer named ``last`` ends the pass."""
+        if self.recompute and torch.is_grad_enabled():
+            compute = partial(checkpoint, compute, use_reentrant=False)
+
+        x = self.conv_in(x)
+        if pose is not None:
+            x = x + pose
+        skips = [x]
+        for level, layers in _levels(self.down_blocks, "down_blocks"):
+            for layer in layers:
+                x = compute(layer, x)
+                skips.append(x)
+            if hasattr(level, "downsamplers"):
+                x = level.downsamplers[0](x)
+                skips.append(x)
+
+        first, second = _layers(self.mid_block, "mid_block")
+        x = compute(second, compute(first, x))
+
+        for level, layers in _levels(self.up_blocks, "up_blocks"):
+            for layer in layers:
+                x = compute(layer, torch.cat([x, skips.pop()], dim=1))
+                if layer.name == last:
+                    return x
+            if hasattr(level, "upsamplers"):
+                x = level.upsamplers[0](x, _size(skips[-1]))
+        return x
 
     def transformers(self) -> Iterator[tuple[str, SpatialTransformer]]:
         """Every spatial transformer with its name, in the order of the forward pass."""
-        blocks = [*_named(self.down_blocks, "down_blocks"), ("mid_block", self.mid_block)]
-        for name, level in [*blocks, *_named(self.up_blocks, "up_blocks")]:
-            for j, transformer in enumerate(getattr(level, "attentions", ())):
-                yield f"{name}.attentions.{j}", transformer
+        for name in ("down_blocks", "mid_block", "up_blocks"):
+            block = getattr(self, name)
+            levels = [(block, _layers(block, name))] if name == "mid_block" else _levels(block, name)
+            for _, layers in levels:
+                yield from ((layer.name, layer.transformer) for layer in layers if layer.transformer)
 
 
-def _named(levels: nn.ModuleList, name: str) -> list[tuple[str, Any]]:
-    return [(f"{name}.{i}", level) for i, level in enumerate(levels)]
+def _levels(levels: nn.ModuleList, name: str) -> Iterator[tuple[Any, list[Layer]]]:
+    """Each level with its layers."""
+    for number, level in enumerate(levels):
+        yield level, _layers(level, f"{name}.{number}")
+
+
+def _layers(level: Any, name: str) -> list[Layer]:
+    """The layers of a level: a residual block each, and what follows it."""
+
+    def at(modules: str, j: int) -> Any:
+        listed = getattr(level, modules, ())
+        return listed[j] if j < len(listed) else None
+
+    return [
+        Layer(f"{name}.attentions.{j}", resnet, at("attentions", j), at("motion_modules", j))
+        for j, resnet in enumerate(level.resnets)
+    ]
 
 
 def _size(x: Tensor) -> tuple[int, int]:

@@ -12,7 +12,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from semibody.pose.detect import SEEN, face_found, hands_found, shoulder_width
+from semibody.pose.body import (
+    SEEN,
+    SHOULDERS,
+    face_found,
+    face_height,
+    face_seen,
+    hand_seen,
+    hands_found,
+    shoulder_distance,
+    shoulder_width,
+    shoulders_seen,
+)
 from semibody.pose.kinematics import FOREARM, HAND, UPPER_ARM, hand_bones
 from semibody.pose.skeleton import ARMS, HAND_EDGES, HEAD_BODY_JOINTS
 from semibody.types import FACE, HANDS, Floats, Gesture, Pose
@@ -98,37 +109,38 @@ def _match(
     points: Floats, seen: Floats, goal: Floats, goal_seen: Floats
 ) -> tuple[str, Floats, float, Floats] | None:
     """What to match by, the gesture's centre, the scale, the portrait's centre."""
-    if goal_seen[[2, 5]].min() >= SEEN and (seen[:, [2, 5]].min(axis=1) >= SEEN).any():
-        width = float(np.hypot(*(goal[2] - goal[5])))
-        frames = seen[:, [2, 5]].min(axis=1) >= SEEN
-        neck = np.median(points[frames][:, [2, 5]].mean(axis=1), axis=0)
-        return "shoulders", neck, width / _shoulder_width(points, seen), goal[[2, 5]].mean(axis=0)
-    if goal_seen[FACE].mean() >= SEEN and (seen[:, FACE].mean(axis=1) >= SEEN).any():
-        frames = seen[:, FACE].mean(axis=1) >= SEEN
-        faces = points[frames][:, FACE]
-        height = float(np.median(np.ptp(faces[..., 1], axis=1)))
-        scale = float(np.ptp(goal[FACE][:, 1])) / max(height, 1e-6)
-        return "face", np.median(faces.mean(axis=1), axis=0), scale, goal[FACE].mean(axis=0)
+    frames = shoulders_seen(seen)
+    if shoulders_seen(goal_seen) and frames.any():
+        scale = float(shoulder_distance(goal)) / _shoulder_width(points, seen)
+        neck = np.median(points[frames][:, SHOULDERS].mean(axis=1), axis=0)
+        return "shoulders", neck, scale, goal[SHOULDERS].mean(axis=0)
+    frames = face_seen(seen)
+    if face_seen(goal_seen) and frames.any():
+        return "face", *_match_faces(points[frames], goal)
     return None
+
+
+def _match_faces(points: Floats, goal: Floats) -> tuple[Floats, float, Floats]:
+    """The middle of a gesture's faces, the scale to the portrait's face, and the middle of that."""
+    height = float(np.median(face_height(points)))
+    centre = np.median(points[:, FACE].mean(axis=1), axis=0)
+    return centre, float(face_height(goal)) / max(height, 1e-6), goal[FACE].mean(axis=0)
 
 
 def _shoulder_width(points: Floats, seen: Floats) -> float:
     """By the shoulders, else by the face."""
-    faces = float(np.median(np.ptp(points[:, FACE, 1], axis=1)))
+    faces = float(np.median(face_height(points)))
     return shoulder_width(points, seen >= SEEN) or max(faces / _FACE_OF_SHOULDERS, 1e-6)
 
 
 def _place_head(moved: Floats, seen: Floats, goal: Floats, goal_seen: Floats) -> None:
     """Give the head the portrait's size and place in place: necks differ in length, and heads in size."""
-    frames = seen[:, FACE].mean(axis=1) >= SEEN
-    if goal_seen[FACE].mean() < SEEN or not frames.any():
+    frames = face_seen(seen)
+    if not face_seen(goal_seen) or not frames.any():
         return
-    faces = moved[frames][:, FACE]
-    height = float(np.median(np.ptp(faces[..., 1], axis=1)))
-    factor = float(np.ptp(goal[FACE, 1])) / max(height, 1e-6)
-    centre = np.median(faces.mean(axis=1), axis=0)
+    centre, factor, target = _match_faces(moved[frames], goal)
     head = [*range(FACE.start, FACE.stop), *HEAD_BODY_JOINTS]
-    moved[:, head] = (moved[:, head] - centre) * factor + goal[FACE].mean(axis=0)
+    moved[:, head] = (moved[:, head] - centre) * factor + target
 
 
 def _lengthen_arm(
@@ -158,8 +170,8 @@ def _lengthen_arm(
 
 def _resize_hand(moved: Floats, seen: Floats, goal: Floats, goal_seen: Floats, where: slice) -> float:
     """Give the hand the portrait's size in place, about its wrist."""
-    frames = np.median(seen[:, where], axis=1) >= SEEN
-    if np.median(goal_seen[where]) < SEEN or not frames.any():
+    frames = hand_seen(seen, where)
+    if not hand_seen(goal_seen, where) or not frames.any():
         return 1.0
     ours = float(np.percentile(hand_size(moved[frames][:, where]), 75))
     factor = float(hand_size(goal[where][None])[0]) / max(ours, 1e-6)
@@ -187,7 +199,7 @@ def _pull_back(moved: Floats, seen: Floats, where: slice, arm: list[int], should
     shoulder = moved[:, arm[0]]
     offset = moved[:, where.start] - shoulder
     far = _length(offset)
-    known = (seen[:, arm[0]] >= SEEN) & (np.median(seen[:, where], axis=1) >= SEEN)
+    known = (seen[:, arm[0]] >= SEEN) & hand_seen(seen, where)
     too_far = known & (far > _REACH * shoulders)
     if not too_far.any():
         return 0.0
@@ -213,7 +225,7 @@ def _outside(gesture: Gesture) -> float:
 def portrait_notices(portrait: Pose) -> list[str]:
     """What a portrait lacks for a gesture to be fitted to it, a line each."""
     said = []
-    if portrait.confidence[[2, 5]].min() < SEEN:
+    if not shoulders_seen(portrait.confidence):
         said.append("the portrait does not show both shoulders: arms and hands will be guessed")
     left, right = hands_found(portrait)
     if not left and not right:

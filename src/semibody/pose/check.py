@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from semibody.pose.align import Alignment, portrait_notices
-from semibody.pose.detect import SEEN, face_found, hands_found
+from semibody.pose.body import SEEN, face_found, face_height, hands_found
 from semibody.pose.frame import Framing
 from semibody.pose.prosody import Prosody
 from semibody.types import BODY, FACE, Floats, Gesture, Picture, Pose, Speech
@@ -80,8 +80,8 @@ def check_portrait(image: Picture, pose: Pose) -> list[Finding]:
     found = []
     height, width = image.shape[:2]
     if face_found(pose):
-        face = pose.joints[FACE] * (width, height)
-        tall = float(np.ptp(face[:, 1]))
+        points = pose.joints * (width, height)
+        face, tall = points[FACE], float(face_height(points))
         if tall < SMALL_FACE_PIXELS:
             found.append(Finding("warning", "face size", f"the face is only {tall:.0f} pixels high",
                                  "use a larger picture"))  # fmt: skip

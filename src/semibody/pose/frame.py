@@ -13,7 +13,14 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from semibody.pose.detect import SEEN, face_found
+from semibody.pose.body import (
+    SEEN,
+    SHOULDERS,
+    face_found,
+    face_height,
+    shoulder_distance,
+    shoulders_seen,
+)
 from semibody.types import FACE, HANDS, Floats, Gesture, Picture, Pose
 
 Beyond = Literal["soft", "plain", "black"]
@@ -169,7 +176,7 @@ def frame_portrait(pose: Pose, width: int, height: int, aspect: float = 1.0) -> 
     kept. A picture that is already framed about right is not touched.
     """
     plain = _plain_crop(width, height, aspect)
-    if not face_found(pose) or pose.confidence[[2, 5]].min() < SEEN:
+    if not face_found(pose) or not shoulders_seen(pose.confidence):
         return Framing(plain, True)
     points = pose.joints * (width, height)
     wanted, notices = _wanted(points, pose, width, height, aspect)
@@ -186,15 +193,15 @@ def frame_portrait(pose: Pose, width: int, height: int, aspect: float = 1.0) -> 
 def _wanted(points: Floats, pose: Pose, width: int, height: int, aspect: float) -> tuple[Crop, list[str]]:
     notices = []
     seen = pose.confidence >= SEEN
-    shoulders = float(np.hypot(*(points[2] - points[5])))
+    shoulders = float(shoulder_distance(points))
     low = [points[i, 1] for i in (*range(TRUNK.start, TRUNK.stop), *_WRISTS) if seen[i]]
-    bottom = max(*low, points[[2, 5], 1].max() + _WAIST * shoulders)
+    bottom = max(*low, points[SHOULDERS, 1].max() + _WAIST * shoulders)
     top = points[FACE, 1].min()
     person = bottom - top
     y0 = top - ABOVE * MARGIN * person
     y1 = min(bottom + BELOW * MARGIN * person, height)
     # The lower edge stops at the picture's, so what is left decides the size; head room follows it.
-    hair = top - _HAIR * float(np.ptp(points[FACE, 1]))
+    hair = top - _HAIR * float(face_height(points))
     y0 = max(min(y0, hair, top - HEAD_ROOM * (y1 - y0)), -_MOST_PADDING * (y1 - y0))
     # A narrow video needs more height to hold the hands, where the picture has it.
     hands = points[HANDS, 0][seen[HANDS]]

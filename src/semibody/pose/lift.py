@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semibody.pose import library
-from semibody.pose.detect import SEEN
+from semibody.pose.body import SEEN, shoulder_width
 from semibody.pose.kinematics import (
     ANGLES,
     EASY,
@@ -129,12 +129,11 @@ def _measure(gesture: Gesture) -> tuple[Floats, Floats]:
     In shoulder widths from the middle of the shoulders; the shoulder itself is taken to be where it belongs.
     """
     points = gesture.joints * (gesture.aspect, 1.0)
-    shoulders = gesture.confidence[:, [2, 5]].min(axis=1) >= SEEN
-    if not shoulders.any():
+    width = shoulder_width(points, gesture.confidence >= SEEN)
+    if width is None:
         raise SemibodyError(
             f"{gesture.name}: never shows both shoulders; give gestures that show the upper body"
         )
-    width = float(np.median(np.hypot(*(points[shoulders, 2] - points[shoulders, 5]).T)))
     flat, certain = [], []
     for (hand, shoulder, elbow, wrist), sign in zip(ARMS, _SIGNS, strict=True):
         joints = np.r_[elbow, wrist, np.arange(hand.start, hand.stop)]
@@ -143,7 +142,7 @@ def _measure(gesture: Gesture) -> tuple[Floats, Floats]:
         # The hand's own wrist is the more exact of the two.
         exact = sure[:, 2] >= SEEN
         place[exact, 1], sure[exact, 1] = place[exact, 2], sure[exact, 2]
-        flat.append(place / max(width, 1e-6) * (sign, 1.0) + (0.5, 0.0))
+        flat.append(place / width * (sign, 1.0) + (0.5, 0.0))
         certain.append(sure)
     return np.stack(flat, axis=1), np.stack(certain, axis=1)
 

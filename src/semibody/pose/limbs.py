@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
-from semibody.pose.detect import SEEN, shoulder_width
+from semibody.pose.body import SEEN, shoulder_width
 from semibody.pose.skeleton import ARMS, HAND_EDGES
 from semibody.types import Picture, Pose
 
@@ -44,7 +44,7 @@ _Floats32 = NDArray[np.float32]
 class Limbs:
     """For every cell of a grid: from where in the portrait it comes, and how surely it is arm or hand.
 
-    ``flow``   (2, h, w) right and down, in units of half the picture, as ``networks.restorer.warp`` takes it.
+    ``flow``   (2, h, w) right and down, in units of half the picture, as ``networks.pixels.warp`` takes it.
     ``cover``  (h, w) 1 on arms and hands, 0 away from them; there the flow is 0.
     """
 

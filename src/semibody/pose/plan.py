@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from semibody.pose import library
-from semibody.pose.detect import USUAL_SHOULDERS, shoulder_width
+from semibody.pose.body import USUAL_SHOULDERS, shoulder_width
 from semibody.pose.kinematics import ANGLES, HIGH, LOW, N_ARM, Body
 from semibody.pose.prosody import Prosody, Syllable, analyse
 from semibody.pose.timing import resample

@@ -8,7 +8,7 @@ import numpy as np
 
 from semibody.media import VideoReader, VideoWriter, resize_image, write_image
 from semibody.pose.align import align
-from semibody.pose.detect import detect_pose
+from semibody.pose.detectors import detect_pose
 from semibody.pose.frame import frame_portrait
 from semibody.pose.library import find_gesture, names
 from semibody.pose.overlay import contact_sheet, draw_skeleton, fit_into, write_text

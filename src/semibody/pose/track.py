@@ -18,15 +18,8 @@ from typing import Any
 import numpy as np
 
 from semibody.media import VideoReader
-from semibody.pose.detect import (
-    SEEN,
-    USUAL_SHOULDERS,
-    Detector,
-    anchor,
-    face_found,
-    open_detector,
-    shoulder_width,
-)
+from semibody.pose.body import SEEN, USUAL_SHOULDERS, anchor, face_seen, shoulder_width
+from semibody.pose.detectors import Detector, open_detector
 from semibody.pose.timing import runs
 from semibody.types import (
     BODY,
@@ -320,13 +313,12 @@ def _account(raw: list[_Found], fps: float, aspect: float, smooth: float, name: 
     joints = np.stack([found.joints for found in raw])
     confidence = np.stack([found.confidence for found in raw])
     hands = confidence[:, [LEFT_HAND.start, RIGHT_HAND.start]] >= SEEN
-    faces = sum(face_found(Pose(j, c)) for j, c in zip(joints, confidence, strict=True))
     made, sure, filled, swapped = clean(joints, confidence, fps, smooth, aspect)
     return Extraction(
         gesture=Gesture(made, sure, fps, aspect, name),
         frames=len(raw),
         with_person=int(confidence.any(axis=1).sum()),
-        with_face=faces,
+        with_face=int(face_seen(confidence).sum()),
         with_left=int(hands[:, 0].sum()),
         with_right=int(hands[:, 1].sum()),
         filled=filled,

@@ -35,11 +35,11 @@ from numpy.typing import NDArray
 
 from semibody import config, runtime
 from semibody.animator import Animator
+from semibody.clips.manifest import NAME, Line, read_lines, write_lines
 from semibody.evaluation.metrics import METRICS
-from semibody.evaluation.protocol import MANIFEST, Protocol
+from semibody.evaluation.protocol import Protocol
 from semibody.evaluation.report import ARROWS, show, write_report
 from semibody.evaluation.run import Evaluation, evaluate
-from semibody.files import numbered_lines
 from semibody.inputs import Settings
 from semibody.media import VideoReader, VideoWriter, atomic_write, read_speech, resize_image, write_image
 from semibody.quality.baselines import Baseline, write_ceiling, write_repeat
@@ -211,12 +211,12 @@ class _Run:
                 self.progress("swapped", number, len(cases))
                 self.animate(path, case, other.audio)
         lines = [
-            {"id": case.name, "video": _full(self.out / "swapped" / f"{case.name}.mp4"),
-             "truth": _full((case if own else other).truth), "audio": _full(other.audio)}
+            _line(case.name, video=self.out / "swapped" / f"{case.name}.mp4",
+                  truth=(case if own else other).truth, audio=other.audio)
             for case, other in zip(cases, others, strict=True)
         ]  # fmt: skip
-        manifest = self.out / ("swapped-own" if own else "swapped") / MANIFEST
-        _write_lines(manifest, [{k: v for k, v in line.items() if v} for line in lines])
+        manifest = self.out / ("swapped-own" if own else "swapped") / NAME
+        write_lines(manifest, lines)
         return evaluate(
             manifest, metrics=["mouth-correlation"], protocol=self.rules.protocol, workers=self.workers,
             progress=self.progress,
@@ -241,13 +241,13 @@ class _Run:
         )
 
     def evaluate(self, folder: str, metrics: tuple[str, ...]) -> Evaluation:
-        _write_manifest(self.out / folder / MANIFEST, self.out, self.cases, folder)
+        _write_manifest(self.out / folder / NAME, self.out, self.cases, folder)
         real = None
         if all(case.video for case in self.cases):
-            real = self.out / "real" / MANIFEST
-            _write_real(real, self.cases)
+            real = self.out / "real" / NAME
+            write_lines(real, [_line(case.name, video=case.video) for case in self.cases])
         return evaluate(
-            self.out / folder / MANIFEST,
+            self.out / folder / NAME,
             real,
             metrics=metrics,
             protocol=self.rules.protocol,
@@ -308,36 +308,21 @@ def spread(cases: Sequence[Case]) -> list[Case]:
 
 def read_cases(path: Path) -> list[Case]:
     """The cases of a manifest. Raises SemibodyError naming the line that lacks something."""
-    lines = numbered_lines(path, "name the manifest as cases = …")
-    cases = [_case(line, path, number) for number, line in lines]
+    cases = [_case(line) for line in read_lines(path, "name the manifest as cases = …")]
     if not cases:
         raise SemibodyError(f"{path}: lists no case")
-    names = [case.name for case in cases]
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
-        raise SemibodyError(f"{path}: the id {min(twice)} occurs twice; remove one of the lines")
     return cases
 
 
-def _case(line: str, path: Path, number: int) -> Case:
-    try:
-        values = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise SemibodyError(f"{path}:{number}: not JSON ({error.msg}); mend or remove the line") from None
-    files = {
-        kind: path.parent / values[kind] if values.get(kind) else None
-        for kind in ("portrait", "audio", "gesture", "video", "truth")
-    }
-    audio, gesture, video = files["audio"] or files["video"], files["gesture"], files["video"]
-    if audio is None or gesture is None or (files["portrait"] or video) is None:
-        raise SemibodyError(f"{path}:{number}: a case needs gesture, and portrait and audio or a video")
-    for file in filter(None, files.values()):
+def _case(line: Line) -> Case:
+    portrait, video, gesture = line.file("portrait"), line.file("video"), line.file("gesture")
+    audio, truth = line.file("audio") or video, line.file("truth")
+    if audio is None or gesture is None or (portrait or video) is None:
+        raise SemibodyError(f"{line.where}: a case needs gesture, and portrait and audio or a video")
+    for file in filter(None, (portrait, audio, gesture, video, truth)):
         if not file.exists():
-            raise SemibodyError(f"{path}:{number}: {file} does not exist; mend the path")
-    name = str(values.get("id") or (video or gesture).stem)
-    return Case(
-        name, str(values.get("person") or ""), files["portrait"], audio, gesture, video, files["truth"]
-    )
+            raise SemibodyError(f"{line.where}: {file} does not exist; mend the path")
+    return Case(line.id, line.person, portrait, audio, gesture, video, truth)
 
 
 def _clip(out: Path, case: Case) -> Path:
@@ -357,38 +342,22 @@ def _portrait(out: Path, case: Case) -> Path:
 
 
 def _write_manifest(path: Path, out: Path, cases: Sequence[Case], folder: str) -> None:
-    lines = []
-    for case in cases:
-        files = {
-            "video": out / folder / f"{case.name}.mp4",
-            "portrait": _portrait(out, case),
-            "audio": case.audio,
-            "gesture": case.gesture,
-            "truth": case.truth,
-        }
-        lines.append(
-            {
-                "id": case.name,
-                "person": case.person,
-                **{kind: _full(p) for kind, p in files.items() if p is not None},
-            }
-        )
-    _write_lines(path, lines)
+    write_lines(
+        path,
+        [
+            _line(
+                case.name, person=case.person, video=out / folder / f"{case.name}.mp4",
+                portrait=_portrait(out, case), audio=case.audio, gesture=case.gesture, truth=case.truth,
+            )
+            for case in cases
+        ],
+    )  # fmt: skip
 
 
-def _full(path: Path | None) -> str:
-    return str(path.resolve()) if path is not None else ""
-
-
-def _write_real(path: Path, cases: Sequence[Case]) -> None:
-    _write_lines(
-        path, [{"id": case.name, "video": str(case.video.resolve())} for case in cases if case.video]
-    )
-
-
-def _write_lines(path: Path, lines: Sequence[dict[str, str]]) -> None:
-    with atomic_write(path) as unfinished:
-        unfinished.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+def _line(name: str, person: str | None = None, **files: Path | None) -> dict[str, str]:
+    """A manifest line that may lie in any folder: files by their full paths."""
+    paths = {kind: str(path.resolve()) for kind, path in files.items() if path is not None}
+    return {"id": name, **({} if person is None else {"person": person}), **paths}
 
 
 def as_markdown(found: Evaluation) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from semibody.evaluation.metrics import METRICS, Measured
+from semibody.evaluation.measures import Measured
+from semibody.evaluation.metrics import METRICS
 from semibody.evaluation.report import show
 from semibody.evaluation.run import Evaluation, plain
 from semibody.types import SemibodyError

@@ -31,11 +31,14 @@ class Batch:
     """clip and first frame of each sample, for messages"""
 
     @classmethod
-    def stacked(cls, samples: Sequence[Mapping[str, Any]]) -> Self:
-        """A batch of samples that give its arrays, and their ``name``, one each."""
-        arrays = [key for key in samples[0] if key != "name"]
-        tensors = {key: torch.from_numpy(np.stack([sample[key] for sample in samples])) for key in arrays}
-        return cls(**tensors, names=[sample["name"] for sample in samples])
+    def stacked(cls, samples: Sequence[Mapping[str, Any]], **others: Any) -> Self:
+        """A batch of samples, each its arrays (or None) and its ``name``; ``others`` are taken as is."""
+        tensors = {
+            key: None if value is None else torch.from_numpy(np.stack([sample[key] for sample in samples]))
+            for key, value in samples[0].items()
+            if key != "name"
+        }
+        return cls(**tensors, **others, names=[sample["name"] for sample in samples])
 
     def to(self, device: torch.device) -> Self:
         """All tensors on a device."""

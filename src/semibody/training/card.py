@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from semibody.clips.manifest import Line, find_manifest, read_lines
 from semibody.data.crowd import RECORD
 from semibody.data.dataset import PackedClip
 from semibody.evaluation.report import show
@@ -236,9 +237,9 @@ def draw_cases(bench: Path, names: Sequence[str]) -> NDArray[np.uint8]:
     """A row a case: portrait, and the generated above the real frame at three moments."""
     rows = []
     for name in names:
-        made, real = (_line(bench / folder / "manifest.jsonl", name) for folder in ("clips", "real"))
-        moments = [_moments(Path(line["video"])) for line in (made, real)]
-        portrait = resize_image(read_image(made["portrait"]), 2 * _SIDE, 2 * _SIDE)
+        made, real = (_line(bench / folder, name) for folder in ("clips", "real"))
+        moments = [_moments(line.require("video")) for line in (made, real)]
+        portrait = resize_image(read_image(made.require("portrait")), 2 * _SIDE, 2 * _SIDE)
         strips = [np.concatenate(pictures, axis=1) for pictures in moments]
         rows.append(np.concatenate([portrait, np.concatenate(strips)], axis=1))
     return np.concatenate(rows)
@@ -250,12 +251,12 @@ def _moments(video: Path) -> list[NDArray[np.uint8]]:
     return [resize_image(frames[round(k * (len(frames) - 1))], _SIDE, _SIDE) for k in (0.33, 0.67, 1.0)]
 
 
-def _line(manifest: Path, name: str) -> dict[str, Any]:
-    for text in manifest.read_text(encoding="utf-8").splitlines():
-        line: dict[str, Any] = json.loads(text)
-        if line["id"] == name:
-            return line
-    raise SemibodyError(f"{manifest}: does not list {name}; run the benchmark again")
+def _line(folder: Path, name: str) -> Line:
+    manifest = find_manifest(folder)
+    lines = {line.id: line for line in read_lines(manifest, "run the benchmark again")}
+    if name not in lines:
+        raise SemibodyError(f"{manifest}: does not list {name}; run the benchmark again")
+    return lines[name]
 
 
 def _captions(results: Mapping[str, Any], chosen: Mapping[str, Sequence[str]]) -> Iterator[str]:

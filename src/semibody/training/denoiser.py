@@ -5,10 +5,13 @@ Validation and the restorer's pool of generated frames are made with ``diffusion
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from semibody.conditioning.clip import encode_portrait
 from semibody.diffusion.guidance import guide
 from semibody.diffusion.sample import sample
 from semibody.diffusion.schedule import build_scheduler
@@ -40,33 +43,33 @@ class Denoiser(nn.Module):
 
     def conditions(self, batch: DenoisingBatch) -> Conditions:
         """What the samples are denoised towards."""
-        plate = self._plate(batch)
-        if not batch.conditional:
-            return Conditions(portrait=batch.portrait, plate=plate)
         model = self.model
-        own_pose = batch.portrait_pose.float() / 255 if model.config.reference_pose else None
-        frames = batch.rows.shape[1]
-        pose = model.pose_features(batch.pose.float() / 255, own_pose)
-        has_pose = batch.has_pose.view(-1, 1, 1, 1, 1)
-        audio = model.audio_encoder.embed(batch.rows.flatten(0, 1)).unflatten(0, (-1, frames))
-        return Conditions(
-            portrait=batch.portrait,
-            plate=plate,
-            reference=model.remember(channels_last(batch.portrait), own_pose),
-            audio=audio,
-            audio_mask=batch.audio_mask,
-            pose=pose * has_pose.to(pose.dtype),
-            limbs=batch.limbs * has_pose,
+        base = self._base(batch)
+        if not batch.conditional:
+            return Conditions(base=base)
+        own_map = None if batch.portrait_pose is None else batch.portrait_pose.float() / 255
+        portrait = encode_portrait(
+            model, channels_last(batch.portrait), base, own_map, compare=batch.compares_poses
         )
+        pose = model.pose_encoder(batch.pose.flatten(0, 1).float() / 255).unflatten(0, batch.pose.shape[:2])
+        has_pose = batch.has_pose.view(-1, 1, 1, 1, 1)
+        made = portrait.conditions(
+            model,
+            pose=pose,
+            audio=model.project_audio(model.audio_encoder.embed(batch.rows.flatten(0, 1))),
+            audio_mask=batch.audio_mask,
+            limbs=None if batch.limbs is None else batch.limbs * has_pose,
+        )
+        assert made.pose is not None
+        return dataclasses.replace(made, pose=made.pose * has_pose.to(made.pose.dtype))
 
     @torch.no_grad()
-    def _plate(self, batch: DenoisingBatch) -> Float[Tensor, "b c h w"] | None:
-        """Latents of the portraits' clean plates, for models whose denoiser sees them."""
-        if not self.model.config.plate_latents:
-            return None
-        assert self.model.plate is not None
-        plate = self.model.plate(channels_last(to_pixels(batch.picture)), batch.hidden)
-        return self.model.encode(channels_last(plate)).float()
+    def _base(self, batch: DenoisingBatch) -> Float[Tensor, "b c h w"] | None:
+        """``Model.base`` of the portraits or of their clean plates."""
+        if batch.picture is None:
+            return self.model.base(batch.portrait, None)
+        plate = self.model.paint_plate(channels_last(to_pixels(batch.picture)), batch.hidden)
+        return self.model.base(batch.portrait, None if plate is None else channels_last(plate))
 
 
 def generate(denoiser: Denoiser, recipe: RecipeBase, batch: DenoisingBatch) -> Float[Tensor, "f c h w"]:

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from semibody.clips.truth import Truth
 from semibody.data.dataset import PackedClip, Packing, pack_clip, packed_path
-from semibody.data.manifest import Truth
 from semibody.pose.frame import box_crop
 from semibody.pose.skeleton import HAND_EDGES
 from semibody.training.recipe import Recipe

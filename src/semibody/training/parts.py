@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semibody.data.dataset import Labels
-from semibody.pose.detect import SEEN, shoulder_width
+from semibody.pose.body import SEEN, shoulder_width
 from semibody.pose.skeleton import ARMS
 from semibody.types import Pose
 

@@ -47,8 +47,8 @@ class Recipe(RecipeBase):
             raise ValueError(f"stages must be in the order {', '.join(order)}, each once")
         for name in self.stages:
             STAGES[name].check(self)
-        if self.model.residual_portrait and self.schedule.prediction != "sample":
-            raise ValueError('model.residual_portrait needs schedule.prediction = "sample"')
+        if self.model.hints.portrait == "residual" and self.schedule.prediction != "sample":
+            raise ValueError('model.hints.portrait = "residual" needs schedule.prediction = "sample"')
         if self.data.size % self.model.vae.factor:
             raise ValueError("data.size must be a multiple of the pixels of a latent cell")
 

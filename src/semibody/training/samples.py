@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,11 +14,11 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from semibody.conditioning.evidence import Evidence
 from semibody.data.dataset import Labels, LatentStore, PackedClip
 from semibody.diffusion.process import clamp_noise, share_noise
 from semibody.networks.audio_encoders import AudioEncoder
-from semibody.pose.draw import draw_parts
-from semibody.pose.limbs import limb_cover, move_limbs
+from semibody.networks.model import ModelConfig
 from semibody.pose.regions import Region, audio_mask
 from semibody.training.batches import Batch, Generator, generator
 from semibody.training.crops import face_or_hand
@@ -26,6 +26,9 @@ from semibody.training.curriculum import Moment, at, final
 from semibody.training.parts import coverage, part_weights
 from semibody.training.settings import NoiseSettings, RecipeBase
 from semibody.types import FACE, Pose, SemibodyError
+
+_NOT_STACKED = ("decoded", "compares_poses")
+"""What of a sample is no array of its own in a batch."""
 
 
 class Shown(NamedTuple):
@@ -69,18 +72,20 @@ class DenoisingBatch(Batch):
     noise: Float[Tensor, "b f c h w"]
     t: Int[Tensor, " b"]
     portrait: Float[Tensor, "b c h w"]
-    portrait_pose: Tensor
-    """(b, 3, H, W) uint8, the portrait's own pose map"""
-    picture: Tensor
-    """(b, 3, H, W) uint8, the portrait; empty for models without ``plate_latents``, which paint no plate"""
-    hidden: Float[Tensor, "b 1 H W"]
-    """1 about its arms; empty likewise"""
+    portrait_pose: Tensor | None
+    """(b, 3, H, W) uint8, the portrait's own pose map, for models that are shown it"""
+    compares_poses: bool
+    """whether the frames' pose features are given less its own"""
+    picture: Tensor | None
+    """(b, 3, H, W) uint8, the portrait, for models with a clean plate"""
+    hidden: Float[Tensor, "b 1 H W"] | None
+    """1 about its arms, likewise"""
     pose: Tensor
     """(b, f, 3, H, W) uint8"""
     has_pose: Float[Tensor, " b"]
     """0 where the whole pose map is dropped"""
-    limbs: Float[Tensor, "b f 3 h w"]
-    """flow and cover that carry the portrait's arms and hands; nothing is covered for models without"""
+    limbs: Float[Tensor, "b f 3 h w"] | None
+    """flow and cover that carry the portrait's arms and hands, for models that are shown them"""
     rows: Tensor
     """(b, f, k, …) the audio encoder's rows of each frame"""
     audio_mask: Float[Tensor, "b f h w"]
@@ -101,12 +106,17 @@ class DenoisingSamples:
         self,
         recipe: RecipeBase,
         drawing: Drawing,
+        model: ModelConfig,
         clips: Sequence[PackedClip],
         store: LatentStore,
         encoder: AudioEncoder,
     ) -> None:
-        """Raises SemibodyError for clips too short for a sample, and without half-body clips."""
-        self.recipe, self.drawing, self.store, self.encoder = recipe, drawing, store, encoder
+        """``model``: which networks the stage has, as they decide what samples show.
+
+        Raises SemibodyError for clips too short for a sample, and without half-body clips.
+        """
+        self.recipe, self.drawing, self.model = recipe, drawing, model
+        self.store, self.encoder = store, encoder
         self.window = drawing.frames
         for clip in clips:
             if len(clip) < self.window + 1:
@@ -137,19 +147,15 @@ class DenoisingSamples:
         for row, one in enumerate(made):
             if one["decoded"] is not None:
                 frame, top, left, side, picture = one["decoded"]
-                decoded.append([row, frame, top, left, side])
+                decoded.append((row, frame, top, left, side))
                 pixels.append(torch.from_numpy(picture))
-        tensors = {
-            item.name: torch.from_numpy(np.stack([one[item.name] for one in made]))
-            for item in dataclasses.fields(DenoisingBatch)
-            if item.name not in ("decoded", "pixels", "conditional", "names")
-        }
-        return DenoisingBatch(
-            **tensors,
+        alike = [{key: value for key, value in one.items() if key not in _NOT_STACKED} for one in made]
+        return DenoisingBatch.stacked(
+            alike,
+            compares_poses=made[0]["compares_poses"],
             decoded=torch.tensor(decoded, dtype=torch.long).reshape(-1, 5),
             pixels=pixels,
             conditional=conditional,
-            names=[one["name"] for one in made],
         )
 
     def sample(self, step: int, number: int) -> dict[str, Any]:
@@ -188,33 +194,42 @@ class DenoisingSamples:
         if not self.drawing.consecutive:
             noise = dataclasses.replace(noise, shared=0.0)
         latents = self.store.latents(clip, frames)
-        height, width = latents.shape[2:]
         if clip.kind == "head" and region == "body" and recipe.curriculum.partial_attention:
             region = "face"
         labels = clip.labels(frames)
-        poses = [one.pose for one in labels]
-        own_pose = draw.portrait.clip.portrait_pose(draw.portrait.frame)
-        masked, dilation = poses, recipe.curriculum.mask_dilation
-        if region == "body" and recipe.model.audio_region != "body":
-            # As when animating: of the finished clip only the portrait is known.
-            region, dilation = recipe.model.audio_region, recipe.model.audio_dilation
-            masked = [own_pose] * len(frames)
+        poses, portrait = [one.pose for one in labels], draw.portrait
+        evidence = self.evidence(portrait)
         return {
             "latents": latents,
             "noise": draw_noise(rng, latents.shape, noise),
             "t": np.int64(recipe.schedule.train_steps - 1),
-            "portrait": self.store.latents(draw.portrait.clip, [draw.portrait.frame])[0],
-            **self._plate(draw.portrait, own_pose),
-            "portrait_pose": self._map(own_pose, {*groups, *recipe.model.portrait_parts}),
-            "pose": np.stack([self._map(pose, groups) for pose in poses]),
+            "portrait": self.store.latents(portrait.clip, [portrait.frame])[0],
+            **self._plate(portrait, evidence),
+            "portrait_pose": evidence.own_map(parts=groups),
+            "compares_poses": evidence.compares_poses,
+            "pose": evidence.maps(poses, groups),
             "has_pose": np.float32(1),
-            "limbs": self._limbs(own_pose, poses, height, width),
+            "limbs": evidence.limbs(poses),
             "rows": self.windows(clip, frames).numpy(),
-            "audio_mask": np.stack([audio_mask(pose, region, height, width, dilation) for pose in masked]),
-            "weight": self._weight(draw, labels, height, width),
+            "audio_mask": self._audio_mask(evidence, poses, region),
+            "weight": self._weight(draw, labels, *evidence.cells),
             "decoded": None,
             "name": f"{clip.id}:{frames[0]}",
         }
+
+    def evidence(self, portrait: Shown) -> Evidence:
+        """What the model is shown of a portrait, and of frames with it."""
+        own = portrait.clip.portrait_pose(portrait.frame)
+        return Evidence(self.model, own, portrait.clip.size, portrait.clip.size)
+
+    def _audio_mask(self, evidence: Evidence, poses: Sequence[Pose], region: Region) -> NDArray[np.float32]:
+        """(f, h, w): where audio attention may write, in the curriculum's ``region`` of each frame."""
+        own = evidence.audio_mask() if region == "body" else None
+        if own is not None:
+            # As when animating: of the finished clip only the portrait is known.
+            return np.stack([own] * len(poses))
+        dilation = self.recipe.curriculum.mask_dilation
+        return np.stack([audio_mask(pose, region, *evidence.cells, dilation) for pose in poses])
 
     def to_generate(self, draw: Draw, rng: Generator) -> dict[str, Any]:
         """As ``given``, with the noise that the sampler starts from."""
@@ -264,22 +279,13 @@ class DenoisingSamples:
             return Shown(other, int(rng.integers(len(other))))
         return Shown(clip, portrait_frame(rng, len(clip), frames, self.recipe.data.gap))
 
-    def _map(self, pose: Any, groups: Collection[str]) -> NDArray[np.uint8]:
-        side = self.recipe.data.size
-        return np.ascontiguousarray(draw_parts(pose, side, side, groups).transpose(2, 0, 1))
-
-    def _plate(self, portrait: Shown, own: Pose) -> dict[str, NDArray[Any]]:
+    def _plate(self, portrait: Shown, evidence: Evidence) -> dict[str, NDArray[Any] | None]:
         """What the clean plate is painted from."""
-        if not self.recipe.model.plate_latents:
-            return {"picture": np.zeros((3, 0, 0), np.uint8), "hidden": np.zeros((1, 0, 0), np.float32)}
-        picture = np.ascontiguousarray(portrait.clip.pictures([portrait.frame])[0].transpose(2, 0, 1))
-        return {"picture": picture, "hidden": limb_cover(own, *picture.shape[1:])[None]}
-
-    def _limbs(self, own: Pose, poses: Sequence[Pose], height: int, width: int) -> NDArray[np.float32]:
-        """(f, 3, height, width)"""
-        if not self.recipe.model.limbs:
-            return np.zeros((len(poses), 3, height, width), np.float32)
-        return np.stack([move_limbs(own, pose, height, width).planes for pose in poses])
+        hidden = evidence.hidden()
+        if hidden is None:
+            return {"picture": None, "hidden": None}
+        picture = portrait.clip.pictures([portrait.frame])[0].transpose(2, 0, 1)
+        return {"picture": np.ascontiguousarray(picture), "hidden": hidden}
 
     def _weight(self, draw: Draw, labels: Sequence[Labels], height: int, width: int) -> NDArray[np.float32]:
         """(f, height, width): how much each cell counts."""

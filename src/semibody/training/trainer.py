@@ -28,8 +28,8 @@ from typing import Any
 import torch
 
 from semibody import config, runtime
+from semibody.clips.manifest import read_manifest
 from semibody.data.dataset import PackedClip, Packing, pack_manifest, packed_clips
-from semibody.data.manifest import read_manifest
 from semibody.media import atomic_write
 from semibody.training import checkpoint, lora
 from semibody.training.loop import Log, StageRun

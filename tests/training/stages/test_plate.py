@@ -150,8 +150,9 @@ def test_the_denoiser_is_shown_what_animating_would_show_it(
     assert isinstance(task.module, Denoiser)
     batch = task.batch(0, [0, 1])
     by_id = {clip.id: clip for clip in clips}
+    assert batch.picture is not None and batch.hidden is not None
     assert batch.picture.shape == (2, 3, 64, 64)
-    plate = task.module.conditions(batch).plate
+    plate = task.module.conditions(batch).base
     assert plate is not None
     assert not plate.requires_grad
     assert task.model.plate is not None
@@ -168,12 +169,15 @@ def test_the_denoiser_is_shown_what_animating_would_show_it(
     )
     assert isinstance(plain, DenoisingStage)
     without = plain.batch(0, [0, 1])
-    assert without.picture.numel() == without.hidden.numel() == 0
+    assert without.picture is None and without.hidden is None
     assert isinstance(plain.module, Denoiser)
-    assert plain.module.conditions(without).plate is None
+    base = plain.module.conditions(without).base
+    assert base is not None
+    assert torch.equal(base, without.portrait)
 
 
 def picture(batch: DenoisingBatch, number: int) -> NDArray[np.uint8]:
+    assert batch.picture is not None
     return batch.picture[number].permute(1, 2, 0).numpy()
 
 
@@ -190,7 +194,8 @@ def test_a_restorer_that_is_given_plates_needs_a_painter(
     config = nano().model
     assert config.restorer is not None
     restorer = dataclasses.replace(config.restorer, plate=False)
-    bare = dataclasses.replace(config, plate=None, plate_latents=False, restorer=restorer)
+    hints = dataclasses.replace(config.hints, base="portrait")
+    bare = dataclasses.replace(config, plate=None, hints=hints, restorer=restorer)
     save_model(tmp_path / "weights", Model(bare))
     recipe = nano('stages=["restore"]', f"start.weights={tmp_path / 'weights'}")
     with pytest.raises(SemibodyError, match="add the stage plate"):

@@ -13,12 +13,13 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.data.manifest import Truth, box_around
+from semibody.clips.manifest import Kind
+from semibody.clips.truth import Truth, box_around
 from semibody.data.synthetic.arms import Followed, lift_arms, plan_arms
 from semibody.data.synthetic.assets import find_assets, load_assets
 from semibody.data.synthetic.camera import draw_camera
@@ -32,7 +33,6 @@ from semibody.pose.skeleton import ARMS
 from semibody.types import BODY, FACE, HANDS, LEFT_HAND, N_JOINTS, RIGHT_HAND, Clip, Gesture, Speech
 
 Floats = NDArray[np.float64]
-Kind = Literal["full", "head"]
 
 _AT_ONCE = 72
 """Frames whose corners are moved together: more takes memory, fewer time."""

@@ -15,9 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from semibody.clips.manifest import (
+    ClipEntry,
+    read_entry,
+    read_manifest,
+    split_of,
+    write_entry,
+    write_manifest,
+)
 from semibody.data.folder import disk_errors_named, filling
-from semibody.data.manifest import ClipEntry, read_manifest, split_of, write_manifest
-from semibody.media import VideoWriter, atomic_write, read_image, read_speech, write_speech
+from semibody.media import VideoWriter, read_image, read_speech, write_speech
 from semibody.pose.files import save_gesture
 from semibody.processes import in_processes
 from semibody.types import MissingPartError, Progress, SemibodyError, silent
@@ -231,12 +238,8 @@ def _store(
     write_speech(entry.audio, clip.clip.speech)
     save_gesture(clip.gesture, entry.gesture)
     clip.truth.save(entry.truth)
-    with atomic_write(folder / f"{name}.json") as unfinished:
-        unfinished.write_text(entry.as_line(out), encoding="utf-8")
+    write_entry(entry, folder / f"{name}.json", out)
 
 
 def _load_entry(out: Path, name: str) -> ClipEntry:
-    from semibody.data.manifest import parse_line
-
-    file = out / "clips" / f"{name}.json"
-    return parse_line(file.read_text(encoding="utf-8"), out, str(file))
+    return read_entry(out / "clips" / f"{name}.json", out)

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from semibody.data.synthetic import espeak
 from semibody.media import read_speech
-from semibody.types import MissingPartError, SemibodyError, Speech
+from semibody.types import RATE, MissingPartError, SemibodyError, Speech
 
-RATE = 16000
 SHAPES = ("jaw", "round", "wide", "press", "lower", "upper")
 """Columns of a mouth track: jaw open, lips forward, lips spread, lips pressed, lower lip in, upper lip up."""
 JAW = SHAPES.index("jaw")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from semibody.evaluation.backbones.published import load_published
-from semibody.types import Speech
+from semibody.types import RATE, Speech
 
 FPS, FRAMES, SIDE = 25, 5, 224
 """Frames per second it was made for, frames of a window, side of the face crop in pixels."""
@@ -20,7 +20,7 @@ STEPS = 20
 """Columns of MFCC (at 100 Hz) that belong to a window."""
 
 _FILTERS, _COEFFICIENTS, _LIFTER, _FFT = 26, 13, 22, 512
-_RATE, _WINDOW, _HOP = 16000, 400, 160
+_WINDOW, _HOP = 400, 160
 
 
 class SyncNet(nn.Module):
@@ -74,8 +74,8 @@ def mfcc(speech: Speech) -> NDArray[np.float32]:
     16-bit sample values, pre-emphasis 0.97, 25 ms frames without a window function, 26 mel filters over
     0..8 kHz, orthonormal DCT, lifter 22, and the log energy in place of the first coefficient.
     """
-    if speech.rate != _RATE:
-        raise ValueError(f"SyncNet hears {_RATE} Hz, got {speech.rate}")
+    if speech.rate != RATE:
+        raise ValueError(f"SyncNet hears {RATE} Hz, got {speech.rate}")
     samples = np.rint(speech.waveform.astype(np.float64) * 32768)
     samples = np.append(samples[:1], samples[1:] - 0.97 * samples[:-1])
     steps = 1 if len(samples) <= _WINDOW else 1 + -(-(len(samples) - _WINDOW) // _HOP)
@@ -95,9 +95,9 @@ def mfcc(speech: Speech) -> NDArray[np.float32]:
 
 def _filters() -> NDArray[np.float64]:
     """Triangles (26, 257), equally wide in mel, with corners at whole FFT bins."""
-    top = 2595 * np.log10(1 + _RATE / 2 / 700)
+    top = 2595 * np.log10(1 + RATE / 2 / 700)
     hertz = 700 * (10 ** (np.linspace(0, top, _FILTERS + 2) / 2595) - 1)
-    corners = np.floor((_FFT + 1) * hertz / _RATE).astype(int)
+    corners = np.floor((_FFT + 1) * hertz / RATE).astype(int)
     bank = np.zeros((_FILTERS, _FFT // 2 + 1))
     for row, (low, peak, high) in enumerate(zip(corners, corners[1:], corners[2:], strict=False)):
         bank[row, low:peak] = (np.arange(low, peak) - low) / (peak - low)

@@ -80,7 +80,9 @@ class DenoisingStage(Stage[D]):
             model = cls.start(context)
         model.to(context.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         drawing, store = cls.drawing(context.recipe), context.encode(model)
-        samples = DenoisingSamples(context.recipe, drawing, context.clips, store, model.audio_encoder)
+        samples = DenoisingSamples(
+            context.recipe, drawing, model.config, context.clips, store, model.audio_encoder
+        )
         stage = cls(context, model, samples)
         stage.load_judges(context)
         return stage
@@ -264,7 +266,7 @@ class StillStage(DenoisingStage[StillSettings]):
 
     @classmethod
     def start(cls, context: Context) -> Model:
-        return context.model(motion=False, restorer=False, plate=context.recipe.model.plate_latents)
+        return context.model(motion=False, restorer=False, plate=context.recipe.model.hints.base == "plate")
 
     @classmethod
     def drawing(cls, recipe: RecipeBase) -> Drawing:
@@ -294,7 +296,7 @@ class MotionStage(DenoisingStage[MotionSettings]):
 
     @classmethod
     def start(cls, context: Context) -> Model:
-        return context.model(motion=True, restorer=False, plate=context.recipe.model.plate_latents)
+        return context.model(motion=True, restorer=False, plate=context.recipe.model.hints.base == "plate")
 
     @classmethod
     def drawing(cls, recipe: RecipeBase) -> Drawing:

@@ -26,7 +26,6 @@ from semibody.data.dataset import PackedClip
 from semibody.networks.audio_encoders import LogMelEncoder
 from semibody.networks.model import Model
 from semibody.networks.restorer import Restorer
-from semibody.pose.limbs import carry_limbs, limb_cover
 from semibody.training.batches import Batch, Generator, generator
 from semibody.training.critic import Critic, duel, with_critic
 from semibody.training.crops import face_or_hand
@@ -46,7 +45,7 @@ from semibody.training.stages.denoise import (
     held_out_draw,
 )
 from semibody.training.validation import Scores, mouth_figures
-from semibody.types import Picture, Pose, Progress, silent
+from semibody.types import Picture, Progress, silent
 
 _POOL = 2**31
 """Where the steps' numbers end: samples of the pool draw from here."""
@@ -99,8 +98,9 @@ class RestoringBatch(Batch):
     """(b, f, 3, H, W)"""
     maps: Tensor
     """(b, f, 3, H, W) their pose maps"""
-    limbs: Tensor
-    """(b, f, 4, H, W) the portrait's arms and hands carried to where they should be, and their cover"""
+    limbs: Tensor | None
+    """(b, f, 4, H, W) the portrait's arms and hands carried to where they should be, and their cover, for
+    restorers that are shown them"""
     portrait: Tensor
     """(b, 3, H, W)"""
     decoded_portrait: Tensor
@@ -140,9 +140,10 @@ class Restoring(nn.Module):
             batch.lips,
             to_pixels(batch.plate),
         )
-        decoded, maps, mouth, limbs, truth = (
-            x.flatten(0, 1) for x in (batch.decoded, batch.maps, batch.mouth, batch.limbs, batch.truth)
+        decoded, maps, mouth, truth = (
+            x.flatten(0, 1) for x in (batch.decoded, batch.maps, batch.mouth, batch.truth)
         )
+        limbs = None if batch.limbs is None else batch.limbs.flatten(0, 1)
         decoded, maps = to_pixels(decoded), maps.float() / 255
         restored = self.restorer(decoded, maps, view, mouth, limbs)
         if self.critic is None or not self.training:
@@ -183,7 +184,9 @@ class RestoreStage(Stage[RestoreSettings]):
             consecutive=moves,
         )
         store = context.encode(model)
-        samples = DenoisingSamples(context.recipe, drawing, context.clips, store, model.audio_encoder)
+        samples = DenoisingSamples(
+            context.recipe, drawing, model.config, context.clips, store, model.audio_encoder
+        )
         with context.seeded():
             stage = cls(context, model, samples)
         context.share(range(settings.pool), lambda numbers: stage.prepare(numbers, context.progress))
@@ -195,7 +198,6 @@ class RestoreStage(Stage[RestoreSettings]):
         self.model, self.samples = model, samples
         self.frames = samples.window
         self.window = MotionStage.settings_in(context.recipe).frames
-        self.shows_limbs = model.restorer.config.limbs
         model.requires_grad_(False)
         model.restorer.requires_grad_(True)
         self.denoiser = Denoiser(model)
@@ -226,7 +228,7 @@ class RestoreStage(Stage[RestoreSettings]):
         sampled = [recipe.schedule, recipe.noise, recipe.defaults]
         names = sorted(clip.id for clip in self.clips)
         plate = [] if model.plate is None else [model.plate]
-        shown = plate if model.config.plate_latents else []
+        shown = plate if model.config.hints.base == "plate" else []
         generating = dataclasses.replace(
             model.config, restorer=None, plate=model.config.plate if shown else None
         )
@@ -259,6 +261,7 @@ class RestoreStage(Stage[RestoreSettings]):
     @torch.no_grad()
     def _generated(self, batch: DenoisingBatch) -> dict[str, NDArray[Any]]:
         """One sample: frames and portrait as the autoencoder gives them, what is heard of the mouth."""
+        assert batch.portrait_pose is not None, "a restorer comes with the portrait's own pose map"
         with self.autocast():
             decoded = self.model.decode(generate(self.denoiser, self.recipe, batch))
             decoded_portrait = self.model.decode(batch.portrait)
@@ -278,13 +281,14 @@ class RestoreStage(Stage[RestoreSettings]):
     def _plate(self, portrait: Shown, device: torch.device) -> NDArray[np.uint8]:
         """(3, H, W): a portrait's clean plate, the portrait itself for models without one."""
         picture = portrait.clip.pictures([portrait.frame])[0]
-        if self.model.plate is None:
+        hidden = self.samples.evidence(portrait).hidden()
+        if hidden is None:
             return picture.transpose(2, 0, 1)
-        pose = portrait.clip.portrait_pose(portrait.frame)
-        hidden = torch.from_numpy(limb_cover(pose, *picture.shape[:2]))[None, None].to(device)
         pixels = to_pixels(torch.from_numpy(picture).permute(2, 0, 1)[None]).to(device)
         with self.autocast():
-            return to_picture(self.model.plate(pixels, hidden))[0].transpose(2, 0, 1)
+            plate = self.model.paint_plate(pixels, torch.from_numpy(hidden)[None].to(device))
+        assert plate is not None
+        return to_picture(plate)[0].transpose(2, 0, 1)
 
     # -- a step -------------------------------------------------------------------------------
 
@@ -311,22 +315,15 @@ class RestoreStage(Stage[RestoreSettings]):
         (shown,) = portrait.clip.labels([portrait.frame])
         weight = part_weights(self.settings, labels, shown, size, size)
         picture = portrait.clip.pictures([portrait.frame])[0]
-        own = portrait.clip.portrait_pose(portrait.frame)
-        limbs = [self._carried(picture, own, one.pose) for one in labels]
         return {
             "plate": picture.transpose(2, 0, 1),
             **generated,
             "portrait": picture.transpose(2, 0, 1),
-            "limbs": np.stack(limbs).transpose(0, 3, 1, 2),
+            "limbs": self.samples.evidence(portrait).carried(picture, [one.pose for one in labels]),
             "truth": clip.pictures(draw.frames).transpose(0, 3, 1, 2),
             "weight": weight[:, None],
             "name": f"{clip.id}:{draw.frames[0]}",
         }
-
-    def _carried(self, picture: Picture, own: Pose, pose: Pose) -> NDArray[np.uint8]:
-        if not self.shows_limbs:
-            return np.zeros((*picture.shape[:2], 4), np.uint8)
-        return carry_limbs(picture, own, pose)
 
     def _cropped(self, made: dict[str, Any], draw: Draw, rng: Generator) -> dict[str, Any]:
         """A square about the face or a hand of one of the frames, off its middle by up to a quarter."""
@@ -341,7 +338,10 @@ class RestoreStage(Stage[RestoreSettings]):
             k = 1 if name in _CELLS else cell
             return array[..., top * k : (top + side) * k, left * k : (left + side) * k]
 
-        return {name: value if name in _WHOLE else cut(name, value) for name, value in made.items()}
+        return {
+            name: value if name in _WHOLE or value is None else cut(name, value)
+            for name, value in made.items()
+        }
 
     def losses(self, module: nn.Module, batch: RestoringBatch) -> dict[str, Tensor]:
         settings = self.settings

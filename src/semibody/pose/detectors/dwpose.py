@@ -16,9 +16,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.pose.detect import DWPOSE_FILES, DWPOSE_VARIABLE, anchor, person_size
+from semibody.pose.body import SEEN, anchor, person_size
 from semibody.pose.files import pose_from_official
 from semibody.types import Floats, MissingPartError, Picture, Pose
+
+DWPOSE_FILES = ("yolox_l.onnx", "dw-ll_ucoco_384.onnx")
+DWPOSE_VARIABLE = "SEMIBODY_DWPOSE"
 
 _SIDE = 640
 _STRIDES = (8, 16, 32)
@@ -30,7 +33,6 @@ _PADDING = 1.25
 _MEAN, _STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
 _SPLIT = 2.0
 """SimCC bins a pixel."""
-_SEEN = 0.3
 _FARTHEST_STEP = 0.2
 """A person who moved farther than this share of the picture between two frames is another one."""
 
@@ -42,7 +44,7 @@ _BODY_FROM_COCO = (
 
 
 class DWPose:
-    """See the module; a ``pose.detect.Detector``."""
+    """See the module; a ``pose.detectors.Detector``."""
 
     name = "dwpose"
 
@@ -50,7 +52,7 @@ class DWPose:
         self._find, self._point = (_open(folder, file) for file in DWPOSE_FILES)
 
     def people(self, image: Picture) -> list[Pose]:
-        poses = [pose for pose in self._poses(image) if pose.confidence.max() >= _SEEN]
+        poses = [pose for pose in self._poses(image) if pose.confidence.max() >= SEEN]
         aspect = image.shape[1] / image.shape[0]
         return sorted(poses, key=lambda pose: person_size(pose, aspect), reverse=True)
 
@@ -150,14 +152,14 @@ def to_official(points: Floats, scores: Floats, width: int, height: int) -> dict
     people = len(points)
     shoulders = [5, 6]
     neck = points[:, shoulders].mean(axis=1, keepdims=True)
-    seen = (scores[:, shoulders] > _SEEN).all(axis=1, keepdims=True).astype(np.float64)
+    seen = (scores[:, shoulders] > SEEN).all(axis=1, keepdims=True).astype(np.float64)
     joints = np.insert(points, 17, neck[:, 0], axis=1)
     score = np.insert(scores.astype(np.float64), 17, seen[:, 0], axis=1)
     openpose, coco = (list(order) for order in _BODY_FROM_COCO)
     joints[:, openpose], score[:, openpose] = joints[:, coco], score[:, coco]
     joints = joints / (width, height)
     body_score = score[:, :18]
-    subset = np.where(body_score > _SEEN, 18.0 * np.arange(people)[:, None] + np.arange(18), -1.0)
+    subset = np.where(body_score > SEEN, 18.0 * np.arange(people)[:, None] + np.arange(18), -1.0)
     return {
         "bodies": {"candidate": joints[:, :18].reshape(-1, 2), "subset": subset, "score": body_score},
         "hands": np.concatenate([joints[:, 92:113], joints[:, 113:134]]),

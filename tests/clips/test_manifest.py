@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semibody.data.manifest import BOXES, ClipEntry, Truth, read_manifest, split_of, write_manifest
+from semibody.clips.manifest import ClipEntry, Line, read_lines, read_manifest, split_of, write_manifest
 from semibody.types import SemibodyError
 
 
@@ -85,7 +84,7 @@ def test_a_broken_line_is_one_message(tmp_path: Path, text: str) -> None:
 
 
 def test_no_manifest_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(SemibodyError, match="synthesise"):
+    with pytest.raises(SemibodyError, match=r"manifest\.jsonl: cannot be read .*synthesise"):
         read_manifest(tmp_path)
 
 
@@ -109,18 +108,52 @@ def test_splits_have_about_their_share() -> None:
     assert abs(splits.count("test") / 2000 - 0.2) < 0.03
 
 
-def test_truth_comes_back_with_its_gaps(tmp_path: Path) -> None:
-    boxes = {part: np.full((3, 4), np.nan, np.float32) for part in BOXES}
-    boxes["lips"][1] = (0.4, 0.3, 0.5, 0.35)
-    truth = Truth(np.array([0, 0.5, 1], np.float32), boxes)
-    truth.save(tmp_path / "t.npz")
-    back = Truth.load(tmp_path / "t.npz")
-    np.testing.assert_array_equal(back.jaw, truth.jaw)
-    for part in BOXES:
-        np.testing.assert_array_equal(back.boxes[part], boxes[part])
+# -- any manifest --------------------------------------------------------------------------------------
 
 
-def test_a_broken_truth_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "t.npz").write_bytes(b"PK\x03\x04")
-    with pytest.raises(SemibodyError, match=r"t\.npz"):
-        Truth.load(tmp_path / "t.npz")
+def lines_of(folder: Path, *lines: str) -> list[Line]:
+    (folder / "manifest.jsonl").write_text("\n".join(lines))
+    return read_lines(folder / "manifest.jsonl", "name another file")
+
+
+def test_a_line_names_what_it_names(tmp_path: Path) -> None:
+    first, second, third = lines_of(
+        tmp_path, '{"id": "one", "video": "a/v.mp4", "audio": "", "truth": null, "unknown": 3}', "",
+        '{"gesture": "../g.npz", "person": "p"}', '{"video": "/elsewhere/w.mp4"}',
+    )  # fmt: skip
+    assert [line.id for line in (first, second, third)] == ["one", "g", "w"]
+    assert first.file("video") == tmp_path / "a" / "v.mp4"
+    assert first.file("audio") is first.file("truth") is first.file("portrait") is None
+    assert (second.person, third.person) == ("p", "")
+    assert second.require("gesture") == tmp_path / ".." / "g.npz"
+    assert third.require("video") == Path("/elsewhere/w.mp4")
+    assert second.where == f"{tmp_path / 'manifest.jsonl'}:3"  # the empty line counts
+    with pytest.raises(SemibodyError, match=r"manifest\.jsonl:3: names no video"):
+        second.require("video")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "not JSON"),
+        ("[1]", "names no video: it is no JSON object"),
+        ('{"video": "v.mp4"}', "the id v occurs twice"),
+        ('{"video": 7}', "video = 7 is not a path"),
+        ('{"video": "w.mp4", "audio": ["w.wav"]}', "audio = .* is not a path"),
+    ],
+)
+def test_a_broken_line_of_any_manifest_is_named_with_its_number(
+    tmp_path: Path, line: str, message: str
+) -> None:
+    with pytest.raises(SemibodyError, match=rf"manifest\.jsonl:2: {message}") as caught:
+        [each.file("audio") for each in lines_of(tmp_path, '{"video": "v.mp4"}', line)]
+    assert "\n" not in str(caught.value)
+
+
+def test_lines_without_a_name_are_not_twice_the_same(tmp_path: Path) -> None:
+    assert [line.id for line in lines_of(tmp_path, "{}", "{}")] == ["", ""]
+
+
+def test_a_file_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(SemibodyError, match=r"gone\.jsonl: cannot be read .*name another file"):
+        read_lines(tmp_path / "gone.jsonl", "name another file")

@@ -7,11 +7,11 @@ import math
 import cv2
 import numpy as np
 import pytest
+import sensitivity
+from sensitivity import DAMAGES, Curve, Subject
 
-from semibody.evaluation import sensitivity
+from semibody.clips.truth import Truth
 from semibody.evaluation.metrics import METRICS
-from semibody.evaluation.sensitivity import DAMAGES, Curve, Subject
-from semibody.evaluation.truth import Truth
 from semibody.types import FACE, N_JOINTS, Clip, Gesture
 
 

@@ -23,7 +23,15 @@ from typing import Any, Self
 
 import numpy as np
 
-from semibody.pose.detect import SEEN, anchor, hand_length, person_size
+from semibody.pose.body import (
+    SEEN,
+    SHOULDERS,
+    anchor,
+    face_height,
+    hand_length,
+    person_size,
+    shoulder_distance,
+)
 from semibody.types import BODY, FACE, LEFT_HAND, RIGHT_HAND, Floats, MissingPartError, Picture, Pose
 
 BODY_FROM_33 = (0, -1, 12, 14, 16, 11, 13, 15, 24, 26, 28, 23, 25, 27, 5, 2, 8, 7)
@@ -74,7 +82,7 @@ class _Hand:
 
 
 class MediapipeDetector:
-    """See the module; ``people`` and ``follow`` as in ``pose.detect.Detector``."""
+    """See the module; ``people`` and ``follow`` as in ``pose.detectors.Detector``."""
 
     name = "mediapipe"
 
@@ -172,13 +180,13 @@ class MediapipeDetector:
         body, visible = _points(answer.pose_landmarks, region)
         joints = body[list(BODY_FROM_33)]
         confidence = visible[list(BODY_FROM_33)]
-        joints[1], confidence[1] = joints[[2, 5]].mean(axis=0), min(confidence[2], confidence[5])
+        joints[1], confidence[1] = joints[SHOULDERS].mean(axis=0), confidence[SHOULDERS].min()
         pose.joints[BODY], pose.confidence[BODY] = joints, confidence
         if answer.face_landmarks is not None:
             mesh, _ = _points(answer.face_landmarks, region)
             pose.joints[FACE] = mesh[list(FACE_FROM_478)]
             pose.confidence[FACE] = max(float(face[4]) if face is not None else 0.5, 0.5)
-        elif face is None and min(confidence[2], confidence[5]) < 0.5:
+        elif face is None and confidence[SHOULDERS].min() < 0.5:
             return None  # neither a face nor shoulders: not a person to animate
         self._place_hands(image, pose, hands, answer, region)
         pose.joints[:] /= (width, height)
@@ -190,7 +198,7 @@ class MediapipeDetector:
         self, image: Picture, pose: Pose, hands: list[_Hand], answer: Any, region: _Region
     ) -> None:
         """Give each wrist its hand; joints are in pixels here."""
-        width = np.hypot(*(pose.joints[2] - pose.joints[5])) or 1.0
+        width = float(shoulder_distance(pose.joints)) or 1.0
         plausible = [hand for hand in hands if _plausible(hand, pose, width)]
         chosen = assign_hands(plausible, pose.joints[7], pose.joints[4], width)
         slots = (
@@ -318,10 +326,10 @@ def _read_hands(answer: Any, region: _Region) -> list[_Hand]:
 
 def _face_extent(pose: Pose, size: tuple[int, int]) -> float:
     """Height of the face in pixels."""
-    face = pose.joints[FACE] * size
+    points = pose.joints * size
     if pose.confidence[FACE].max() >= SEEN:
-        return float(np.ptp(face[:, 1]))
-    return 0.5 * float(np.hypot(*((pose.joints[2] - pose.joints[5]) * size)))
+        return float(face_height(points))
+    return 0.5 * float(shoulder_distance(points))
 
 
 def _distinct(poses: list[Pose]) -> list[Pose]:

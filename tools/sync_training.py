@@ -1,7 +1,7 @@
 """Train the small sync network on rendered people, and test it by shifting the sound.
 
     semibody data synthesise heads --assets makehuman --people 70 --clips 2 --heads 1 --size 224 --seed 77
-    python -m semibody.evaluation.sync_training heads
+    python tools/sync_training.py heads
 
 Looking at 140 clips of 3 s takes about three minutes on two cores, the training one. People of the last
 seventh of the set are held out.
@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from semibody.evaluation import lips
 from semibody.evaluation.cache import Cache, default_folder
 from semibody.evaluation.gather import gather
+from semibody.evaluation.measures.mouth import sync
 from semibody.evaluation.protocol import Protocol, check, pair_clips
 from semibody.evaluation.sync_small import STEPS, WEIGHTS, SyncSmall, cepstra, embed_rows, movement
 from semibody.types import Progress, SemibodyError, silent
@@ -145,7 +145,7 @@ def shift_test(network: SyncSmall, examples: Sequence[Example], reach: int = 15)
             rows = example.rows[margin : margin + ticks]
             start = STEPS * (margin - shift)
             heard = example.heard[:, start : start + STEPS * ticks]
-            found = lips.sync(*embed_rows(rows, heard, network), reach, inside=True)
+            found = sync(*embed_rows(rows, heard, network), reach, inside=True)
             assert found is not None
             exactly.append(found.offset == -shift)
             near.append(abs(found.offset + shift) <= 1)

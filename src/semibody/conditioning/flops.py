@@ -8,8 +8,9 @@ import functools
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from semibody.conditioning.clip import encode_portrait
 from semibody.networks.audio_encoders import AudioConfig
-from semibody.networks.model import Conditions, Model, ModelConfig
+from semibody.networks.model import Model, ModelConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +23,8 @@ class Work:
     """the other half of guidance"""
     reference: float
     """the portrait, once per clip, and its clean plate if one is painted"""
-    pose: float
-    """the pose features of one window"""
+    frames: float
+    """the pose features and the audio's keys and values of one window"""
     decode_frame: float
     """the VAE's decoder, and the restorer if there is one, for one frame"""
 
@@ -42,29 +43,30 @@ def count_work(config: ModelConfig, height: int, width: int, frames: int = 12) -
     with torch.device("meta"), torch.inference_mode():
         model = Model(counted)
         h, w = height // model.vae.factor, width // model.vae.factor
-        portrait = torch.empty(1, config.vae.latent_channels, h, w)
         latents = torch.empty(1, frames, config.vae.latent_channels, h, w)
-        maps = torch.empty(1, frames, 3, height, width)
-        audio = torch.empty(1, frames, tokens, config.audio.width)
+        maps = torch.empty(frames, 3, height, width)
+        pixels, hidden = maps[:1], torch.empty(1, 1, height, width)
+        own_map = pixels if config.hints.own_pose else None
+        audio = torch.empty(frames, tokens, config.audio.width)
         t = torch.zeros(1)
-        reference_work, reference = _count(lambda: model.remember(portrait, maps[:, 0]))
-        pose_work, pose = _count(lambda: model.pose_features(maps))
-        conditions = Conditions(portrait=portrait, reference=reference, audio=audio, pose=pose)
+        portrait = latents[:, 0]
+        base_work, base = _count(lambda: model.base(portrait, model.paint_plate(pixels, hidden)))
+        reference_work, encoded = _count(
+            lambda: encode_portrait(model, portrait, base, own_map, compare=False)
+        )
+        frames_work, (pose, heard) = _count(
+            lambda: (model.pose_encoder(maps)[None], model.project_audio(audio))
+        )
+        conditions = encoded.conditions(model, pose=pose, audio=heard)
         conditional, _ = _count(lambda: model.denoise(latents, t, conditions))
         unconditional, _ = _count(lambda: model.denoise(latents, t, conditions.unconditional()))
-        decode, pixels = _count(lambda: model.decode(portrait))
-        plate = model.plate
-        if plate is not None:
-            hidden = torch.empty(1, 1, height, width)
-            reference_work += _count(lambda: plate(pixels, hidden))[0]
-            if config.plate_latents:
-                reference_work += _count(lambda: model.encode(pixels))[0]
+        decode, _ = _count(lambda: model.decode(portrait))
         restorer = model.restorer
         if restorer is not None:
-            view = restorer.look(pixels, pixels, maps[:, 0], torch.empty(1, 1, h, w), pixels)
+            view = restorer.look(pixels, pixels, pixels, torch.empty(1, 1, h, w), pixels)
             mouth, limbs = torch.empty(1, 2), torch.empty(1, 4, height, width, dtype=torch.uint8)
-            decode += _count(lambda: restorer(pixels, maps[:, 0], view, mouth, limbs))[0]
-    return Work(conditional, unconditional, reference_work, pose_work, decode)
+            decode += _count(lambda: restorer(pixels, pixels, view, mouth, limbs))[0]
+    return Work(conditional, unconditional, base_work + reference_work, frames_work, decode)
 
 
 def _count(call):  # type: ignore[no-untyped-def]

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from semibody.evaluation import hands
+from semibody.evaluation.measures.hands import hand_errors, hand_size
 from semibody.pose.hands import hand_confidence, hand_variation
 from semibody.types import Floats
 
@@ -44,18 +44,18 @@ def test_variation_ignores_what_was_not_found() -> None:
 def test_errors_by_hand() -> None:
     true, sure = still_hands()
     found, confidence = true.copy(), sure.copy()
-    size = hands.hand_size(true, sure, threshold=0.3)
+    size = hand_size(true, sure, threshold=0.3)
     assert size.tolist() == [60.0, 60.0]
     found[:, 0, :, 0] += 11  # inside 0.2 · 60 = 12
     found[:, 1, :, 0] += 13  # outside
-    errors = hands.hand_errors(found, confidence, true, sure, tolerance=0.2, threshold=0.3)
+    errors = hand_errors(found, confidence, true, sure, tolerance=0.2, threshold=0.3)
     assert [errors.pck, errors.error, errors.missed] == pytest.approx([0.5, 12.0, 0.0])
     confidence[:, 0] = 0
-    lost = hands.hand_errors(found, confidence, true, sure, tolerance=0.2, threshold=0.3)
+    lost = hand_errors(found, confidence, true, sure, tolerance=0.2, threshold=0.3)
     assert [lost.pck, lost.error, lost.missed] == pytest.approx([0.0, 13.0, 0.5])
 
 
 def test_hands_that_are_not_there_are_not_asked_for() -> None:
     true, sure = still_hands()
-    nothing = hands.hand_errors(true, sure, true, np.zeros_like(sure), tolerance=0.2, threshold=0.3)
+    nothing = hand_errors(true, sure, true, np.zeros_like(sure), tolerance=0.2, threshold=0.3)
     assert math.isnan(nothing.pck)

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from causality import Judge, causality, difference, follows, hands_at, sharpness
 
 from semibody.animator import Animator
 from semibody.data.dataset import Packing, packed_clips
 from semibody.training.drawn import draw_clip
 from semibody.training.keypoints import JOINTS, KeypointNetwork
-from semibody.training.measures import Judge, causality, correlation, difference, hands_at, sharpness
 from semibody.training.trainer import train
 from training.nano import nano, packed
 
@@ -25,11 +25,11 @@ def test_hands_count_where_the_gesture_puts_them() -> None:
     assert hands_at(places, other) < 0.6
 
 
-def test_correlation_is_pearsons() -> None:
+def test_what_does_not_move_follows_nothing() -> None:
     wave = np.sin(np.arange(30.0))
-    assert correlation(wave, 3 * wave + 1) == pytest.approx(1)
-    assert correlation(wave, -wave) == pytest.approx(-1)
-    assert correlation(wave, np.ones(30)) == 0
+    assert follows(wave, 3 * wave + 1) == pytest.approx(1)
+    assert follows(wave, -wave) == pytest.approx(-1)
+    assert follows(wave, np.ones(30)) == 0
 
 
 def test_blur_is_less_sharp_and_different() -> None:

@@ -1,0 +1,212 @@
+"""What the networks are conditioned on: of a portrait once, of frames when a window asks for them.
+
+    conditions = ClipConditions(model, portrait, pose, gesture, waveform, fps)
+    model.denoise(latents, t, conditions.of(window))      # every window and step
+    conditions.restored(model.decode(latents), window)    # finished frames
+
+``encode_portrait`` and ``EncodedPortrait.conditions`` assemble ``Conditions`` from tensors; training and the
+counting of work use them as ``ClipConditions`` does.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from semibody.conditioning.evidence import Evidence
+from semibody.diffusion.windows import Window
+from semibody.networks.audio_encoders import LogMelEncoder
+from semibody.networks.model import Conditions, Model
+from semibody.networks.unet import AudioProjection, KeyValues
+from semibody.types import Gesture, Picture, Pose, Speech
+
+CACHE_BYTES = 256 * 2**20
+"""Pose features kept between steps, and as much of audio's keys and values; the rest is made again."""
+
+
+@dataclass(frozen=True)
+class EncodedPortrait:
+    """b portraits as the denoiser knows them."""
+
+    latents: Float[Tensor, "b c h w"]
+    base: Float[Tensor, "b c h w"] | None
+    """``Model.base``"""
+    reference: KeyValues
+    own_features: Float[Tensor, "b d h w"] | None
+    """pose features of their own poses, where those of frames are given less them"""
+
+    def conditions(
+        self,
+        model: Model,
+        *,
+        pose: Float[Tensor, "b f d h w"],
+        audio: AudioProjection,
+        audio_mask: Float[Tensor, "b f h w"] | None = None,
+        limbs: Float[Tensor, "b f 3 h w"] | None = None,
+    ) -> Conditions:
+        """Conditions of frames: their pose features, their audio, how the arms come to their place."""
+        return Conditions(
+            base=self.base,
+            reference=self.reference,
+            audio=audio,
+            audio_mask=audio_mask,
+            pose=pose if self.own_features is None else pose - self.own_features[:, None],
+            carried=None if limbs is None else model.carry(self.latents, limbs),
+        )
+
+
+def encode_portrait(
+    model: Model,
+    latents: Float[Tensor, "b c h w"],
+    base: Float[Tensor, "b c h w"] | None,
+    own_map: Float[Tensor, "b 3 H W"] | None,
+    *,
+    compare: bool,
+) -> EncodedPortrait:
+    """A portrait's latents and own pose map (0..1) as the denoiser knows them.
+
+    ``compare``: the frames' pose features are given less its own (``Evidence.compares_poses``).
+    """
+    features = model.pose_encoder(own_map) if compare and own_map is not None else None
+    return EncodedPortrait(latents, base, model.project_reference(latents, own_map), features)
+
+
+class ClipConditions:
+    """The conditions of a whole clip: the portrait's encoded once, those of frames when a window asks."""
+
+    def __init__(
+        self,
+        model: Model,
+        portrait: Picture,
+        own: Pose | None,
+        gesture: Gesture,
+        speech: Speech,
+        fps: float,
+    ) -> None:
+        """``own``: the pose in the portrait, if one was found. The clip has as many frames as the gesture."""
+        weight = model.denoising_unet.conv_in.weight
+        self._model, self._device, self._dtype = model, weight.device, weight.dtype
+        self._picture, self._gesture, self._fps = portrait, gesture, fps
+        self._evidence = evidence = Evidence(model.config, own, *portrait.shape[:2])
+        self._rows = model.audio_encoder.rows(torch.from_numpy(speech.waveform).to(self._device))
+        mask = evidence.audio_mask()
+        self._audio_mask = None if mask is None else torch.from_numpy(mask).to(self._device, self._dtype)
+        self._encode(pixels_of(portrait).to(self._device, self._dtype))
+        self._features = FrameCache(self._encode_poses)
+        self._audio = FrameCache(self._project_audio)
+
+    def _encode(self, pixels: Float[Tensor, "1 3 H W"]) -> None:
+        """Everything that is computed of the portrait alone."""
+        model, evidence = self._model, self._evidence
+        drawn, hidden = evidence.own_map(self._gesture[0]), evidence.hidden()
+        own_map = None if drawn is None else self._maps_on_device(torch.from_numpy(drawn)[None])
+        plate = model.paint_plate(
+            pixels, None if hidden is None else torch.from_numpy(hidden)[None].to(self._device)
+        )
+        latents = model.encode(pixels)
+        base = model.base(latents, plate)
+        self.portrait = encode_portrait(model, latents, base, own_map, compare=evidence.compares_poses)
+        self._view = None
+        if model.restorer is not None:
+            assert own_map is not None, "a restorer comes with the portrait's own pose map"
+            lips = None if self._audio_mask is None else self._audio_mask[None, None]
+            self._view = model.restorer.look(pixels, model.decode(latents), own_map, lips, plate)
+
+    def __len__(self) -> int:
+        return len(self._gesture)
+
+    def of(self, window: Window) -> Conditions:
+        """Everything the window is denoised towards."""
+        limbs = self._evidence.limbs([self._gesture[i] for i in window])
+        return self.portrait.conditions(
+            self._model,
+            pose=torch.stack(self._features.of(window))[None],
+            audio=AudioProjection.joined(self._audio.of(window)),
+            audio_mask=None if self._audio_mask is None else self._audio_mask.expand(1, len(window), -1, -1),
+            limbs=None if limbs is None else torch.from_numpy(limbs)[None].to(self._device),
+        )
+
+    def none(self) -> Conditions:
+        """The unconditional half of guidance."""
+        return Conditions(base=self.portrait.base)
+
+    def restored(self, pixels: Float[Tensor, "f 3 H W"], frames: Sequence[int]) -> Float[Tensor, "f 3 H W"]:
+        """Decoded frames with the portrait's fine detail, if the model has a restorer."""
+        restorer = self._model.restorer
+        if restorer is None or self._view is None:
+            return pixels
+        carried = self._evidence.carried(self._picture, [self._gesture[i] for i in frames])
+        return restorer(
+            pixels,
+            self.maps(frames),
+            self._view,
+            self._mouth(frames) if restorer.config.heard else None,
+            None if carried is None else torch.from_numpy(carried).to(self._device),
+        )
+
+    # -- of frames -----------------------------------------------------------------------------
+
+    def _encode_poses(self, frames: Sequence[int]) -> list[Float[Tensor, "d h w"]]:
+        return list(self._model.pose_encoder(self.maps(frames)))
+
+    def _project_audio(self, frames: Sequence[int]) -> list[AudioProjection]:
+        projected = self._model.project_audio(self.tokens(frames).to(self._device, self._dtype))
+        return [projected.frame(i) for i in range(len(frames))]
+
+    def _mouth(self, frames: Sequence[int]) -> Float[Tensor, "f 2"]:
+        """How open and wide the mouth sounds."""
+        ear = self._model.audio_encoder
+        assert isinstance(ear, LogMelEncoder)
+        return ear.mouth_heard(ear.windows(self._rows, torch.tensor(frames), self._fps))
+
+    def tokens(self, frames: Sequence[int]) -> Float[Tensor, "f l d"]:
+        """Audio tokens of frames."""
+        return self._model.audio_encoder.tokens(self._rows, torch.tensor(frames), self._fps)
+
+    def maps(self, frames: Sequence[int]) -> Float[Tensor, "f 3 H W"]:
+        """Drawn pose maps of frames, in 0..1."""
+        drawn = self._evidence.maps([self._gesture[i] for i in frames])
+        return self._maps_on_device(torch.from_numpy(drawn))
+
+    def _maps_on_device(self, maps: UInt8[Tensor, "f 3 H W"]) -> Float[Tensor, "f 3 H W"]:
+        """Drawn maps in 0..1."""
+        shown = (maps.float() / 255).to(self._device, self._dtype)
+        return shown.contiguous(memory_format=torch.channels_last)
+
+
+def pixels_of(picture: Picture) -> Float[Tensor, "1 3 H W"]:
+    """A picture in −1..1."""
+    return torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+class _Sized(Protocol):
+    @property
+    def nbytes(self) -> int: ...
+
+
+T = TypeVar("T", bound=_Sized)
+
+
+class FrameCache(Generic[T]):
+    """Something of single frames: made when first asked for, the oldest dropped beyond ``limit`` bytes."""
+
+    def __init__(self, make: Callable[[Sequence[int]], Sequence[T]], limit: int = CACHE_BYTES) -> None:
+        self._make, self._limit = make, limit
+        self._kept: OrderedDict[int, T] = OrderedDict()
+
+    def of(self, frames: Sequence[int]) -> list[T]:
+        """What belongs to these frames."""
+        missing = [i for i in frames if i not in self._kept]
+        if missing:
+            self._kept.update(zip(missing, self._make(missing), strict=True))
+        found = [self._kept[i] for i in frames]
+        most = max(len(frames), self._limit // max(1, found[0].nbytes))
+        while len(self._kept) > most:
+            self._kept.popitem(last=False)
+        return found

@@ -1,0 +1,107 @@
+"""What a model is shown of a portrait and of the poses of frames, as arrays.
+
+    evidence = Evidence(model.config, portrait_pose, 256, 256)
+    evidence.own_map(), evidence.hidden(), evidence.audio_mask()    # of the portrait, once
+    evidence.maps(poses), evidence.limbs(poses)                     # of frames
+    evidence.carried(portrait, poses)
+
+This is the only reader of the switches that say which of it a model is shown (``networks.hints``, and those
+of the restorer): whatever a model is not shown, or nothing is known of, is None. It computes nothing with
+networks, so a training's workers use it as an animation does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from numpy.typing import NDArray
+
+from semibody.networks.model import ModelConfig
+from semibody.pose.draw import draw_parts
+from semibody.pose.limbs import carry_limbs, limb_cover, move_limbs
+from semibody.pose.regions import audio_mask
+from semibody.types import Picture, Pose
+
+HANDS_ONLY = ("hands",)
+"""What is drawn of the frames' poses, as published."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Of one portrait, in pictures of ``height`` x ``width`` pixels; poses are in fractions of them."""
+
+    config: ModelConfig
+    own: Pose | None
+    """the portrait's own pose; None: nobody was looked for or found"""
+    height: int
+    width: int
+
+    # -- of the portrait ---------------------------------------------------------------------
+
+    def own_map(
+        self, otherwise: Pose | None = None, parts: Collection[str] = ()
+    ) -> UInt8[NDArray[np.uint8], "3 H W"] | None:
+        """The portrait's own pose map, with ``parts`` beside those the model always has there.
+
+        When nobody was found, the hands of ``otherwise``: the portrait is taken to begin the gesture.
+        """
+        if not self.config.hints.own_pose:
+            return None
+        if self.own is not None:
+            return self._draw(self.own, {*parts, *self.config.hints.own_parts})
+        return None if otherwise is None else self._draw(otherwise, HANDS_ONLY)
+
+    @property
+    def compares_poses(self) -> bool:
+        """Whether the frames' pose features are given less the portrait's own."""
+        return self.config.hints.pose == "change" and self.own is not None
+
+    def hidden(self) -> Float[NDArray[np.float32], "1 H W"] | None:
+        """1 about the portrait's arms and hands, which a clean plate is painted without."""
+        if self.config.plate is None or self.own is None:
+            return None
+        return limb_cover(self.own, self.height, self.width)[None]
+
+    def audio_mask(self) -> Float[NDArray[np.float32], "h w"] | None:
+        """Where audio attention may write, in latent cells; None: everywhere."""
+        hints = self.config.hints
+        if hints.audio_region == "body" or self.own is None:
+            return None
+        mask = audio_mask(self.own, hints.audio_region, *self.cells, hints.audio_dilation)
+        return mask if mask.any() else None
+
+    # -- of frames ---------------------------------------------------------------------------
+
+    def maps(
+        self, poses: Sequence[Pose], parts: Collection[str] = HANDS_ONLY
+    ) -> UInt8[NDArray[np.uint8], "f 3 H W"]:
+        """The drawn pose maps of frames."""
+        return np.stack([self._draw(pose, parts) for pose in poses])
+
+    def limbs(self, poses: Sequence[Pose]) -> Float[NDArray[np.float32], "f 3 h w"] | None:
+        """How the portrait's arms and hands come to where frames have them: flow and cover by latent cell."""
+        if not self.config.hints.limbs or self.own is None:
+            return None
+        own, aspect = self.own, self.width / self.height
+        return np.stack([move_limbs(own, pose, *self.cells, aspect).planes for pose in poses])
+
+    def carried(self, portrait: Picture, poses: Sequence[Pose]) -> UInt8[NDArray[np.uint8], "f 4 H W"] | None:
+        """The picture of that, and its cover, for a restorer that is shown it."""
+        restorer = self.config.restorer
+        if restorer is None or not restorer.limbs or self.own is None:
+            return None
+        own = self.own
+        return np.stack([carry_limbs(portrait, own, pose) for pose in poses]).transpose(0, 3, 1, 2)
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """Height and width in latent cells."""
+        factor = self.config.vae.factor
+        return self.height // factor, self.width // factor
+
+    def _draw(self, pose: Pose, parts: Collection[str]) -> UInt8[NDArray[np.uint8], "3 H W"]:
+        drawn = draw_parts(pose, self.height, self.width, parts)
+        return np.ascontiguousarray(drawn.transpose(2, 0, 1))

@@ -1,0 +1,92 @@
+"""What a denoiser is shown beside what the published one is: hints for small models.
+
+The published networks see the portrait through the reference network alone, and of the frames' poses only
+drawn hands. Networks of a few million parameters need to be shown more. ``Hints()`` is the published way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hints:
+    """Which hints a model is given; the defaults are the published ones, that is none."""
+
+    portrait: Literal["reference", "concat", "residual"] = "reference"
+    """how the portrait's latents enter: through the reference network only; also concatenated with the noisy
+    latents; or concatenated, and the network predicts what to add to them (for weights that predict the
+    sample: what does not move is right from the start)"""
+    base: Literal["portrait", "plate"] = "portrait"
+    """which latents are concatenated or added to: the portrait's, or those of its clean plate
+    (``networks.plate``), so that only the frame's arms must be put in and none taken away"""
+    pose: Literal["frames", "own", "change"] = "frames"
+    """which poses are drawn: those of the frames; also the portrait's own, for the reference network; or also
+    that, and the denoiser is given the frames' features less the portrait's: where hands come, and where they
+    go from"""
+    own_parts: tuple[str, ...] = ("hands",)
+    """parts (lips, head, body, hands) that are drawn in the portrait's own pose map: unlike the frames to be
+    made, the portrait shows where its arms are"""
+    limbs: bool = False
+    """the portrait's latents with arms and hands carried to where the frame's pose has them (``pose.limbs``)
+    are concatenated too: small networks learn slowly to move things far"""
+    audio_region: Literal["body", "face", "lips"] = "body"
+    """where audio attention may write: everywhere, as published, or about the portrait's face or lips, which
+    shows small models where the mouth is"""
+    audio_dilation: float = 0.5
+    """how far the hull of face or lips grows for that, as a share of its longer side"""
+
+    def __post_init__(self) -> None:
+        if not self.concatenates and (self.limbs or self.base == "plate"):
+            raise ValueError('hints.limbs and hints.base need hints.portrait = "concat" or "residual"')
+
+    @property
+    def concatenates(self) -> bool:
+        """Whether latents are concatenated with the noisy ones."""
+        return self.portrait != "reference"
+
+    @property
+    def own_pose(self) -> bool:
+        """Whether the portrait's own pose is drawn."""
+        return self.pose != "frames"
+
+    def channels(self, latents: int) -> int:
+        """Input channels of the denoiser for latents of so many channels."""
+        return latents * (1 + self.concatenates + self.limbs) + self.limbs
+
+
+_SAME = ("audio_region", "audio_dilation", "limbs")
+"""Hints that kept their names."""
+
+
+def read_old_keys(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A ModelConfig's plain values as older versions wrote them, with their hints in ``hints``.
+
+    Until now every hint was a key beside the networks' sizes, most of them booleans, and the denoiser's input
+    channels, which follow from the hints, were stated. Values of today come back as they are.
+    """
+    model = dict(values)
+    hints = dict(model.pop("hints", {}))
+
+    def choose(hint: str, published: str, *old: tuple[str, str]) -> None:
+        """``old``: (key, what it means when true), each of which includes the ones before."""
+        meanings = [published, *(meaning for _, meaning in old)]
+        for level, (key, meaning) in enumerate(old, start=1):
+            given = model.pop(key) if isinstance(model.get(key), bool) else None
+            reached = meanings.index(hints.get(hint, published))
+            if given and reached < level:
+                hints[hint] = meaning
+            elif given is False and reached >= level:
+                hints[hint] = meanings[level - 1]
+
+    choose("portrait", "reference", ("concat_portrait", "concat"), ("residual_portrait", "residual"))
+    choose("pose", "frames", ("reference_pose", "own"), ("pose_change", "change"))
+    choose("base", "portrait", ("plate_latents", "plate"))
+    if "portrait_parts" in model:
+        hints["own_parts"] = model.pop("portrait_parts")
+    hints |= {key: model.pop(key) for key in _SAME if key in model}
+    if isinstance(model.get("unet"), Mapping):
+        model["unet"] = {key: value for key, value in model["unet"].items() if key != "in_channels"}
+    return {**model, "hints": hints} if hints else model
