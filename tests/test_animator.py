@@ -10,11 +10,12 @@ import torch
 import made
 from semibody import media, runtime
 from semibody.animator import Animator
-from semibody.inputs import Settings, fit_portrait, prepare
+from semibody.inputs import fit_portrait, prepare
 from semibody.networks.hints import Hints
 from semibody.pipeline import SemibodyPipeline
 from semibody.pose.draw import draw_parts
 from semibody.pose.skeleton import GROUPS
+from semibody.settings import Settings
 from semibody.types import Gesture, Pose, SemibodyError, Speech
 
 

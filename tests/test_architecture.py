@@ -31,6 +31,7 @@ FLOORS: dict[str, int] = {
     "pose": 2,
     "clips": 2,
     "conditioning": 3,
+    "settings": 3,
     "inputs": 4,
     "data": 4,
     "evaluation": 4,
@@ -65,18 +66,14 @@ BRANCHY = {
 }
 LONG: dict[str, int] = {}
 WIDE = {
-    "cli/animate.py:animate": 30,
-    "cli/check.py:check": 9,
+    "cli/animate.py:animate": 12,
     "cli/data.py:ingest": 11,
-    "cli/data.py:people_": 17,
-    "cli/data.py:synthesise": 18,
     "cli/evaluate.py:evaluate": 10,
     "cli/gesture.py:extract": 9,
     "cli/train.py:train": 11,
     "data/dataset.py:pack_clip": 10,
     "data/synthetic/clip.py:people": 9,
     "data/synthetic/clip.py:render_clip": 9,
-    "web.py:page.animate": 10,
 }
 
 

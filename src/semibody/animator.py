@@ -28,18 +28,11 @@ from semibody.diffusion.guidance import guide
 from semibody.diffusion.sample import sample
 from semibody.diffusion.schedule import ScheduleConfig, build_scheduler, initial_noise
 from semibody.diffusion.windows import Window, ring_windows
-from semibody.inputs import Inputs, Settings, check_settings, prepare
+from semibody.inputs import Inputs, prepare
 from semibody.networks.loading import load_model
 from semibody.networks.model import Conditions, Model, ModelConfig
-from semibody.types import Clip, Gesture, Picture, Progress, SemibodyError, Speech, silent
-from semibody.weights.hub import default_weights, find_weights
-from semibody.weights.official import Variant
-
-PRESETS: dict[str, tuple[Variant, dict[str, Any]]] = {
-    "official": ("official", {"steps": 30, "guidance": 2.5}),
-    "accelerated": ("accelerated", {"steps": 6, "guidance": 1.0}),
-}
-"""One switch for weights, steps and guidance, which only work together."""
+from semibody.settings import Settings, Source, change, resolve
+from semibody.types import Clip, Gesture, Picture, Progress, Speech, silent
 
 
 class Animator:
@@ -82,18 +75,13 @@ class Animator:
 
         target = runtime.choose_device(device)
         dtype = runtime.choose_dtype(precision, target)
-        folder, named = find_weights(str(weights or preset or default_weights()))
-        preset = preset or named
-        if preset is not None and preset not in PRESETS:
-            raise SemibodyError(f"--preset {preset} is unknown; choose {' or '.join(PRESETS)}")
-        variant, preset_settings = PRESETS[preset or "official"]
+        found = resolve(Source(weights=str(weights) if weights else None, preset=preset))
+        folder = found.folder
         if target.type == "cpu":
             runtime.prepare_cpu()
-        model, info = load_model(folder, variant=variant, dtype=dtype, device=target, progress=progress)
-        chosen = {**(preset_settings if preset else {}), **info.defaults}
-        defaults = config.build(Settings, chosen, str(folder))
+        model, info = load_model(folder, variant=found.variant, dtype=dtype, device=target, progress=progress)
         schedule = config.build(ScheduleConfig, info.schedule, str(folder))
-        return cls(model, schedule=schedule, defaults=defaults, origin=info.origin or folder.name)
+        return cls(model, schedule=schedule, defaults=found.defaults, origin=info.origin or folder.name)
 
     @classmethod
     def random(cls, config: ModelConfig, *, seed: int = 0, **settings: Any) -> Animator:
@@ -162,11 +150,7 @@ class Animator:
 
     def settings(self, **changes: Any) -> Settings:
         """The defaults of these weights with ``changes``, checked. Raises SemibodyError."""
-        from semibody import config
-
-        given = {key: value for key, value in changes.items() if value is not None}
-        chosen = config.build(Settings, {**dataclasses.asdict(self.defaults), **given})
-        return check_settings(chosen, self.model.config)
+        return change(self.defaults, changes, self.model.config)
 
     def info(self) -> dict[str, Any]:
         """What a weights folder says of these weights beside their sizes."""
@@ -209,12 +193,10 @@ class Animator:
         self, conditions: ClipConditions, settings: Settings, progress: Progress = silent
     ) -> Float[Tensor, "f c h w"]:
         """From seeded noise to the latents of the whole clip."""
-        factor = self.model.vae.factor
         noise = initial_noise(
             len(conditions),
             self.model.config.vae.latent_channels,
-            settings.height // factor,
-            settings.width // factor,
+            *conditions.cells,
             seed=settings.seed,
             shared=settings.shared_noise,
             dtype=torch.float16 if self.dtype == torch.float16 else torch.float32,

@@ -1,4 +1,4 @@
-"""Many clips with one loading of the weights, from a file that lists them (floor 6).
+"""Many clips with one loading of the weights, from a file that lists them.
 
     jobs = read_jobs(Path("jobs.jsonl"))
     for result in run_jobs(animator, jobs): ...
@@ -24,7 +24,8 @@ from typing import Any, Literal
 from semibody import config, media
 from semibody.animator import Animator
 from semibody.files import numbered_lines
-from semibody.inputs import AUTO, Settings
+from semibody.inputs import AUTO
+from semibody.settings import Settings
 from semibody.types import Progress, SemibodyError, silent
 
 _PATHS = ("portrait", "speech", "out")

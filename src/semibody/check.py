@@ -1,4 +1,4 @@
-"""Everything that ``animate`` would say about its inputs, and a picture of it (floor 5)."""
+"""Everything that ``animate`` would say about its inputs, and a picture of it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from semibody import media
-from semibody.inputs import Settings, fit_portrait, name_of, read_gesture
+from semibody.inputs import fit
 from semibody.pose import check as findings_of
-from semibody.pose.align import align
 from semibody.pose.check import Finding, Level
 from semibody.pose.overlay import draw_skeleton
-from semibody.pose.prosody import analyse
-from semibody.types import RATE, Gesture, Picture, Pose, Speech
+from semibody.settings import Settings
+from semibody.types import Gesture, Picture, Pose, Speech
 
 
 @dataclass(frozen=True)
@@ -45,39 +43,14 @@ def check_inputs(
 ) -> Report:
     """Look at a portrait, and at a gesture and a recording if they are given. Computes no video.
 
-    Raises SemibodyError for files that cannot be read.
+    The findings are those of ``inputs.prepare``; what it would refuse is an error among them. Raises
+    SemibodyError for files that cannot be read.
     """
-    settings = settings or Settings()
-    picture = portrait if isinstance(portrait, np.ndarray) else media.read_image(portrait)
-    shown = fit_portrait(picture, settings, name_of(portrait, "the portrait"))
-    found = list(shown.findings)
-    if shown.framing is not None and not shown.framing.kept:
-        crop = shown.framing.crop
-        text = f"the portrait is cut to {crop.size[0]} x {crop.size[1]} pixels at {crop.x0}, {crop.y0}"
-        found.append(Finding("good", "framing", text))
-    if shown.pose is not None and not found:
-        found.append(Finding("good", "portrait", "one person, well framed"))
-    sound, prosody = None, None
-    if speech is not None:
-        sound = speech if isinstance(speech, Speech) else media.read_speech(speech, RATE)
-        prosody = analyse(sound)
-        heard = findings_of.check_speech(sound, prosody)
-        text = f"{sound.seconds:.1f} s, {len(prosody.syllables)} syllables in {len(prosody.phrases)} phrases"
-        found += heard or [Finding("good", "speech", text)]
-    overlay = [_portrait_overlay(shown.picture, shown.pose)]
-    if gesture is not None:
-        poses = read_gesture(gesture, settings, sound, prosody)
-        found += findings_of.check_gesture(poses)
-        if shown.pose is not None:
-            aligned, alignment = align(poses, shown.pose, settings.width / settings.height)
-            used = aligned if settings.align == "auto" else poses
-            found.append(Finding("good", "align", alignment.line()))
-            found += findings_of.check_fit(used, alignment, shown.pose, may_align=settings.align == "auto")
-            poses = used
-        if sound is not None:
-            found += findings_of.check_length(poses, sound)
-        overlay.append(gesture_overlay(shown.picture, poses))
-    ordered = sorted(found, key=lambda finding: -findings_of.LEVELS.index(finding.level))
+    fitted = fit(portrait, speech, gesture, settings or Settings())
+    overlay = [_portrait_overlay(fitted.portrait, fitted.portrait_pose)]
+    if fitted.gesture is not None:
+        overlay.append(gesture_overlay(fitted.portrait, fitted.gesture))
+    ordered = sorted(fitted.findings, key=lambda finding: -findings_of.LEVELS.index(finding.level))
     return Report(tuple(ordered), np.concatenate(overlay, axis=1))
 
 

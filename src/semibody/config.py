@@ -22,12 +22,49 @@ import tomllib
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from semibody.types import SemibodyError
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """How a command asks for a setting, where its name, type and docstring do not say it."""
+
+    name: str = ""
+    """with dashes; empty: as the field is called"""
+    short: str = ""
+    """one letter with a dash"""
+    metavar: str = ""
+    """what stands for the value in the help; empty: as the type says"""
+    at_least: float | None = None
+    at_most: float | None = None
+
+
+def option(
+    default: T,
+    *,
+    name: str = "",
+    short: str = "",
+    metavar: str = "",
+    at_least: float | None = None,
+    at_most: float | None = None,
+) -> T:
+    """A field of a settings class with its default and its ``Option``."""
+    asked = Option(name=name, short=short, metavar=metavar, at_least=at_least, at_most=at_most)
+    made: T = dataclasses.field(default=default, metadata={"option": asked})
+    return made
+
+
+def option_of(item: dataclasses.Field[Any]) -> Option:
+    """How a field is asked for."""
+    asked = item.metadata.get("option", Option())
+    assert isinstance(asked, Option)
+    return asked
 
 
 def load(cls: type[T], *, toml: Path | None = None, overrides: Sequence[str] = ()) -> T:
@@ -95,7 +132,7 @@ def merge(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]
 
 def describe(cls: type) -> Iterator[tuple[str, str, str]]:
     """Yield (dotted key, default, docstring) of every setting, for ``--help`` and the docs."""
-    docs = _field_docstrings(cls)
+    docs = field_docs(cls)
     hints = typing.get_type_hints(cls)
     for item in dataclasses.fields(cls):
         nested = _nested_dataclass(hints[item.name])
@@ -158,8 +195,8 @@ def _parse_value(text: str) -> Any:
         return text
 
 
-def _field_docstrings(cls: type) -> dict[str, str]:
-    """The string literal under each field, which Python itself does not keep."""
+def field_docs(cls: type) -> dict[str, str]:
+    """The docstring under each field of a settings class, which Python itself does not keep."""
     import ast
     import textwrap
 

@@ -1,4 +1,4 @@
-"""The first command: the bundled person speaks (floor 5).
+"""The first command: the bundled person speaks.
 
 The starter, a portrait and a speech come with the package; the demo is exactly what ``semibody animate``
 makes of them. Where the starter's weights are missing, a drawn person is run through small random networks

@@ -1,4 +1,4 @@
-"""Facts about this machine and this installation, for the user and for bug reports (floor 6)."""
+"""Facts about this machine and this installation, for the user and for bug reports."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from semibody import plan, runtime
-from semibody.animator import PRESETS
-from semibody.inputs import Settings
 from semibody.networks.model import ModelConfig
+from semibody.settings import PRESETS, Settings, Source, resolve
 from semibody.types import SemibodyError
 from semibody.weights.hub import SETS, complete_weights, default_weights, home
 
@@ -114,8 +113,8 @@ def _speed() -> list[Finding]:
 def _samples() -> Iterator[tuple[str, ModelConfig, Settings]]:
     """What the speed is told of: the starter where it is, the published weights at two sizes."""
     with contextlib.suppress(SemibodyError):
-        settings, model = plan.resolve_settings(plan.Source("starter"), {})
-        yield "starter", model, settings
+        starter = resolve(Source(weights="starter"))
+        yield "starter", starter.info.model, starter.settings({})
     for name, (_, preset) in PRESETS.items():
         for side in (512, 768):
             yield name, ModelConfig(), Settings(width=side, height=side, **preset)

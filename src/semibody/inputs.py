@@ -1,4 +1,4 @@
-"""The user's portrait, recording and gesture, read and fitted to the settings and to each other (floor 3).
+"""The user's portrait, recording and gesture, read and fitted to the settings and to each other.
 
     inputs = prepare("portrait.png", "speech.wav", "wave", Settings(width=512, height=512))
     for finding in inputs.findings: print(finding.level, finding.line())
@@ -10,75 +10,30 @@ is given the person's build, and whatever may go wrong is said (``pose.check``).
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semibody import media
-from semibody.diffusion.schedule import Solver
 from semibody.networks.audio_encoders import frame_count
-from semibody.networks.model import ModelConfig
 from semibody.pose import check, timing
-from semibody.pose.align import Alignment, align
+from semibody.pose.align import align
 from semibody.pose.check import Finding
 from semibody.pose.detectors import open_detector
 from semibody.pose.frame import Framing, frame_portrait, keep_whole
 from semibody.pose.library import find_gesture
 from semibody.pose.plan import plan_gesture
 from semibody.pose.prosody import Prosody, analyse
+from semibody.settings import Settings
 from semibody.types import RATE, Gesture, MissingPartError, Picture, Pose, SemibodyError, Speech
 
 AUTO = "auto"
 """As a gesture: planned from the speech."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How a clip is made. Weights bring defaults of their own; what the user sets goes over them."""
-
-    width: int = 768
-    height: int = 768
-    fps: float = 24.0
-    steps: int = 30
-    """denoising steps"""
-    guidance: float = 2.5
-    """1.0: none (twice as fast); 1.5 to 3.0: higher is livelier lips, lower a cleaner picture"""
-    solver: Solver = "ddim"
-    """ddim as published; dpm++ or unipc need fewer steps"""
-    seed: int = 3407
-    shared_noise: float = 0.0
-    """share of the first noise that all frames have in common: 0 as published, 1 flickers least"""
-    length: int | None = None
-    """most frames to make; None: as long as the speech"""
-    window: int = 12
-    """frames denoised together"""
-    overlap: int = 3
-    """frames that neighbouring windows share"""
-    shift: int = 3
-    """frames by which windows move on after every step"""
-    on_short_gesture: timing.OnShort = "pingpong"
-    """what to do when the poses end before the speech: pingpong, loop, hold or stop"""
-    frame: Literal["auto", "keep"] = "auto"
-    """auto: frame the person as in training; keep: all of the picture, continued where needed"""
-    align: Literal["auto", "none"] = "auto"
-    """auto: fit the gesture's body to the portrait's; none: take its coordinates as they are"""
-    find_person: bool = False
-    """look for the person in the portrait even where neither framing nor alignment asks for it; always on for
-    models that are shown the portrait's own pose"""
-    strict: bool = False
-    """stop at warnings about the inputs"""
-    allow_silence: bool = False
-    """animate even if nothing can be heard"""
-
-
-SHORTEST_SECONDS = 0.1
-SILENT_BELOW = 1e-3
-"""RMS level under which a recording counts as silent (−60 dB)."""
 SMALLEST_SIDE = 64
 LARGEST_ASPECT = 4.0
 
@@ -117,36 +72,95 @@ def prepare(
     ``gesture`` is a file or folder, the name of a gesture of the library, or ``auto``. Raises SemibodyError
     for what cannot work, and with ``settings.strict`` for whatever is likely to disappoint.
     """
-    sound = speech if isinstance(speech, Speech) else media.read_speech(speech, RATE)
-    _require_speech(sound, name_of(speech, "the speech"), settings)
+    fitted = fit(portrait, speech, gesture, settings)
+    _refuse(fitted.findings, strict=settings.strict)
+    assert fitted.speech is not None and fitted.gesture is not None
+    return Inputs(
+        portrait=fitted.portrait,
+        speech=fitted.speech,
+        gesture=fitted.gesture,
+        portrait_pose=fitted.portrait_pose,
+        findings=fitted.findings,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """A portrait, and what there was of speech and gesture, fitted to each other; as in ``Inputs``."""
+
+    portrait: Picture
+    portrait_pose: Pose | None
+    speech: Speech | None
+    """None: not given, or of no use, which an error among the findings says"""
+    gesture: Gesture | None
+    """as long as the speech, if there is one"""
+    findings: tuple[Finding, ...]
+
+
+def fit(
+    portrait: str | Path | Picture,
+    speech: str | Path | Speech | None,
+    gesture: str | Path | Gesture | None,
+    settings: Settings,
+) -> Fitted:
+    """Read what is given and fit it to the settings and to each other; what is wrong is among the findings.
+
+    Raises SemibodyError for files that cannot be read, and for ``auto`` without speech.
+    """
     picture = portrait if isinstance(portrait, np.ndarray) else media.read_image(portrait)
     shown = fit_portrait(picture, settings, name_of(portrait, "the portrait"))
-    findings = list(shown.findings)
-
-    frames = max(1, frame_count(sound.seconds, settings.fps))
-    if settings.length is not None:
-        frames = min(frames, settings.length)
-    prosody = analyse(sound)
-    poses = read_gesture(gesture, settings, sound, prosody)
-    findings += check.check_gesture(poses)
-    poses, alignment = _align(poses, shown, settings)
-    if alignment is not None:
-        findings.append(Finding("good", "align", alignment.line()))
-        findings += check.check_fit(poses, alignment, shown.pose or Pose.empty())
-    poses = timing.resample(poses, settings.fps)
-    if len(poses) < frames:
-        findings.append(_short_gesture(name_of(gesture, "the gesture"), len(poses), frames, settings))
-    poses = timing.fill(poses, frames, settings.on_short_gesture)
-    findings += check.check_speech(sound, prosody)
-    if settings.strict:
-        _refuse(findings)
-    return Inputs(
+    sound, prosody, findings = _read_speech(speech, settings)
+    poses: Gesture | None = None
+    if gesture is not None and not (sound is None and speech is not None):
+        frames = None if sound is None else _frames(sound, settings)
+        read = read_gesture(gesture, settings, sound, prosody)
+        poses, said = _fit_gesture(read, name_of(gesture, "the gesture"), shown, frames, settings)
+        findings = [*said, *findings]
+    return Fitted(
         portrait=shown.picture,
+        portrait_pose=shown.pose,
         speech=sound,
         gesture=poses,
-        portrait_pose=shown.pose,
-        findings=tuple(findings),
+        findings=(*shown.findings, *findings),
     )
+
+
+def _refuse(findings: Sequence[Finding], *, strict: bool) -> None:
+    for finding in findings:
+        if finding.level == "error":
+            raise SemibodyError(finding.line())
+    grave = [finding for finding in findings if finding.level == "warning"]
+    if strict and grave:
+        more = f" ({len(grave) - 1} more: run `semibody check`)" if len(grave) > 1 else ""
+        raise SemibodyError(f"{grave[0].line()}{more}; or leave out --strict")
+
+
+# -- the speech ----------------------------------------------------------------------------
+
+
+def _read_speech(
+    speech: str | Path | Speech | None, settings: Settings
+) -> tuple[Speech | None, Prosody | None, list[Finding]]:
+    """The recording and what is to be heard in it, or None where it is of no use, and why."""
+    if speech is None:
+        return None, None, []
+    sound = speech if isinstance(speech, Speech) else media.read_speech(speech, RATE)
+    name = name_of(speech, "the speech")
+    if sound.rate != RATE:
+        raise SemibodyError(f"{name}: has {sound.rate} samples a second; read it with media.read_speech")
+    useless = check.check_sound(sound, name, allow_silence=settings.allow_silence)
+    if any(finding.level == "error" for finding in useless):
+        return None, None, useless
+    prosody = analyse(sound)
+    found = useless or check.check_speech(sound, prosody)
+    text = f"{sound.seconds:.1f} s, {len(prosody.syllables)} syllables in {len(prosody.phrases)} phrases"
+    return sound, prosody, found or [Finding("good", "speech", text)]
+
+
+def _frames(sound: Speech, settings: Settings) -> int:
+    """How many frames the clip has."""
+    frames = max(1, frame_count(sound.seconds, settings.fps))
+    return frames if settings.length is None else min(frames, settings.length)
 
 
 # -- the portrait --------------------------------------------------------------------------
@@ -158,7 +172,6 @@ class Shown:
 
     picture: Picture
     pose: Pose | None = None
-    framing: Framing | None = None
     findings: tuple[Finding, ...] = ()
 
 
@@ -188,7 +201,13 @@ def fit_portrait(picture: Picture, settings: Settings, name: str = "the portrait
         inside = framing.crop.joints(pose.joints)
         pose = Pose(inside, np.where(_within(inside), pose.confidence, 0.0))
         findings += check.check_framing(framing, pose)
-    return Shown(framed, pose, framing, tuple(findings))
+    if not framing.kept:
+        x0, y0, (wide, high) = framing.crop.x0, framing.crop.y0, framing.crop.size
+        text = f"the portrait is cut to {wide} x {high} pixels at {x0}, {y0}"
+        findings.append(Finding("good", "framing", text))
+    if pose is not None and not findings:
+        findings.append(Finding("good", "portrait", "one person, well framed"))
+    return Shown(framed, pose, tuple(findings))
 
 
 def _find_people(picture: Picture, settings: Settings) -> tuple[list[Pose], list[Finding]]:
@@ -227,10 +246,24 @@ def read_gesture(
     return plan_gesture(speech, seed=settings.seed, fps=settings.fps, prosody=prosody).gesture
 
 
-def _align(poses: Gesture, shown: Shown, settings: Settings) -> tuple[Gesture, Alignment | None]:
-    if settings.align == "none" or shown.pose is None:
-        return poses, None
-    return align(poses, shown.pose, settings.width / settings.height)
+def _fit_gesture(
+    poses: Gesture, name: str, shown: Shown, frames: int | None, settings: Settings
+) -> tuple[Gesture, list[Finding]]:
+    """Give a gesture the portrait's build, the clip's frame rate and, if that is known, its length."""
+    findings = check.check_gesture(poses)
+    if shown.pose is not None:
+        may_align = settings.align == "auto"
+        aligned, alignment = align(poses, shown.pose, settings.width / settings.height)
+        if may_align:
+            poses = aligned
+            findings.append(Finding("good", "align", alignment.line()))
+        findings += check.check_fit(poses, alignment, shown.pose, may_align=may_align)
+    poses = timing.resample(poses, settings.fps)
+    if frames is None:
+        return poses, findings
+    if len(poses) < frames:
+        findings.append(_short_gesture(name, len(poses), frames, settings))
+    return timing.fill(poses, frames, settings.on_short_gesture), findings
 
 
 def _short_gesture(name: str, poses: int, frames: int, settings: Settings) -> Finding:
@@ -245,69 +278,6 @@ def _short_gesture(name: str, poses: int, frames: int, settings: Settings) -> Fi
     }[settings.on_short_gesture]
     text = f"{name}: {poses} poses for {frames} frames; {does}"
     return Finding("note", "length", text, "change it with --on-short-gesture, or use --gesture auto")
-
-
-# -- what cannot work ----------------------------------------------------------------------
-
-
-def _require_speech(speech: Speech, name: str, settings: Settings) -> None:
-    if speech.rate != RATE:
-        raise SemibodyError(f"{name}: has {speech.rate} samples a second; read it with media.read_speech")
-    if speech.seconds < SHORTEST_SECONDS:
-        raise SemibodyError(
-            f"{name}: lasts {speech.seconds:.2f} s; give at least {SHORTEST_SECONDS} s of speech"
-        )
-    level = float(np.sqrt(np.mean(np.square(speech.waveform, dtype=np.float64))))
-    if not np.isfinite(level):
-        raise SemibodyError(f"{name}: holds samples that are not numbers; export it again")
-    if level < SILENT_BELOW and not settings.allow_silence:
-        raise SemibodyError(f"{name}: is silent; give a recording of speech, or add --allow-silence")
-
-
-def _refuse(findings: Sequence[Finding]) -> None:
-    grave = [finding for finding in findings if finding.level in ("warning", "error")]
-    if grave:
-        more = f" ({len(grave) - 1} more: run `semibody check`)" if len(grave) > 1 else ""
-        raise SemibodyError(f"{grave[0].line()}{more}; or leave out --strict")
-
-
-def check_settings(settings: Settings, model: ModelConfig) -> Settings:
-    """Raise SemibodyError for settings that cannot work together; fit them to the model.
-
-    The size is rounded to its latent cells, and a model that is shown the portrait's pose asks for it.
-    """
-    grid = model.vae.factor
-    fault = None
-    if min(settings.width, settings.height) < 8 * grid:
-        fault = f"--size {settings.width}x{settings.height} is too small; use at least {8 * grid}"
-    elif settings.steps < 1 or settings.steps > 1000:
-        fault = f"--steps {settings.steps} must be from 1 to 1000"
-    elif not 1.0 <= settings.fps <= 120.0:
-        fault = f"--fps {settings.fps:g} must be from 1 to 120"
-    elif not 0.0 <= settings.guidance <= 30.0:
-        fault = f"--guidance {settings.guidance:g} must be from 0 to 30"
-    elif settings.length is not None and settings.length < 1:
-        fault = f"--length {settings.length} must be at least 1 frame"
-    elif not 0 <= settings.overlap < settings.window:
-        fault = f"--overlap {settings.overlap} must be smaller than --context {settings.window}"
-    elif model.unet.motion and settings.window > model.unet.motion_frames:
-        fault = f"--context {settings.window} is more than these weights allow ({model.unet.motion_frames})"
-    elif not 0.0 <= settings.shared_noise <= 1.0:
-        fault = f"shared_noise = {settings.shared_noise:g} must be from 0 to 1"
-    elif not 0 <= settings.seed < 2**63:
-        fault = f"--seed {settings.seed} must be a positive whole number"
-    if fault:
-        raise SemibodyError(fault)
-    return dataclasses.replace(
-        settings,
-        width=_to_grid(settings.width, grid),
-        height=_to_grid(settings.height, grid),
-        find_person=settings.find_person or model.hints.own_pose,
-    )
-
-
-def _to_grid(length: int, grid: int) -> int:
-    return max(grid, round(length / grid) * grid)
 
 
 def name_of(source: object, otherwise: str) -> str:

@@ -1,20 +1,18 @@
-"""What an animation will need, before it is begun: frames, windows, memory, time (floor 5)."""
+"""What an animation will need, before it is begun: frames, windows, memory, time."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from semibody import config as settings_of
 from semibody import runtime
-from semibody.animator import PRESETS
 from semibody.conditioning.flops import count_work
 from semibody.diffusion.windows import ring_windows
-from semibody.inputs import Inputs, Settings, check_settings, prepare
-from semibody.networks.loading import describe
+from semibody.inputs import prepare
 from semibody.networks.model import ModelConfig
-from semibody.types import Gesture, Picture, SemibodyError, Speech
-from semibody.weights.hub import find_weights
+from semibody.settings import Settings, Source, resolve
+from semibody.types import Gesture, Picture, Speech
 
 EFFICIENCY = 0.45
 """Share of the machine's measured matmul rate that a step reaches (``make bench-step`` prints it)."""
@@ -49,24 +47,20 @@ class Plan:
         return [*made, *(("note", notice) for notice in self.notices)]
 
 
-@dataclass(frozen=True)
-class Source:
-    """Which weights, and how to run them; as for Animator.load."""
-
-    weights: str
-    preset: str | None = None
-    precision: str = "auto"
-    device: str = "auto"
-
-
 def make_plan(
-    source: Source, changes: dict[str, Any], *, portrait: Picture, speech: Speech, gesture: Gesture | str
+    source: Source,
+    changes: dict[str, Any],
+    *,
+    portrait: str | Path | Picture,
+    speech: str | Path | Speech,
+    gesture: str | Path | Gesture,
 ) -> Plan:
     """Plan without loading weights. Raises SemibodyError for whatever would stop the real run."""
     target = runtime.choose_device(source.device)
     dtype = runtime.choose_dtype(source.precision, target)
-    settings, model = resolve_settings(source, changes)
-    inputs: Inputs = prepare(portrait, speech, gesture, settings)
+    found = resolve(source, need_files=False)
+    settings, model = found.settings(changes), found.info.model
+    inputs = prepare(portrait, speech, gesture, settings)
     tflop, memory = estimate_work(model, settings, len(inputs), bytes_per_number=dtype.itemsize)
     rate = runtime.matmul_tflops(dtype, target) * EFFICIENCY
     return Plan(
@@ -80,28 +74,6 @@ def make_plan(
         precision=str(dtype).removeprefix("torch."),
         notices=inputs.notices,
     )
-
-
-def resolve_settings(source: Source, changes: dict[str, Any]) -> tuple[Settings, ModelConfig]:
-    """The settings of an animation and the sizes of its model, before any weights are loaded."""
-    model, defaults = _model_and_defaults(source.weights, source.preset)
-    given = {key: value for key, value in changes.items() if value is not None}
-    return check_settings(settings_of.build(Settings, {**defaults, **given}), model), model
-
-
-def _model_and_defaults(weights: str, preset: str | None) -> tuple[ModelConfig, dict[str, Any]]:
-    try:
-        folder, named = find_weights(weights)
-    except SemibodyError:
-        if weights not in PRESETS:
-            raise
-        # The published sizes are known without the files.
-        return ModelConfig(), PRESETS[weights][1]
-    preset = preset or named
-    if preset is not None and preset not in PRESETS:
-        raise SemibodyError(f"--preset {preset} is unknown; choose {' or '.join(PRESETS)}")
-    info = describe(folder, PRESETS[preset][0] if preset else "official")
-    return info.model, {**(PRESETS[preset][1] if preset else {}), **info.defaults}
 
 
 def estimate_work(
@@ -124,7 +96,8 @@ def estimate_tuning(source: Source, samples: int) -> float:
     """Seconds that training on ``samples`` single frames takes: a forward pass and twice that backwards."""
     target = runtime.choose_device(source.device)
     dtype = runtime.choose_dtype(source.precision, target)
-    settings, model = resolve_settings(source, {})
+    found = resolve(source)
+    settings, model = found.settings({}), found.info.model
     work = count_work(model, settings.height, settings.width, 1)
     operations = 3 * samples * (work.conditional + work.reference + work.frames)
     return operations / 1e12 / (runtime.matmul_tflops(dtype, target) * EFFICIENCY)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Picture = NDArray[np.uint8]
 """(h, w, 3) RGB."""
+Solver = Literal["ddim", "dpm++", "unipc"]
+"""Of the denoising's differential equation."""
 
 N_BODY, N_FACE, N_HAND = 18, 68, 21
 N_JOINTS = N_BODY + N_FACE + 2 * N_HAND

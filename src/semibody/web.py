@@ -1,4 +1,4 @@
-"""A page for the browser: portrait, speech and gesture in, a clip out (floor 6).
+"""A page for the browser: portrait, speech and gesture in, a clip out.
 
     serve(Studio(Animator.load("starter"))).block_thread()       # http://127.0.0.1:7860
 
@@ -8,22 +8,28 @@ lays it out. One clip is made at a time, others wait in line. Nothing is asked o
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import tempfile
+import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
+from semibody import config
 from semibody.animator import Animator
 from semibody.check import check_inputs
 from semibody.inputs import AUTO
 from semibody.pose import library
 from semibody.pose.check import Finding
+from semibody.settings import Settings
 from semibody.types import MissingPartError, Picture, Progress, SemibodyError, silent
 from semibody.weights import hub
 
 T = TypeVar("T")
 _MARKS = {"good": "✓", "note": "•", "warning": "**Warning:**", "error": "**Error:**"}
+_FIRST = ("frame", "seed", "steps", "guidance")
+"""Settings that the page asks for with parts of its own; the others' are made from ``Settings``."""
 _KEPT = 20
 """Clips that stay on disk while the page is open; older ones make room."""
 
@@ -97,13 +103,16 @@ def page(studio: Studio) -> Any:
         except SemibodyError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
+    usual = studio.animator.defaults
+    others = [item.name for item in dataclasses.fields(Settings) if item.name not in (*_FIRST, "length")]
+
     # Gradio hands over the parts of the page in this order.
-    def settings_of(frame: str, seed: float, steps: float, guidance: float, seconds: float) -> dict[str, Any]:
-        fps = studio.animator.defaults.fps
-        length = max(1, round(seconds * fps)) if seconds else None
-        return {
-            "frame": frame, "seed": int(seed), "steps": int(steps), "guidance": guidance, "length": length,
-        }  # fmt: skip
+    def settings_of(*values: Any) -> dict[str, Any]:
+        names = [*_FIRST, "seconds", *others]
+        chosen = dict(zip(names, values, strict=True))
+        if seconds := chosen.pop("seconds"):
+            chosen["length"] = max(1, round(seconds * (chosen["fps"] or usual.fps)))
+        return chosen
 
     def check(portrait: str | None, speech: str | None, named: str, file: str | None, *rest: Any) -> Any:
         return asked(lambda: studio.check(portrait, speech, file or named, **settings_of(*rest)))
@@ -113,23 +122,18 @@ def page(studio: Studio) -> Any:
         speech: str | None,
         named: str,
         file: str | None,
-        frame: str,
-        seed: float,
-        steps: float,
-        guidance: float,
-        seconds: float,
         bar: Any = gr.Progress(),  # noqa: B008 - this is how Gradio is told that progress is shown
+        *rest: Any,
     ) -> Any:
         def progress(stage: str, done: int, total: int) -> None:
             bar((done, total), desc=stage)
 
-        chosen = settings_of(frame, seed, steps, guidance, seconds)
+        chosen = settings_of(*rest)
         video, said = asked(
             lambda: studio.animate(portrait, speech, file or named, progress=progress, **chosen)
         )
         return str(video), said
 
-    usual = studio.animator.defaults
     with gr.Blocks(title="Semibody", analytics_enabled=False, delete_cache=(600, 3600)) as blocks:
         gr.Markdown(
             f"# Semibody\nOne picture of a half body and a recording: the person speaks and gestures. "
@@ -159,6 +163,8 @@ def page(studio: Studio) -> Any:
                     steps = gr.Slider(1, 60, usual.steps, step=1, label="Steps")
                     guidance = gr.Slider(1.0, 6.0, usual.guidance, step=0.1, label="Guidance")
                     seconds = gr.Number(0, label="At most so many seconds (0: all of the speech)", minimum=0)
+                    with gr.Accordion("All settings", open=False):
+                        further = [_control(gr, name, getattr(usual, name)) for name in others]
                 with gr.Row():
                     look = gr.Button("Check")
                     make = gr.Button("Animate", variant="primary")
@@ -166,10 +172,21 @@ def page(studio: Studio) -> Any:
                 video = gr.Video(label="Clip", interactive=False, height=420)
                 said = gr.Markdown()
                 overlay = gr.Image(label="Pose and gesture", interactive=False, format="png")
-        inputs = [portrait, speech, named, file, frame, seed, steps, guidance, seconds]
+        inputs = [portrait, speech, named, file, frame, seed, steps, guidance, seconds, *further]
         look.click(check, inputs, [overlay, said], api_name="check", concurrency_id="cpu")
         make.click(animate, inputs, [video, said], api_name="animate", concurrency_id="cpu")
     return blocks.queue(default_concurrency_limit=1)
+
+
+def _control(gr: Any, name: str, value: Any) -> Any:
+    """The part of the page that asks for a setting; its docstring is shown beside it."""
+    kind, doc = typing.get_type_hints(Settings)[name], config.field_docs(Settings).get(name)
+    label = name.replace("_", " ").capitalize()
+    if typing.get_origin(kind) is Literal:
+        return gr.Dropdown(list(typing.get_args(kind)), value=value, label=label, info=doc)
+    if kind is bool:
+        return gr.Checkbox(value, label=label, info=doc)
+    return gr.Number(value, label=label, info=doc, precision=0 if kind is int else None)
 
 
 def _example(name: str) -> str | None:

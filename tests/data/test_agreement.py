@@ -10,7 +10,8 @@ import pytest
 from conftest import require_renderer, shared_folder
 from semibody.clips.manifest import read_manifest
 from semibody.data.inspect import SEEN
-from semibody.data.synthetic.produce import Order, synthesise
+from semibody.data.synthetic.order import Order
+from semibody.data.synthetic.produce import synthesise
 from semibody.media import VideoReader
 from semibody.pose.body import face_found, hands_found, shoulder_width
 from semibody.pose.detectors import open_detector

@@ -13,7 +13,7 @@ import pytest
 from conftest import SHARED, require_renderer
 from semibody.data.crowd import RECORD, pack_crowd, packing_of
 from semibody.data.dataset import WHOLE, packed_clips
-from semibody.data.synthetic.produce import Order
+from semibody.data.synthetic.order import Order
 from semibody.types import SemibodyError
 
 CROWD = Order(people=2, clips=1, seconds=0.3, size=64, fps=8.0, seed=5, head_share=0.0)

@@ -23,7 +23,8 @@ from semibody.clips.truth import Truth
 from semibody.data import folder
 from semibody.data.synthetic import assets as assets_module
 from semibody.data.synthetic import espeak, produce, render, speech
-from semibody.data.synthetic.produce import Order, synthesise
+from semibody.data.synthetic.order import Order
+from semibody.data.synthetic.produce import synthesise
 from semibody.media import read_clip
 from semibody.pose import library
 from semibody.pose.files import load_gesture, save_gesture

@@ -18,11 +18,11 @@ from semibody import media
 from semibody.animator import Animator
 from semibody.conditioning.clip import ClipConditions, pixels_of
 from semibody.diffusion.schedule import initial_noise
-from semibody.inputs import Settings
 from semibody.networks.audio_encoders import frame_count
 from semibody.networks.model import Model, ModelConfig, small_config
 from semibody.networks.unet import UNetConfig
 from semibody.networks.vae import VAEConfig
+from semibody.settings import Settings
 from semibody.types import N_JOINTS, Gesture
 
 LATENTS, VIDEO = 5e-4, 3e-4

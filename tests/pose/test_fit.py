@@ -225,10 +225,27 @@ def test_speech_is_graded() -> None:
     loud = Speech(np.clip(voice.waveform * 20, -1, 1))
     assert "clipped" in check.check_speech(loud)[0].text
     assert check.check_speech(Speech(voice.waveform * 1e-2))[0].level == "warning"
-    assert check.check_speech(Speech(voice.waveform * 0))[0].level == "error"
     assert "lasts only" in check.check_speech(made.tone(0.5))[0].text
     noise = Speech(np.random.default_rng(0).normal(0, 0.1, 32000).astype(np.float32))
     assert "no speech" in check.check_speech(noise, analyse(noise))[-1].text
+
+
+def test_a_recording_that_is_of_no_use_is_an_error() -> None:
+    voice = made.tone(2.0)
+    assert check.check_sound(voice, "a.wav") == []
+    mute, broken = Speech(voice.waveform * 0), Speech(voice.waveform * np.float32(np.nan))
+    for speech, text in (
+        (mute, "a.wav: is silent"),
+        (Speech(voice.waveform * 1e-3), "a.wav: is silent"),
+        (broken, "a.wav: holds samples that are not numbers"),
+        (made.tone(0.05), "a.wav: lasts 0.05 s"),
+        (Speech(np.zeros(0, np.float32)), "a.wav: lasts 0.00 s"),
+    ):
+        (finding,) = check.check_sound(speech, "a.wav")
+        assert (finding.level, finding.text) == ("error", text)
+        assert finding.remedy
+    assert check.check_sound(mute, "a.wav", allow_silence=True)[0].level == "note"
+    assert check.check_sound(broken, "a.wav", allow_silence=True)[0].level == "error"
 
 
 def test_gestures_are_graded() -> None:
@@ -239,7 +256,6 @@ def test_gestures_are_graded() -> None:
     one = gesture.confidence.copy()
     one[:, LEFT_HAND] = 0
     assert "left hand" in check.check_gesture(Gesture(gesture.joints, one))[0].text
-    assert check.check_length(gesture, made.tone(60.0))[0].level == "note"
 
 
 def test_fit_is_graded() -> None:

@@ -45,7 +45,8 @@ def assets() -> Path:
 @pytest.mark.timeout(900)
 def test_synthesise_train_animate(tmp_path: Path) -> None:
     require_renderer()
-    from semibody.data.synthetic.produce import Order, synthesise
+    from semibody.data.synthetic.order import Order
+    from semibody.data.synthetic.produce import synthesise
 
     order = Order(people=3, clips=1, seconds=0.5, size=64, seed=1, head_share=0.0)
     synthesise(tmp_path / "data", assets(), order)

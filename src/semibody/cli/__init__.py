@@ -1,4 +1,4 @@
-"""The ``semibody`` command (floor 7). A verb is: parse, call one function, print.
+"""The ``semibody`` command. A verb is: parse, call one function, print.
 
 Each group of verbs has a module of its own here; ``main`` turns a user's mistake into one line
 and exit code 2. Heavy libraries are imported inside the verbs, so ``--help`` stays instant.

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from semibody.cli.app import app
+from semibody.cli.options import Built, with_options
 from semibody.cli.progress import progress_bar
+from semibody.settings import Source
 from semibody.types import SemibodyError
 
 Option = typer.Option
 
 
 @app.command()
+@with_options
 def batch(
     jobs: Annotated[
         Path,
@@ -22,14 +26,9 @@ def batch(
             help="JSON lines: portrait, speech, out, and if wanted gesture and any setting of animate."
         ),
     ],
-    weights: Annotated[
-        str | None,
-        Option("--weights", "-w", help="starter, official, accelerated or a weights folder."),
-    ] = None,
-    preset: Annotated[str | None, Option(help="official or accelerated, for a published folder.")] = None,
+    *,
+    source: Annotated[Source, Built(Source)],
     again: Annotated[bool, Option("--again", help="Also make clips that exist.")] = False,
-    precision: Annotated[str, Option(help="auto, fp32, bf16 or fp16.")] = "auto",
-    device: Annotated[str, Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     quiet: Annotated[bool, Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Make every clip of JOBS with one loading of the weights; called again, it goes on."""
@@ -39,9 +38,7 @@ def batch(
     asked = read_jobs(jobs)
     failed = []
     with progress_bar(quiet=quiet) as progress:
-        animator = Animator.load(
-            weights, preset=preset, precision=precision, device=device, progress=progress
-        )
+        animator = Animator.load(**dataclasses.asdict(source), progress=progress)
         for result in run_jobs(animator, asked, again=again, progress=progress):
             took = f" in {result.seconds:.0f} s" if result.state == "made" else ""
             typer.echo(f"{result.state:<7}{result.job.out}{took}{''.join(f'; {s}' for s in result.said)}")

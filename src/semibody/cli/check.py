@@ -2,42 +2,46 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from semibody.cli.animate import parse_size
 from semibody.cli.app import app
+from semibody.cli.options import Built, parse_size, with_options
+from semibody.settings import DENOISING, Settings
 from semibody.types import SemibodyError
 
 _MARKS = {"good": "ok", "note": "note", "warning": "WARNING", "error": "ERROR"}
 
 
 @app.command()
+@with_options
 def check(
     portrait: Annotated[Path, typer.Argument(help="Picture of a half body.")],
     gesture: Annotated[
         str | None, typer.Argument(help="Name, file or folder of a gesture; auto plans it from SPEECH.")
     ] = None,
     speech: Annotated[Path | None, typer.Argument(help="Recording.")] = None,
-    size: Annotated[str, typer.Option(help="Side, or width x height, of the video to be made.")] = "768",
-    frame: Annotated[str, typer.Option(help="auto or keep, as for animate.")] = "auto",
-    align: Annotated[str, typer.Option(help="auto or none, as for animate.")] = "auto",
+    *,
+    size: Annotated[
+        str | None, typer.Option(help="Side, or width x height, of the video to be made.", show_default="768")
+    ] = None,
+    settings: Annotated[Settings, Built(Settings, skip=DENOISING)],
     overlay: Annotated[
         Path | None, typer.Option("--overlay", "-o", help="Write a picture of portrait, pose and gesture.")
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 2 at a warning too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Say what may go wrong with PORTRAIT, and with a GESTURE and SPEECH on it; computes no video."""
-    from semibody import config, media
+    from semibody import media
     from semibody.check import check_inputs
-    from semibody.inputs import Settings
 
-    width, height = parse_size(size)
-    settings = config.build(Settings, {"width": width, "height": height, "frame": frame, "align": align})
+    if size is not None:
+        width, height = parse_size(size)
+        settings = dataclasses.replace(settings, width=width, height=height)
     report = check_inputs(portrait, gesture, speech, settings)
     if overlay is not None:
         media.write_image(overlay, report.overlay)
@@ -46,5 +50,5 @@ def check(
     else:
         for finding in report.findings:
             typer.echo(f"{_MARKS[finding.level]:<8} {finding.topic:<11} {finding.line()}")
-    if report.worst == "error" or (strict and report.worst == "warning"):
+    if report.worst == "error" or (settings.strict and report.worst == "warning"):
         raise SemibodyError(f"{portrait}: {report.findings[0].line()}")

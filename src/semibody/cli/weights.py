@@ -78,8 +78,8 @@ def convert(
     """Copy weights into one safetensors folder that needs no further settings."""
     import torch
 
-    from semibody.animator import PRESETS
     from semibody.networks import loading
+    from semibody.settings import PRESETS
     from semibody.weights.hub import find_weights
 
     dtypes = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32, "keep": None}

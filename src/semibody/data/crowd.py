@@ -16,7 +16,8 @@ from pathlib import Path
 from semibody.clips.manifest import split_of
 from semibody.data.dataset import Packing, pack_clip, packed_path
 from semibody.data.folder import disk_errors_named, filling
-from semibody.data.synthetic.produce import MAY_GROW, Order, prepare, render_takes
+from semibody.data.synthetic.order import MAY_GROW, Order
+from semibody.data.synthetic.produce import prepare, render_takes
 from semibody.processes import in_processes
 from semibody.types import MissingPartError, Progress, SemibodyError, silent
 

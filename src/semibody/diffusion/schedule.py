@@ -7,13 +7,12 @@ v-prediction, trailing spacing, DDIM with eta 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from semibody.diffusion.process import Prediction, clamp_noise, share_noise
-
-Solver = Literal["ddim", "dpm++", "unipc"]
+from semibody.types import Solver
 
 
 @dataclass(frozen=True, kw_only=True)

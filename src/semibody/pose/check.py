@@ -33,7 +33,9 @@ TURNED = 0.55
 HANDS_OUTSIDE = 0.25
 CLIPPED = 0.002
 QUIET_DB = -38.0
-SHORT_SECONDS = 1.0
+SHORTEST_SECONDS, SHORT_SECONDS = 0.1, 1.0
+SILENT_BELOW = 1e-3
+"""RMS level under which a recording counts as silent (−60 dB)."""
 SCALE = (0.7, 1.4)
 
 
@@ -151,18 +153,28 @@ def check_fit(
     return found
 
 
+def check_sound(speech: Speech, name: str, *, allow_silence: bool = False) -> list[Finding]:
+    """Can the recording ``name`` be used at all? A silent one can where silence is allowed."""
+    if speech.seconds < SHORTEST_SECONDS:
+        return [Finding("error", "speech", f"{name}: lasts {speech.seconds:.2f} s",
+                        f"give at least {SHORTEST_SECONDS} s of speech")]  # fmt: skip
+    level = float(np.sqrt(np.mean(np.square(speech.waveform, dtype=np.float64))))
+    if not np.isfinite(level):
+        text = f"{name}: holds samples that are not numbers"
+        return [Finding("error", "speech", text, "export it again")]
+    if level >= SILENT_BELOW:
+        return []
+    if allow_silence:
+        return [Finding("note", "speech", f"{name}: is silent")]
+    remedy = "give a recording of speech, or add --allow-silence"
+    return [Finding("error", "speech", f"{name}: is silent", remedy)]
+
+
 def check_speech(speech: Speech, prosody: Prosody | None = None) -> list[Finding]:
-    """Can the recording be heard, is it clean, is it long enough?"""
+    """Is a recording that can be used loud, clean and long enough?"""
     wave = speech.waveform
-    if len(wave) == 0 or not np.isfinite(wave).all():
-        return [
-            Finding("error", "speech", "the recording holds no sound that can be read", "export it again")
-        ]
     found = []
-    top = float(np.abs(wave).max())
     level = 10 * np.log10(float(np.percentile(_power(speech), 90)) + 1e-12)
-    if top < 1e-3:
-        return [Finding("error", "speech", "the recording is silent", "give a recording of speech")]
     if level < QUIET_DB:
         found.append(Finding("warning", "speech", f"the speech is very quiet ({level:.0f} dB)",
                              "make it louder: lips follow loud speech better"))  # fmt: skip
@@ -177,17 +189,6 @@ def check_speech(speech: Speech, prosody: Prosody | None = None) -> list[Finding
         found.append(Finding("warning", "speech", "no speech was found in the recording",
                              "music and noise move the lips little"))  # fmt: skip
     return found
-
-
-def check_length(gesture: Gesture, speech: Speech) -> list[Finding]:
-    if gesture.seconds + 1e-6 < speech.seconds:
-        text = f"the gesture lasts {gesture.seconds:.1f} s, the speech {speech.seconds:.1f} s"
-        return [
-            Finding(
-                "note", "length", text, "it goes back and forth (--on-short-gesture), or use --gesture auto"
-            )
-        ]
-    return []
 
 
 def face_sharpness(image: Picture, face: Floats) -> float:

@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from semibody.animator import Animator, to_uint8
-from semibody.inputs import Settings, fit_portrait
+from semibody.inputs import fit_portrait
 from semibody.media import VideoReader, VideoWriter, read_image, resize_image
+from semibody.settings import Settings
 
 Baseline = Literal["repeat", "ceiling", "swapped"]
 _AT_ONCE = 8

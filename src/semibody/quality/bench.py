@@ -1,4 +1,4 @@
-"""Animate every case of a test set with given weights, evaluate the clips, compare (floor 5).
+"""Animate every case of a test set with given weights, evaluate the clips, compare.
 
     # bench.toml
     cases = "emtd/manifest.jsonl"
@@ -40,10 +40,10 @@ from semibody.evaluation.metrics import METRICS
 from semibody.evaluation.protocol import Protocol
 from semibody.evaluation.report import ARROWS, show, write_report
 from semibody.evaluation.run import Evaluation, evaluate
-from semibody.inputs import Settings
 from semibody.media import VideoReader, VideoWriter, atomic_write, read_speech, resize_image, write_image
 from semibody.quality.baselines import Baseline, write_ceiling, write_repeat
 from semibody.quality.goals import Row, as_lines, make_rows, parse_goals
+from semibody.settings import Settings
 from semibody.types import Progress, SemibodyError, silent
 from semibody.weights import hub
 

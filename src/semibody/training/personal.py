@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from semibody import config
 from semibody.data.dataset import Packing, pack_clip
 from semibody.diffusion.schedule import ScheduleConfig
-from semibody.inputs import Settings, fit_portrait
+from semibody.inputs import fit_portrait
 from semibody.networks.loading import WeightsInfo, describe, load_model, save_model
+from semibody.settings import Settings
 from semibody.training.recipe import Recipe, load_recipe
 from semibody.training.start import below
 from semibody.training.trainer import Training, train

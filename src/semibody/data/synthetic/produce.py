@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,73 +23,14 @@ from semibody.clips.manifest import (
     write_manifest,
 )
 from semibody.data.folder import disk_errors_named, filling
+from semibody.data.synthetic.order import MAY_GROW, Order
 from semibody.media import VideoWriter, read_image, read_speech, write_speech
 from semibody.pose.files import save_gesture
 from semibody.processes import in_processes
 from semibody.types import MissingPartError, Progress, SemibodyError, silent
 
 if TYPE_CHECKING:
-    from semibody.data.synthetic.assets import Assets
     from semibody.data.synthetic.clip import RenderedClip
-
-GENERATOR = 7
-"""Grows whenever the same order would give other pictures, so that one folder never mixes two kinds."""
-MAY_GROW = ("people", "clips")
-"""What a later run may ask more of, in the same folder."""
-
-
-@dataclass(frozen=True)
-class Order:
-    """What to make. The same order gives the same bytes (on one machine's libraries and driver)."""
-
-    people: int = 20
-    """Number of people."""
-    clips: int = 2
-    """Clips of each person."""
-    seconds: float = 3.0
-    """Length of a clip."""
-    size: int = 256
-    """Width and height in pixels."""
-    fps: float = 24.0
-    """Frames per second."""
-    seed: int = 0
-    """Another seed, other people."""
-    head_share: float = 0.15
-    """Share of clips that show the head only."""
-    backgrounds: str = ""
-    """Folder of pictures to use as backgrounds too."""
-    speech: str = ""
-    """Folder of recordings to speak instead of synthesised sentences."""
-    sway: float = 1.0
-    """How far head and torso wander about their place."""
-    photographed: float = 0.0
-    """Share of clips taken with a camera's faults."""
-    planned: float = 0.5
-    """Share of clips whose arms follow a gesture planned from the speech; those of the others are drawn."""
-    gestures: str = ""
-    """Folder of gestures to take the arms' movement from instead."""
-    lifted: float = 1.0
-    """Share of clips that do so, when there are such gestures."""
-    articulation: float = 1.0
-    """How far mouths open in speech."""
-
-    def __post_init__(self) -> None:
-        for name in ("head_share", "photographed", "planned", "lifted"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise SemibodyError(f"{name} = {getattr(self, name)}: a share must be from 0 to 1")
-        for name in ("people", "clips", "seconds", "size", "fps"):
-            if not getattr(self, name) > 0:
-                raise SemibodyError(f"{name} = {getattr(self, name)}: must be positive")
-        if self.size % 2:
-            raise SemibodyError(f"size = {self.size}: must be even")
-
-    def person(self, number: int) -> str:
-        """The name of person ``number``: another seed, another person."""
-        return f"synthetic-{self.seed}-{number:05d}"
-
-    def record(self, assets: Assets) -> dict[str, Any]:
-        """What decides the clips, to be kept beside them."""
-        return dataclasses.asdict(self) | {"assets": assets.fingerprint(), "generator": GENERATOR}
 
 
 def prepare(order: Order, assets: Path | str | None) -> tuple[Path | str, dict[str, Any]]:
@@ -102,6 +42,9 @@ def prepare(order: Order, assets: Path | str | None) -> tuple[Path | str, dict[s
     from semibody.data.synthetic.assets import find_assets, load_assets
     from semibody.data.synthetic.render import require_renderer
 
+    for folder in (order.backgrounds, order.speech):
+        if folder and not Path(folder).is_dir():
+            raise SemibodyError(f"{folder}: not a folder")
     found = find_assets(assets)
     record = order.record(load_assets(str(found)))
     if order.gestures:

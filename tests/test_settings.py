@@ -1,0 +1,106 @@
+"""Where weights' defaults, presets and the user's changes meet: who wins, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+import made
+from semibody.animator import Animator
+from semibody.networks.hints import Hints
+from semibody.networks.loading import save_model
+from semibody.plan import make_plan
+from semibody.settings import PRESETS, Settings, Source, check, resolve
+from semibody.types import SemibodyError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights whose own defaults are 64 x 64 pixels, 3 steps and overlap 1."""
+    path = tmp_path_factory.mktemp("weights")
+    animator = made.animator()
+    defaults = {"width": 64, "height": 64, "steps": 3, "overlap": 1}
+    save_model(path, animator.model, {**animator.info(), "defaults": defaults})
+    return path
+
+
+def test_changes_go_over_the_folder_and_that_over_the_preset(folder: Path) -> None:
+    found = resolve(Source(weights=str(folder), preset="accelerated"))
+    assert found.variant == "accelerated"
+    assert (found.defaults.steps, found.defaults.guidance) == (3, 1.0)
+    chosen = found.settings({"steps": 5, "fps": None, "overlap": 2})
+    assert (chosen.width, chosen.steps, chosen.guidance) == (64, 5, 1.0)
+    assert (chosen.fps, chosen.overlap, chosen.window) == (24.0, 2, 12)
+
+
+def test_plan_and_animator_agree(folder: Path) -> None:
+    changes = {"steps": 2, "width": 67, "frame": "keep"}
+    animator = Animator.load(folder, preset="accelerated", precision="fp32", device="cpu")
+    source = Source(weights=str(folder), preset="accelerated", precision="fp32", device="cpu")
+    planned = make_plan(
+        source, changes, portrait=made.picture(), speech=made.tone(0.3), gesture=made.gesture()
+    )
+    assert planned.settings == animator.settings(**changes)
+    assert planned.settings.width == 64
+
+
+def test_published_weights_are_known_without_their_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEMIBODY_HOME", str(tmp_path))
+    for name, (variant, preset) in PRESETS.items():
+        with pytest.raises(SemibodyError, match="fetch"):
+            resolve(Source(weights=name))
+        found = resolve(Source(weights=name), need_files=False)
+        assert (found.folder.exists(), found.variant) == (False, variant)
+        assert found.settings({}) == dataclasses.replace(Settings(), **preset)
+
+
+@pytest.mark.parametrize("weights", ["nothing/here", "starter"])
+def test_an_unknown_preset_or_folder_is_refused(weights: str) -> None:
+    with pytest.raises(SemibodyError, match=r"nothing/here|--preset other"):
+        resolve(Source(weights=weights, preset="other"), need_files=False)
+
+
+def test_defaults_of_a_folder_that_are_none_are_refused(tmp_path: Path) -> None:
+    save_model(tmp_path, made.animator().model, {"defaults": {"stepz": 3}})
+    with pytest.raises(SemibodyError, match=f"{tmp_path}.*did you mean steps"):
+        resolve(Source(weights=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"width": 60}, "--size 60x768 is too small; use at least 64"),
+        ({"height": 8}, "--size 768x8"),
+        ({"steps": 0}, "--steps 0"),
+        ({"steps": 1001}, "--steps 1001"),
+        ({"fps": 0.5}, "--fps 0.5"),
+        ({"fps": float("nan")}, "--fps nan"),
+        ({"guidance": -0.5}, "--guidance -0.5"),
+        ({"guidance": 30.5}, "--guidance 30.5"),
+        ({"length": 0}, "--length 0"),
+        ({"overlap": 12}, "--overlap 12 .* --context 12"),
+        ({"overlap": -1}, "--overlap -1"),
+        ({"window": 0, "overlap": 0}, "--context 0"),
+        ({"window": 33}, "--context 33 is more than these weights allow"),
+        ({"shared_noise": 1.1}, "--shared-noise 1.1"),
+        ({"seed": -1}, "--seed -1"),
+        ({"seed": 2**63}, "--seed"),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_names_its_option(wrong: dict[str, float], says: str) -> None:
+    with pytest.raises(SemibodyError, match=says):
+        check(dataclasses.replace(Settings(), **wrong), made.small_config())  # type: ignore[arg-type]
+
+
+def test_settings_are_fitted_to_the_model() -> None:
+    model = made.small_config()
+    assert model.vae.factor == 8
+    fitted = check(Settings(width=101, height=500), model)
+    assert (fitted.width, fitted.height, fitted.find_person) == (104, 496, False)
+    assert check(Settings(), dataclasses.replace(model, hints=Hints(pose="own"))).find_person
+    unlimited = dataclasses.replace(model, unet=dataclasses.replace(model.unet, motion=False))
+    assert check(Settings(window=200), unlimited).window == 200
