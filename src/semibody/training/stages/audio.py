@@ -17,6 +17,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from semibody.clips.mouth import correlation
 from semibody.data.dataset import PackedClip
 from semibody.networks.audio_encoders import LogMelEncoder
 from semibody.networks.model import Model
@@ -120,8 +121,9 @@ class AudioStage(Stage[AudioSettings]):
             windows = self.encoder.windows(rows, torch.arange(len(clip)), clip.fps).to(device)
             predicted = self.module(windows).float().cpu().numpy()
             for k, name in enumerate(TARGETS):
-                if min(predicted[:, k].std(), mouth[:, k].std()) > 1e-6:
-                    found[name].append(float(np.corrcoef(predicted[:, k], mouth[:, k])[0, 1]))
+                follows = correlation(predicted[:, k], mouth[:, k])
+                if not np.isnan(follows):
+                    found[name].append(follows)
         return {f"{name}_r": float(np.mean(r)) for name, r in found.items() if r}, None
 
     def _rows_and_mouths(self, clip: PackedClip) -> tuple[Tensor, NDArray[np.float32]]:
