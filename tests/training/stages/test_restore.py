@@ -145,6 +145,13 @@ def test_a_critic_learns_beside_the_restorer_and_stays_behind(tmp_path: Path, cl
     # Figures are of the restorer alone.
     task.module.eval()
     assert "critic" not in task.losses(task.module, task.batch(0, [0, 1]))
+    # It is initialised from the recipe's seed, whatever was drawn before.
+    torch.rand(1)
+    again, _ = restoring(tmp_path / "a", clips, "restore.rival=0.1")
+    for (name, one), (_, other) in zip(
+        task.module.named_parameters(), again.module.named_parameters(), strict=True
+    ):
+        assert torch.equal(one, other), name
     alone, _ = restoring(tmp_path / "b", clips)
     assert {name.split(".")[0] for name in checkpoint.trained(alone.module)} == {"restorer"}
     assert {k for k, _ in task.model.named_parameters()} == {k for k, _ in alone.model.named_parameters()}
