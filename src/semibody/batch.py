@@ -8,8 +8,8 @@ A line of the file is one clip, paths as seen from the file's folder; every sett
     {"portrait": "ann.png", "speech": "hello.mp3", "out": "ann-hello.mp4"}
     {"portrait": "ann.png", "speech": "bye.wav", "gesture": "wave", "out": "ann-bye.mp4", "seed": 7}
 
-Clips that exist are not made again, so a stopped batch goes on when it is called again; a clip whose inputs
-are no good does not stop the others.
+Clips that exist are not made again, so a stopped batch goes on when it is called again; a clip that
+fails does not stop the others.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from semibody import config, media
 from semibody.animator import Animator
-from semibody.files import exists, numbered_lines, parse_json, refuse_input
+from semibody.files import exists, foreign_failure, numbered_lines, parse_json, refuse_input
 from semibody.inputs import AUTO
 from semibody.settings import Settings
 from semibody.types import Progress, SemibodyError, silent
@@ -104,7 +104,8 @@ def run_jobs(
 ) -> Iterator[Result]:
     """Make the clips one after the other; ``again`` makes those anew that exist.
 
-    A SemibodyError of a job is its result; whatever else goes wrong (a full disk) ends the batch.
+    What goes wrong with a job is its result, with the traceback of what nobody expected in ``errors.log``
+    beside its video; only what would befall the next job too (a full disk) ends the batch.
     """
     for done, job in enumerate(jobs):
         progress("clips", done, len(jobs))
@@ -118,6 +119,9 @@ def run_jobs(
             )
         except SemibodyError as error:
             yield Result(job=job, state="failed", said=(str(error),))
+        except Exception as error:
+            why = foreign_failure(error, job.out.with_name("errors.log"))
+            yield Result(job=job, state="failed", said=(why,))
         else:
             seconds = time.monotonic() - started
             yield Result(job=job, state="made", seconds=seconds, said=inputs.notices)

@@ -2,18 +2,24 @@
 
 Whatever comes from outside passes a gate of its kind: ``read_json``, ``json_lines``, ``parse_toml``,
 ``read_npz``. A gate checks sizes before memory is taken, and whatever goes wrong in it is a SemibodyError
-that names the file. ``atomic_write`` is how files are made.
+that names the file. ``atomic_write`` is how files are made, ``path_of`` how ids become their names.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import hashlib
 import json
 import math
 import os
+import re
 import secrets
+import shutil
+import socket
 import tomllib
+import traceback
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,8 +37,10 @@ LARGEST_NPZ = 2 * 2**30
 """Bytes of all arrays of an ``.npz`` together, unpacked; an hour of poses at 60 fps has 660 MB."""
 MOST_ARRAYS = 4096
 """Arrays in an ``.npz``."""
-_LONGEST_NAME = 24
-"""Bytes of the final name that the temporary one repeats."""
+_LONGEST_NAME = 20
+"""Bytes of the final name, and of its ending, that the temporary one repeats."""
+_LONGEST_ID = 180
+"""Bytes of an id that is part of a file's name; file systems allow 255 for the whole."""
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO)
 """Faults of the disk or the folder rather than of one name: they would befall the next file too."""
 _DEEPEST = 64
@@ -59,6 +67,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         if target.is_symlink():
             raise SemibodyError(f"{path}: is a link that points to itself; remove it")
         target.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(target.parent.absolute())
         unfinished = unfinished_name(target)
         unfinished.touch()
     try:
@@ -86,11 +95,60 @@ def unfinished_name(path: Path) -> Path:
     """A hidden name beside ``path`` for a file or folder that is being made, another one at each call.
 
     It is short, whatever the final name's length: a file system allows names of 255 bytes at most. The
-    ending stays, because writers choose the format by it.
+    ending stays, because writers choose the format by it. Machine and process stand in it, so that
+    ``remove_leftovers`` knows whether anyone still writes to it.
     """
     start = os.fsencode(path.stem)[:_LONGEST_NAME].decode(errors="ignore")
-    ending = path.suffix if len(path.suffix) <= _LONGEST_NAME else ""
-    return path.with_name(f".{start}.{secrets.token_hex(4)}.unfinished{ending}")
+    ending = path.suffix if len(os.fsencode(path.suffix)) <= _LONGEST_NAME else ""
+    owner = f"{_machine()}-{os.getpid():x}-{secrets.token_hex(2)}"
+    return path.with_name(f".{start}.{owner}.unfinished{ending}")
+
+
+@contextlib.contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """Give an empty hidden folder beside ``path`` that is removed at the end, or by a later run."""
+    with _named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent.absolute())
+        unfinished = unfinished_name(path)
+        unfinished.mkdir()
+    try:
+        yield unfinished
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+@functools.lru_cache(maxsize=4096)
+def remove_leftovers(folder: Path) -> None:
+    """Remove the unfinished files and folders of killed processes of this machine, once in a process."""
+    for path in folder.glob(".*.unfinished*"):
+        found = _OWNED.search(path.name)
+        if found is None or found["machine"] != _machine() or _is_alive(int(found["process"], 16)):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+_OWNED = re.compile(r"\.(?P<machine>[0-9a-f]{4})-(?P<process>[0-9a-f]{1,8})-[0-9a-f]{4}\.unfinished")
+
+
+@functools.cache
+def _machine() -> str:
+    """Four letters for this machine: a shared folder may hold the unfinished files of another."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:4]
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's process, or no number a process can have
+        return True
+    return True
 
 
 @contextlib.contextmanager
@@ -125,6 +183,45 @@ def refuse_input(output: Path | str, *inputs: Path | str | None) -> None:
                 raise SemibodyError(
                     f"{target}: would overwrite the input {given}; choose another name with -o"
                 )
+
+
+def path_of(folder: Path, name: str, ending: str) -> Path:
+    """The file of what is called ``name`` (an id from a manifest, a clip, a log) in ``folder``.
+
+    Raises SemibodyError as ``require_name``: no id leads out of the folder.
+    """
+    require_name(name, str(folder))
+    return folder / f"{name}{ending}"
+
+
+def require_name(name: str, source: str) -> None:
+    """Raise SemibodyError, naming ``source``, unless ``name`` can be part of a file's name anywhere."""
+    bad = not name or name in (".", "..") or any(c in "/\\\0" or not c.isprintable() for c in name)
+    try:
+        bad = bad or len(name.encode()) > _LONGEST_ID
+    except UnicodeEncodeError:  # half a surrogate pair
+        bad = True
+    if bad:
+        shown = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
+        raise SemibodyError(
+            f"{source}: the id {shown!r} cannot be a file's name; write letters, digits, - and _ in its place"
+        )
+
+
+# -- one job of many -----------------------------------------------------------------------
+
+
+def foreign_failure(error: Exception, log: Path) -> str:
+    """Why one of many jobs failed, in a line, when nobody expected that; the traceback goes to ``log``.
+
+    Raises ``error`` again if it would befall the next job too: the disk is full or read-only.
+    """
+    if isinstance(error, OSError) and error.errno in _DISK:
+        raise error
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
+        file.writelines(traceback.format_exception(error))
+    return f"{type(error).__name__}: {first_line(error)}; {log} has the details"
 
 
 # -- reading -------------------------------------------------------------------------------

@@ -22,27 +22,40 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LP_NU
 
 
 def in_processes(
-    function: Callable[..., T], jobs: Sequence[tuple[Any, ...]], workers: int, threads: int = 1
+    function: Callable[..., T],
+    jobs: Sequence[tuple[Any, ...]],
+    workers: int,
+    threads: int = 1,
+    *,
+    given_up: Callable[..., T] | None = None,
 ) -> Iterator[T]:
     """Call ``function`` with each of ``jobs`` in up to ``workers`` processes; results as they come.
 
-    Each process keeps to ``threads`` threads. The first exception of a job ends all. When a process dies (a
-    drawing library's fault after hundreds of people, a lack of memory), what was not done is begun again in
-    new ones, so jobs must bear that; a SemibodyError when that happens twice and nothing got done between.
-    When this process ends, however it does, its workers end too.
+    Each process keeps to ``threads`` threads. The first exception of a job ends all, so a function whose jobs
+    may fail catches its own. When a process dies (a drawing library's fault after hundreds of people, a lack
+    of memory), the jobs that may have been in its hands are begun again, each alone in a new process, so jobs
+    must bear that. For one whose process dies twice like this ``given_up`` is called here with the job, and
+    the others go on; without ``given_up`` it is a SemibodyError. When this process ends, its workers end too.
     """
     for name in _THREADS:  # before the workers start, which read it when they load their libraries
         os.environ[name] = str(threads)
-    waiting, in_vain = dict(enumerate(jobs)), 0
+    waiting = dict(enumerate(jobs))
     while waiting:
-        before = len(waiting)
         yield from _until_one_dies(function, waiting, workers)
-        in_vain = in_vain + 1 if len(waiting) == before else 0
-        if in_vain == 2:
-            raise SemibodyError(
-                "a worker process died, perhaps for lack of memory; run the command again with fewer "
-                "--workers, what is finished is kept"
-            )
+        # Jobs are begun in their order, so the ones in hand were the first that are not done.
+        for number in list(waiting)[: max(1, workers)]:
+            alone = {number: waiting.pop(number)}
+            job = alone[number]
+            yield from _until_one_dies(function, alone, 1)
+            if alone:  # perhaps the first time that it was begun
+                yield from _until_one_dies(function, alone, 1)
+            if alone:
+                if given_up is None:
+                    raise SemibodyError(
+                        "a worker process died, perhaps for lack of memory; run the command again with fewer "
+                        "--workers, what is finished is kept"
+                    )
+                yield given_up(*job)
 
 
 def _until_one_dies(

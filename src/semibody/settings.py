@@ -33,6 +33,10 @@ PRESETS: dict[str, tuple[Variant, dict[str, Any]]] = {
 """One switch for weights, steps and guidance, which only work together."""
 
 
+LARGEST_SIDE = 4096
+"""Pixels of a clip's width or height."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """How a clip is made. Weights bring defaults of their own; what the user sets goes over them."""
@@ -158,6 +162,8 @@ def check(settings: Settings, model: ModelConfig) -> Settings:
     faults = [
         (min(s.width, s.height) < smallest,
          f"--size {s.width}x{s.height} is too small; use at least {smallest}"),
+        (max(s.width, s.height) > LARGEST_SIDE,
+         f"--size {s.width}x{s.height} is too large; use at most {LARGEST_SIDE}"),
         (not 1 <= s.steps <= 1000, f"--steps {s.steps} must be from 1 to 1000"),
         (not 1 <= s.fps <= 120, f"--fps {s.fps:g} must be from 1 to 120"),
         (not 0 <= s.guidance <= 30, f"--guidance {s.guidance:g} must be from 0 to 30"),

@@ -135,7 +135,11 @@ def _kind(hint: Any) -> tuple[Any, str | None]:
 def parse_size(size: str) -> tuple[int, int]:
     """``768`` or ``512x768`` (width x height)."""
     parts = size.lower().replace("×", "x").split("x")
-    if len(parts) not in (1, 2) or not all(part.isdigit() for part in parts):
+    if len(parts) not in (1, 2) or not all(_is_number(part) for part in parts):
         raise SemibodyError(f"--size {size}: write it as 768 or as width x height, for example 512x768")
     width = int(parts[0])
     return width, int(parts[-1])
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10  # "²".isdigit() is True, int("²") fails

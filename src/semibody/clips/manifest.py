@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from semibody.files import atomic_write, numbered_lines, parse_json
+from semibody.files import atomic_write, numbered_lines, parse_json, read_text, require_name
 from semibody.types import SemibodyError
 
 VERSION = 1
@@ -158,6 +158,7 @@ class ClipEntry:
             raise SemibodyError(f"{line.where}: lacks {', '.join(missing)}; make the manifest again")
         kept = {name: line.values[name] for name in fields if name in line.values}
         _require_kinds(kept, line.where)
+        require_name(kept["id"], line.where)
         for name in _PATHS:
             kept[name] = (line.folder / kept[name]).absolute() if kept[name] else None
         return cls(**kept)
@@ -198,7 +199,9 @@ def write_manifest(entries: Iterable[ClipEntry], path: Path | str) -> None:
 
 def read_entry(file: Path, folder: Path) -> ClipEntry:
     """The entry of one clip, kept as a file of its own while the manifest of ``folder`` is being made."""
-    return ClipEntry.from_line(parse_line(file.read_text(encoding="utf-8"), folder, str(file)))
+    return ClipEntry.from_line(
+        parse_line(read_text(file, "delete it and make the clip again"), folder, str(file))
+    )
 
 
 def write_entry(entry: ClipEntry, file: Path, folder: Path) -> None:

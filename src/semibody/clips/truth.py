@@ -6,7 +6,6 @@ Rendered clips know it exactly; of real clips it is what a detector found.
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.files import atomic_write
+from semibody.files import atomic_write, read_npz
 from semibody.types import Floats, SemibodyError
 
 BOXES = ("lips", "face", "head", "left_hand", "right_hand")
@@ -37,7 +36,7 @@ class Truth:
     boxes: Mapping[str, Course]
 
     def __post_init__(self) -> None:
-        frames = len(self.jaw)
+        frames = self.jaw.size
         if self.jaw.shape != (frames,):
             raise ValueError(f"Truth.jaw must be (f,), got {self.jaw.shape}")
         for part, boxes in self.boxes.items():
@@ -52,14 +51,21 @@ class Truth:
     @classmethod
     def load(cls, path: Path) -> Truth:
         """Raises SemibodyError if the file cannot be read, lacks the jaw or has boxes of another length."""
+        remedy = "delete it and make the data again"
+        arrays = read_npz(path, remedy)
+        names = ("jaw", *(f"boxes/{part}" for part in BOXES))
+        known = {name: arrays[name] for name in names if name in arrays}
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                boxes = {part: arrays[f"boxes/{part}"] for part in BOXES if f"boxes/{part}" in arrays}
-                return cls(arrays["jaw"], boxes)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise SemibodyError(
-                f"{path}: not a truth file ({error}); delete it and make the data again"
-            ) from None
+            if "jaw" not in known:
+                raise ValueError("it has no jaw")
+            for name, values in known.items():
+                if values.dtype.kind != "f" or np.isinf(values).any():
+                    raise ValueError(f"its {name} holds something else than numbers")
+            if np.isnan(known["jaw"]).any():
+                raise ValueError("its jaw holds NaN")
+            return cls(known.pop("jaw"), {n.removeprefix("boxes/"): boxes for n, boxes in known.items()})
+        except ValueError as error:
+            raise SemibodyError(f"{path}: not a truth file ({error}); {remedy}") from None
 
 
 def box_around(

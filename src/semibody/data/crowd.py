@@ -17,7 +17,8 @@ from semibody.clips.manifest import split_of
 from semibody.data.dataset import Packing, pack_clip, packed_path
 from semibody.data.folder import disk_errors_named, filling
 from semibody.data.synthetic.order import MAY_GROW, Order
-from semibody.data.synthetic.produce import prepare, render_takes
+from semibody.data.synthetic.produce import give_up_person, prepare, render_takes
+from semibody.files import foreign_failure
 from semibody.processes import in_processes
 from semibody.types import MissingPartError, Progress, SemibodyError, silent
 
@@ -48,7 +49,7 @@ def pack_crowd(
         there = order.people - len(missing)
         progress("render people", there, order.people)
         jobs = [(str(folder), str(assets), order, number, until) for number in missing]
-        for made in in_processes(_pack_person, jobs, workers):
+        for made in in_processes(_pack_person, jobs, workers, given_up=give_up_person):
             if made is None:
                 continue
             failures += [made] if made else []
@@ -96,4 +97,6 @@ def _pack_person(folder: str, assets: str, order: Order, number: int, until: flo
             raise
         except SemibodyError as error:
             return str(error)
+        except Exception as error:
+            return foreign_failure(error, Path(folder) / "errors.log")
     return ""

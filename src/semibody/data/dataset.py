@@ -19,10 +19,11 @@ each autoencoder (``LatentStore``).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,11 +36,12 @@ from numpy.typing import NDArray
 from semibody.clips.manifest import ClipEntry, Split
 from semibody.clips.mouth import mouth_opening
 from semibody.clips.truth import BOXES, Truth, box_around
+from semibody.files import first_line, parse_json, path_of
 from semibody.media import VideoReader, atomic_write, read_speech
 from semibody.pose.files import load_gesture
 from semibody.pose.skeleton import GROUPS
 from semibody.pose.timing import resample
-from semibody.types import RATE, Gesture, Pose, Progress, SemibodyError, Speech, silent
+from semibody.types import N_JOINTS, RATE, Gesture, Pose, Progress, SemibodyError, Speech, silent
 
 Pictures = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
@@ -83,23 +85,42 @@ class PackedClip:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            with _open(path) as file:
-                facts = file.metadata()
-        except Exception as error:  # safetensors raises a class of its own
-            raise SemibodyError(
-                f"{path}: damaged packed clip ({error}); delete it to pack it again"
-            ) from None
-        self.id: str = facts["id"]
-        self.person: str = facts["person"]
-        self.kind: str = facts["kind"]
-        self.split: str = facts["split"]
-        self.frames = int(facts["frames"])
-        self.fps = float(facts["fps"])
-        self.size = int(facts["size"])
-        self.valid: Box = tuple(json.loads(facts["valid"]))
+        with _damage_named(path), _open(path) as file:
+            facts = file.metadata() or {}
+            self.id: str = facts["id"]
+            self.person: str = facts["person"]
+            self.kind: str = facts["kind"]
+            self.split: str = facts["split"]
+            self.frames = int(facts["frames"])
+            self.fps = float(facts["fps"])
+            self.size = int(facts["size"])
+            x0, y0, x1, y1 = map(float, parse_json(facts["valid"], str(path), _REMEDY))
+            self.valid: Box = (x0, y0, x1, y1)
+            self._require_whole(file)
         self.found: Path | None = None
         """poses that a detector finds in the pictures (``data.found``), if one was asked"""
+
+    def _require_whole(self, file: Any) -> None:
+        """Raise ValueError unless facts and tensors are those of a clip."""
+        if not (0 < self.frames < 2**31 and 0 < self.size < 2**15 and 0 < self.fps <= 1000):
+            raise ValueError("its frames, size or fps are not possible")
+        if not all(0 <= side <= 1 for side in self.valid):
+            raise ValueError("its valid box is none")
+        shapes = {
+            "offsets": ((self.frames + 1,), "I64"),
+            "joints": ((self.frames, N_JOINTS, 2), "F32"),
+            "confidence": ((self.frames, N_JOINTS), "F32"),
+            "boxes": ((self.frames, len(BOXES), 4), "F32"),
+            "jaw": ((self.frames,), "F32"),
+        }
+        for name, wanted in shapes.items():
+            part = file.get_slice(name)
+            if (tuple(part.get_shape()), part.get_dtype()) != wanted:
+                raise ValueError(f"'{name}' is {part.get_dtype()} {part.get_shape()}, not {wanted}")
+        for name, dtype in (("jpeg", "U8"), ("sound", "I16")):
+            part = file.get_slice(name)
+            if len(part.get_shape()) != 1 or part.get_dtype() != dtype:
+                raise ValueError(f"'{name}' is not a row of {dtype}")
 
     def __len__(self) -> int:
         return self.frames
@@ -107,19 +128,20 @@ class PackedClip:
     def pictures(self, frames: Sequence[int]) -> Pictures:
         """(f, h, w, 3) uint8 RGB."""
         made = []
-        with _open(self.path) as file:
+        with _damage_named(self.path), _open(self.path) as file:
             offsets, data = file.get_tensor("offsets"), file.get_slice("jpeg")
             for frame in frames:
-                code = data[int(offsets[frame]) : int(offsets[frame + 1])]
-                picture = cv2.imdecode(code, cv2.IMREAD_COLOR)
-                if picture is None:
+                start, stop = int(offsets[frame]), int(offsets[frame + 1])
+                whole = 0 <= start < stop <= data.get_shape()[0]
+                picture = cv2.imdecode(data[start:stop], cv2.IMREAD_COLOR) if whole else None
+                if picture is None or picture.shape[:2] != (self.size, self.size):
                     raise SemibodyError(f"{self.path}: damaged picture {frame}; delete it to pack it again")
                 made.append(picture[..., ::-1])
         return np.stack(made)
 
     def labels(self, frames: Sequence[int]) -> list[Labels]:
         """Pose and boxes of frames; the file is opened once for all of them."""
-        with _open(self.path) as file:
+        with _damage_named(self.path), _open(self.path) as file:
             boxes = file.get_slice("boxes")
             return [Labels(_pose(file, frame), _seen(boxes[frame])) for frame in frames]
 
@@ -132,23 +154,37 @@ class PackedClip:
 
     def portrait_pose(self, frame: int) -> Pose:
         """The pose that a portrait of this moment comes with: the ``found`` one, else the exact one."""
-        with _open(self.found or self.path) as file:
+        path = self.found or self.path
+        with _damage_named(path), _open(path) as file:
             return _pose(file, frame)
 
     def gesture(self) -> Gesture:
-        with _open(self.path) as file:
-            joints, confidence = file.get_tensor("joints"), file.get_tensor("confidence")
+        with _damage_named(self.path), _open(self.path) as file:
+            joints, confidence = (_finite(file.get_tensor(name)) for name in ("joints", "confidence"))
         return Gesture(joints.astype(np.float64), confidence.astype(np.float64), self.fps, name=self.id)
 
     def jaw(self) -> NDArray[np.float32]:
         """(f,) opening of the mouth: as recorded in the truth, else from the lips' joints."""
-        with _open(self.path) as file:
-            return file.get_tensor("jaw")
+        with _damage_named(self.path), _open(self.path) as file:
+            return _finite(file.get_tensor("jaw"))
 
     def speech(self) -> Speech:
-        with _open(self.path) as file:
+        with _damage_named(self.path), _open(self.path) as file:
             sound: NDArray[np.int16] = file.get_tensor("sound")
         return Speech(sound.astype(np.float32) / np.float32(32767))
+
+
+_REMEDY = "delete it, it is made again"
+
+
+@contextlib.contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except SemibodyError:
+        raise
+    except Exception as error:  # safetensors raises a class of its own
+        raise SemibodyError(f"{path}: damaged clip ({first_line(error)}); {_REMEDY}") from None
 
 
 def _open(path: Path) -> Any:
@@ -158,8 +194,15 @@ def _open(path: Path) -> Any:
 
 
 def _pose(file: Any, frame: int) -> Pose:
-    joints, confidence = (file.get_slice(k)[frame] for k in ("joints", "confidence"))
+    joints, confidence = (_finite(file.get_slice(k)[frame]) for k in ("joints", "confidence"))
     return Pose(joints.astype(np.float64), confidence.astype(np.float64))
+
+
+def _finite(values: Any) -> Any:
+    """Raises ValueError for what is NaN or infinite."""
+    if not np.isfinite(values).all():
+        raise ValueError("it holds NaN or infinity")
+    return values
 
 
 def _seen(rows: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
@@ -199,7 +242,7 @@ def packed_clips(folder: Path, packing: Packing) -> list[PackedClip]:
 
 
 def packed_path(place: Path, name: str) -> Path:
-    return place / f"{name}.clip.safetensors"
+    return path_of(place, name, ".clip.safetensors")
 
 
 def _pack_entry(entry: ClipEntry, place: Path, packing: Packing) -> None:
@@ -360,7 +403,7 @@ class LatentStore:
         self.folder = folder
 
     def path(self, clip: PackedClip) -> Path:
-        return self.folder / f"{clip.id}.latents.safetensors"
+        return path_of(self.folder, clip.id, ".latents.safetensors")
 
     def fill(
         self,
@@ -387,7 +430,7 @@ class LatentStore:
 
     def latents(self, clip: PackedClip, frames: Sequence[int]) -> NDArray[np.float32]:
         """(f, c, h, w)."""
-        with _open(self.path(clip)) as file:
+        with _damage_named(self.path(clip)), _open(self.path(clip)) as file:
             part = file.get_slice("latents")
             if len(frames) > 1 and list(frames) == list(range(frames[0], frames[0] + len(frames))):
                 return part[frames[0] : frames[0] + len(frames)].astype(np.float32)
@@ -395,5 +438,6 @@ class LatentStore:
 
     def rows(self, clip: PackedClip) -> NDArray[np.float32]:
         """All audio rows of the clip."""
-        with _open(self.path(clip)) as file:
-            return file.get_tensor("rows").astype(np.float32)
+        with _damage_named(self.path(clip)), _open(self.path(clip)) as file:
+            rows: NDArray[np.float32] = file.get_tensor("rows").astype(np.float32)
+            return rows

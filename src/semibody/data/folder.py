@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from semibody.clips.manifest import NAME
-from semibody.media import atomic_write
+from semibody.files import atomic_write, read_json
 from semibody.types import SemibodyError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -42,10 +42,10 @@ def _sweep(out: Path) -> None:
 
 def _claim(out: Path, file: Path, settings: dict[str, Any], may_change: Sequence[str]) -> None:
     if file.exists():
-        try:
-            before = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            raise SemibodyError(f"{file}: not readable; choose another folder or delete this one") from None
+        remedy = "choose another folder or delete this one"
+        before = read_json(file, remedy)
+        if not isinstance(before, dict):
+            raise SemibodyError(f"{file}: is no record of settings; {remedy}")
         changed = [k for k in settings if k not in may_change and before.get(k) != settings[k]]
         if changed:
             raise SemibodyError(

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from semibody.data.dataset import PackedClip
-from semibody.media import atomic_write
+from semibody.files import atomic_write, path_of
 from semibody.pose.detectors import Detector, open_detector
 from semibody.processes import in_processes
 from semibody.types import Progress, silent
@@ -38,7 +38,7 @@ def find_poses(clips: Sequence[PackedClip], *, workers: int = 1, progress: Progr
 
 
 def _path(clip: PackedClip) -> Path:
-    return clip.path.with_name(f"{clip.id}.found.safetensors")
+    return path_of(clip.path.parent, clip.id, ".found.safetensors")
 
 
 @cache

@@ -18,6 +18,7 @@ import json
 import math
 import re
 import shutil
+import typing
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -40,7 +41,8 @@ from semibody.clips.mouth import correlation, jaw_opening
 from semibody.clips.truth import Truth, box_around
 from semibody.data.folder import disk_errors_named, filling
 from semibody.data.inspect import LOUDNESS_WINDOW
-from semibody.media import VideoReader, VideoWriter, atomic_write, loudness, read_speech, write_speech
+from semibody.files import atomic_write, foreign_failure, numbered_lines, path_of, read_json, read_npz
+from semibody.media import VideoReader, VideoWriter, loudness, read_speech, write_speech
 from semibody.pose.body import SEEN, face_found, hands_found
 from semibody.pose.detectors import Detector, open_detector
 from semibody.pose.files import save_gesture
@@ -194,7 +196,7 @@ def ingest(
         ]
         done = len(sources) - len(jobs)
         progress("videos", done, len(sources))
-        for _ in in_processes(take_in, jobs, workers, threads=2):
+        for _ in in_processes(take_in, jobs, workers, threads=2, given_up=_give_up):
             done += 1
             progress("videos", done, len(sources))
         account = _gather(out)
@@ -235,14 +237,8 @@ def read_listing(path: Path) -> dict[str, list[tuple[float, float]]]:
 
     A YouTube address stands for ``<its id>.*``, another address for its last part.
     """
-    try:
-        lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise SemibodyError(
-            f"{path}: not a readable list ({error}); give EMTD's or HumanVid's text file"
-        ) from None
     pieces: dict[str, list[tuple[float, float]]] = {}
-    for number, row in enumerate(csv.reader(lines), start=1):
+    for number, row in _rows(path):
         url, *when = (cell.strip() for cell in row)
         if url.lower() == "url":
             continue
@@ -255,12 +251,22 @@ def read_listing(path: Path) -> dict[str, list[tuple[float, float]]]:
                 raise SemibodyError(
                     f"{path}:{number}: {when[0]}, {when[1]} are not two times; mend it"
                 ) from None
-            if not 0 <= start < stop:
+            if not 0 <= start < stop < math.inf:
                 raise SemibodyError(f"{path}:{number}: ends before it starts; mend or remove the line")
             times.append((start, stop))
     if not pieces:
         raise SemibodyError(f"{path}: lists no video")
     return pieces
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a list with their line numbers. Raises SemibodyError."""
+    remedy = "give EMTD's or HumanVid's text file"
+    for number, line in numbered_lines(path, remedy):
+        try:
+            yield from ((number, row) for row in csv.reader([line]) if row)
+        except csv.Error as error:
+            raise SemibodyError(f"{path}:{number}: is no row of a list ({error}); {remedy}") from None
 
 
 def _stem_of(url: str) -> str:
@@ -284,7 +290,8 @@ def take_in(
 ) -> int:
     """Cut, judge and write one video; runs in a worker. Gives the number of clips kept.
 
-    A video that cannot be read is itself rejected; only a missing detector or a full disk stop the run.
+    A video that cannot be read, or at which anything else goes wrong, is itself rejected; only a missing
+    detector or a full disk stop the run.
     """
     folder, source = Path(out), Path(path)
     kept = 0
@@ -295,9 +302,27 @@ def take_in(
             raise
         except SemibodyError as error:
             _store_rejection(folder, Rejection(name, source.name, 0, 0, "cannot be read", str(error)))
-        with atomic_write(folder / "videos" / f"{name}.json") as unfinished:
-            unfinished.write_text(json.dumps({"video": source.name, "clips": kept}), encoding="utf-8")
+        except Exception as error:
+            why = foreign_failure(error, folder / "errors.log")
+            _store_rejection(folder, Rejection(name, source.name, 0, 0, "failed", why))
+        _record_done(folder, source, name, kept)
     return kept
+
+
+def _give_up(path: str, name: str, *job: Any) -> int:
+    """Record a video whose worker died twice."""
+    folder, source = Path(job[1]), Path(path)
+    why = (
+        "its process died twice, perhaps for lack of memory; convert it again, or cut it into shorter videos"
+    )
+    _store_rejection(folder, Rejection(name, source.name, 0, 0, "failed", why))
+    _record_done(folder, source, name, 0)
+    return 0
+
+
+def _record_done(folder: Path, source: Path, name: str, kept: int) -> None:
+    with atomic_write(path_of(folder / "videos", name, ".json")) as unfinished:
+        unfinished.write_text(json.dumps({"video": source.name, "clips": kept}), encoding="utf-8")
 
 
 class _Video:
@@ -341,12 +366,19 @@ class _Video:
     def _poses(self, piece: Piece) -> Path:
         return self._out / "poses" / f"{piece.id}.npz"
 
+    def _looked(self, piece: Piece) -> bool:
+        """Whether poses of a run before are kept, and whole."""
+        with contextlib.suppress(SemibodyError):
+            _load_poses(self._poses(piece))
+            return True
+        return False
+
     def _finished(self, piece: Piece) -> bool:
         return any((self._out / room / f"{piece.id}.json").exists() for room in ("clips", "rejected"))
 
     def _frames(self, pieces: list[Piece], missing: str) -> Iterator[tuple[Piece, Iterator[Picture]]]:
         """Each unfinished piece with the stream of its frames, in one pass over the video."""
-        due = [p for p in pieces if not self._finished(p) and not (missing and self._poses(p).exists())]
+        due = [p for p in pieces if not self._finished(p) and not (missing and self._looked(p))]
         due.sort(key=lambda piece: piece.start)
         fps = self._wanted.fps
         with contextlib.ExitStack() as stack:
@@ -498,9 +530,30 @@ def _save_poses(path: Path, looked: Looked) -> None:
 
 
 def _load_poses(path: Path) -> Looked:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        values = {name: arrays[name] for name in arrays.files}
-    return Looked(**values | {"width": int(values["width"]), "height": int(values["height"])})
+    """Raises SemibodyError for a file that a killed run, or another program, has left there."""
+    values: dict[str, Any] = dict(read_npz(path, _AGAIN))
+    try:
+        values |= {"width": int(values["width"]), "height": int(values["height"])}
+        looked = Looked(**values)
+    except (KeyError, TypeError, ValueError):
+        raise SemibodyError(f"{path}: holds other arrays than poses; {_AGAIN}") from None
+    frames = len(looked.joints) if looked.joints.ndim else 0
+    good = (
+        looked.joints.shape == (frames, N_JOINTS, 2)
+        and looked.confidence.shape == (frames, N_JOINTS)
+        and (looked.people.ndim, looked.samples.ndim) == (1, 3)
+        and looked.samples.dtype == np.uint8
+        and looked.joints.dtype.kind == looked.confidence.dtype.kind == "f"
+        and looked.people.dtype.kind in "iu"
+        and min(looked.width, looked.height) > 0
+        and bool(np.isfinite(looked.joints).all() and np.isfinite(looked.confidence).all())
+    )
+    if not good:
+        raise SemibodyError(f"{path}: its poses do not fit together; {_AGAIN}")
+    return looked
+
+
+_AGAIN = "it is made again"
 
 
 # --- judging --------------------------------------------------------------------------------------------
@@ -676,15 +729,24 @@ def _has_caption(grey: Picture, picture_height: int) -> bool:
 
 
 def _store_rejection(out: Path, rejection: Rejection) -> None:
-    with atomic_write(out / "rejected" / f"{rejection.id}.json") as unfinished:
+    with atomic_write(path_of(out / "rejected", rejection.id, ".json")) as unfinished:
         unfinished.write_text(json.dumps(dataclasses.asdict(rejection)), encoding="utf-8")
+
+
+def _read_rejection(path: Path) -> Rejection:
+    remedy = "delete it and run the ingest again"
+    values = read_json(path, remedy)
+    kinds = typing.get_type_hints(Rejection)
+    good = isinstance(values, dict) and values.keys() == kinds.keys()
+    if not good or not all(
+        isinstance(values[n], (kind, int) if kind is float else kind) for n, kind in kinds.items()
+    ):
+        raise SemibodyError(f"{path}: is no record of a rejected piece; {remedy}")
+    return Rejection(**values)
 
 
 def _gather(out: Path) -> Account:
     clips = [read_entry(path, out) for path in sorted((out / "clips").glob("*.json"))]
-    rejected = [
-        Rejection(**json.loads(p.read_text(encoding="utf-8")))
-        for p in sorted((out / "rejected").glob("*.json"))
-    ]
+    rejected = [_read_rejection(p) for p in sorted((out / "rejected").glob("*.json"))]
     shutil.rmtree(out / "poses", ignore_errors=True)
     return Account(clips, rejected)

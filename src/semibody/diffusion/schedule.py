@@ -14,6 +14,8 @@ import torch
 from semibody.diffusion.process import Prediction, clamp_noise, share_noise
 from semibody.types import Solver
 
+MOST_TRAIN_STEPS = 100_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
@@ -26,6 +28,13 @@ class ScheduleConfig:
     """rescale the betas so that the last step is pure noise"""
     prediction: Prediction = "v_prediction"
     """what the network's output is: v, the clean latents, or the noise"""
+
+    def __post_init__(self) -> None:
+        # Solvers keep several tables of train_steps numbers.
+        if not 1 <= self.train_steps <= MOST_TRAIN_STEPS:
+            raise ValueError(f"train_steps must be from 1 to {MOST_TRAIN_STEPS}")
+        if not 0 < self.beta_start <= self.beta_end < 1:
+            raise ValueError("betas must be above 0 and below 1, beta_start not above beta_end")
 
 
 def build_scheduler(config: ScheduleConfig, solver: Solver, steps: int) -> Any:

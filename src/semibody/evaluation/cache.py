@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.media import atomic_write
+from semibody.files import atomic_write, read_npz
+from semibody.types import SemibodyError
 from semibody.weights.hub import home
 
 Arrays = dict[str, NDArray[Any]]
@@ -31,18 +31,17 @@ class Cache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.log = folder / "errors.log"
 
     def load(self, key: str) -> Arrays | None:
-        path = self._path(key)
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in arrays.files}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return read_npz(self._path(key), "it is made again")
+        except SemibodyError:
             return None
 
     def has(self, key: str) -> bool:
-        """Whether the entry is there and whole (a zip's directory stands at its end)."""
-        return zipfile.is_zipfile(self._path(key))
+        """Whether the entry is there and can be read: a damaged one must be known before the work."""
+        return self._path(key).exists() and self.load(key) is not None
 
     def save(self, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         with atomic_write(self._path(key)) as unfinished:

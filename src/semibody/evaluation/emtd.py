@@ -12,6 +12,7 @@ from pathlib import Path
 
 from semibody.clips.manifest import NAME, write_lines
 from semibody.evaluation.protocol import VIDEOS, Problem
+from semibody.files import foreign_failure
 from semibody.media import (
     VideoReader,
     VideoWriter,
@@ -22,7 +23,7 @@ from semibody.media import (
 )
 from semibody.pose.files import save_gesture
 from semibody.pose.frame import Crop, emtd_crop
-from semibody.types import Gesture, Picture, Progress, SemibodyError, silent
+from semibody.types import Gesture, MissingPartError, Picture, Progress, SemibodyError, silent
 
 SIDE, FPS = 768, 24.0
 
@@ -46,8 +47,14 @@ def build(videos: Path, out: Path, *, detector: str = "auto", progress: Progress
             try:
                 if not (out / f"{path.stem}.mp4").exists():
                     _one(path, out, detect_gesture(path, FPS, detector=opened))
+            except MissingPartError:
+                raise
             except SemibodyError as error:
                 problems.append(Problem(path.stem, str(error), fatal=True))
+                continue
+            except Exception as error:
+                why = foreign_failure(error, out / "errors.log")
+                problems.append(Problem(path.stem, why, fatal=True))
                 continue
             files = {"video": ".mp4", "audio": ".wav", "gesture": ".gesture.npz", "portrait": ".png"}
             lines.append({"id": path.stem, **{kind: path.stem + ending for kind, ending in files.items()}})

@@ -17,6 +17,7 @@ from semibody.clips.truth import Truth
 from semibody.evaluation import extract, frames
 from semibody.evaluation.cache import Arrays, Cache, key_of
 from semibody.evaluation.protocol import Item, Problem, Protocol, content_hash, probe
+from semibody.files import foreign_failure
 from semibody.media import read_image
 from semibody.pose.files import load_gesture
 from semibody.processes import in_processes
@@ -92,7 +93,7 @@ def gather(
     problems: list[Problem] = []
     jobs: list[_Job] = []
     for item in items:
-        with _into(problems, item.name):
+        with _into(problems, item.name, cache.log):
             jobs += _file_jobs(gathered, item, names)
     _drop(gathered, problems)
     problems += _run(jobs, cache, rules, workers, progress, "look at clips")
@@ -101,7 +102,7 @@ def gather(
         pair_jobs: list[_Job] = []
         for item in gathered.items:
             if item.real is not None:
-                with _into(problems, item.name):
+                with _into(problems, item.name, cache.log):
                     pair_jobs += _pair_job(gathered, item)
         problems += _run(pair_jobs, cache, rules, workers, progress, "compare pairs")
         _drop(gathered, problems)
@@ -109,11 +110,13 @@ def gather(
 
 
 @contextlib.contextmanager
-def _into(problems: list[Problem], name: str) -> Iterator[None]:
+def _into(problems: list[Problem], name: str, log: Path) -> Iterator[None]:
     try:
         yield
     except SemibodyError as error:
         problems.append(Problem(name, str(error), fatal=True))
+    except Exception as error:
+        problems.append(Problem(name, foreign_failure(error, log), fatal=True))
 
 
 def _drop(gathered: Gathered, problems: Sequence[Problem]) -> None:
@@ -224,7 +227,7 @@ def _run(
     problems: list[Problem] = []
     calls = [(job, cache, rules) for job in jobs]
     several = min(workers, len(jobs)) > 1
-    done = in_processes(_do, calls, workers) if several else itertools.starmap(_do, calls)
+    done = in_processes(_do, calls, workers, given_up=_give_up) if several else itertools.starmap(_do, calls)
     for number, (name, mistake) in enumerate(done):
         if mistake:
             problems.append(Problem(name, mistake, fatal=True))
@@ -236,8 +239,17 @@ def _do(job: _Job, cache: Cache, rules: Protocol) -> tuple[str, str]:
     """Runs in a worker: the clip's name and what the user must know, mostly nothing."""
     try:
         found = job.work(rules)
+        for kind, key in job.keys:
+            cache.save(key, found[kind])
     except SemibodyError as error:
         return job.name, str(error)
-    for kind, key in job.keys:
-        cache.save(key, found[kind])
+    except Exception as error:
+        return job.name, foreign_failure(error, cache.log)
     return job.name, ""
+
+
+def _give_up(job: _Job, *_: Any) -> tuple[str, str]:
+    return (
+        job.name,
+        "its process died twice, perhaps for lack of memory; try fewer --workers, or leave it out",
+    )

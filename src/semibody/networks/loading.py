@@ -86,9 +86,10 @@ def save_model(
     folder: Path, model: Model, info: Mapping[str, Any] | None = None, dtype: torch.dtype | None = None
 ) -> None:
     """Write ``model`` as a weights folder; ``info`` may hold schedule, defaults and origin."""
-    for part in model.config.parts:
-        store.write_part(folder, part, getattr(model, part).state_dict(), dtype)
-    store.write_index(folder, {**(info or {}), "model": settings.to_dict(model.config)})
+    with store.new_parts(folder) as unfinished:
+        for part in model.config.parts:
+            store.write_part(unfinished, part, getattr(model, part).state_dict(), dtype)
+        store.write_index(unfinished, {**(info or {}), "model": settings.to_dict(model.config)})
 
 
 def convert(
@@ -102,21 +103,23 @@ def convert(
 ) -> None:
     """Copy a folder into our format, part by part, checked against the networks it describes.
 
-    ``defaults`` are settings for what the folder itself says nothing of.
+    ``defaults`` are settings for what the folder itself says nothing of. What ``target`` held stays in use
+    until all is written.
     """
     info = describe(source, variant)
     model = _shell(info.model)
     parts = info.model.parts
-    for number, part in enumerate(parts):
-        progress("convert", number, len(parts))
-        tensors = read_part(source, part, variant)
-        module = getattr(model, part)
-        state.check(tensors, state.shapes_of(module), f"{source} ({part})")
-        store.write_part(target, part, tensors, dtype)
-    progress("convert", len(parts), len(parts))
     index = settings.to_dict(info)
     index["defaults"] = {**(defaults or {}), **index["defaults"]}
-    store.write_index(target, index)
+    with store.new_parts(target) as unfinished:
+        for number, part in enumerate(parts):
+            progress("convert", number, len(parts))
+            tensors = read_part(source, part, variant)
+            module = getattr(model, part)
+            state.check(tensors, state.shapes_of(module), f"{source} ({part})")
+            store.write_part(unfinished, part, tensors, dtype)
+        progress("convert", len(parts), len(parts))
+        store.write_index(unfinished, index)
 
 
 def verify(folder: Path, variant: Variant = "official") -> dict[str, list[str]]:

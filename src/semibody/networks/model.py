@@ -18,8 +18,11 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -34,6 +37,8 @@ from semibody.networks.restorer import Restorer, RestorerConfig
 from semibody.networks.unet import Appearance, AudioProjection, KeyValues, UNet, UNetConfig
 from semibody.networks.vae import VAE, VAEConfig
 
+LARGEST_SIZE, MOST_LAYERS, MOST_LEVELS = 16384, 64, 12
+"""Bounds of a model's sizes: channels, frames and tokens; layers of a level; levels."""
 PARTS = ("reference_unet", "denoising_unet", "pose_encoder", "vae", "audio_encoder")
 """What every model has."""
 
@@ -63,7 +68,7 @@ class ModelConfig:
     read_old_keys = staticmethod(read_old_keys)
 
     def __post_init__(self) -> None:
-        for fault in self._faults():
+        for fault in itertools.chain(_sizes_out_of_bounds(self), self._faults()):
             raise ValueError(fault)
 
     def _faults(self) -> Iterator[str]:
@@ -97,6 +102,26 @@ class ModelConfig:
         """The networks of this model, by name."""
         more = {"plate": self.plate, "restorer": self.restorer}
         return (*PARTS, *(name for name, config in more.items() if config is not None))
+
+
+def _sizes_out_of_bounds(config: Any, prefix: str = "") -> Iterator[str]:
+    """Sizes that no network has: building it, even without memory for its weights, would never end."""
+    for item in fields(config):
+        name, value = f"{prefix}{item.name}", getattr(config, item.name)
+        if is_dataclass(value):
+            yield from _sizes_out_of_bounds(value, f"{name}.")
+            continue
+        values = value if isinstance(value, tuple) else (value,)
+        if len(values) > MOST_LEVELS:
+            yield f"{name} has more than {MOST_LEVELS} entries"
+        counts_layers = item.name in ("layers", "middle")
+        largest = MOST_LAYERS if counts_layers else LARGEST_SIZE
+        smallest = 0 if item.name in ("before", "after", "middle") else 1
+        for number in values:
+            if isinstance(number, int) and not isinstance(number, bool) and not smallest <= number <= largest:
+                yield f"{name} must be from {smallest} to {largest}"
+            if isinstance(number, float) and not math.isfinite(number):
+                yield f"{name} must be a number"
 
 
 @dataclass(frozen=True, kw_only=True)

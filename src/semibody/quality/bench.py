@@ -18,6 +18,7 @@ are.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -40,12 +41,12 @@ from semibody.evaluation.metrics import METRICS
 from semibody.evaluation.protocol import Protocol
 from semibody.evaluation.report import ARROWS, show, write_report
 from semibody.evaluation.run import Evaluation, evaluate
-from semibody.files import read_json
-from semibody.media import VideoReader, VideoWriter, atomic_write, read_speech, resize_image, write_image
+from semibody.files import atomic_write, foreign_failure, path_of, read_json, require_name
+from semibody.media import VideoReader, VideoWriter, read_speech, resize_image, write_image
 from semibody.quality.baselines import Baseline, write_ceiling, write_repeat
 from semibody.quality.goals import Row, as_lines, make_rows, parse_goals
 from semibody.settings import Settings
-from semibody.types import Progress, SemibodyError, silent
+from semibody.types import MissingPartError, Progress, SemibodyError, silent
 from semibody.weights import hub
 
 _GRID_CASES, _GRID_SIDE = 4, 256
@@ -158,6 +159,8 @@ class _Run:
     ) -> None:  # fmt: skip
         self.rules, self.out, self.workers, self.progress = rules, out, workers, progress
         self.cases = spread(cases)[: rules.limit]
+        self.failed: dict[str, str] = {}
+        """case -> why it is left out"""
         self.given = animator
 
     def claim(self) -> None:
@@ -182,7 +185,8 @@ class _Run:
     def model(self) -> Evaluation:
         """The model's own clips against the real ones."""
         for case in self.missing("clips", "animate"):
-            self.animate(_clip(self.out, case), case, case.audio)
+            with self._or_leave_out(case):
+                self.animate(_clip(self.out, case), case, case.audio)
         return self.evaluate("clips", self.rules.metrics)
 
     def baseline(self, name: Baseline) -> Evaluation:
@@ -191,14 +195,14 @@ class _Run:
         if not all(case.video for case in self.cases):
             raise SemibodyError(f"baselines: {name} needs the real clip of every case; leave it out")
         for case in self.missing(name, name):
-            path = self.out / name / f"{case.name}.mp4"
-            if name == "repeat":
-                write_repeat(
-                    path, _portrait(self.out, case), _clip(self.out, case), self.settings(), self.rules.crf
-                )
-            else:
-                assert case.video is not None
-                write_ceiling(path, self.animator(), case.video, self.settings(), self.rules.crf)
+            path = path_of(self.out / name, case.name, ".mp4")
+            with self._or_leave_out(case):
+                if name == "repeat":
+                    portrait, clip = _portrait(self.out, case), _clip(self.out, case)
+                    write_repeat(path, portrait, clip, self.settings(), self.rules.crf)
+                else:
+                    assert case.video is not None
+                    write_ceiling(path, self.animator(), case.video, self.settings(), self.rules.crf)
         wanted = self.rules.goals.get(name if name == "ceiling" else "model")
         return self.evaluate(name, tuple(wanted) if wanted else self.rules.metrics)
 
@@ -207,14 +211,16 @@ class _Run:
         cases = self.cases[:_SWAPPED]
         others = cases[len(cases) // 2 :] + cases[: len(cases) // 2]
         for number, (case, other) in enumerate(zip(cases, others, strict=True)):
-            path = self.out / "swapped" / f"{case.name}.mp4"
+            path = _swapped(self.out, case)
             if not path.exists():
                 self.progress("swapped", number, len(cases))
-                self.animate(path, case, other.audio)
+                with self._or_leave_out(case):
+                    self.animate(path, case, other.audio)
         lines = [
-            _line(case.name, video=self.out / "swapped" / f"{case.name}.mp4",
+            _line(case.name, video=_swapped(self.out, case),
                   truth=(case if own else other).truth, audio=other.audio)
             for case, other in zip(cases, others, strict=True)
+            if case.name not in self.failed
         ]  # fmt: skip
         manifest = self.out / ("swapped-own" if own else "swapped") / NAME
         write_lines(manifest, lines)
@@ -225,12 +231,31 @@ class _Run:
 
     def missing(self, folder: str, stage: str) -> Iterator[Case]:
         """The cases whose clip is not in a folder yet, with progress."""
-        waiting = [case for case in self.cases if not (self.out / folder / f"{case.name}.mp4").exists()]
+        waiting = [c for c in self.cases if not path_of(self.out / folder, c.name, ".mp4").exists()]
         for number, case in enumerate(waiting):
             self.progress(stage, number, len(waiting))
             yield case
         if waiting:
             self.progress(stage, len(waiting), len(waiting))
+
+    @contextlib.contextmanager
+    def _or_leave_out(self, case: Case) -> Iterator[None]:
+        """Leave ``case`` out, with the reason, when its clip cannot be made; the others go on.
+
+        Raises SemibodyError when none is left.
+        """
+        try:
+            yield
+            return
+        except MissingPartError:
+            raise
+        except SemibodyError as error:
+            self.failed[case.name] = str(error)
+        except Exception as error:
+            self.failed[case.name] = foreign_failure(error, self.out / "errors.log")
+        self.cases = [other for other in self.cases if other.name != case.name]
+        if not self.cases:
+            raise SemibodyError(f"no case is left: {case.name}: {self.failed[case.name]}")
 
     def settings(self) -> Settings:
         return self.animator().settings(**self.rules.settings)
@@ -262,7 +287,9 @@ class _Run:
         seconds = read_speech(speech).seconds
         kept = self.out / "speed.json"
         if kept.exists():
-            return dict(read_json(kept, "delete it"))
+            known = read_json(kept, "delete it")
+            if isinstance(known, dict) and all(type(seconds) is float for seconds in known.values()):
+                return known
         measured = {}
         for precision in (*(["bf16"] if runtime.cpu_has_bf16() else []), "fp32"):
             started = time.monotonic()
@@ -276,7 +303,7 @@ class _Run:
     def write(self, made: Benchmark) -> None:
         """Numbers, tables, page and grid."""
         with atomic_write(self.out / "results.json") as unfinished:
-            facts = {"recipe": config.to_dict(self.rules), **made.as_dict()}
+            facts = {"recipe": config.to_dict(self.rules), "failed": self.failed, **made.as_dict()}
             unfinished.write_text(json.dumps(facts, indent=1), encoding="utf-8")
         with atomic_write(self.out / "results.md") as unfinished:
             goals = "\n".join(as_lines(made.rows)) + "\n\n" if made.rows else ""
@@ -323,18 +350,23 @@ def _case(line: Line) -> Case:
     for file in filter(None, (portrait, audio, gesture, video, truth)):
         if not file.exists():
             raise SemibodyError(f"{line.where}: {file} does not exist; mend the path")
+    require_name(line.id, line.where)
     return Case(line.id, line.person, portrait, audio, gesture, video, truth)
 
 
 def _clip(out: Path, case: Case) -> Path:
-    return out / "clips" / f"{case.name}.mp4"
+    return path_of(out / "clips", case.name, ".mp4")
+
+
+def _swapped(out: Path, case: Case) -> Path:
+    return path_of(out / "swapped", case.name, ".mp4")
 
 
 def _portrait(out: Path, case: Case) -> Path:
     """The case's portrait; the first frame of the real clip, written once, if it has none."""
     if case.portrait is not None:
         return case.portrait
-    path = out / "portraits" / f"{case.name}.png"
+    path = path_of(out / "portraits", case.name, ".png")
     if not path.exists():
         assert case.video is not None
         with VideoReader(case.video) as video:
@@ -347,7 +379,7 @@ def _write_manifest(path: Path, out: Path, cases: Sequence[Case], folder: str) -
         path,
         [
             _line(
-                case.name, person=case.person, video=out / folder / f"{case.name}.mp4",
+                case.name, person=case.person, video=path_of(out / folder, case.name, ".mp4"),
                 portrait=_portrait(out, case), audio=case.audio, gesture=case.gesture, truth=case.truth,
             )
             for case in cases

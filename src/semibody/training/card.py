@@ -14,7 +14,6 @@ What is not there is left out of the card, and the card says so.
 
 from __future__ import annotations
 
-import json
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +27,8 @@ from semibody.clips.manifest import Line, find_manifest, read_lines
 from semibody.data.crowd import RECORD
 from semibody.data.dataset import PackedClip
 from semibody.evaluation.report import show
-from semibody.media import VideoReader, atomic_write, read_image, resize_image, write_image
+from semibody.files import atomic_write, read_json, read_text
+from semibody.media import VideoReader, read_image, resize_image, write_image
 from semibody.training.checkpoint import STATE, checkpoints
 from semibody.training.report import Curves, read_log, require_pyplot
 from semibody.training.stages import STAGES
@@ -279,10 +279,7 @@ def _limits(results: Mapping[str, Any], notes: Path | None) -> Iterator[str]:
     for kind, measures in missed.items():
         yield f"- {kind.capitalize()}: {', '.join(measures)}."
     if notes is not None:
-        try:
-            yield notes.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise SemibodyError(f"{notes}: cannot be read ({error.strerror}); name the notes") from None
+        yield read_text(notes, "name the notes").strip()
 
 
 _LICENCE = (
@@ -295,11 +292,11 @@ _LICENCE = (
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise SemibodyError(f"{path}: cannot be read ({error}); name the right folder or file") from None
+    remedy = "name the right folder or file"
+    found = read_json(path, remedy)
+    if not isinstance(found, dict):
+        raise SemibodyError(f"{path}: is no record of a training; {remedy}")
+    return found
 
 
 def _link(picture: Path, card: Path) -> str:

@@ -16,12 +16,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from semibody.files import printable, read_json
 from semibody.types import SemibodyError
 from semibody.weights.state import check, read_state
 
 STATE = "state.json"
 FINAL = "final"
 _FILES = ("weights", "average", "moments")
+_FACTS: dict[str, tuple[type, ...]] = {
+    "seconds": (int, float),
+    "scaler": (dict, type(None)),
+    "recipe": (dict,),
+    "stage": (str,),
+    "scale": (int, float),
+}
+"""Kinds of what stages and the loop read back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,13 +87,14 @@ def checkpoints(folder: Path) -> list[Path]:
 
 def read(path: Path) -> Snapshot:
     """Read a checkpoint folder. Raises SemibodyError if it is damaged."""
-    try:
-        facts = json.loads((path / STATE).read_text(encoding="utf-8"))
-        step = int(facts.pop("step"))
-    except (OSError, ValueError, KeyError) as error:
-        raise SemibodyError(
-            f"{path}: damaged checkpoint ({error}); delete it to use the one before"
-        ) from None
+    remedy = "delete this checkpoint to use the one before"
+    facts = read_json(path / STATE, remedy)
+    step = facts.pop("step", None) if isinstance(facts, dict) else None
+    if type(step) is not int or not 0 <= step < 2**53:
+        raise SemibodyError(f"{path / STATE}: names no step; {remedy}")
+    for name, kinds in _FACTS.items():
+        if name in facts and not isinstance(facts[name], kinds):
+            raise SemibodyError(f"{path / STATE}: {name} is not of its kind; {remedy}")
     parts = {
         name: read_state(path / f"{name}.safetensors") if (path / f"{name}.safetensors").exists() else {}
         for name in _FILES
@@ -140,6 +150,8 @@ def put(
     parameters = trained(module)
     shapes = {name: tuple(p.shape) for name, p in parameters.items()}
     check(snapshot.weights, shapes, source)
+    check(snapshot.average, {name: shapes[name] for name in average}, f"{source} (average)")
+    _require_moments(snapshot.moments, shapes, source)
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(_like(snapshot.weights[name], parameter))
@@ -151,6 +163,18 @@ def put(
         # A step count is a number, the moments are shaped (and sharded) like their parameter.
         placed = value.clone() if kind == "step" else _like(value, parameter).clone()
         optimiser.state[parameter][kind] = placed.to(parameter.device) if kind != "step" else placed
+
+
+def _require_moments(
+    moments: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], source: str
+) -> None:
+    for key, value in moments.items():
+        kind, _, name = key.partition("/")
+        known = kind in ("step", "exp_avg", "exp_avg_sq") and name in shapes
+        if not known or tuple(value.shape) != (() if kind == "step" else shapes[name]):
+            raise SemibodyError(
+                f"{source}: its moments have no place for {printable(key)}; delete it to use the one before"
+            )
 
 
 def _whole(value: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import tempfile
 from pathlib import Path
 
 import cv2
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from semibody import config
 from semibody.data.dataset import Packing, pack_clip
 from semibody.diffusion.schedule import ScheduleConfig
+from semibody.files import temporary_folder
 from semibody.inputs import fit_portrait
 from semibody.networks.loading import WeightsInfo, describe, load_model, save_model
 from semibody.settings import Settings
@@ -59,9 +59,7 @@ def personalise(
     source, info = find_source(recipe.start.weights)
     recipe = fitted(recipe, info)
     picture, pose = find_person(portrait, recipe.data.size)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".unfinished-") as name:
-        folder = Path(name)
+    with temporary_folder(out) as folder:
         pack_portrait(folder / "packed", picture, pose, recipe)
         done = train(recipe, folder / "run", packed=folder / "packed", device=device, progress=progress)
         if not done.finished:

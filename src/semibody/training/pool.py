@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.files import atomic_write
-from semibody.types import Progress, silent
+from semibody.files import atomic_write, first_line
+from semibody.types import Progress, SemibodyError, silent
 
 
 class Pool:
@@ -41,6 +41,12 @@ class Pool:
             progress("generate pictures", done, len(missing))
 
     def read(self, number: int) -> dict[str, NDArray[Any]]:
+        """The arrays of a sample. Raises SemibodyError for a damaged file."""
         from safetensors.numpy import load_file
 
-        return load_file(self.path(number))
+        try:
+            return load_file(self.path(number))
+        except Exception as error:  # safetensors raises a class of its own
+            raise SemibodyError(
+                f"{self.path(number)}: damaged sample ({first_line(error)}); delete it, it is made again"
+            ) from None

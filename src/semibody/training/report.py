@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.media import atomic_write
+from semibody.files import LARGEST_TEXT, atomic_write, parse_json, read_bytes, require_name
 from semibody.training.curriculum import AUDIO_REGION, Moment, at
 from semibody.training.losses import phase_of
 from semibody.training.recipe import Recipe
 from semibody.training.stages import STAGES
 from semibody.training.stages.denoise import MotionStage, StillStage
-from semibody.types import MissingPartError
+from semibody.types import MissingPartError, SemibodyError
 
 Figures = dict[str, tuple[list[int], list[float]]]
 """figure -> (steps, values)"""
@@ -123,22 +123,34 @@ def _plot_phases(axis: Any, recipe: Recipe) -> None:
 
 
 def read_log(out: Path) -> Curves:
-    """Every figure of ``log.jsonl``; a step that was logged twice (after a resume) counts once."""
+    """Every figure of ``log.jsonl``; a step that was logged twice (after a resume) counts once.
+
+    Lines that are no entry of a log are left out, as is the one that a killed process was writing.
+    """
     found: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     path = out / "log.jsonl"
     if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue  # the line a killed process was writing
-            stage, step = entry.pop("stage"), entry.pop("step")
-            for name, value in entry.items():
-                found[stage][name][step] = value
+        content = read_bytes(path, "name the folder of a training", LARGEST_TEXT)
+        for line in content.decode(errors="replace").split("\n"):
+            with contextlib.suppress(SemibodyError):
+                stage, step, figures = _read_entry(line)
+                for name, value in figures.items():
+                    found[stage][name][step] = value
     return {
         stage: {name: (sorted(v), [v[s] for s in sorted(v)]) for name, v in figures.items()}
         for stage, figures in found.items()
     }
+
+
+def _read_entry(line: str) -> tuple[str, int, dict[str, float]]:
+    """Stage, step and figures of a line. Raises SemibodyError for what is no entry."""
+    entry = parse_json(line, "log.jsonl", "it is left out")
+    stage, step = (entry.pop(key, None) for key in ("stage", "step")) if isinstance(entry, dict) else (0, 0)
+    if not isinstance(stage, str) or type(step) is not int or not 0 <= step < 2**53:
+        raise SemibodyError("log.jsonl: holds a line without stage and step; it is left out")
+    require_name(stage, "log.jsonl")  # its curves are a file of that name
+    figures = {name: value for name, value in entry.items() if type(value) in (int, float)}
+    return stage, step, {name: float(value) for name, value in figures.items() if abs(value) < 1e300}
 
 
 def write_report(out: Path, recipe: Recipe) -> Path:
@@ -176,7 +188,7 @@ def _plot_figures(figures: Figures, picture: Path) -> None:
         axis.set(title=title, xlabel="step")
         if names:
             axis.legend(fontsize=7)
-    if losses and all(v > 0 for v in figures["loss"][1]):
+    if "loss" in figures and all(v > 0 for v in figures["loss"][1]):
         axes[0].set_yscale("log")
     figure.tight_layout()
     with atomic_write(picture) as unfinished:

@@ -18,6 +18,8 @@ State = dict[str, Tensor]
 Shapes = Mapping[str, tuple[int, ...]]
 
 _NAMED_AT_MOST = 6
+_PRECISIONS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+"""What weights are kept in; none of the networks has tensors of whole numbers."""
 
 
 def read_state(path: Path) -> State:
@@ -44,7 +46,26 @@ def read_state(path: Path) -> State:
             content = content.get(wrapper, content)
     if not isinstance(content, dict) or not content:
         raise SemibodyError(f"{path}: holds no named tensors; fetch it again")
-    return {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    found = {
+        key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)
+    }
+    for key, value in found.items():
+        if not _is_plain(value):
+            raise SemibodyError(f"{path}: {key} is no plain tensor with memory of its own; fetch it again")
+    return found
+
+
+def _is_plain(value: Tensor) -> bool:
+    """Whether a tensor is dense, and every number of it has a place of its own: no expanded view is.
+
+    Pages of a file are let go by a tensor's size, so one that has less memory than that would take others'.
+    """
+    if value.layout != torch.strided or value.is_quantized or value.is_meta:
+        return False
+    if any(size > 1 and step == 0 for size, step in zip(value.shape, value.stride(), strict=True)):
+        return False
+    reach = sum((size - 1) * step for size, step in zip(value.shape, value.stride(), strict=True)) + 1
+    return value.numel() == 0 or reach >= value.numel()
 
 
 def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -66,6 +87,10 @@ def mismatches(state: Mapping[str, Tensor], expected: Shapes) -> list[str]:
     for key, shape in expected.items():
         if key in state and tuple(state[key].shape) != shape:
             problems.append(f"{key} has shape {tuple(state[key].shape)}, not {shape}")
+        elif key in state and state[key].dtype not in _PRECISIONS:
+            problems.append(
+                f"{key} holds {str(state[key].dtype).removeprefix('torch.')}, not floating numbers"
+            )
     return problems
 
 

@@ -6,15 +6,16 @@ for and where they came from, so a folder needs no flags to be used.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from semibody.files import atomic_write, read_json
+from semibody.files import atomic_write, read_json, temporary_folder
 from semibody.types import SemibodyError
 from semibody.weights.state import State, read_state
 
@@ -57,6 +58,21 @@ def write_index(folder: Path, index: Mapping[str, Any]) -> None:
     text = json.dumps({"version": VERSION, **index}, indent=1, sort_keys=True) + "\n"
     with atomic_write(folder / INDEX) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def new_parts(folder: Path) -> Iterator[Path]:
+    """Give a folder to write parts and index into; at the end they take the place of those in ``folder``.
+
+    The index goes first and comes last: whenever the process is killed, ``folder`` holds the old weights, the
+    new ones, or no index, which nothing takes for weights.
+    """
+    with temporary_folder(folder / "weights") as unfinished:
+        yield unfinished
+        new = sorted(unfinished.iterdir(), key=lambda path: path.name == INDEX)
+        (folder / INDEX).unlink(missing_ok=True)
+        for path in new:
+            path.replace(folder / path.name)
 
 
 def _plain(value: Tensor, dtype: torch.dtype | None) -> Tensor:

@@ -12,7 +12,6 @@ import functools
 import gzip
 import hashlib
 import importlib.util
-import json
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from semibody.files import read_json
 from semibody.media import read_image
 from semibody.types import MissingPartError, SemibodyError
 
@@ -322,7 +322,7 @@ _KEPT = ("root", "spine", "clavicle", "shoulder", "upperarm", "lowerarm", "wrist
 def _read_rig(folder: Path, files: tuple[str, str], groups: dict[str, Mesh], vertices: int) -> Rig:
     """The bones that move; the weights of all others (face muscles, legs, toes) go to the nearest mover."""
     try:
-        skeleton, weights = (json.loads((folder / name).read_text(encoding="utf-8")) for name in files)
+        skeleton, weights = (read_json(folder / name, "unpack the assets again") for name in files)
         tables = weights["weights"]
         bones = skeleton.get("bones", skeleton)
         ends = {
@@ -330,7 +330,7 @@ def _read_rig(folder: Path, files: tuple[str, str], groups: dict[str, Mesh], ver
             for name, bone in bones.items()
         }
         parents_of = {name: bone["parent"] or None for name, bone in bones.items()}
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
         raise SemibodyError(
             f"{folder / 'rigs'}: not a readable rig ({error}); unpack the assets again"
         ) from None

@@ -22,11 +22,11 @@ MAY_GROW = ("people", "clips")
 class Order:
     """What to make. The same order gives the same bytes (on one machine's libraries and driver)."""
 
-    people: int = option(20, at_least=1)
+    people: int = option(20, at_least=1, at_most=1_000_000)
     """Number of people."""
-    clips: int = option(2, at_least=1)
+    clips: int = option(2, at_least=1, at_most=10_000)
     """Clips of each person."""
-    seconds: float = option(3.0, at_least=0.04)
+    seconds: float = option(3.0, at_least=0.04, at_most=600)
     """Length of a clip."""
     size: int = option(256, at_least=64, at_most=2048)
     """Width and height in pixels."""
@@ -60,6 +60,8 @@ class Order:
         for name in ("people", "clips", "seconds", "size", "fps"):
             if not getattr(self, name) > 0:
                 raise SemibodyError(f"{name} = {getattr(self, name)}: must be positive")
+        if self.seconds > 600:  # frames of a clip are in memory together
+            raise SemibodyError(f"seconds = {self.seconds}: must be 600 at most; ask for more clips instead")
         if self.size % 2:
             raise SemibodyError(f"size = {self.size}: must be even")
 

@@ -24,6 +24,7 @@ from semibody.clips.manifest import (
 )
 from semibody.data.folder import disk_errors_named, filling
 from semibody.data.synthetic.order import MAY_GROW, Order
+from semibody.files import foreign_failure
 from semibody.media import VideoWriter, read_image, read_speech, write_speech
 from semibody.pose.files import save_gesture
 from semibody.processes import in_processes
@@ -98,7 +99,13 @@ def make_people(
     out: Path, assets: Path | str, order: Order, numbers: list[int], workers: int
 ) -> Iterator[str | None]:
     """Make people in processes; yields for each what went wrong, or None."""
-    yield from in_processes(make_person, [(str(out), str(assets), order, n) for n in numbers], workers)
+    jobs = [(str(out), str(assets), order, n) for n in numbers]
+    yield from in_processes(make_person, jobs, workers, given_up=give_up_person)
+
+
+def give_up_person(*job: Any) -> str:
+    """What is said of a person at whom a worker died twice."""
+    return f"person {job[3]}: the process died twice, perhaps for lack of memory; use fewer --workers"
 
 
 def make_person(out: str, assets: str, order: Order, number: int) -> str | None:
@@ -113,6 +120,8 @@ def make_person(out: str, assets: str, order: Order, number: int) -> str | None:
             raise
         except SemibodyError as error:
             return str(error)
+        except Exception as error:
+            return foreign_failure(error, Path(out) / "errors.log")
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -21,7 +22,7 @@ from semibody.training.pictures import channels_last, grid, to_picture, to_pixel
 from semibody.training.settings import StageSettings
 from semibody.training.stages.base import Context, Stage
 from semibody.training.validation import Scores
-from semibody.types import Picture
+from semibody.types import Picture, SemibodyError
 
 _NOISE = 101
 """The source of the noise on the latents, beside that of the crops."""
@@ -109,7 +110,9 @@ class VAEStage(Stage[VAESettings]):
 
     @classmethod
     def sized(cls, sizes: ModelConfig, final: checkpoint.Snapshot) -> ModelConfig:
-        scale = float(final.facts["scale"])
+        scale = final.facts.get("scale")
+        if not isinstance(scale, float) or not 0 < scale < math.inf:
+            raise SemibodyError("the stage vae is finished without a scale of its latents; train it again")
         return dataclasses.replace(sizes, vae=dataclasses.replace(sizes.vae, scale=scale))
 
     def facts(self) -> dict[str, Any]:
