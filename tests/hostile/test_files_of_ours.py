@@ -99,7 +99,7 @@ def test_damaged_archives(tmp_path: Path) -> None:
 )
 def test_a_truth_that_is_none(tmp_path: Path, arrays: dict[str, Any]) -> None:
     np.savez(tmp_path / "t.npz", **arrays)
-    with pytest.raises(SemibodyError, match=r"t\.npz: not a truth file .*make the data again"):
+    with pytest.raises(SemibodyError, match=r"t\.npz: .*make the data again"):
         Truth.load(tmp_path / "t.npz")
 
 
@@ -179,7 +179,7 @@ def test_a_checkpoint_of_other_tensors(average: dict[str, Any], moments: dict[st
     wrong = checkpoint.Snapshot(step=1, weights={"w": torch.ones(2)}, average=average, moments=moments)
     with pytest.raises(SemibodyError, match="step-1"):
         checkpoint.put(wrong, module, adam, {"w": torch.zeros(2)}, "step-1")
-    assert float(module.w.sum()) == 0
+    assert float(module.w.detach().sum()) == 0
 
 
 @pytest.mark.parametrize("text", NO_RECORDS)
