@@ -14,11 +14,31 @@ from semibody import media
 from semibody.pose.files import save_gesture
 
 FILES = (
-    "p.png", "s.wav", "g.npz", "v.mp4", "w", "text.txt", "empty", "folder", "dir.mp4", "bad.jsonl", "bad.toml",
+    "p.png", "s.wav", "g.npz", "v.mp4", "w", "text.txt", "empty", "folder", "dir.mp4",
+    "bad.jsonl", "bad.toml",
 )  # fmt: skip
 """What the fixture makes; ``none.*`` is never there."""
 
-SIZES = ("²", "", "x", "0", "-64", "64x", "x64", "64x64x64", "1e3", "abc", "0x0", "1", "100000x64", "64x100000", "64,64", "999999999999999999999", "nan", "٦٤")  # noqa: E501, RUF001
+SIZES = (
+    "²",
+    "",
+    "x",
+    "0",
+    "-64",
+    "64x",
+    "x64",
+    "64x64x64",
+    "1e3",
+    "abc",
+    "0x0",
+    "1",
+    "100000x64",
+    "64x100000",
+    "64,64",
+    "999999999999999999999",
+    "nan",
+    "٦٤",
+)  # noqa: E501
 FLOATS = ("nan", "inf", "-inf", "-1", "1e999", "x", "²")
 NO_FILES = ("none.bin", "folder", "empty", "text.txt", "s.wav/inside", "a\0b", "x" * 300)
 
