@@ -179,7 +179,13 @@ class ClipConditions:
         mixture = restorer.predict(pixels, self.maps(frames), self._view, mouth, carried)
         if full is not pixels:
             carried = self._carried(self._full, frames)
-        return restorer.mix(full, mixture, self._full_view, carried)
+        made = restorer.mix(full, mixture, self._full_view, carried)
+        moving = self._evidence.moving([self._gesture[i] for i in frames])
+        if moving is None:
+            return made
+        # No condition moves anything else: there the frame is the portrait itself.
+        share = resized(torch.from_numpy(moving).to(self._device), made)
+        return torch.lerp(self._full_view.pixels.float().expand_as(made), made, share)
 
     # -- of frames -----------------------------------------------------------------------------
 

@@ -15,16 +15,20 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 
 from semibody.networks.model import ModelConfig
+from semibody.pose.body import face_found
 from semibody.pose.draw import draw_parts
-from semibody.pose.limbs import carry_limbs, limb_cover, move_limbs
-from semibody.pose.regions import audio_mask
+from semibody.pose.limbs import carry_limbs, limb_cover, move_limbs, moved_cover
+from semibody.pose.regions import audio_mask, mouth_region
 from semibody.types import Picture, Pose
 
+_SOFT = 7
+"""Pixels over which what moves fades into the portrait."""
 HANDS_ONLY = ("hands",)
 """What is drawn of the frames' poses, as published."""
 
@@ -95,6 +99,18 @@ class Evidence:
             return None
         own = self.own
         return np.stack([carry_limbs(portrait, own, pose) for pose in poses]).transpose(0, 3, 1, 2)
+
+    def moving(self, poses: Sequence[Pose]) -> Float[NDArray[np.float32], "f 1 H W"] | None:
+        """Where frames can differ from the portrait, softly: about the mouth, and arms and hands that are not
+        where the portrait has them. None, everywhere: without a restorer that is shown the limbs, or when
+        nobody was found."""
+        restorer = self.config.restorer
+        if restorer is None or not restorer.limbs or self.own is None or not face_found(self.own):
+            return None
+        own, size = self.own, (self.height, self.width)
+        mouth = mouth_region(own, *size)
+        moving = [np.maximum(mouth, moved_cover(own, pose, *size)) for pose in poses]
+        return np.stack([cv2.blur(cover, (_SOFT, _SOFT)) for cover in moving])[:, None]
 
     @property
     def cells(self) -> tuple[int, int]:

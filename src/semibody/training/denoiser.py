@@ -47,11 +47,11 @@ class Denoiser(nn.Module):
         base = self._base(batch)
         if not batch.conditional:
             return Conditions(base=base)
+        pose = model.pose_encoder(batch.pose.flatten(0, 1).float() / 255).unflatten(0, batch.pose.shape[:2])
         own_map = None if batch.portrait_pose is None else batch.portrait_pose.float() / 255
         portrait = encode_portrait(
             model, channels_last(batch.portrait), base, own_map, compare=batch.compares_poses
         )
-        pose = model.pose_encoder(batch.pose.flatten(0, 1).float() / 255).unflatten(0, batch.pose.shape[:2])
         has_pose = batch.has_pose.view(-1, 1, 1, 1, 1)
         made = portrait.conditions(
             model,
