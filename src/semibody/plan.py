@@ -92,17 +92,6 @@ def estimate_work(
     return total / 1e12, parameters + activations * bytes_per_number + 0.5 * 2**30
 
 
-def estimate_tuning(source: Source, samples: int) -> float:
-    """Seconds that training on ``samples`` single frames takes: a forward pass and twice that backwards."""
-    target = runtime.choose_device(source.device)
-    dtype = runtime.choose_dtype(source.precision, target)
-    found = resolve(source)
-    settings, model = found.settings({}), found.info.model
-    work = count_work(model, settings.height, settings.width, 1)
-    operations = 3 * samples * (work.conditional + work.reference + work.frames)
-    return operations / 1e12 / (runtime.matmul_tflops(dtype, target) * EFFICIENCY)
-
-
 def count_parameters(model: ModelConfig) -> dict[str, int]:
     """Numbers in each part of a model, without building it in memory."""
     import torch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -13,10 +13,6 @@ from semibody.cli.options import Built, Changes, parse_size, with_options
 from semibody.cli.progress import progress_bar
 from semibody.settings import Settings, Source, resolve
 from semibody.types import SemibodyError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 Option = typer.Option
 
@@ -42,13 +38,6 @@ def animate(
     source: Annotated[Source, Built(Source)],
     size: Annotated[str | None, Option(help="Side, or width x height. Multiples of 8.")] = None,
     changes: Annotated[dict[str, Any], Changes(Settings)],
-    personalise: Annotated[
-        bool,
-        Option(
-            "--personalise",
-            help="First tune the starter's decoder to this portrait: a minute, once for each.",
-        ),
-    ] = False,
     background: Annotated[str, Option(help="Colour behind transparent parts, as #rrggbb.")] = "#ffffff",
     crf: Annotated[
         int, Option(help="Video quality, 0 to 51; lower is better and larger.", min=0, max=51)
@@ -82,8 +71,6 @@ def animate(
     inputs = prepare(picture, speech, gesture, settings)
     for finding in inputs.findings:
         _say(f"{finding.level if finding.level != 'good' else 'note'}: {finding.line()}")
-    if personalise:
-        source = _personal(picture, source, quiet=quiet)
     with progress_bar(quiet=quiet) as progress:
         animator = Animator.load(**dataclasses.asdict(source), progress=progress)
         for notice in _notices(settings, changes, animator.origin, found.info.model.vae.factor):
@@ -91,32 +78,6 @@ def animate(
         animator.write(out, inputs, settings, crf=crf, progress=progress)
     seconds = len(inputs) / settings.fps
     _say(f"{out}: {len(inputs)} frames, {settings.width} x {settings.height}, {seconds:.1f} s")
-
-
-def _personal(picture: NDArray[np.uint8], source: Source, *, quiet: bool) -> Source:
-    """The weights that know the person in the picture, tuned now if they never were."""
-    from semibody.plan import estimate_tuning, format_seconds
-    from semibody.training import personal
-    from semibody.training.recipe import load_recipe
-    from semibody.weights.store import is_store
-
-    assert source.weights is not None
-    recipe = load_recipe(personal.RECIPE)
-    recipe = dataclasses.replace(recipe, start=dataclasses.replace(recipe.start, weights=source.weights))
-    folder = personal.cached(picture, recipe)
-    if not is_store(folder):
-        optimiser = recipe.still.optimiser
-        plain = dataclasses.replace(source, preset=None)
-        seconds = estimate_tuning(plain, optimiser.steps * optimiser.batch)
-        _say(
-            f"note: tuning the weights to this portrait takes about {format_seconds(seconds)}, once; they "
-            f"are kept in {folder}; Ctrl-C leaves nothing behind"
-        )
-        with progress_bar(quiet=quiet) as progress:
-            personal.personal_weights(
-                picture, source.weights, recipe=recipe, device=source.device, progress=progress
-            )
-    return dataclasses.replace(source, weights=str(folder))
 
 
 def _notices(settings: Settings, changes: dict[str, Any], origin: str, grid: int) -> list[str]:

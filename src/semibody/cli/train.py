@@ -12,23 +12,18 @@ from semibody.cli.app import app
 from semibody.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from semibody.training.recipe import Recipe
+    pass
 
 
 @app.command()
 def train(
-    recipe: Annotated[
-        str, typer.Argument(help="official, starter, finetune, finetune-starter, tiny, or a TOML file.")
-    ],
+    recipe: Annotated[str, typer.Argument(help="official, starter, finetune, tiny, or a TOML file.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the training: checkpoints, logs, weights.")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Manifest, or the folder that holds it.")] = None,
     packed: Annotated[
         Path | None, typer.Option(help="Folder of packed clips, to share them between trainings.")
-    ] = None,
-    portrait: Annotated[
-        Path | None, typer.Option(help="Of finetune-starter: the one picture it is tuned to.")
     ] = None,
     stage: Annotated[
         list[str] | None,
@@ -66,9 +61,6 @@ def train(
         return
     if out is None:
         raise SemibodyError("give --out DIR, where checkpoints, logs and weights go")
-    if portrait is not None or chosen.name == "finetune-starter":
-        _finetune(chosen, portrait, out, device)
-        return
     # Of several processes started by accelerate or torchrun, the first one speaks.
     first = os.environ.get("RANK", "0") == "0"
     with progress_bar(quiet=not first) as progress:
@@ -98,20 +90,6 @@ def train(
     if not done.finished:
         typer.echo(f"stopped in stage {done.stage}; the same command with --resume goes on")
     typer.echo(f"{out / 'report.html'}: curves and pictures")
-
-
-def _finetune(recipe: Recipe, portrait: Path | None, out: Path, device: str) -> None:
-    """Tune weights to one portrait."""
-    from semibody.media import read_image
-    from semibody.training.personal import RECIPE, personalise
-    from semibody.types import SemibodyError
-
-    if portrait is None or recipe.name != RECIPE:
-        raise SemibodyError(f"--portrait PICTURE and the recipe {RECIPE} belong together; give both")
-    picture = read_image(portrait)
-    with progress_bar() as progress:
-        weights = personalise(picture, out / "weights", recipe=recipe, device=device, progress=progress)
-    typer.echo(f"{weights}: use them with: semibody animate {portrait} … --weights {weights}")
 
 
 @app.command("model-card")

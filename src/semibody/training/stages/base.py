@@ -176,6 +176,8 @@ class Context:
             unet=dataclasses.replace(sizes.unet, motion=motion),
             restorer=sizes.restorer if restorer else None,
             plate=sizes.plate if plate else None,
+            # Networks of this size know pictures of the trained size alone; published ones know any.
+            side=self.recipe.data.size if sizes.hints.concatenates else None,
         )
         self._require_parts(sizes, done)
         if given is not None:
