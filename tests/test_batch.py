@@ -63,7 +63,7 @@ def test_a_batch_goes_on_and_names_what_failed(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("jobs", "told"),
+    ("jobs", "message"),
     [
         (['{"portrait": '], "jobs.jsonl:1: no JSON"),
         (["3"], "jobs.jsonl:1: write an object"),
@@ -77,8 +77,8 @@ def test_a_batch_goes_on_and_names_what_failed(folder: Path) -> None:
         ([""], "is empty"),
     ],
 )
-def test_mistakes_are_found_before_anything_is_made(folder: Path, jobs: list[Any], told: str) -> None:
-    with pytest.raises(SemibodyError, match=told):
+def test_mistakes_are_found_before_anything_is_made(folder: Path, jobs: list[Any], message: str) -> None:
+    with pytest.raises(SemibodyError, match=message):
         read_jobs(write(folder, *jobs))
 
 

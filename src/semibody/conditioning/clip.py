@@ -27,19 +27,19 @@ from semibody.networks.unet import AudioProjection, KeyValues
 from semibody.types import Gesture, Picture, Pose, Speech
 
 CACHE_BYTES = 256 * 2**20
-"""Pose features kept between steps, and as much of audio's keys and values; the rest is made again."""
+"""Pose features kept between steps, and as much of audio's keys and values; the rest is computed again."""
 
 
 @dataclass(frozen=True)
 class EncodedPortrait:
-    """b portraits as the denoiser knows them."""
+    """b portraits, encoded for the denoiser."""
 
     latents: Float[Tensor, "b c h w"]
     base: Float[Tensor, "b c h w"] | None
     """``Model.base``"""
     reference: KeyValues
     own_features: Float[Tensor, "b d h w"] | None
-    """pose features of their own poses, where those of frames are given less them"""
+    """pose features of their own poses, which are subtracted from those of frames; None: not subtracted"""
 
     def conditions(
         self,
@@ -50,7 +50,7 @@ class EncodedPortrait:
         audio_mask: Float[Tensor, "b f h w"] | None = None,
         limbs: Float[Tensor, "b f 3 h w"] | None = None,
     ) -> Conditions:
-        """Conditions of frames: their pose features, their audio, how the arms come to their place."""
+        """Conditions of frames: their pose features, their audio, and flow and cover of arms and hands."""
         return Conditions(
             base=self.base,
             reference=self.reference,
@@ -69,9 +69,9 @@ def encode_portrait(
     *,
     compare: bool,
 ) -> EncodedPortrait:
-    """A portrait's latents and own pose map (0..1) as the denoiser knows them.
+    """Encode a portrait's latents and own pose map (0..1) for the denoiser.
 
-    ``compare``: the frames' pose features are given less its own (``Evidence.compares_poses``).
+    ``compare``: its own pose features are subtracted from the frames' (``Evidence.compares_poses``).
     """
     features = model.pose_encoder(own_map) if compare and own_map is not None else None
     return EncodedPortrait(latents, base, model.project_reference(latents, own_map), features)
@@ -102,7 +102,7 @@ class ClipConditions:
         self._audio = FrameCache(self._project_audio)
 
     def _encode(self, pixels: Float[Tensor, "1 3 H W"]) -> None:
-        """Everything that is computed of the portrait alone."""
+        """Compute everything that depends on the portrait alone."""
         model, evidence = self._model, self._evidence
         drawn, hidden = evidence.own_map(self._gesture[0]), evidence.hidden()
         own_map = None if drawn is None else self._maps_on_device(torch.from_numpy(drawn)[None])
@@ -112,17 +112,17 @@ class ClipConditions:
         latents = model.encode(pixels)
         base = model.base(latents, plate)
         self.portrait = encode_portrait(model, latents, base, own_map, compare=evidence.compares_poses)
-        self._view = None
+        self._encoded = None
         if model.restorer is not None:
             assert own_map is not None, "a restorer comes with the portrait's own pose map"
             lips = None if self._audio_mask is None else self._audio_mask[None, None]
-            self._view = model.restorer.look(pixels, model.decode(latents), own_map, lips, plate)
+            self._encoded = model.restorer.encode(pixels, model.decode(latents), own_map, lips, plate)
 
     def __len__(self) -> int:
         return len(self._gesture)
 
     def of(self, window: Window) -> Conditions:
-        """Everything the window is denoised towards."""
+        """All conditions of a window."""
         limbs = self._evidence.limbs([self._gesture[i] for i in window])
         return self.portrait.conditions(
             self._model,
@@ -139,13 +139,13 @@ class ClipConditions:
     def restored(self, pixels: Float[Tensor, "f 3 H W"], frames: Sequence[int]) -> Float[Tensor, "f 3 H W"]:
         """Decoded frames with the portrait's fine detail, if the model has a restorer."""
         restorer = self._model.restorer
-        if restorer is None or self._view is None:
+        if restorer is None or self._encoded is None:
             return pixels
         carried = self._evidence.carried(self._picture, [self._gesture[i] for i in frames])
         return restorer(
             pixels,
             self.maps(frames),
-            self._view,
+            self._encoded,
             self._mouth(frames) if restorer.config.heard else None,
             None if carried is None else torch.from_numpy(carried).to(self._device),
         )
@@ -160,10 +160,10 @@ class ClipConditions:
         return [projected.frame(i) for i in range(len(frames))]
 
     def _mouth(self, frames: Sequence[int]) -> Float[Tensor, "f 2"]:
-        """How open and wide the mouth sounds."""
-        ear = self._model.audio_encoder
-        assert isinstance(ear, LogMelEncoder)
-        return ear.mouth_heard(ear.windows(self._rows, torch.tensor(frames), self._fps))
+        """Opening and width of the mouth, predicted from speech."""
+        encoder = self._model.audio_encoder
+        assert isinstance(encoder, LogMelEncoder)
+        return encoder.predict_mouth(encoder.windows(self._rows, torch.tensor(frames), self._fps))
 
     def tokens(self, frames: Sequence[int]) -> Float[Tensor, "f l d"]:
         """Audio tokens of frames."""
@@ -176,8 +176,8 @@ class ClipConditions:
 
     def _maps_on_device(self, maps: UInt8[Tensor, "f 3 H W"]) -> Float[Tensor, "f 3 H W"]:
         """Drawn maps in 0..1."""
-        shown = (maps.float() / 255).to(self._device, self._dtype)
-        return shown.contiguous(memory_format=torch.channels_last)
+        unit = (maps.float() / 255).to(self._device, self._dtype)
+        return unit.contiguous(memory_format=torch.channels_last)
 
 
 def pixels_of(picture: Picture) -> Float[Tensor, "1 3 H W"]:
@@ -194,14 +194,14 @@ T = TypeVar("T", bound=_Sized)
 
 
 class FrameCache(Generic[T]):
-    """Something of single frames: made when first asked for, the oldest dropped beyond ``limit`` bytes."""
+    """Values of single frames: computed at the first request, the oldest dropped beyond ``limit`` bytes."""
 
     def __init__(self, make: Callable[[Sequence[int]], Sequence[T]], limit: int = CACHE_BYTES) -> None:
         self._make, self._limit = make, limit
         self._kept: OrderedDict[int, T] = OrderedDict()
 
     def of(self, frames: Sequence[int]) -> list[T]:
-        """What belongs to these frames."""
+        """The values of these frames."""
         missing = [i for i in frames if i not in self._kept]
         if missing:
             self._kept.update(zip(missing, self._make(missing), strict=True))

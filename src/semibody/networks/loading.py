@@ -18,7 +18,7 @@ from semibody.weights.official import Variant
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsInfo:
-    """What a weights folder says of itself."""
+    """The description in a weights folder."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     schedule: dict[str, Any] = field(default_factory=dict)
@@ -58,7 +58,7 @@ def load_model(
     Raises SemibodyError naming each missing, extra or misshaped tensor.
     """
     info = describe(folder, variant)
-    model = _shell(info.model)
+    model = _empty_model(info.model)
     parts = info.model.parts
     for number, part in enumerate(parts):
         progress("load weights", number, len(parts))
@@ -70,7 +70,7 @@ def load_model(
     return model.eval().requires_grad_(False), info
 
 
-def _shell(config: ModelConfig) -> Model:
+def _empty_model(config: ModelConfig) -> Model:
     """The networks with names and shapes but no memory."""
     with torch.device("meta"):
         return Model(config)
@@ -102,10 +102,10 @@ def convert(
 ) -> None:
     """Copy a folder into our format, part by part, checked against the networks it describes.
 
-    ``defaults`` are settings for what the folder itself says nothing of.
+    ``defaults`` are settings for which the folder itself names no value.
     """
     info = describe(source, variant)
-    model = _shell(info.model)
+    model = _empty_model(info.model)
     parts = info.model.parts
     for number, part in enumerate(parts):
         progress("convert", number, len(parts))
@@ -122,7 +122,7 @@ def convert(
 def verify(folder: Path, variant: Variant = "official") -> dict[str, list[str]]:
     """For each part the phrases of what does not fit (empty lists: everything does)."""
     info = describe(folder, variant)
-    model = _shell(info.model)
+    model = _empty_model(info.model)
     report: dict[str, list[str]] = {}
     for part in info.model.parts:
         module = getattr(model, part)
