@@ -128,7 +128,7 @@ class _Restoring(nn.Module):
         self.restorer, self.critic, self.most = restorer, critic, most
 
     def forward(self, batch: RestoringBatch) -> Restored:
-        view = self.restorer.look(
+        view = self.restorer.encode(
             to_pixels(batch.portrait),
             to_pixels(batch.decoded_portrait),
             batch.portrait_map.float() / 255,
@@ -213,7 +213,7 @@ class RestoringTask:
             decoded_portrait = self.model.decode(told.portrait)
             ear, mouth = self.model.audio_encoder, torch.zeros(self.frames, 2)
             if isinstance(ear, LogMelEncoder) and ear.config.mouth_token:
-                mouth = ear.mouth_heard(told.rows[0])
+                mouth = ear.predict_mouth(told.rows[0])
         return {
             "decoded": to_picture(decoded).transpose(0, 3, 1, 2),
             "decoded_portrait": to_picture(decoded_portrait)[0].transpose(2, 0, 1),
