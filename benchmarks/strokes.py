@@ -2,9 +2,9 @@
 
     python benchmarks/strokes.py            # needs Debian's espeak-ng
 
-Sentences with emphasised words are spoken by espeak-ng in four voices; it says when each phoneme
-begins. A stroke hits when it ends within 80 ms of the vowel of an emphasised word. Words that nobody
-marked are stressed too in natural speech, so the share found is a lower bound.
+Sentences with emphasised words are spoken by espeak-ng in four voices; it gives the time of
+each phoneme. A stroke hits when it ends within 80 ms of the vowel of an emphasised word. In natural speech
+unmarked words are stressed too, so the share found is a lower bound.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def _hands(gathered: Gathered, item: Item, side: Side, kind: str) -> Hands | Non
 def _unseen(found: Hands, threshold: float) -> dict[str, int]:
     seen = (found.confidence >= threshold).any(axis=2)
     none, one = int((~seen.any(axis=1)).sum()), int((seen.sum(axis=1) == 1).sum())
-    return {"frames looked at": len(seen), "of them without a hand": none, "with one hand": one}
+    return {"frames measured": len(seen), "of them without a hand": none, "with one hand": one}
 
 
 def hkc(kind: str) -> Measure:
@@ -147,7 +147,7 @@ def _true_hands(gathered: Gathered, item: Item, kind: str) -> Hands | None:
         return _hands(gathered, item, "real", kind)
     longer = max(gesture.aspect, 1.0)
     scale = np.array([gesture.aspect / longer, 1 / longer]) * gathered.rules.crop
-    # Joints that the rendering hides have the confidence 0.3 at most: they are not asked for.
+    # Joints that the rendering hides have the confidence 0.3 at most: they are left out.
     known = np.isfinite(gesture.hands).all(axis=-1) & (gesture.hands_confidence > 0.3)
     sure = np.where(known, gesture.hands_confidence, 0.0)
     fps = gathered.fps[item.name]
@@ -157,7 +157,7 @@ def _true_hands(gathered: Gathered, item: Item, kind: str) -> Hands | None:
 
 
 def share_found(gathered: Gathered) -> Measured:
-    """Of the hands that the truth shows, the share in which the detector sees a hand."""
+    """Of the hands that are visible by the truth, the share that the detector finds."""
 
     def one(gathered: Gathered, item: Item, side: Side) -> OneClip | None:
         both = _both_hands(gathered, item, side)
@@ -165,11 +165,11 @@ def share_found(gathered: Gathered) -> Measured:
             return None
         found, wanted = both
         threshold = gathered.rules.hand_threshold
-        shown = (wanted.confidence >= threshold).mean(axis=2) > 0.5
-        seen = (found.confidence >= threshold).mean(axis=2) > 0.5
-        if not shown.any():
+        visible = (wanted.confidence >= threshold).mean(axis=2) > 0.5
+        detected = (found.confidence >= threshold).mean(axis=2) > 0.5
+        if not visible.any():
             return OneClip(math.nan)
-        return OneClip(float(seen[shown].mean()), None, {"hands shown": int(shown.sum())})
+        return OneClip(float(detected[visible].mean()), None, {"hands shown": int(visible.sum())})
 
     return over_clips(gathered, one, real=True)
 

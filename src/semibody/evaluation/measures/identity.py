@@ -65,7 +65,7 @@ def _mean_of_faces(arrays: dict[str, NDArray[Any]], value: Callable[[NDArray[Any
 
 
 def of_pairs(kind: str) -> Measure:
-    """Cosine between the faces of the generated and of the real frame of the same moment."""
+    """Cosine between the faces in the generated and the real frame of the same time."""
 
     def one(gathered: Gathered, item: Item, side: Side) -> OneClip | None:
         ours, real = (gathered.arrays(item.name, which, kind) for which in (side, "real"))
