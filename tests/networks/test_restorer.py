@@ -155,7 +155,7 @@ def test_it_counts_as_work_of_a_frame() -> None:
 def test_animate_goes_through_the_restorer() -> None:
     plain = Animator.random(dataclasses.replace(restored_config(), restorer=None), width=64, height=64)
     restoring = Animator.random(restored_config(), width=64, height=64)
-    for part in plain.model.config.parts:
+    for part in plain.model.config.networks:
         getattr(restoring.model, part).load_state_dict(getattr(plain.model, part).state_dict())
     assert restoring.model.restorer is not None
     with torch.no_grad():

@@ -34,7 +34,7 @@ from semibody.networks.restorer import Restorer, RestorerConfig
 from semibody.networks.unet import Appearance, AudioProjection, KeyValues, UNet, UNetConfig
 from semibody.networks.vae import VAE, VAEConfig
 
-PARTS = ("reference_unet", "denoising_unet", "pose_encoder", "vae", "audio_encoder")
+NETWORKS = ("reference_unet", "denoising_unet", "pose_encoder", "vae", "audio_encoder")
 """What every model has."""
 
 
@@ -83,10 +83,10 @@ class ModelConfig:
             yield "restorer folds and halves the picture further than the autoencoder does"
 
     @property
-    def parts(self) -> tuple[str, ...]:
+    def networks(self) -> tuple[str, ...]:
         """The networks of this model, by name."""
         more = {"plate": self.plate, "restorer": self.restorer}
-        return (*PARTS, *(name for name, config in more.items() if config is not None))
+        return (*NETWORKS, *(name for name, config in more.items() if config is not None))
 
 
 @dataclass(frozen=True, kw_only=True)
