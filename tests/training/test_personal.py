@@ -52,7 +52,7 @@ def test_the_decoder_trains_and_everything_else_rests(portrait: Any, recipe: Rec
     out = personal.personalise(portrait, tmp_path / "me", recipe=recipe)
     before, after = (load_model(Path(p))[0] for p in (recipe.start.weights, out))
     other = set()
-    for part in before.config.parts:
+    for part in before.config.networks:
         old, new = getattr(before, part).state_dict(), getattr(after, part).state_dict()
         assert old.keys() == new.keys()
         for name, value in old.items():

@@ -327,8 +327,8 @@ class Training:
         """Begin from given weights, and a Stable Diffusion U-Net, where the recipe names them."""
         start = self.recipe.start
         if given is not None:
-            for part in model.config.parts:
-                if part not in given.config.parts or (part == "vae" and "vae" in self.recipe.stages):
+            for part in model.config.networks:
+                if part not in given.config.networks or (part == "vae" and "vae" in self.recipe.stages):
                     continue
                 theirs, ours = getattr(given, part).state_dict(), getattr(model, part)
                 # A stage without motion modules takes a model that has them, and the other way round.
