@@ -172,7 +172,7 @@ def test_the_bundled_recipe_says_how_to_get_its_test_set(tmp_path: Path, monkeyp
 
 
 def test_the_bundled_recipe_is_whole() -> None:
-    rules = config.load(quality.Recipe, toml=bundled()["starter"])
+    rules = config.load(quality.BenchRecipe, toml=bundled()["starter"])
     goals = parse_goals(rules.goals)
     assert set(goals["model"]) <= set(rules.metrics)
     assert rules.weights == "starter"
