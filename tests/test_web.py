@@ -61,9 +61,9 @@ def test_what_the_buttons_do(studio: Studio, files: Path) -> None:
 
 
 def test_mistakes_are_told_in_a_line(studio: Studio, files: Path) -> None:
-    with pytest.raises(SemibodyError, match="put a picture in first"):
+    with pytest.raises(SemibodyError, match="add a picture first"):
         studio.check(None, None)
-    with pytest.raises(SemibodyError, match="put a recording in first"):
+    with pytest.raises(SemibodyError, match="add a recording first"):
         studio.animate(str(files / "portrait.png"), None)
     with pytest.raises(SemibodyError, match="neither a file nor"):
         studio.animate(str(files / "portrait.png"), str(files / "speech.wav"), "no such gesture")
@@ -100,7 +100,7 @@ def test_the_page_is_served_and_animates(files: Path, tmp_path: Path) -> None:
             assert frames == 2  # of the 0.5 s of speech at 5 frames a second
             assert f"{frames} frames" in said
             kind, answer = ask(url, "animate", [None, *inputs[1:]])
-            assert (kind, answer["error"]) == ("error", "put a picture in first")
+            assert (kind, answer["error"]) == ("error", "add a picture first")
 
             second = subprocess.run([*command, str(port)], capture_output=True, text=True, check=False)
             assert second.returncode == 2

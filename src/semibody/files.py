@@ -1,4 +1,4 @@
-"""Writing files so that nothing half-written ever stands under the final name (floor 0)."""
+"""Writing files so that an incomplete one never has the final name (floor 0)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from semibody.types import SemibodyError
 def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``; on success rename it to ``path``, on failure remove it.
 
-    What stood at ``path`` before stays untouched until the new file is complete.
+    An existing file at ``path`` stays unchanged until the new one is complete.
 
         with atomic_write(out) as unfinished:
             unfinished.write_bytes(data)

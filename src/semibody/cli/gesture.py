@@ -1,4 +1,4 @@
-"""``semibody gesture``: make gestures, see them, turn them into other formats."""
+"""``semibody gesture``: make, draw and convert gestures."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from semibody.cli.app import app
 from semibody.cli.progress import progress_bar
 from semibody.types import SemibodyError
 
-gesture = typer.Typer(help="Make gestures, see them, convert them.", no_args_is_help=True)
+gesture = typer.Typer(help="Make, draw and convert gestures.", no_args_is_help=True)
 app.add_typer(gesture, name="gesture")
 
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="File or folder to write.", show_default=False)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-Source = Annotated[str, typer.Argument(help="Name of a gesture of the library, or a file or folder.")]
+GestureArgument = Annotated[
+    str, typer.Argument(help="Name of a gesture of the library, or a file or folder.")
+]
 
 
-def _tell(notices: Iterable[str]) -> None:
+def _print_notices(notices: Iterable[str]) -> None:
     for notice in notices:
         typer.echo(f"note: {notice}", err=True)
 
@@ -30,7 +32,7 @@ def extract(
     video: Annotated[Path, typer.Argument(help="Video of a person whose hands show.")],
     out: Out = None,
     fps: Annotated[float, typer.Option(min=1, max=120, help="Poses a second.")] = 24.0,
-    person: Annotated[int, typer.Option(min=0, help="Whom, counted from the largest: 0, 1, …")] = 0,
+    person: Annotated[int, typer.Option(min=0, help="Which person, from the largest: 0, 1, …")] = 0,
     crop: Annotated[
         str, typer.Option(help="auto: the square around the person that the model knows; none: all of it.")
     ] = "auto",
@@ -41,7 +43,7 @@ def extract(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Take the poses of a person from a video. Run it again after a stop and it goes on."""
+    """Take the poses of a person from a video. Run it again to continue after a stop."""
     from semibody.files import require_file
     from semibody.pose.detectors import open_detector
     from semibody.pose.files import save_gesture
@@ -62,14 +64,14 @@ def extract(
         save_gesture(made, target)
         if preview is not None:
             write_overlay_video(preview, found.gesture, video, progress=progress)
-    _tell(found.notices())
+    _print_notices(found.notices())
     share = f"left hand in {found.with_left}, right in {found.with_right}, face in {found.with_face}"
     typer.echo(f"{target}: {found.frames} poses at {fps:g} fps; {share}; {found.filled} hand poses filled in")
 
 
 @gesture.command()
 def convert(
-    source: Source,
+    source: GestureArgument,
     target: Annotated[Path, typer.Argument(help=".npz, .json (OpenPose), or a new folder of .npy poses.")],
     fps: Annotated[float | None, typer.Option(min=1, max=120, help="Poses a second.")] = None,
 ) -> None:
@@ -81,7 +83,7 @@ def convert(
     poses = find_gesture(source)
     official = target.suffix == ""
     wanted = fps or (OFFICIAL_FPS if official else poses.fps)
-    _tell(poses.notices)
+    _print_notices(poses.notices)
     poses = resample(poses, wanted)
     save_gesture(poses, target)
     if official and poses.aspect != 1.0:
@@ -92,7 +94,7 @@ def convert(
 
 @gesture.command()
 def show(
-    source: Source,
+    source: GestureArgument,
     out: Out = None,
     portrait: Annotated[
         Path | None, typer.Option(help="Draw the gesture, aligned, over this picture.")
@@ -106,12 +108,12 @@ def show(
     from semibody.pose.show import on_portrait, write_contact_sheet, write_preview
 
     poses = find_gesture(source)
-    _tell(poses.notices)
+    _print_notices(poses.notices)
     target = out or Path(f"{Path(source).stem or 'gesture'}.png")
     background = None
     if portrait is not None:
-        poses, background, said = on_portrait(poses, media.read_image(portrait), size)
-        typer.echo(said, err=True)
+        poses, background, line = on_portrait(poses, media.read_image(portrait), size)
+        typer.echo(line, err=True)
     if target.suffix.lower() == ".mp4":
         speech = media.read_speech(sound) if sound else None
         write_preview(target, poses, size, background, speech)
@@ -157,7 +159,7 @@ def plan(
 
     sound = media.read_speech(speech)
     sources = [find_gesture(name) for name in source or []]
-    _tell(notice for poses in sources for notice in poses.notices)
+    _print_notices(notice for poses in sources for notice in poses.notices)
     planned = plan_gesture(sound, seed=seed, fps=fps, sources=sources, liveliness=liveliness)
     target = out or speech.with_suffix(".npz")
     save_gesture(planned.gesture, target)
@@ -167,11 +169,11 @@ def plan(
 
 @gesture.command()
 def align(
-    source: Source,
+    source: GestureArgument,
     portrait: Annotated[Path, typer.Argument(help="Picture of the person who is to make the gesture.")],
     out: Out = None,
 ) -> None:
-    """Fit a gesture to the person in a portrait, and say in numbers what was changed."""
+    """Fit a gesture to the person in a portrait, and print what was changed."""
     from semibody import media
     from semibody.pose.align import align as fit
     from semibody.pose.align import portrait_notices
@@ -185,5 +187,5 @@ def align(
     aligned, alignment = fit(poses, pose, picture.shape[1] / picture.shape[0])
     target = out or Path(f"{Path(source).stem}-aligned.npz")
     save_gesture(aligned, target)
-    _tell([*poses.notices, *portrait_notices(pose)])
+    _print_notices([*poses.notices, *portrait_notices(pose)])
     typer.echo(f"{target}: {alignment.line()}; {alignment.outside:.0%} of hand joints outside the picture")
