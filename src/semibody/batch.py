@@ -60,7 +60,7 @@ class Result:
 
 
 def read_jobs(path: Path) -> list[Job]:
-    """The clips that a file of JSON lines asks for; empty lines do not count.
+    """The clips that a file of JSON lines lists; empty lines do not count.
 
     Raises SemibodyError naming the line that is no job, has an unknown key, names a file that is not there,
     or the same video as another line.

@@ -34,7 +34,7 @@ def extract(
     fps: Annotated[float, typer.Option(min=1, max=120, help="Poses a second.")] = 24.0,
     person: Annotated[int, typer.Option(min=0, help="Which person, from the largest: 0, 1, …")] = 0,
     crop: Annotated[
-        str, typer.Option(help="auto: the square around the person that the model knows; none: all of it.")
+        str, typer.Option(help="auto: the square around the person as in training; none: the whole picture.")
     ] = "auto",
     smooth: Annotated[float, typer.Option(min=0, max=10, help="0 leaves jitter; higher is smoother.")] = 1.0,
     detector: Annotated[str, typer.Option(help="auto, mediapipe or dwpose.")] = "auto",

@@ -1,4 +1,4 @@
-"""What the networks are conditioned on: of a portrait once, of frames when a window asks for them.
+"""What the networks are conditioned on: of a portrait once, of frames when a window needs them.
 
     conditions = ClipConditions(model, portrait, pose, gesture, waveform, fps)
     model.denoise(latents, t, conditions.of(window))      # every window and step
@@ -78,7 +78,7 @@ def encode_portrait(
 
 
 class ClipConditions:
-    """The conditions of a whole clip: the portrait's encoded once, those of frames when a window asks."""
+    """The conditions of a whole clip: the portrait's encoded once, those of frames for a window."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class ClipConditions:
         model, evidence = self._model, self._evidence
         drawn, hidden = evidence.own_map(self._gesture[0]), evidence.hidden()
         own_map = None if drawn is None else self._maps_on_device(torch.from_numpy(drawn)[None])
-        plate = model.paint_plate(
+        plate = model.predict_plate(
             pixels, None if hidden is None else torch.from_numpy(hidden)[None].to(self._device)
         )
         latents = model.encode(pixels)

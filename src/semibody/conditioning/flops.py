@@ -50,7 +50,7 @@ def count_work(config: ModelConfig, height: int, width: int, frames: int = 12) -
         audio = torch.empty(frames, tokens, config.audio.width)
         t = torch.zeros(1)
         portrait = latents[:, 0]
-        base_work, base = _count(lambda: model.base(portrait, model.paint_plate(pixels, hidden)))
+        base_work, base = _count(lambda: model.base(portrait, model.predict_plate(pixels, hidden)))
         reference_work, encoded = _count(
             lambda: encode_portrait(model, portrait, base, own_map, compare=False)
         )

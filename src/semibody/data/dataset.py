@@ -70,7 +70,7 @@ class Packing:
 
 
 class PackedClip:
-    """One packed clip; opening it reads its header, everything else is read when asked for."""
+    """One packed clip; opening it reads its header, everything else is read on request."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

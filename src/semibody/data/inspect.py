@@ -185,18 +185,18 @@ def write_report(folder: Path | str, out: Path, numbers: Survey, progress: Progr
     """Write the page as one HTML file without references to other files."""
     broken = dict(numbers.faults)
     entries = [e for e in read_manifest(folder) if e.id not in broken]
-    drawn = entries[:: max(1, -(-len(entries) // _SHOWN))]
+    listed = entries[:: max(1, -(-len(entries) // _SHOWN))]
     chosen = _spread(entries, _OVERLAID)
     stills, labels = [], []
-    for done, entry in enumerate(drawn):
-        progress("pictures", done, len(drawn) + len(chosen))
+    for done, entry in enumerate(listed):
+        progress("pictures", done, len(listed) + len(chosen))
         stills.append(_frames(entry, [entry.frames // 2])[0])
         labels.append(f"{entry.id} {entry.split} {entry.kind}")
-    parts = [_section("Every clip" if len(drawn) == len(entries) else "A choice of clips")]
+    parts = [_section("Every clip" if len(listed) == len(entries) else "A choice of clips")]
     parts += [_picture(contact_sheet(s, t, columns=8, side=160)) for s, t in _chunks(stills, labels, 48)]
     parts.append(_section("Truth over the picture"))
     for done, entry in enumerate(chosen):
-        progress("pictures", len(drawn) + done, len(drawn) + len(chosen))
+        progress("pictures", len(listed) + done, len(listed) + len(chosen))
         at = np.linspace(0, entry.frames - 1, min(_STILLS, entry.frames)).round().astype(int).tolist()
         drawn = [draw_truth(picture, entry, i) for picture, i in zip(_frames(entry, at), at, strict=True)]
         sheet = contact_sheet(drawn, [f"{entry.id} {i}" for i in at], columns=_STILLS, side=320)

@@ -27,7 +27,7 @@ Side = Literal["generated", "real", "portrait"]
 
 @dataclass
 class Gathered:
-    """What was found in every clip, read from the cache when a metric asks for it."""
+    """What was found in every clip, read from the cache when a metric needs it."""
 
     items: list[Item]
     rules: Protocol

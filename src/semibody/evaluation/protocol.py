@@ -75,7 +75,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something about one file that the reader of the numbers must know. ``fatal``: the clip is left out."""
+    """Something about one file that affects the numbers. ``fatal``: the clip is left out."""
 
     name: str
     what: str

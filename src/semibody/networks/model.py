@@ -6,7 +6,7 @@
     portrait  = model.encode(picture)                  # latents of the portrait, once
     reference = model.project_reference(portrait)      # its keys and values for the denoiser, once
     rows      = model.audio_encoder.rows(waveform)     # once
-    plate     = model.paint_plate(picture, hidden)     # once, where there is one
+    plate     = model.predict_plate(picture, hidden)   # once, where there is one
     ...for every window and step:
     v         = model.denoise(latents, t, Conditions(...))
     ...
@@ -155,7 +155,7 @@ class Model(nn.Module):
         """Keys and values of frames' audio tokens for every layer of the denoiser."""
         return self.denoising_unet.project_audio(tokens)
 
-    def paint_plate(
+    def predict_plate(
         self, pixels: Float[Tensor, "b 3 H W"], hidden: Float[Tensor, "b 1 H W"] | None
     ) -> Float[Tensor, "b 3 H W"] | None:
         """The portrait (−1..1) without arms and hands, which are where ``hidden`` is 1. None without the

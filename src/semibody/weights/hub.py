@@ -133,9 +133,9 @@ def fetch(
     try:
         for number, file in enumerate(files):
             progress(f"fetch {file.name}", number, len(files))
-            asked = revision if file.repository == ECHOMIMIC else "main"
+            wanted = revision if file.repository == ECHOMIMIC else "main"
             if file.repository not in commits:
-                commits[file.repository] = HfApi().model_info(file.repository, revision=asked).sha or asked
+                commits[file.repository] = HfApi().model_info(file.repository, revision=wanted).sha or wanted
                 # Written before the files, so that a resumed fetch never mixes commits.
                 _write_lock(folder, commits)
             got = hf_hub_download(

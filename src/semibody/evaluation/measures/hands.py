@@ -1,4 +1,4 @@
-"""Hands: how surely they are seen (HKC), how richly they move (HKV), how far off they are (PCK)."""
+"""Hands: confidence (HKC), variation (HKV), errors (PCK)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from semibody.types import LEFT_HAND, RIGHT_HAND, Floats
 
 
 def hand_size(hands: Floats, confidence: Floats, *, threshold: float) -> Floats:
-    """(hand=2,) the median over frames of the longer side of each hand's box; NaN for a hand never whole."""
+    """(hand=2,) the median over frames of the longer side of each hand's box; NaN for one never complete."""
     sides = (hands.max(axis=2) - hands.min(axis=2)).max(axis=-1)
     whole = (confidence >= threshold).mean(axis=2) > 0.5
     return np.array([np.median(sides[whole[:, k], k]) if whole[:, k].any() else math.nan for k in (0, 1)])
@@ -27,9 +27,9 @@ def hand_size(hands: Floats, confidence: Floats, *, threshold: float) -> Floats:
 
 @dataclass(frozen=True)
 class HandErrors:
-    """``pck`` share of keypoints within the tolerance, of all that should be seen · ``error`` mean distance
-    of those found, in the unit of the hands · ``missed`` share of keypoints that should be seen but were
-    not found."""
+    """``pck`` share of keypoints within the tolerance, of all visible ones · ``error`` mean distance of those
+    found, in the unit of the hands · ``missed`` share of the visible keypoints that were not found. Visible:
+    by the truth."""
 
     pck: float
     error: float
@@ -47,8 +47,8 @@ def hand_errors(
 ) -> HandErrors:
     """Compare hands (f, 2, 21, 2) with where they should be, in the same unit.
 
-    ``tolerance`` is a share of each true hand's size (``hand_size``). Keypoints that are not seen in truth
-    are not asked for. All NaN when truth shows no hand.
+    ``tolerance`` is a share of each true hand's size (``hand_size``). Keypoints that are not visible by the
+    truth are left out. All NaN when no hand is visible.
     """
     frames = min(len(hands), len(true))
     hands, confidence = hands[:frames], confidence[:frames]

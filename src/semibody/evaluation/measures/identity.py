@@ -1,4 +1,4 @@
-"""Who is seen: the faces of a clip against its portrait, against REAL's, and against each other."""
+"""Identity: the faces of a clip compared with its portrait, with REAL's, and with each other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from semibody.types import Floats
 
 
 def _reference(gathered: Gathered, item: Item, kind: str) -> tuple[NDArray[Any] | None, str]:
-    """The embedding a clip's face is held against, and where it comes from."""
+    """The embedding that a clip's faces are compared with, and its source."""
     sides: tuple[tuple[Side, str], ...] = (
         ("portrait", "portrait"), ("real", "REAL's first face"), ("generated", "its own first face"),
     )  # fmt: skip
