@@ -61,7 +61,7 @@ def test_same_seed_same_file(animator: Animator, tmp_path: Path) -> None:
     assert media.read_metadata(tmp_path / "a.mp4")["settings"]["seed"] == 1
 
 
-def test_audio_writes_where_the_portraits_mouth_is() -> None:
+def test_audio_acts_where_the_portraits_mouth_is() -> None:
     config = dataclasses.replace(made.small_config(), hints=Hints(audio_region="lips"))
     animator = Animator.random(config, seed=0, width=64, height=64, steps=1, guidance=1.0, fps=12.0)
     inputs = prepare(made.picture(), made.tone(), made.gesture(), animator.defaults)

@@ -40,7 +40,7 @@ def job(out: str = "a.mp4", **more: Any) -> dict[str, Any]:
     return {"portrait": "ann.png", "speech": "hello.wav", "gesture": "wave", "out": out, "steps": 1, **more}
 
 
-def test_a_batch_goes_on_and_names_what_failed(folder: Path) -> None:
+def test_a_batch_continues_and_names_what_failed(folder: Path) -> None:
     jobs = write(folder, job("a.mp4", seed=3), job("b.mp4", speech="nothing.wav"), job("c.mp4", length=2))
     command = ["batch", str(jobs), "--weights", str(folder / "weights"), "--quiet"]
     first = CliRunner().invoke(app, command)
@@ -82,7 +82,7 @@ def test_mistakes_are_found_before_anything_is_made(folder: Path, jobs: list[Any
         read_jobs(write(folder, *jobs))
 
 
-def test_paths_are_those_of_the_file(folder: Path) -> None:
+def test_paths_are_relative_to_the_file(folder: Path) -> None:
     (folder / "hands").mkdir()
     (read,) = read_jobs(write(folder, job(gesture="hands")))
     assert (read.portrait, read.gesture) == (folder / "ann.png", str(folder / "hands"))

@@ -151,7 +151,7 @@ def test_scenes_are_cut_tested_and_explained(tmp_path: Path) -> None:
     assert {r["why"]: r["detail"] for r in listed["rejected"]}["hands not seen"] == "a hand in 0% of frames"
 
 
-def test_a_clip_holds_what_the_manifest_says(tmp_path: Path) -> None:
+def test_a_clip_agrees_with_its_manifest(tmp_path: Path) -> None:
     video(tmp_path / "a.mp4", [GOOD])
     (entry,) = ingest(tmp_path / "a.mp4", tmp_path / "out", WANTED).clips
     assert (entry.frames, entry.fps, entry.width, entry.source, entry.kind) == (18, FPS, 64, "real", "full")
@@ -202,7 +202,7 @@ def test_broken_mute_and_empty_videos_do_not_stop_the_rest(tmp_path: Path) -> No
     assert {why["empty"], why["text"], why["cut"]} == {"cannot be read"}
 
 
-def test_a_run_that_stops_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_run_continues_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     video(tmp_path / "in/a.mp4", [GOOD, CROWD, GOOD, GOOD[::-1], GOOD])
     ingest(tmp_path / "in", tmp_path / "whole", WANTED)
     writes: list[Path] = []
