@@ -2,7 +2,7 @@
 plate have in common.
 
     x = ... a first convolution of ``fold(picture)``, as each of them needs it
-    prediction = network.predict(x)              # float32, ``out`` channels at the folded size
+    prediction = network.predict_blocks(x)       # float32, ``out`` channels at the folded size
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class PixelUNet(nn.Module):
         zeros = torch.zeros_like(self.conv_out.weight)
         self.conv_out.load_state_dict({"weight": zeros, "bias": torch.tensor(bias)})
 
-    def predict(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h w"]:
+    def predict_blocks(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h w"]:
         """From the first level's features to a prediction for every block of pixels."""
         skips = []
         for down, block in zip(self.downs, self.down_blocks, strict=True):

@@ -69,7 +69,7 @@ class CleanPlate(PixelUNet):
         portrait, hidden = portrait.float(), hidden.float()
         around = surround(portrait, hidden)
         inputs = torch.cat([self.fold(x) for x in (portrait, around, hidden)], dim=1)
-        prediction = self.predict(self.conv_in(inputs))
+        prediction = self.predict_blocks(self.conv_in(inputs))
         correction, share, share_of_far, flow = prediction.split(self._channels, dim=1)
         far = warp(portrait, 2 * self.config.reach * flow.tanh())
         filled = torch.lerp(around, far, self.unfold(share_of_far).sigmoid())

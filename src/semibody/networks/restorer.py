@@ -138,7 +138,7 @@ class Restorer(PixelUNet):
         if self.config.limbs and limbs is not None:
             carried = limbs[:, :3].float() / 127.5 - 1
             x = x + self.limbs_in(self.fold(torch.cat([carried, limbs[:, 3:].float() / 255], dim=1)))
-        correction, *mixing = self.predict(x).split(self._channels, dim=1)
+        correction, *mixing = self.predict_blocks(x).split(self._channels, dim=1)
         portrait = encoded.pixels.float().repeat_interleave(times, dim=0)
         mixed = self._mix(decoded.float(), portrait, *mixing[:2])
         if encoded.plate is not None:
