@@ -29,9 +29,10 @@ from semibody.data.dataset import PackedClip
 from semibody.training import checkpoint
 from semibody.training.keypoints import CHIN, HAND_ROWS, JOINTS, LOWER_LIP, UPPER_LIP, KeypointNetwork, find
 from semibody.training.losses import edge_map
+from semibody.training.pictures import to_pixels
 from semibody.training.recipe import Recipe
-from semibody.training.tasks import psnr, to_pixels
 from semibody.training.trainer import Training, split
+from semibody.training.validation import psnr
 from semibody.types import Clip, Gesture
 
 Frames = NDArray[np.uint8]

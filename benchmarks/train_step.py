@@ -12,6 +12,7 @@ import json
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -23,7 +24,8 @@ from semibody.training.drawn import make_drawn_clips
 from semibody.training.losses import perceptual_network
 from semibody.training.recipe import load_recipe
 from semibody.training.samples import DenoisingSamples
-from semibody.training.tasks import DenoisingTask
+from semibody.training.stages import STAGES
+from semibody.training.stages.denoise import DenoisingStage, MotionStage, StillStage
 from semibody.training.trainer import Training
 
 
@@ -47,26 +49,26 @@ def main() -> None:
         sizes = dataclasses.replace(recipe.model, unet=unet)
         model = Model(sizes).to(training.device)
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        store = training.encode(model, clips, lambda *_: None)
-        samples = DenoisingSamples(recipe, asked.stage, clips, store, model.audio_encoder)
-        task = DenoisingTask(
-            recipe, asked.stage, model, samples, clips,
-            perceptual=perceptual_network("efficientnet").to(training.device),
-            autocast=training.accelerator.autocast,
-        )  # fmt: skip
-        measure(task, training, asked.batch, asked.rows)
+        context, kind = training.context(asked.stage, clips), STAGES[asked.stage]
+        assert issubclass(kind, StillStage | MotionStage)
+        samples = DenoisingSamples(
+            recipe, kind.drawing(recipe), model.config, clips, context.encode(model), model.audio_encoder
+        )
+        stage = kind(context, model, samples)
+        stage.perceptual = perceptual_network("efficientnet").to(training.device)
+        measure(stage, training, asked.batch, asked.rows)
 
 
-def measure(task: DenoisingTask, training: Training, batch_size: int, rows: int) -> None:
-    weights = [p for p in task.module.parameters() if p.requires_grad]
+def measure(stage: DenoisingStage[Any], training: Training, batch_size: int, rows: int) -> None:
+    weights = [p for p in stage.module.parameters() if p.requires_grad]
     adam = torch.optim.AdamW(weights, lr=1e-9, fused=True)
     start = time.perf_counter()
-    batch = task.batch(0, range(batch_size)).to(training.device)
+    batch = stage.batch(0, range(batch_size)).to(training.device)
     seconds_data = time.perf_counter() - start
 
     def step() -> None:
         with training.accelerator.autocast():
-            loss = task.losses(task.module, batch)["loss"]
+            loss = stage.losses(stage.module, batch)["loss"]
         loss.backward()
 
     with FlopCounterMode(display=False) as counter:
@@ -84,7 +86,7 @@ def measure(task: DenoisingTask, training: Training, batch_size: int, rows: int)
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         step()
     print(profiled.key_averages().table(sort_by="self_cpu_time_total", row_limit=rows))
-    frames = batch_size * task.frames
+    frames = batch_size * stage.frames
     work = counter.get_total_flops()
     figures = {
         "frames": frames, "precision": training.accelerator.mixed_precision,

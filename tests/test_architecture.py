@@ -61,9 +61,7 @@ MOST_BRANCHES, MOST_LINES, MOST_PARAMETERS = 15, 60, 8
 
 # What is above a limit today, and its size. These lists may only shrink: a function that is not named, that
 # has grown, or that is named but within the limit, fails.
-BRANCHY = {
-    "training/trainer.py:Training.model": 26,
-}
+BRANCHY: dict[str, int] = {}
 LONG: dict[str, int] = {}
 WIDE = {
     "cli/animate.py:animate": 12,

@@ -88,7 +88,7 @@ def animated(animator: Animator, picture: Picture) -> set[str]:
 
 def test_without_visible_hands(animator: Animator, portraits: Callable[[str], Picture]) -> None:
     picture = portraits("emtd_man_0170")
-    inputs = prepare(picture, made.tone(0.5), "wave", animator.settings(length=2))
+    inputs = prepare(picture, made.tone(2.0), "wave", animator.settings())
     assert inputs.portrait_pose is not None
     assert inputs.portrait_pose.confidence[HANDS].max() == 0  # none is invented for the reference network
     assert inputs.gesture.confidence[:, HANDS].max() > 0

@@ -19,20 +19,21 @@ from numpy.typing import NDArray
 
 from semibody import media
 from semibody.networks.audio_encoders import frame_count
-from semibody.pose import check, timing
+from semibody.pose import anchor, check, timing
 from semibody.pose.align import align
 from semibody.pose.check import Finding
 from semibody.pose.detectors import open_detector
 from semibody.pose.frame import Framing, frame_portrait, keep_whole
-from semibody.pose.library import find_gesture
-from semibody.pose.plan import plan_gesture
+from semibody.pose.library import REST_NAME, find_gesture, in_library
+from semibody.pose.plan import LEAST_LIVELY, plan_gesture
 from semibody.pose.prosody import Prosody, analyse
 from semibody.settings import Settings
 from semibody.types import RATE, Gesture, MissingPartError, Picture, Pose, SemibodyError, Speech
 
 AUTO = "auto"
-"""As a gesture: planned from the speech."""
-
+"""As a gesture: planned from the speech, from the portrait's own hands where they were found."""
+STILL = "still"
+"""As a gesture: hands stay as they are in the portrait."""
 
 SMALLEST_SIDE = 64
 LARGEST_ASPECT = 4.0
@@ -69,8 +70,8 @@ def prepare(
 ) -> Inputs:
     """Read the inputs and fit them to the settings and to each other.
 
-    ``gesture`` is a file or folder, the name of a gesture of the library, or ``auto``. Raises SemibodyError
-    for what cannot work, and with ``settings.strict`` for warnings too.
+    ``gesture`` is a file or folder, the name of a gesture of the library, ``auto`` or ``still``. Raises
+    SemibodyError for what cannot work, and with ``settings.strict`` for whatever is likely to disappoint.
     """
     fitted = fit(portrait, speech, gesture, settings)
     _refuse(fitted.findings, strict=settings.strict)
@@ -113,8 +114,11 @@ def fit(
     poses: Gesture | None = None
     if gesture is not None and not (sound is None and speech is not None):
         frames = None if sound is None else _frames(sound, settings)
-        read = read_gesture(gesture, settings, sound, prosody)
-        poses, more = _fit_gesture(read, name_of(gesture, "the gesture"), fitted, frames, settings)
+        if str(gesture) in (AUTO, STILL) and fitted.pose is not None:
+            poses, more = _anchored(str(gesture), fitted.pose, frames, settings, sound, prosody)
+        else:
+            read = read_gesture(gesture, settings, sound, prosody)
+            poses, more = _fit_gesture(read, gesture, fitted, frames, settings)
         findings = [*more, *findings]
     return Fitted(
         portrait=fitted.picture,
@@ -232,38 +236,85 @@ def _within(joints: NDArray[np.float64]) -> NDArray[np.bool_]:
 def read_gesture(
     gesture: str | Path | Gesture, settings: Settings, speech: Speech | None, prosody: Prosody | None
 ) -> Gesture:
-    """A gesture as it is, from a file or folder, by its name in the library, or for ``auto`` planned.
+    """A gesture as it is: from a file or folder, by its name in the library, planned, or still.
 
-    ``prosody`` is what ``analyse`` found in the speech. Raises SemibodyError for a gesture that cannot be
-    found or read, and for ``auto`` without speech.
+    ``auto`` and ``still`` are here those of nobody in particular. ``prosody`` is what ``analyse`` found in
+    the speech. Raises SemibodyError for a gesture that cannot be found or read, and for ``auto`` without
+    speech.
     """
     if isinstance(gesture, Gesture):
         return gesture
-    if str(gesture) != AUTO:
+    name = str(gesture)
+    if name == STILL or (name == AUTO and settings.liveliness == 0):
+        return timing.fill(find_gesture(REST_NAME), 1)
+    if name != AUTO:
         return find_gesture(gesture)
+    often = max(settings.liveliness, LEAST_LIVELY)
+    spoken = _require_heard(speech)
+    return plan_gesture(
+        spoken, seed=settings.seed, fps=settings.fps, liveliness=often, prosody=prosody
+    ).gesture
+
+
+def _require_heard(speech: Speech | None) -> Speech:
     if speech is None:
         raise SemibodyError("a gesture planned from speech needs the recording; name it too")
-    return plan_gesture(speech, seed=settings.seed, fps=settings.fps, prosody=prosody).gesture
+    return speech
+
+
+def _anchored(
+    name: str,
+    portrait: Pose,
+    frames: int | None,
+    settings: Settings,
+    speech: Speech | None,
+    prosody: Prosody | None,
+) -> tuple[Gesture, list[Finding]]:
+    """``auto`` or ``still`` with the portrait's own hands; without a speech ``still`` is a single pose."""
+    aspect = settings.width / settings.height
+    if name == STILL:
+        return anchor.rest(portrait, frames or 1, settings.fps, aspect), []
+    planned = anchor.plan_anchored(
+        _require_heard(speech),
+        portrait,
+        aspect=aspect,
+        seed=settings.seed,
+        fps=settings.fps,
+        liveliness=settings.liveliness,
+        seconds=None if frames is None else frames / settings.fps,
+        prosody=prosody,
+    )
+    return planned.gesture, check.check_movable(portrait, aspect)
 
 
 def _fit_gesture(
-    poses: Gesture, name: str, portrait: FittedPortrait, frames: int | None, settings: Settings
+    poses: Gesture,
+    source: str | Path | Gesture,
+    portrait: FittedPortrait,
+    frames: int | None,
+    settings: Settings,
 ) -> tuple[Gesture, list[Finding]]:
-    """Give a gesture the portrait's build, the clip's frame rate and, if that is known, its length."""
-    findings = check.check_gesture(poses)
+    """Give a gesture the portrait's build, the clip's frame rate and, if that is known, its length.
+
+    The library's gestures, and with ``anchor`` all, begin and end at the portrait's pose.
+    """
+    findings, may_align = check.check_gesture(poses), settings.align == "auto"
+    eased = settings.anchor or (may_align and not isinstance(source, Gesture) and in_library(source))
     if portrait.pose is not None:
-        may_align = settings.align == "auto"
         aligned, alignment = align(poses, portrait.pose, settings.width / settings.height)
         if may_align:
             poses = aligned
             findings.append(Finding("good", "align", alignment.line()))
-        findings += check.check_fit(poses, alignment, portrait.pose, may_align=may_align)
+        started = anchor.ease(poses, portrait.pose) if eased else poses
+        findings += check.check_fit(started, alignment, portrait.pose, may_align=may_align)
     poses = timing.resample(poses, settings.fps)
-    if frames is None:
-        return poses, findings
-    if len(poses) < frames:
-        findings.append(_short_gesture(name, len(poses), frames, settings))
-    return timing.fill(poses, frames, settings.on_short_gesture), findings
+    if frames is not None:
+        if len(poses) < frames and source != STILL:
+            findings.append(_short_gesture(name_of(source, "the gesture"), len(poses), frames, settings))
+        poses = timing.fill(poses, frames, settings.on_short_gesture)
+    if eased and portrait.pose is not None:
+        poses = anchor.ease(poses, portrait.pose)
+    return poses, findings
 
 
 def _short_gesture(name: str, poses: int, frames: int, settings: Settings) -> Finding:

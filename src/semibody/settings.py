@@ -67,6 +67,10 @@ class Settings:
     """auto: frame the person as in training; keep: all of the picture, continued where needed."""
     align: Literal["auto", "none"] = "auto"
     """auto: fit the gesture's body to the portrait's; none: take its coordinates as they are."""
+    liveliness: float = 1.0
+    """How far and how often planned hands move: 0 not at all, 1 as a calm speaker, up to 3."""
+    anchor: bool = False
+    """Let poses from a file, too, begin and end at the portrait's own; the library's always do."""
     find_person: bool = False
     """Detect the person in the portrait even where neither framing nor alignment asks for it; always on for
     models that are conditioned on the portrait's own pose."""
@@ -162,6 +166,7 @@ def check(settings: Settings, model: ModelConfig) -> Settings:
          f"--overlap {s.overlap} must be at least 0 and smaller than --context {s.window}"),
         (s.window > longest, f"--context {s.window} is more than these weights allow ({longest})"),
         (not 0 <= s.shared_noise <= 1, f"--shared-noise {s.shared_noise:g} must be from 0 to 1"),
+        (not 0 <= s.liveliness <= 3, f"--liveliness {s.liveliness:g} must be from 0 to 3"),
         (not 0 <= s.seed < 2**63, f"--seed {s.seed} must be a positive whole number"),
     ]  # fmt: skip
     for found, text in faults:

@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar
 from semibody import config
 from semibody.animator import Animator
 from semibody.check import check_inputs
-from semibody.inputs import AUTO
+from semibody.inputs import AUTO, STILL
 from semibody.pose import library
 from semibody.pose.check import Finding
 from semibody.settings import Settings
@@ -150,7 +150,7 @@ def page(studio: Studio) -> Any:
                     value=_example("speech.wav"),
                 )  # fmt: skip
                 named = gr.Dropdown(
-                    [AUTO, *library.names()], value=AUTO, label="Gesture",
+                    [AUTO, STILL, *library.names()], value=AUTO, label="Gesture",
                     info="auto: planned from the speech",
                 )  # fmt: skip
                 with gr.Accordion("More", open=False):

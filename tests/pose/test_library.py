@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import made
+from made import STRESSES, spoken
 from semibody.pose import kinematics as kin
 from semibody.pose import library
 from semibody.pose.files import load_gesture
@@ -136,28 +137,6 @@ def test_names_and_paths_are_told_apart(tmp_path: Path) -> None:
 
 
 # -- prosody and plans ---------------------------------------------------------------------
-
-
-def spoken(stresses: list[float], seconds: float, gaps: list[tuple[float, float]] = ()) -> Speech:  # type: ignore[assignment]
-    """A voice that hums syllables four a second; at ``stresses`` louder, higher, longer."""
-    rate = 16000
-    time = np.arange(int(seconds * rate)) / rate
-    pitch, level = np.full(len(time), 110.0), np.full(len(time), 1e-3)
-    for start in np.arange(0.1, seconds - 0.2, 0.25):
-        strong = any(abs(start + 0.07 - s) < 0.125 for s in stresses)
-        length, loud = (0.17, 1.0) if strong else (0.10, 0.3)
-        inside = (time >= start) & (time < start + length)
-        level[inside] = loud * np.sin(np.pi * (time[inside] - start) / length) ** 0.7
-        pitch[inside] = 150.0 if strong else 112.0
-    for start, stop in gaps:
-        level[(time >= start) & (time < stop)] = 1e-4
-    phase = 2 * np.pi * np.cumsum(pitch) / rate
-    wave = sum(np.sin(k * phase) / k for k in range(1, 12))
-    noise = np.random.default_rng(0).normal(0, 1e-4, len(time))
-    return Speech((0.25 * level * wave + noise).astype(np.float32), rate)
-
-
-STRESSES = [0.92, 1.92, 2.92, 4.17, 5.17, 6.42, 7.17, 8.42]
 
 
 def test_stressed_syllables_are_found() -> None:

@@ -18,6 +18,7 @@ from semibody.training.curriculum import (
     final,
     hears,
     locate,
+    moves,
     trains,
 )
 from semibody.types import FACE, Pose
@@ -94,10 +95,10 @@ def test_what_trains() -> None:
     assert [hears(n) for n in (audio, motion, resnet)] == [True, False, False]
     assert hears("denoising_unet.audio_time.weight")
     assert hears("denoising_unet.mid_block.attentions.0.transformer_blocks.0.norm2.weight")
-    assert [trains("still", "initial", n) for n in (audio, motion, resnet)] == [False, False, True]
-    assert [trains("still", "lips", n) for n in (audio, motion, resnet)] == [True, False, True]
-    assert [trains("motion", "mixed", n) for n in (audio, motion, resnet)] == [False, True, False]
-    assert not trains("still", "mixed", "vae.decoder.conv_in.weight")
+    assert [trains("initial", n) for n in (audio, motion, resnet)] == [False, False, True]
+    assert [trains("lips", n) for n in (audio, motion, resnet)] == [True, False, True]
+    assert [moves(n) for n in (audio, motion, resnet)] == [False, True, False]
+    assert not trains("mixed", "vae.decoder.conv_in.weight")
 
 
 def test_masks_widen_from_lips_to_face_to_body() -> None:

@@ -14,10 +14,10 @@ from semibody.data import found
 from semibody.data.dataset import PackedClip
 from semibody.data.found import find_poses
 from semibody.pose.limbs import limb_cover
-from semibody.training.plates import uncovered
-from semibody.training.restoring import RestoringTask
-from semibody.training.samples import DenoisingSamples
-from semibody.training.tasks import DenoisingTask
+from semibody.training.samples import DenoisingSamples, Draw, Shown
+from semibody.training.stages.denoise import DenoisingStage
+from semibody.training.stages.plate import uncovered
+from semibody.training.stages.restore import RestoreStage
 from semibody.training.trainer import Training, train
 from semibody.types import Picture, Pose, silent
 from training.nano import nano
@@ -76,8 +76,8 @@ def test_who_is_not_found_is_where_the_truth_says(
 
 
 def denoising(folder: Path, clips: list[PackedClip]) -> DenoisingSamples:
-    task = Training(nano("loss.pose=0"), folder).task("still", clips, silent)
-    assert isinstance(task, DenoisingTask)
+    task = Training(nano("loss.pose=0"), folder).build("still", clips, silent)
+    assert isinstance(task, DenoisingStage)
     return task.samples
 
 
@@ -87,7 +87,7 @@ def test_only_the_portrait_is_found(
     samples, clip = denoising(trained, clips), clips[0]
 
     def given(clip: PackedClip) -> dict[str, Any]:
-        return samples.given(clip, [4, 5], clip, 1, np.random.default_rng(0))
+        return samples.given(Draw(clip, [4, 5], Shown(clip, 1)), np.random.default_rng(0))
 
     seen = look(clip)
     exact, as_found = given(clip), given(seen)
@@ -105,9 +105,11 @@ def test_the_restorer_is_given_limbs_from_where_they_were_found(
 ) -> None:
     training = Training(nano('stages=["vae","plate","still","restore"]', "loss.pose=0"), trained)
     clips = training.pack(None, folder, silent)
-    task = training.task("restore", clips, silent)
-    assert isinstance(task, RestoringTask)
-    exact, as_found = (task._pictures({}, clip, [4], clip, 1) for clip in (clips[0], look(clips[0])))
+    task = training.build("restore", clips, silent)
+    assert isinstance(task, RestoreStage)
+    exact, as_found = (
+        task._pictures({}, Draw(clip, [4], Shown(clip, 1))) for clip in (clips[0], look(clips[0]))
+    )
     assert not np.array_equal(as_found["limbs"], exact["limbs"])
     for name in ("portrait", "truth", "weight"):
         np.testing.assert_array_equal(as_found[name], exact[name])

@@ -12,9 +12,9 @@ from torch import Tensor
 from semibody.networks.loading import load_model, save_model
 from semibody.networks.model import Model
 from semibody.training import checkpoint, lora
+from semibody.training.denoiser import Denoiser
 from semibody.training.loop import StageRun
 from semibody.training.recipe import Recipe
-from semibody.training.tasks import Denoiser
 from semibody.training.trainer import Training, train
 from semibody.types import SemibodyError
 from training.nano import nano, packed
@@ -95,7 +95,7 @@ def test_only_adapters_train_and_the_export_is_their_sum(
     assert all(name.endswith("weight") for name in moved)
     # The same networks with their adapters, as a resumed training has them.
     training = Training(settings, out)
-    task = training.task("still", training.pack(None, clips, lambda *_: None), lambda *_: None)
+    task = training.build("still", training.pack(None, clips, lambda *_: None))
     stage = StageRun(task, settings, out / "still", training.accelerator, training.log)
     assert stage.resume()
     assert all(lora.is_adapter(name) for name in stage.parameters)

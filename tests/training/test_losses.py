@@ -8,28 +8,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from semibody.diffusion.schedule import ScheduleConfig, build_scheduler
 from semibody.training.drawn import draw_clip
 from semibody.training.keypoints import JOINTS, KeypointNetwork, blobs, find, heat_map_loss
 from semibody.training.losses import (
     ImageFeatures,
     LossSettings,
-    add_noise,
     change_loss,
-    clean_estimate,
     edge_map,
     gradient_difference,
     latent_loss,
     perceptual_network,
     phase_of,
     phase_terms,
-    snr_weight,
     ssim,
-    target_of,
 )
 
-ALPHAS = build_scheduler(ScheduleConfig(), "ddim", 1).alphas_cumprod.float()
-KINDS = ("v_prediction", "sample", "epsilon")
 ONLY = {
     "pose": LossSettings(pose=1, detail=0, low=0),
     "detail": LossSettings(pose=0, detail=1, low=0),
@@ -140,38 +133,6 @@ def test_edges_are_found_and_soft() -> None:
     edges = edge_map(picture)[0, 0]
     assert edges[8, 7] > 0.9
     assert edges[8, 2] < 0.1
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_estimate_undoes_the_noise(kind: str) -> None:
-    torch.manual_seed(0)
-    clean, noise = torch.randn(2, 3, 2, 1, 4, 4)
-    t = torch.tensor([40, 700, 900])
-    noisy = add_noise(clean, noise, ALPHAS, t)
-    target = target_of(kind, clean, noise, ALPHAS, t)  # type: ignore[arg-type]
-    estimate = clean_estimate(kind, target, noisy, ALPHAS, t)  # type: ignore[arg-type]
-    assert torch.allclose(estimate, clean, atol=2e-4)
-
-
-def test_the_target_is_the_one_the_sampler_undoes() -> None:
-    """One DDIM step from pure noise with the true v ends at the clean latents."""
-    scheduler = build_scheduler(ScheduleConfig(), "ddim", 1)
-    clean, noise = torch.randn(2, 1, 1, 4, 8, 8)
-    t = torch.tensor([999])
-    v = target_of("v_prediction", clean, noise, ALPHAS, t)
-    noisy = add_noise(clean, noise, ALPHAS, t)
-    assert torch.allclose(scheduler.step(v, 999, noisy).prev_sample, clean, atol=1e-4)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_min_snr_weights_are_equal_in_terms_of_the_clean_picture(kind: str) -> None:
-    """Whatever is predicted, the error of the estimate weighs min(snr, cap)."""
-    t = torch.tensor([50, 400, 800])
-    snr = ALPHAS[t] / (1 - ALPHAS[t])
-    of_clean = {"sample": torch.ones(3), "epsilon": 1 / snr, "v_prediction": 1 / (snr + 1)}[kind]
-    ours = snr_weight(kind, ALPHAS, t, 5.0)  # type: ignore[arg-type]
-    assert torch.allclose(ours, snr.clamp(max=5.0) * of_clean, rtol=1e-4)
-    assert torch.equal(snr_weight(kind, ALPHAS, t, 0.0), torch.ones(3))  # type: ignore[arg-type]
 
 
 def test_padding_does_not_count() -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from semibody.data.dataset import PackedClip
 from semibody.training.drawn import make_drawn_clips
 from semibody.training.losses import LossSettings
-from semibody.training.parts import Shown, arm_coverage, part_weights
+from semibody.training.parts import arm_coverage, part_weights
 from training.nano import nano
 
 
@@ -29,20 +29,20 @@ def at(pose_point: NDArray[Any], side: int) -> tuple[int, int]:
 
 
 def test_arms_count_where_they_are_and_where_the_portraits_were(clip: PackedClip) -> None:
-    made, portrait = Shown(clip, 9), Shown(clip, 0)
-    weight = part_weights(LossSettings(arms=5.0), clip, [9], portrait, 64, 64)[0]
+    made, portrait = clip.labels([9, 0])
+    weight = part_weights(LossSettings(arms=5.0), [made], portrait, 64, 64)[0]
     for shown in (made, portrait):
-        joints = shown.clip.pose(shown.frame).joints
+        joints = shown.pose.joints
         for a, b in ((3, 4), (6, 7)):
             assert weight[at((joints[a] + joints[b]) / 2, 64)] > 4
     assert weight.max() <= 5
     assert weight[:8].max() == 1  # above the head nothing counts more
-    assert (part_weights(LossSettings(), clip, [9], portrait, 64, 64) == 1).all()
+    assert (part_weights(LossSettings(), [made], portrait, 64, 64) == 1).all()
 
 
 def test_the_largest_factor_of_overlapping_parts_counts(clip: PackedClip) -> None:
-    shown = Shown(clip, 3)
-    weight = part_weights(LossSettings(lips=9.0, face=2.0, hands=3.0, arms=4.0), clip, [3], shown, 64, 64)[0]
+    (shown,) = clip.labels([3])
+    weight = part_weights(LossSettings(lips=9.0, face=2.0, hands=3.0, arms=4.0), [shown], shown, 64, 64)[0]
     boxes, pose = clip.boxes(3), clip.pose(3)
     x0, y0, x1, y1 = boxes["lips"]
     assert weight[at(np.array([x0 + x1, y0 + y1]) / 2, 64)] == pytest.approx(9)

@@ -10,8 +10,9 @@ import torch
 
 from semibody.networks.model import Model
 from semibody.training.loop import average_decay, lr_at
-from semibody.training.recipe import Optimiser, bundled, load_recipe
+from semibody.training.recipe import bundled, load_recipe
 from semibody.training.report import plan_lines, plot_plan
+from semibody.training.settings import Optimiser
 from semibody.types import SemibodyError
 
 

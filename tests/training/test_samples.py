@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from semibody import media
 from semibody.clips.manifest import ClipEntry
 from semibody.clips.mouth import mouth_opening
 from semibody.clips.truth import BOXES, Truth
+from semibody.data import dataset
 from semibody.data.dataset import (
     LatentStore,
     PackedClip,
@@ -29,17 +31,22 @@ from semibody.networks.audio_encoders import AudioConfig, build_audio_encoder
 from semibody.pose.files import save_gesture
 from semibody.pose.regions import audio_mask
 from semibody.pose.skeleton import GROUPS
+from semibody.training.batches import generator
+from semibody.training.crops import CropSamples
 from semibody.training.drawn import draw_clip
 from semibody.training.parts import coverage
-from semibody.training.recipe import NoiseSettings, Recipe, load_recipe
+from semibody.training.recipe import Recipe, load_recipe
 from semibody.training.samples import (
-    CropSamples,
     DenoisingSamples,
+    Draw,
+    Shown,
     draw_noise,
     draw_timestep,
-    generator,
     portrait_frame,
 )
+from semibody.training.settings import NoiseSettings
+from semibody.training.stages import STAGES
+from semibody.training.stages.denoise import MotionStage, StillStage
 from semibody.types import FACE, SemibodyError, Speech
 from training.nano import nano
 
@@ -68,7 +75,9 @@ def fake_store(folder: Path, clips: list[PackedClip]) -> LatentStore:
 
 def samples(recipe: Recipe, clips: list[PackedClip], folder: Path, stage: str = "still") -> DenoisingSamples:
     ear = build_audio_encoder(recipe.model.audio)
-    return DenoisingSamples(recipe, stage, clips, fake_store(folder, clips), ear)  # type: ignore[arg-type]
+    kind = STAGES[stage]
+    assert issubclass(kind, StillStage | MotionStage)
+    return DenoisingSamples(recipe, kind.drawing(recipe), recipe.model, clips, fake_store(folder, clips), ear)
 
 
 def test_a_packed_clip_gives_back_what_went_in(clips: list[PackedClip]) -> None:
@@ -132,12 +141,33 @@ def test_samples_depend_on_step_and_number_alone(clips: list[PackedClip], tmp_pa
     assert len(whole.decoded) == 2  # every second one
 
 
+def test_a_sample_opens_few_files_however_many_frames_it_has(
+    clips: list[PackedClip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Path] = []
+    real = dataset._open
+
+    def noted(path: Path) -> Any:
+        opened.append(path)
+        return real(path)
+
+    counts = []
+    for frames in (1, 6):
+        drawn = samples(nano(f"still.frames={frames}", "loss.arms=2", "loss.hands=2"), clips[:2], tmp_path)
+        monkeypatch.setattr(dataset, "_open", noted)
+        opened.clear()
+        drawn.sample(0, 0)
+        counts.append(len(opened))
+        monkeypatch.setattr(dataset, "_open", real)
+    assert counts[0] == counts[1] <= 10
+
+
 def test_shapes_and_masks_of_a_window(clips: list[PackedClip], tmp_path: Path) -> None:
     drawn = samples(nano("loss.lips=5"), clips[:2], tmp_path, "motion")
     batch = drawn.batch(0, [0, 1])
     assert batch.latents.shape == batch.noise.shape == (2, 3, 4, 8, 8)
     assert batch.pose.shape == (2, 3, 3, 64, 64)
-    assert batch.portrait_pose.shape == (2, 3, 64, 64)
+    assert batch.portrait_pose is not None and batch.portrait_pose.shape == (2, 3, 64, 64)
     assert batch.rows.shape[:2] == (2, 3)
     assert batch.weight.shape == batch.audio_mask.shape == (2, 3, 8, 8)
     assert 1.5 < batch.weight.max() <= 5
@@ -174,7 +204,7 @@ def test_the_portraits_own_map_may_show_more_than_the_frames(clips: list[PackedC
 def test_audio_may_be_told_where_the_mouth_is(clips: list[PackedClip], tmp_path: Path) -> None:
     drawn = samples(nano("model.audio_region=face"), clips[:2], tmp_path)
     clip = drawn.full[sorted(drawn.full)[0]][0]
-    made = drawn.given(clip, [1, 5], clip, 7, np.random.default_rng(0))
+    made = drawn.given(Draw(clip, [1, 5], Shown(clip, 7)), np.random.default_rng(0))
     region = audio_mask(clip.pose(7), "face", 8, 8, drawn.recipe.model.hints.audio_dilation)
     assert 0 < region.mean() < 1
     assert (made["audio_mask"] == region).all()
@@ -225,7 +255,7 @@ def test_calm_stills_have_their_heads_where_the_portrait_has_it(
         faces = clip.gesture().joints[:, FACE][:, :48]
         for number in range(10):
             rng = np.random.default_rng(number)
-            _, portrait, frames = drawn._moments(rng, [clip], clip)
+            _, frames, (_, portrait) = drawn._of_person(rng, [clip], clip)
             away = np.linalg.norm(faces - faces[portrait], axis=-1).mean(axis=-1)
             others = np.delete(away, portrait)
             assert portrait not in frames
@@ -243,7 +273,7 @@ def test_timesteps_are_drawn_as_asked() -> None:
     plain, noisy = nano("noise.power=1"), nano("noise.power=3")
     few = nano("noise.sampler_steps=4", "noise.sampler_share=1.0")
     draws = {
-        key: [draw_timestep(generator(0, "still", i, 0), recipe) for i in range(400)]
+        key: [draw_timestep(generator(0, STAGES["still"].source, i, 0), recipe) for i in range(400)]
         for key, recipe in (("plain", plain), ("noisy", noisy), ("few", few))
     }
     assert np.mean(draws["plain"]) == pytest.approx(500, abs=60)
@@ -276,9 +306,8 @@ def test_noise_is_drawn_as_asked() -> None:
 
 
 def test_crops_lie_on_faces_and_hands(clips: list[PackedClip]) -> None:
-    crops = CropSamples(nano(), "keypoints", clips[:2], side=32, on_parts=1.0, factor=3.0).batch(
-        0, list(range(8))
-    )
+    drawn = CropSamples(recipe=nano(), source=1, clips=clips[:2], side=32, on_parts=1.0, factor=3.0)
+    crops = drawn.batch(0, list(range(8)))
     assert crops.pixels.shape == (8, 3, 32, 32)
     assert crops.weight.shape == (8, 1, 32, 32)
     assert float(crops.weight.amax(dim=(1, 2, 3)).min()) > 1.5

@@ -23,10 +23,11 @@ from semibody.cli import main
 from semibody.networks.loading import describe, load_model
 from semibody.networks.vae import VAEConfig
 from semibody.training import checkpoint
+from semibody.training.denoiser import Denoiser
 from semibody.training.drawn import draw_clip
 from semibody.training.recipe import Recipe
 from semibody.training.report import read_log
-from semibody.training.tasks import Denoiser, DenoisingTask, VAETask
+from semibody.training.stages.denoise import DenoisingStage
 from semibody.training.trainer import Training, train
 from semibody.types import SemibodyError
 from training.nano import NANO, nano, packed
@@ -246,10 +247,11 @@ def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(
 ) -> None:
     out = only_stills(finished, tmp_path / "run")
     train(stills(), out, packed=clips, resume=True, max_minutes=0)
-    from semibody.training import losses, tasks
+    from semibody.training import losses
+    from semibody.training.stages import denoise
 
     real = losses.latent_loss
-    monkeypatch.setattr(tasks, "latent_loss", lambda *a: real(*a) * float("nan"))
+    monkeypatch.setattr(denoise, "latent_loss", lambda *a: real(*a) * float("nan"))
     with pytest.raises(SemibodyError, match=r"not a number \(samples drawn-.*step-00000001.*lr"):
         train(stills(), out, packed=clips, resume=True)
     assert [p.name for p in checkpoint.checkpoints(out / "still")] == ["step-00000001"]
@@ -274,12 +276,12 @@ def test_a_full_disk_keeps_the_checkpoint_before(
 def test_lack_of_memory_names_the_settings(
     finished: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from semibody.training import tasks
+    from semibody.training.stages import denoise
 
     def full(*_: object) -> None:
         raise RuntimeError("CUDA out of memory. Tried to allocate 20 GiB")
 
-    monkeypatch.setattr(tasks, "latent_loss", full)
+    monkeypatch.setattr(denoise, "latent_loss", full)
     with pytest.raises(SemibodyError, match=r"still.optimiser.batch .*accumulate.*recompute"):
         train(stills(), only_stills(finished, tmp_path / "run"), packed=clips, resume=True)
 
@@ -294,8 +296,8 @@ def test_muted_audio_changes_nothing_and_learns_nothing(finished: Path, clips: P
     """In the initial phase the prediction is the same for any sound, on every way audio enters."""
     recipe = nano("curriculum.initial=10", *STILL_ONLY)
     training = Training(recipe, finished)
-    task = training.task("still", training.pack(None, clips, lambda *_: None), lambda *_: None)
-    assert isinstance(task, DenoisingTask)
+    task = training.build("still", training.pack(None, clips, lambda *_: None))
+    assert isinstance(task, DenoisingStage)
     batch = task.batch(0, [0, 1])
     other = dataclasses.replace(batch, rows=batch.rows + 3.0)
     assert batch.audio_mask.max() == 0
@@ -314,8 +316,8 @@ def test_each_term_reaches_the_denoiser_through_the_decoder(
     """The trap: decoded without gradient, the terms of the phase-specific loss would train nothing."""
     others = [f"loss.{name}=0" for name in ("pose", "detail", "low") if name != term]
     training = Training(nano(*others, "loss.decode_every=1"), finished)
-    task = training.task("still", training.pack(None, clips, lambda *_: None), lambda *_: None)
-    assert isinstance(task, DenoisingTask)
+    task = training.build("still", training.pack(None, clips, lambda *_: None))
+    assert isinstance(task, DenoisingStage)
     batch = dataclasses.replace(task.batch(0, [0, 1]), t=torch.tensor([t, t]))
     losses = task.losses(task.module, batch)
     (losses["loss"] - losses["latent"]).backward()
@@ -353,9 +355,10 @@ def test_fine_tuning_starts_from_weights_and_moves_only_what_it_may(
 
 def test_latents_have_about_unit_variance(finished: Path, clips: Path) -> None:
     training = Training(nano(), finished)
-    model = training.model("still")
     found = training.pack(None, clips, lambda *_: None)
-    store = training.encode(model, found, lambda *_: None)
+    stage = training.build("still", found)
+    assert isinstance(stage, DenoisingStage)
+    store = stage.samples.store
     assert np.std(store.latents(found[0], range(8))) == pytest.approx(1.0, abs=0.35)
 
 
@@ -364,7 +367,6 @@ def test_the_autoencoder_learns(clips: Path, tmp_path: Path) -> None:
     train(recipe, tmp_path / "run", packed=clips)
     losses = read_log(tmp_path / "run")["vae"]["loss"][1]
     assert losses[-1] < 0.6 * losses[0]
-    assert VAETask.stage == "vae"
 
 
 def test_the_command_explains_and_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,12 @@ def animate(
     *,
     gesture: Annotated[
         str,
-        Option("--gesture", "-g", help="auto (from the speech), a name of `gesture list`, a file or folder."),
+        Option(
+            "--gesture",
+            "-g",
+            help="auto (from the speech and the picture's own hands), still, a name of `gesture list`, "
+            "a file or folder.",
+        ),
     ] = "auto",
     out: Annotated[Path, Option("--out", "-o", help="Video to write.")] = Path("out.mp4"),
     source: Annotated[Source, Built(Source)],
@@ -54,6 +59,7 @@ def animate(
     """Make a video of the person in PORTRAIT speaking SPEECH and moving the hands of a gesture."""
     from semibody import media
     from semibody.animator import Animator
+    from semibody.files import refuse_input
     from semibody.inputs import prepare
     from semibody.plan import make_plan
     from semibody.weights.hub import default_weights
@@ -69,6 +75,7 @@ def animate(
         planned = make_plan(source, changes, portrait=picture, speech=speech, gesture=gesture)
         _print_plan(planned.lines())
         return
+    refuse_input(out, portrait, speech, gesture)
     _require_writable(out)
     found = resolve(source)
     settings = found.settings(changes)
@@ -150,16 +157,12 @@ def parse_colour(text: str) -> tuple[int, int, int]:
 def _require_writable(out: Path) -> None:
     """Raise SemibodyError if ``out`` cannot be written, before minutes of computing."""
     from semibody import media
+    from semibody.files import require_writable
 
     if out.is_dir():
         raise SemibodyError(f"{out}: is a folder; name a video file, for example {out / 'out.mp4'}")
     media.require_video_name(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    probe = out.with_name(f".{out.name}.probe")
-    try:
-        probe.write_bytes(b"")
-    finally:
-        probe.unlink(missing_ok=True)
+    require_writable(out)
 
 
 def _print(text: str) -> None:

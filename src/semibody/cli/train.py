@@ -32,7 +32,7 @@ def train(
     ] = None,
     stage: Annotated[
         list[str] | None,
-        typer.Option(help="Only this stage: vae, keypoints, audio, still or motion (repeatable)."),
+        typer.Option(help="Only this stage of the recipe; --plan lists them (repeatable)."),
     ] = None,
     set_: Annotated[
         list[str] | None,

@@ -7,7 +7,8 @@ waveform; all in one safetensors file, of which a sample reads only the rows it 
     clips = pack_manifest(read_manifest("data"), Path("packed"), Packing(size=256, fps=24.0))
     clip = clips[0]
     clip.pictures([3, 4])        # uint8 (f, h, w, 3)
-    clip.pose(3), clip.boxes(3), clip.waveform()
+    clip.labels([3, 4])          # pose and boxes of each
+    clip.speech(), clip.jaw()
 
 Talking-head clips are padded into the half-body frame here (Head Partial Attention): the head gets the
 size and place it has in half-body pictures, everything around the clip is black and outside ``valid``.
@@ -25,7 +26,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -69,6 +70,14 @@ class Packing:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+class Labels(NamedTuple):
+    """What is known of a frame beside its picture."""
+
+    pose: Pose
+    boxes: dict[str, NDArray[np.float32]]
+    """part -> (4,) x0, y0, x1, y1 as fractions; parts out of view are left out"""
+
+
 class PackedClip:
     """One packed clip; opening it reads its header, everything else is read on request."""
 
@@ -108,18 +117,23 @@ class PackedClip:
                 made.append(picture[..., ::-1])
         return np.stack(made)
 
+    def labels(self, frames: Sequence[int]) -> list[Labels]:
+        """Pose and boxes of frames; the file is opened once for all of them."""
+        with _open(self.path) as file:
+            boxes = file.get_slice("boxes")
+            return [Labels(_pose(file, frame), _seen(boxes[frame])) for frame in frames]
+
     def pose(self, frame: int) -> Pose:
-        return _pose(self.path, frame)
+        return self.labels([frame])[0].pose
+
+    def boxes(self, frame: int) -> dict[str, NDArray[np.float32]]:
+        """As in ``Labels``."""
+        return self.labels([frame])[0].boxes
 
     def portrait_pose(self, frame: int) -> Pose:
         """The pose of this frame as a portrait: the ``found`` one, else the exact one."""
-        return _pose(self.found or self.path, frame)
-
-    def boxes(self, frame: int) -> dict[str, NDArray[np.float32]]:
-        """Part -> (4,) x0, y0, x1, y1 as fractions; parts out of view are left out."""
-        with _open(self.path) as file:
-            rows = file.get_slice("boxes")[frame]
-        return {part: row for part, row in zip(BOXES, rows, strict=True) if np.isfinite(row).all()}
+        with _open(self.found or self.path) as file:
+            return _pose(file, frame)
 
     def gesture(self) -> Gesture:
         with _open(self.path) as file:
@@ -143,10 +157,13 @@ def _open(path: Path) -> Any:
     return safe_open(str(path), framework="np")
 
 
-def _pose(path: Path, frame: int) -> Pose:
-    with _open(path) as file:
-        joints, confidence = (file.get_slice(k)[frame] for k in ("joints", "confidence"))
+def _pose(file: Any, frame: int) -> Pose:
+    joints, confidence = (file.get_slice(k)[frame] for k in ("joints", "confidence"))
     return Pose(joints.astype(np.float64), confidence.astype(np.float64))
+
+
+def _seen(rows: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    return {part: row for part, row in zip(BOXES, rows, strict=True) if np.isfinite(row).all()}
 
 
 # -- packing ----------------------------------------------------------------------------------
@@ -268,7 +285,7 @@ def _jpeg(picture: Pictures) -> NDArray[np.uint8]:
 
 
 def _resized(picture: Pictures, size: int) -> Pictures:
-    """A square picture scaled to ``size``. Raises SemibodyError for one that is not square."""
+    """A square picture, scaled. Raises SemibodyError for one that is not square."""
     height, width = picture.shape[:2]
     if height != width:
         raise SemibodyError(f"pictures are {width} x {height}; crop the clips to squares first")

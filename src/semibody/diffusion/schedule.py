@@ -6,12 +6,12 @@ v-prediction, trailing spacing, DDIM with eta 0.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
+from semibody.diffusion.process import Prediction, clamp_noise, share_noise
 from semibody.types import Solver
 
 
@@ -24,7 +24,7 @@ class ScheduleConfig:
     beta_end: float = 0.012
     zero_terminal_snr: bool = True
     """rescale the betas so that the last step is pure noise"""
-    prediction: Literal["v_prediction", "sample", "epsilon"] = "v_prediction"
+    prediction: Prediction = "v_prediction"
     """what the network's output is: v, the clean latents, or the noise"""
 
 
@@ -69,5 +69,5 @@ def initial_noise(
     noise = torch.randn((1, channels, frames, height, width), generator=generator, dtype=dtype)
     if shared > 0:
         common = torch.randn((1, channels, 1, height, width), generator=generator, dtype=dtype)
-        noise = math.sqrt(1 - shared) * noise + math.sqrt(shared) * common
-    return noise.clamp(-1.5, 1.5)[0].transpose(0, 1).float().contiguous()
+        noise = share_noise(noise, common, shared)
+    return clamp_noise(noise)[0].transpose(0, 1).float().contiguous()

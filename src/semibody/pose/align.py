@@ -229,10 +229,12 @@ def portrait_notices(portrait: Pose) -> list[str]:
         said.append("the portrait does not show both shoulders: arms and hands will be guessed")
     left, right = hands_found(portrait)
     if not left and not right:
-        said.append("the portrait shows no hands: they will be invented where the gesture puts them")
+        said.append("the portrait shows no hands: a planned gesture leaves them out, any other invents them")
     elif not left or not right:
         side = "left" if not left else "right"
-        said.append(f"the portrait does not show the {side} hand: it will be invented")
+        said.append(
+            f"the portrait does not show the {side} hand: a planned gesture leaves it out, others invent it"
+        )
     if not face_found(portrait):
         said.append("no face was found in the portrait: the lips may not move")
     return said

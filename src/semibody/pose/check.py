@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from semibody.pose.align import Alignment, portrait_notices
+from semibody.pose.anchor import movable
 from semibody.pose.body import SEEN, face_found, face_height, hands_found
 from semibody.pose.frame import Framing
 from semibody.pose.prosody import Prosody
@@ -130,6 +131,21 @@ def check_gesture(gesture: Gesture) -> list[Finding]:
                 Finding("note", "gesture", f"the {side} hand is missing in {1 - share:.0%} of the poses")
             )
     return found
+
+
+def check_movable(portrait: Pose, aspect: float = 1.0) -> list[Finding]:
+    """Which hands that the portrait shows a planned gesture leaves at rest."""
+    moves = movable(portrait, aspect)
+    resting = [
+        side
+        for side, found, free in zip(("left", "right"), hands_found(portrait), moves.hands, strict=True)
+        if found and not free
+    ]
+    if not resting:
+        return []
+    said = "hands rest" if len(resting) == 2 else f"{resting[0]} hand rests"
+    text = f"the portrait's {said}: half hidden, crossed, or at the face or the picture's edge"
+    return [Finding("note", "hands", text, "a picture with free hands, or a named gesture, moves them")]
 
 
 def check_fit(

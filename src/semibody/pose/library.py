@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from semibody.pose.files import load_gesture, save_gesture
+from semibody.files import exists, printable
+from semibody.pose.files import Stated, load_gesture, save_gesture
 from semibody.pose.kinematics import ANGLES, Body, pose_bodies, reach
 from semibody.types import Floats, Gesture, SemibodyError
 
@@ -101,6 +102,8 @@ class Key:
 
 
 REST = Key("rest", "rest_over", 0.0)
+REST_NAME = "rest"
+"""Of the gesture whose hands hardly move."""
 
 
 @dataclass(frozen=True)
@@ -249,7 +252,7 @@ def render(states: Floats, fps: float, name: str = "", body: Body | None = None)
     )
 
 
-def ease(share: Floats) -> Floats:
+def minimum_jerk(share: Floats) -> Floats:
     """How far a hand has come after ``share`` of its time: minimum jerk (Flash & Hogan 1985)."""
     return share**3 * (10 - 15 * share + 6 * share**2)
 
@@ -276,7 +279,7 @@ def glide(arrivals: Sequence[float], states: Sequence[Floats], frames: int, fps:
     moment = np.arange(frames) / fps
     index = np.clip(np.searchsorted(times, moment, side="right") - 1, 0, len(times) - 2)
     share = (moment - times[index]) / np.maximum(times[index + 1] - times[index], 1e-9)
-    return points[index] + ease(np.clip(share, 0, 1))[:, None] * (points[index + 1] - points[index])
+    return points[index] + minimum_jerk(np.clip(share, 0, 1))[:, None] * (points[index + 1] - points[index])
 
 
 def build(name: str, fps: float = FPS) -> Gesture:
@@ -314,18 +317,27 @@ def names() -> list[str]:
     return list(GESTURES)
 
 
-def find_gesture(source: str | Path) -> Gesture:
+def in_library(source: str | Path) -> bool:
+    """Whether this names a gesture of the library, and no file of the same name is here."""
+    return str(source) in GESTURES and not exists(Path(source))
+
+
+def find_gesture(source: str | Path, stated: Stated | None = None) -> Gesture:
     """Load a gesture by the name it has in the library, or from a file or folder.
 
-    What exists as a file goes first. Raises SemibodyError naming the nearest gesture for a wrong name.
+    What exists as a file goes first; ``stated`` is what the user says of it (``load_gesture``). Raises
+    SemibodyError naming the nearest gesture for a wrong name.
     """
-    if str(source) in GESTURES and not Path(source).exists():
-        with resources.as_file(_packaged(str(source))) as path:
-            return load_gesture(path)
-    if Path(source).exists() or Path(source).suffix or len(Path(source).parts) > 1:
-        return load_gesture(source)
+    stated = stated or Stated()
+    name, path = str(source), Path(source)
+    if in_library(source):
+        with resources.as_file(_packaged(name)) as packaged:
+            return load_gesture(packaged, stated)
+    if exists(path) or path.suffix or len(path.parts) > 1:
+        return load_gesture(path, stated)
     raise SemibodyError(
-        f"{source}: neither a file nor one of the gestures {', '.join(names())}; see `semibody gesture list`"
+        f"{printable(name)}: neither a file nor one of the gestures {', '.join(names())}; "
+        "see `semibody gesture list`"
     )
 
 

@@ -97,6 +97,23 @@ def lift(gesture: Gesture) -> Lifted:
     return Lifted(states, lengths, seen)
 
 
+def in_space(lifted: Lifted) -> Floats:
+    """Shoulders, elbows, wrists and hands (f, 2, 24, 3) of a lifted gesture, both as a left arm's.
+
+    In shoulder widths from the middle of the shoulders: x outwards on the arm's own side, y down, z to the
+    viewer; what is nearer is not yet larger.
+    """
+    n = len(ANGLES)
+    nothing = np.zeros((len(lifted.states), 23))
+    placed = []
+    for side in (0, 1):
+        arm = _Arm(nothing[..., None], nothing, lifted.lengths[side])
+        placed.append(arm.in_space(lifted.states[:, side * n : (side + 1) * n]))
+    joints = np.stack(placed, axis=1)
+    shoulders = np.broadcast_to(np.array([0.5, 0.0, 0.0]), (*joints.shape[:2], 1, 3))
+    return np.concatenate([shoulders, joints], axis=2)
+
+
 def wrists_seen(gesture: Gesture) -> Mask:
     """(f, 2), left first: where a wrist and its shoulder are seen."""
     return np.asarray(_measure(gesture)[1][:, :, 1] >= SEEN)
@@ -182,11 +199,15 @@ class _Arm:
         elbow = elbow * self.lengths[0] + (0.5, 0.0, 0.0)
         return elbow, elbow + fore, turned
 
-    def project(self, angles: Floats) -> Floats:
-        """What angles (f, 27) show: (f, 23, 2)."""
+    def in_space(self, angles: Floats) -> Floats:
+        """Where angles (f, 27) put elbow, wrist and hand: (f, 23, 3)."""
         elbow, wrist, turned = self._place(angles[..., :N_ARM])
         elbow, wrist = elbow[..., None, :], wrist[..., None, :]
-        return _shown(np.concatenate([elbow, wrist, wrist + self._hand(angles, turned)], axis=-2))
+        return np.concatenate([elbow, wrist, wrist + self._hand(angles, turned)], axis=-2)
+
+    def project(self, angles: Floats) -> Floats:
+        """What angles (f, 27) show: (f, 23, 2)."""
+        return _shown(self.in_space(angles))
 
     def _hand(self, angles: Floats, turned: Floats) -> Floats:
         """A hand's joints (…, 21, 3) from its wrist."""

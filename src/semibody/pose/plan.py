@@ -25,6 +25,7 @@ from semibody.types import FACE, HANDS, N_JOINTS, Floats, Gesture, SemibodyError
 
 FASTEST = 9.0
 """Shoulder widths a second, about 3.5 m/s: what a hand reaches in lively talk."""
+LEAST_LIVELY, MOST_LIVELY = 0.1, 3.0
 LONG_PAUSE = 0.9
 """Seconds without a stroke and with a pause after which hands go to rest."""
 _STROKE, _PREPARE, _RETRACT, _HOLD = 0.20, 0.42, 0.75, 0.25
@@ -100,23 +101,42 @@ def plan_gesture(
     rarer or more frequent. The same arguments give the same gesture. Raises SemibodyError when the
     sources hold no movement.
     """
-    if not 0.1 <= liveliness <= 3:
-        raise SemibodyError(f"liveliness {liveliness:g} must be from 0.1 to 3")
-    rng = np.random.default_rng([seed, 17])
+    if not LEAST_LIVELY <= liveliness <= MOST_LIVELY:
+        raise SemibodyError(f"liveliness {liveliness:g} must be from {LEAST_LIVELY:g} to {MOST_LIVELY:g}")
     arms = None if sources else LibraryRepertoire()
     repertoire: Repertoire = arms or SourceRepertoire(sources, fps)
     prosody = prosody or analyse(speech)
-    wanted = choose_stresses(prosody, liveliness)
-    timeline = _Timeline(repertoire, rng)
-    for group in _groups(wanted, prosody):
-        timeline.add_group(group, prosody)
     length = seconds if seconds is not None else speech.seconds
-    states, nods, rests = timeline.play(length, fps)
-    gesture = repertoire.render(states, nods, fps)
+    timed = time_strokes(repertoire, prosody, length, fps=fps, often=liveliness, seed=seed)
+    gesture = repertoire.render(timed.states, timed.nods, fps)
     made = Gesture(gesture.joints, gesture.confidence, fps, gesture.aspect, "planned")
-    strokes = tuple(s for s in timeline.strokes if s.time < length)
-    lively = arms.enliven(states, nods, fps) if arms else None
-    return PlannedGesture(made, strokes, prosody, rests, lively)
+    lively = arms.enliven(timed.states, timed.nods, fps) if arms else None
+    return PlannedGesture(made, timed.strokes, prosody, timed.rests, lively)
+
+
+@dataclass(frozen=True)
+class Timed:
+    """When hands do what: ``states`` (f, d) of a repertoire, ``nods`` (f,), and as in ``PlannedGesture``."""
+
+    states: Floats
+    nods: Floats
+    strokes: tuple[PlannedStroke, ...]
+    rests: tuple[tuple[float, float], ...]
+
+
+def time_strokes(
+    repertoire: Repertoire, prosody: Prosody, seconds: float, *, fps: float, often: float, seed: int
+) -> Timed:
+    """Strokes of a repertoire on the stressed syllables of ``seconds`` of speech, rest in between.
+
+    ``often`` 0.1 … 3 makes them rarer or more frequent. A repertoire without strokes rests all the time.
+    """
+    timeline = _Timeline(repertoire, np.random.default_rng([seed, 17]))
+    if repertoire.families:
+        for group in _groups(choose_stresses(prosody, often), prosody):
+            timeline.add_group(group, prosody)
+    states, nods, rests = timeline.play(seconds, fps)
+    return Timed(states, nods, tuple(s for s in timeline.strokes if s.time < seconds), rests)
 
 
 def choose_stresses(prosody: Prosody, liveliness: float = 1.0) -> list[Syllable]:
@@ -268,7 +288,7 @@ class LibraryRepertoire:
 
     def top_speed(self, a: Floats, b: Floats) -> float:
         # Arms turn, so hands take a way round, faster here and slower there.
-        share = library.ease(np.linspace(0, 1, _SAMPLES + 1))
+        share = library.minimum_jerk(np.linspace(0, 1, _SAMPLES + 1))
         placed = library.render(a + share[:, None] * (b - a), 24.0)
         moved = np.diff(placed.joints[:, HANDS], axis=0)
         return float(np.hypot(moved[..., 0], moved[..., 1]).max()) * _SAMPLES / Body().shoulders

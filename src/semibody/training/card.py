@@ -31,6 +31,7 @@ from semibody.evaluation.report import show
 from semibody.media import VideoReader, atomic_write, read_image, resize_image, write_image
 from semibody.training.checkpoint import STATE, checkpoints
 from semibody.training.report import Curves, read_log, require_pyplot
+from semibody.training.stages import STAGES
 from semibody.types import SemibodyError
 from semibody.weights.store import read_index
 
@@ -149,10 +150,6 @@ def _recipe_of(run: Path, stage: str, otherwise: Mapping[str, Any]) -> Mapping[s
     return kept
 
 
-_TELLING = ("val/psnr", "val/jaw_r", "val/width_r", "val/found")
-"""What of the figures of held-out people the table of stages has room for."""
-
-
 def _budget(run: Path, recipe: Mapping[str, Any], curves: Curves) -> Iterator[str]:
     yield "| stage | steps | samples a step | learning rate | hours of computing | held out, at the end |"
     yield "|---|---|---|---|---|---|"
@@ -161,7 +158,7 @@ def _budget(run: Path, recipe: Mapping[str, Any], curves: Curves) -> Iterator[st
         optimiser = _recipe_of(run, stage, recipe)[stage]["optimiser"]
         hours = max(figures["minutes"][1]) / 60 if "minutes" in figures else 0.0
         total += hours
-        last = {n.removeprefix("val/"): v[1][-1] for n, v in figures.items() if n.startswith(_TELLING)}
+        last = {n.removeprefix("val/"): v[1][-1] for n, v in figures.items() if n.startswith(_telling(stage))}
         said = ", ".join(
             f"{name} {show(value)}{' dB' if name.startswith('psnr') else ''}"
             for name, value in sorted(last.items())
@@ -169,6 +166,11 @@ def _budget(run: Path, recipe: Mapping[str, Any], curves: Curves) -> Iterator[st
         steps = max(max(steps) for steps, _ in figures.values())
         yield f"| {stage} | {steps:,} | {optimiser['batch']} | {optimiser['lr']:g} | {hours:.2f} | {said} |"
     yield f"| all | | | | {total:.2f} | |"
+
+
+def _telling(stage: str) -> tuple[str, ...]:
+    """How the figures start that the table of stages has room for."""
+    return tuple(f"val/{name}" for name in STAGES[stage].telling) if stage in STAGES else ()
 
 
 def plot_curves(curves: Curves, path: Path) -> None:

@@ -92,6 +92,12 @@ def read(path: Path) -> Snapshot:
     return Snapshot(step=step, facts=facts, **parts)
 
 
+def read_final(folder: Path) -> Snapshot | None:
+    """The finished weights of a stage, if it is done."""
+    path = folder / FINAL
+    return read(path) if (path / STATE).is_file() else None
+
+
 # -- between a snapshot and living objects -----------------------------------------------------
 
 

@@ -26,8 +26,6 @@ from semibody.pose.regions import Region
 
 Block = Literal["initial", "iterative", "lips", "head", "body", "mixed"]
 BLOCKS: tuple[Block, ...] = ("initial", "iterative", "lips", "head", "body", "mixed")
-Stage = Literal["still", "motion", "restore"]
-"""The stages that denoise."""
 
 REMOVED: dict[str, Block] = {"lips": "lips", "head": "head", "body": "body"}
 """Group of keypoints -> the block from which it is no longer drawn; the hands always stay."""
@@ -118,6 +116,22 @@ def final(curriculum: Curriculum) -> Moment:
     return at(curriculum, sum(curriculum.lengths))
 
 
+def described(curriculum: Curriculum, steps: int) -> list[tuple[str, str]]:
+    """Each block in words: which steps of the first stage it lasts, what is drawn, where audio writes."""
+    found: list[tuple[str, str]] = []
+    start = 0
+    for block, length in zip(BLOCKS, curriculum.lengths, strict=True):
+        if length and start < steps:
+            last = start + length == sum(curriculum.lengths)
+            end = steps if last else min(steps, start + length)
+            middle = at(curriculum, start + length // 2)
+            drawn = [g for g, p in middle.keep.items() if p > 0]
+            audio = {"none": "muted", "body": "everywhere"}.get(AUDIO_REGION[block], AUDIO_REGION[block])
+            found.append((block, f"{start:,} … {end:,}: draws {', '.join(drawn)}; audio {audio}"))
+        start += length
+    return found
+
+
 def locate(curriculum: Curriculum, step: int) -> tuple[Block, float]:
     """The block of ``step`` and how far into it, 0..1; after the end, the last block that has steps."""
     start = 0
@@ -154,19 +168,17 @@ def head_share(curriculum: Curriculum, block: Block) -> float:
     return curriculum.head_share if BLOCKS.index(block) >= BLOCKS.index(curriculum.head_from) else 0.0
 
 
-def trains(stage: Stage, block: Block, parameter: str) -> bool:
-    """Whether ``parameter`` (``part.name``) is trained.
-
-    First stage: all but the motion modules, and nothing of audio while it is muted.
-    Second stage: the motion modules alone.
-    """
-    if parameter.startswith("vae."):
-        return False
-    if stage == "motion":
-        return "motion_modules" in parameter
-    if "motion_modules" in parameter:
+def trains(block: Block, parameter: str) -> bool:
+    """Whether the first stage trains ``parameter`` (``part.name``) in a block: all but autoencoder and motion
+    modules, and nothing of audio while it is muted."""
+    if parameter.startswith("vae.") or moves(parameter):
         return False
     return AUDIO_REGION[block] != "none" or not hears(parameter)
+
+
+def moves(parameter: str) -> bool:
+    """Whether a parameter belongs to the motion modules, which the second stage trains alone."""
+    return "motion_modules" in parameter
 
 
 def hears(parameter: str) -> bool:

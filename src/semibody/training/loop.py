@@ -1,6 +1,6 @@
 """The loop every stage runs in: batches made ahead, AdamW, average, logs, checkpoints, an end in time.
 
-A stage is a ``Task``: it makes batches, computes losses, validates. The loop knows nothing of pictures.
+A stage (``stages.base.Stage``) makes batches, computes losses, validates. The loop knows nothing of pictures.
 """
 
 from __future__ import annotations
@@ -11,44 +11,22 @@ import math
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from semibody import runtime
 from semibody.training import checkpoint
-from semibody.training.recipe import Optimiser, Recipe, StageName
-from semibody.training.samples import Batch
+from semibody.training.settings import Optimiser, RecipeBase
+from semibody.training.stages.base import Stage
 from semibody.types import Progress, SemibodyError, silent
-
-
-class Task(Protocol):
-    """One stage of a training."""
-
-    stage: StageName
-    module: nn.Module
-    """what is trained; parameters that require no gradient stay as they are"""
-    frames: int
-    """frames of a sample, for the throughput"""
-
-    def batch(self, step: int, samples: Sequence[int]) -> Batch:
-        """The samples with these numbers; called from threads."""
-
-    def losses(self, module: nn.Module, batch: Any) -> dict[str, Tensor]:
-        """``loss`` and whatever it consists of, each a scalar; ``module`` is the (wrapped) module."""
-
-    def frozen(self, step: int) -> list[str]:
-        """Names of parameters that rest at this step although the stage trains them."""
-
-    def validate(self) -> tuple[dict[str, float], NDArray[np.uint8] | None]:
-        """Figures of the module as it is, and a picture."""
 
 
 @dataclass(kw_only=True)
@@ -120,23 +98,25 @@ def average_decay(decay: float, step: int) -> float:
 
 
 class StageRun:
-    """A task with its optimiser and average; ``run`` works until the steps or the time are used up."""
+    """A stage with its optimiser and average; ``run`` works until the steps or the time are used up."""
 
-    def __init__(self, task: Task, recipe: Recipe, folder: Path, accelerator: Any, log: Log) -> None:
-        self.task, self.recipe, self.folder, self.log = task, recipe, folder, log
+    def __init__(
+        self, stage: Stage[Any], recipe: RecipeBase, folder: Path, accelerator: Any, log: Log
+    ) -> None:
+        self.stage, self.recipe, self.folder, self.log = stage, recipe, folder, log
         self.accelerator = accelerator
-        self.settings = recipe.optimiser(task.stage)
+        self.settings = stage.settings.optimiser
         world = accelerator.num_processes
         if self.settings.batch % (world * self.settings.accumulate):
             raise SemibodyError(
-                f"{task.stage}.optimiser.batch = {self.settings.batch} does not divide into {world} "
+                f"{stage.name}.optimiser.batch = {self.settings.batch} does not divide into {world} "
                 f"processes x {self.settings.accumulate} parts; choose a multiple"
             )
-        parameters = checkpoint.trained(task.module)
+        parameters = checkpoint.trained(stage.module)
         if not parameters:
-            raise SemibodyError(f"the stage {task.stage} has nothing to train; mend start.train")
-        task.module.to(device=accelerator.device)
-        task.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            raise SemibodyError(f"the stage {stage.name} has nothing to train; mend start.train")
+        stage.module.to(device=accelerator.device)
+        stage.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         adam = torch.optim.AdamW(
             parameters.values(),
             lr=self.settings.lr,
@@ -144,7 +124,7 @@ class StageRun:
             weight_decay=self.settings.weight_decay,
             fused=accelerator.device.type in ("cpu", "cuda"),
         )
-        self.module, self.optimiser = accelerator.prepare(task.module, adam)
+        self.module, self.optimiser = accelerator.prepare(stage.module, adam)
         self.parameters = checkpoint.trained(accelerator.unwrap_model(self.module))
         self.average = (
             {name: p.detach().clone() for name, p in self.parameters.items()} if self.settings.ema > 0 else {}
@@ -209,7 +189,7 @@ class StageRun:
                 parts = next(batches)
                 window.waited += time.perf_counter() - wait
                 figures = self._one_step(parts)
-                window.add(figures, self.settings.batch * self.task.frames)
+                window.add(figures, self.settings.batch * self.stage.frames)
                 self.step += 1
                 self._tell(window, progress)
                 last = self.step == self.settings.steps
@@ -231,13 +211,13 @@ class StageRun:
         if not self.accelerator.is_main_process:
             self.accelerator.wait_for_everyone()
             return {}
-        self.task.module.eval()
+        self.stage.module.eval()
         with self.averaged():
-            figures, picture = self.task.validate()
-        self.task.module.train()
-        self.log.write(self.task.stage, self.step, {f"val/{k}": v for k, v in figures.items()})
+            figures, picture = self.stage.validate()
+        self.stage.module.train()
+        self.log.write(self.stage.name, self.step, {f"val/{k}": v for k, v in figures.items()})
         if picture is not None:
-            self.log.picture(self.task.stage, self.step, picture)
+            self.log.picture(self.stage.name, self.step, picture)
         self.accelerator.wait_for_everyone()
         return figures
 
@@ -253,44 +233,48 @@ class StageRun:
                 self.parameters[name].copy_(value)
 
     def _one_step(self, parts: list[Any]) -> dict[str, float]:
-        self.task.module.train()
+        self.stage.module.train()
         for group in self._adam.param_groups:
             group["lr"] = lr_at(self.settings, self.step)
-        totals: dict[str, float] = {}
         started = time.perf_counter()
         try:
-            if not self._flops:
-                self._count(parts[0])
-            for number, part in enumerate(parts):
-                last = number == len(parts) - 1
-                together = contextlib.nullcontext() if last else self.accelerator.no_sync(self.module)
-                with together:
-                    batch = part.to(self.accelerator.device)
-                    losses = self.task.losses(self.module, batch)
-                    self.accelerator.backward(losses["loss"] / len(parts))
-                for name, value in losses.items():
-                    totals[name] = totals.get(name, 0.0) + float(value.detach()) / len(parts)
-                if not math.isfinite(totals["loss"]):
-                    self._stop_for_nan("loss", part)
-            norm = float(self._clip())
+            figures = self._gradients(parts)
         except (RuntimeError, MemoryError) as error:
             if "out of memory" in str(error).lower() or isinstance(error, MemoryError):
-                stage = self.task.stage
+                name = self.stage.name
                 raise SemibodyError(
-                    f"not enough memory for stage {stage}; lower {stage}.optimiser.batch or data.size, raise "
-                    f"{stage}.optimiser.accumulate, or set run.recompute=true"
+                    f"not enough memory for stage {name}; lower {name}.optimiser.batch or data.size, raise "
+                    f"{name}.optimiser.accumulate, or set run.recompute=true"
                 ) from None
             raise
-        scaled = self.accelerator.scaler is not None
-        if not math.isfinite(norm) and not scaled:
-            self._stop_for_nan("gradient", parts[-1])
-        for name in self.task.frozen(self.step):
+        for name in self.stage.frozen(self.step):
             if name in self.parameters:
                 self.parameters[name].grad = None
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self._update_average()
         self.worked += time.perf_counter() - started
+        return figures
+
+    def _gradients(self, parts: list[Any]) -> dict[str, float]:
+        """Work through the parts of a batch; the means of their losses, and the norm of the gradient."""
+        if not self._flops:
+            self._count(parts[0])
+        totals: dict[str, float] = {}
+        for number, part in enumerate(parts):
+            last = number == len(parts) - 1
+            together = contextlib.nullcontext() if last else self.accelerator.no_sync(self.module)
+            with together:
+                losses = self.stage.losses(self.module, part.to(self.accelerator.device))
+                self.accelerator.backward(losses["loss"] / len(parts))
+            for name, value in losses.items():
+                totals[name] = totals.get(name, 0.0) + float(value.detach()) / len(parts)
+            if not math.isfinite(totals["loss"]):
+                self._stop_for_nan("loss", part)
+        norm = float(self._clip())
+        # With a scaler (fp16) an infinite gradient is no fault: the step is left out and the scale lowered.
+        if not math.isfinite(norm) and self.accelerator.scaler is None:
+            self._stop_for_nan("gradient", parts[-1])
         return {**totals, "gradient": norm}
 
     def _clip(self) -> float:
@@ -307,7 +291,7 @@ class StageRun:
     def _stop_for_nan(self, what: str, part: Any) -> None:
         found = checkpoint.checkpoints(self.folder)
         kept = found[-1].name if found else "none yet"
-        names, stage = ", ".join(part.names[:4]), self.task.stage
+        names, stage = ", ".join(part.names[:4]), self.stage.name
         raise SemibodyError(
             f"{stage}: the {what} of step {self.step} is not a number (samples {names} …); the last good "
             f"checkpoint is {kept}; lower {stage}.optimiser.lr and go on with --resume"
@@ -321,13 +305,13 @@ class StageRun:
         from torch.utils.flop_counter import FlopCounterMode
 
         with self.accelerator.no_sync(self.module), FlopCounterMode(display=False) as counter:
-            losses = self.task.losses(self.module, part.to(self.accelerator.device))
+            losses = self.stage.losses(self.module, part.to(self.accelerator.device))
             self.accelerator.backward(losses["loss"])
         self.optimiser.zero_grad(set_to_none=True)
         self._flops = float(counter.get_total_flops()) * self.settings.accumulate
 
     def _tell(self, window: _Window, progress: Progress) -> None:
-        progress(self.task.stage, self.step, self.settings.steps)
+        progress(self.stage.name, self.step, self.settings.steps)
         if self.step % self.recipe.run.log_every and self.step != self.settings.steps:
             return
         figures = self._over_processes(window.figures())
@@ -337,7 +321,7 @@ class StageRun:
         # Backward costs are counted; the optimiser's and the data's are not: they count as waste.
         figures["peak_share"] = self._flops * rate / peak
         figures["minutes"] = self.worked / 60
-        self.log.write(self.task.stage, self.step, figures)
+        self.log.write(self.stage.name, self.step, figures)
         window.reset()
 
     def _over_processes(self, figures: dict[str, float]) -> dict[str, float]:
@@ -372,7 +356,7 @@ class StageRun:
             step = self.step
             while True:
                 while len(waiting) < max(1, data.prefetch):
-                    waiting.append([pool.submit(self.task.batch, step, piece) for piece in pieces])
+                    waiting.append([pool.submit(self.stage.batch, step, piece) for piece in pieces])
                     step += 1
                 yield [future.result() for future in waiting.popleft()]
 

@@ -29,7 +29,6 @@ from torch import Tensor, nn
 from semibody.types import MissingPartError
 
 Phase = Literal["pose", "detail", "quality"]
-Prediction = Literal["v_prediction", "sample", "epsilon"]
 Compare = Callable[[Tensor, Tensor], Tensor]
 """(estimate, target), each (n, 3, H, W) in −1..1 -> (n,) differences."""
 
@@ -85,61 +84,7 @@ def phase_of(t: int, settings: LossSettings) -> Phase:
     return "detail" if t >= settings.detail_from else "quality"
 
 
-# -- the diffusion target ---------------------------------------------------------------------
-
-
-def _per_clip(alphas: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    signal = alphas[t].view(-1, 1, 1, 1, 1)
-    return signal.sqrt(), (1 - signal).sqrt()
-
-
-def add_noise(
-    clean: Float[Tensor, "b f c h w"],
-    noise: Float[Tensor, "b f c h w"],
-    alphas: Float[Tensor, " t"],
-    t: Int[Tensor, " b"],
-) -> Float[Tensor, "b f c h w"]:
-    """z_t = √ᾱ z0 + √(1−ᾱ) ε; ``alphas`` is ᾱ by timestep."""
-    a, s = _per_clip(alphas, t)
-    return a * clean + s * noise
-
-
-def target_of(
-    prediction: Prediction, clean: Tensor, noise: Tensor, alphas: Float[Tensor, " t"], t: Int[Tensor, " b"]
-) -> Tensor:
-    """What the network should say: v = √ᾱ ε − √(1−ᾱ) z0, the clean latents, or the noise."""
-    if prediction == "sample":
-        return clean
-    if prediction == "epsilon":
-        return noise
-    a, s = _per_clip(alphas, t)
-    return a * noise - s * clean
-
-
-def clean_estimate(
-    prediction: Prediction, said: Tensor, noisy: Tensor, alphas: Float[Tensor, " t"], t: Int[Tensor, " b"]
-) -> Tensor:
-    """The one-step estimate z0 from what the network said about ``noisy``."""
-    if prediction == "sample":
-        return said
-    a, s = _per_clip(alphas, t)
-    if prediction == "v_prediction":
-        return a * noisy - s * said
-    # At zero signal nothing can be said about the picture; the floor keeps the estimate finite.
-    return (noisy - s * said) / a.clamp(min=1e-3)
-
-
-def snr_weight(
-    prediction: Prediction, alphas: Float[Tensor, " t"], t: Int[Tensor, " b"], cap: float
-) -> Float[Tensor, " b"]:
-    """min-SNR weights of the squared error, in the terms of the prediction; ones when ``cap`` is 0."""
-    if cap <= 0:
-        return torch.ones_like(alphas[t])
-    snr = alphas[t] / (1 - alphas[t]).clamp(min=1e-8)
-    capped = snr.clamp(max=cap)
-    if prediction == "sample":
-        return capped
-    return capped / (snr + 1) if prediction == "v_prediction" else capped / snr.clamp(min=1e-8)
+# -- the error of latents ----------------------------------------------------------------------
 
 
 def latent_loss(

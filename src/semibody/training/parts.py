@@ -1,6 +1,6 @@
 """Where lips, face, hands and arms are, and how much more they count in a loss.
 
-    weights = part_weights(recipe.loss, clip, [12, 18], Shown(clip, 0), 32, 32)
+    weights = part_weights(recipe.loss, clip.labels([12, 18]), clip.labels([0])[0], 32, 32)
 
 A part counts where it is in the picture to be made; hands and arms count as well where the portrait's were,
 because what was behind them must come back.
@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.data.dataset import PackedClip
+from semibody.data.dataset import Labels
 from semibody.pose.body import SEEN, shoulder_width
 from semibody.pose.skeleton import ARMS
 from semibody.types import Pose
@@ -40,33 +40,26 @@ class Factors(Protocol):
     def arms(self) -> float: ...
 
 
-class Shown(NamedTuple):
-    """A frame of a clip."""
-
-    clip: PackedClip
-    frame: int
-
-
 def part_weights(
-    factors: Factors, clip: PackedClip, frames: Sequence[int], portrait: Shown, height: int, width: int
+    factors: Factors, frames: Sequence[Labels], portrait: Labels, height: int, width: int
 ) -> NDArray[np.float32]:
     """(f, height, width): 1, and the largest factor of the parts that a cell shows, as they cover it."""
     gone = _raised(factors, portrait, ("hands",), height, width)
-    made = [_raised(factors, Shown(clip, frame), tuple(_BOXES), height, width) for frame in frames]
+    made = [_raised(factors, labels, tuple(_BOXES), height, width) for labels in frames]
     return np.maximum(np.stack(made), gone)
 
 
 def _raised(
-    factors: Factors, shown: Shown, parts: tuple[str, ...], height: int, width: int
+    factors: Factors, labels: Labels, parts: tuple[str, ...], height: int, width: int
 ) -> NDArray[np.float32]:
     """The weight of one frame, for the boxes of ``parts`` and for the arms."""
-    weight, boxes = np.ones((height, width), np.float32), shown.clip.boxes(shown.frame)
+    weight, boxes = np.ones((height, width), np.float32), labels.boxes
     for part in parts:
         factor = getattr(factors, part)
         for box in [boxes[name] for name in _BOXES[part] if name in boxes and factor != 1.0]:
             weight = np.maximum(weight, 1 + (factor - 1) * coverage(box, height, width))
     if factors.arms != 1.0:
-        cover = arm_coverage(shown.clip.pose(shown.frame), height, width)
+        cover = arm_coverage(labels.pose, height, width)
         weight = np.maximum(weight, 1 + (factors.arms - 1) * cover)
     return weight
 

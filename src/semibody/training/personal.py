@@ -28,7 +28,8 @@ from semibody.inputs import fit_portrait
 from semibody.networks.loading import WeightsInfo, describe, load_model, save_model
 from semibody.settings import Settings
 from semibody.training.recipe import Recipe, load_recipe
-from semibody.training.trainer import Training, below, train
+from semibody.training.start import below
+from semibody.training.trainer import Training, train
 from semibody.types import Gesture, MissingPartError, Picture, Pose, Progress, SemibodyError, silent
 from semibody.weights import hub, store
 

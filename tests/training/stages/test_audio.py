@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from semibody.data.dataset import packed_clips
-from semibody.networks.audio_encoders import LogMelEncoder
-from semibody.training.listening import ListeningTask, mouths
 from semibody.training.recipe import load_recipe
-from semibody.training.trainer import Training, split
+from semibody.training.stages.audio import AudioStage, mouths
+from semibody.training.trainer import Training
 from semibody.types import SemibodyError
 from training.nano import nano, packed
 from training.test_samples import PACKING
@@ -24,12 +23,10 @@ def folder(tmp_path: Path) -> Path:
     return packed(tmp_path)
 
 
-def test_it_learns_the_jaw_from_sound(folder: Path) -> None:
-    torch.manual_seed(0)
-    recipe = nano(*EAR)
-    clips, held_out = split(packed_clips(folder, PACKING))
-    encoder = LogMelEncoder(recipe.model.audio)
-    task = ListeningTask(recipe, encoder, clips, held_out)
+def test_it_learns_the_jaw_from_sound(folder: Path, tmp_path: Path) -> None:
+    task = Training(nano(*EAR), tmp_path / "run").build("audio", packed_clips(folder, PACKING))
+    assert isinstance(task, AudioStage)
+    encoder = task.encoder
     adam = torch.optim.AdamW(task.module.parameters(), lr=3e-3)
     losses = []
     for step in range(150):

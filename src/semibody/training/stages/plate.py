@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -20,15 +20,35 @@ from torch import Tensor, nn
 from semibody.data.dataset import PackedClip
 from semibody.networks.plate import CleanPlate, surround
 from semibody.pose.limbs import limb_cover
+from semibody.training.batches import Batch, Generator, generator
 from semibody.training.critic import Critic, duel, with_critic
 from semibody.training.losses import of_mean_one, picture_terms
-from semibody.training.recipe import Recipe, StageName
-from semibody.training.samples import Batch, Generator, generator
-from semibody.training.tasks import channels_last, grid, psnr, to_picture, to_pixels
+from semibody.training.pictures import channels_last, grid, to_picture, to_pixels
+from semibody.training.settings import RecipeBase, StageSettings
+from semibody.training.stages.base import Context, Stage
+from semibody.training.validation import psnr
 from semibody.types import Picture, SemibodyError
 
 _TRUNK = (1, 2, 5)
 """Neck and shoulders: moments are alike where these are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlateSettings(StageSettings):
+    """The network that predicts the portrait without arms and hands."""
+
+    moments: int = 4
+    """other frames of the clip that tell what is behind the arms"""
+    uncovered: float = 6.0
+    """factor where they do"""
+    tint: float = 0.2
+    """how much brighter or darker the channels of a sample may become"""
+    gradient: float = 1.0
+    """weight of the multi-scale gradient difference"""
+    ssim: float = 0.1
+    """weight of 1 − SSIM"""
+    rival: float = 0.0
+    """weight of leaving a critic in doubt which plate is real (``training.critic``); 0: without one"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +65,7 @@ class PlateBatch(Batch):
     """0 where nobody knows what is behind the arms"""
 
 
-class _Painting(nn.Module):
+class Painting(nn.Module):
     """Paint the plate, and the critic beside it if there is one: as one module, to be distributed."""
 
     def __init__(self, plate: CleanPlate, critic: Critic | None) -> None:
@@ -67,31 +87,46 @@ class _Painting(nn.Module):
         return plate, truth, duel(self.critic, shown, truth, beside, batch.hidden * known)
 
 
-class PlateTask:
-    """L1, slopes, SSIM and a critic's doubt of the clean plate, above all where the arms were."""
+class PlateStage(Stage[PlateSettings]):
+    """Trains the clean plate on L1, slopes, SSIM and an adversarial term, above all where the arms were."""
 
-    stage: StageName = "plate"
-    frames = 1
+    name: ClassVar[str] = "plate"
+    source: ClassVar[int] = 6
+    part: ClassVar[str] = "plate"
+    missing: ClassVar[str] = (
+        "there is no network for the clean plate: add the stage plate, or set start.weights to weights that "
+        "have one"
+    )
+    columns: ClassVar[str] = "portrait | colours around the arms | clean plate | truth (held-out people)"
+    telling: ClassVar[tuple[str, ...]] = ("psnr",)
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        network: CleanPlate,
-        clips: Sequence[PackedClip],
-        held_out: Sequence[PackedClip],
-    ) -> None:
+    @classmethod
+    def check(cls, recipe: RecipeBase) -> None:
+        if recipe.model.plate is None:
+            raise ValueError(f"the stage {cls.name} needs model.plate, for example model.plate = {{}}")
+
+    @classmethod
+    def build(cls, context: Context) -> Self:
+        context.find_portraits()
+        sizes = context.recipe.model.plate
+        assert sizes is not None
+        with context.seeded():
+            given = None if context.given is None else context.given.plate
+            plate = CleanPlate(sizes) if given is None else given.requires_grad_(True)
+            return cls(context, plate)
+
+    def __init__(self, context: Context, plate: CleanPlate) -> None:
         """Raises SemibodyError without half-body clips: heads alone show no arms."""
-        self.recipe, self.settings = recipe, recipe.plate
-        self.clips = [clip for clip in clips if clip.kind == "full"]
-        self.held_out = list(held_out)
+        super().__init__(context)
+        self.clips = [clip for clip in self.clips if clip.kind == "full"]
         if not self.clips:
-            raise SemibodyError("the stage plate needs half-body clips; the data has heads alone")
-        self.plate = network
+            raise SemibodyError(f"the stage {self.name} needs half-body clips; the data has heads alone")
+        self.plate = plate
         critic = Critic(known=4) if self.settings.rival > 0 else None
-        self.module: nn.Module = _Painting(network, critic)
+        self.module = Painting(plate, critic)
 
     def batch(self, step: int, samples: Sequence[int]) -> PlateBatch:
-        draws = [generator(self.recipe.seed, self.stage, step, number) for number in samples]
+        draws = [generator(self.recipe.seed, self.source, step, number) for number in samples]
         return PlateBatch.stacked([self._sample(draw) for draw in draws])
 
     def _sample(self, rng: Generator) -> dict[str, Any]:
@@ -105,9 +140,6 @@ class PlateTask:
         weight = of_mean_one(batch.weight)
         terms = picture_terms(plate, truth, weight, gradient=settings.gradient, ssim_share=settings.ssim)
         return with_critic(terms, judged, settings.rival)
-
-    def frozen(self, step: int) -> list[str]:  # noqa: ARG002 - all of it trains all the time
-        return []
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], Picture | None]:

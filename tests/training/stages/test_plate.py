@@ -15,9 +15,11 @@ from semibody.networks.loading import save_model
 from semibody.networks.model import Model
 from semibody.pose.limbs import limb_cover
 from semibody.training import checkpoint
-from semibody.training.plates import PlateTask, alike, uncovered, varied
+from semibody.training.denoiser import Denoiser
+from semibody.training.pictures import to_pixels
 from semibody.training.samples import DenoisingBatch
-from semibody.training.tasks import Denoiser, DenoisingTask, to_pixels
+from semibody.training.stages.denoise import DenoisingStage
+from semibody.training.stages.plate import PlateStage, alike, uncovered, varied
 from semibody.training.trainer import Training, train
 from semibody.types import SemibodyError, silent
 from training.nano import nano
@@ -75,8 +77,8 @@ def test_samples_vary_in_light_and_side_alike_in_all_they_hold(clips: list[Packe
 
 
 def test_what_nobody_knows_teaches_nothing(folder: Path, tmp_path: Path, clips: list[PackedClip]) -> None:
-    task = Training(nano(), tmp_path / "run").task("plate", clips, silent)
-    assert isinstance(task, PlateTask)
+    task = Training(nano(), tmp_path / "run").build("plate", clips, silent)
+    assert isinstance(task, PlateStage)
     batch = task.batch(0, [0, 1])
     assert torch.equal(task.batch(0, [0, 1]).truth, batch.truth), "the same every time"
     before = task.losses(task.module, batch)["loss"]
@@ -95,8 +97,8 @@ def test_what_nobody_knows_teaches_nothing(folder: Path, tmp_path: Path, clips: 
 def test_a_critic_judges_what_moments_uncover_and_stays_behind(
     folder: Path, tmp_path: Path, clips: list[PackedClip]
 ) -> None:
-    task = Training(nano("plate.rival=0.1"), tmp_path / "run").task("plate", clips, silent)
-    assert isinstance(task, PlateTask)
+    task = Training(nano("plate.rival=0.1"), tmp_path / "run").build("plate", clips, silent)
+    assert isinstance(task, PlateStage)
     names = checkpoint.trained(task.module)
     assert {name.split(".")[0] for name in names} == {"plate", "critic"}
     task.module.train()
@@ -129,7 +131,9 @@ def test_a_critic_judges_what_moments_uncover_and_stays_behind(
     task.module.eval()
     assert "critic" not in task.losses(task.module, batch)
     train(nano('stages=["vae","plate"]', "plate.rival=0.1"), tmp_path / "run", packed=folder)
-    model = Training(nano("plate.rival=0.1"), tmp_path / "run").model("still")
+    still = Training(nano("plate.rival=0.1", "loss.pose=0"), tmp_path / "run").build("still", clips)
+    assert isinstance(still, DenoisingStage)
+    model = still.model
     assert model.plate is not None
     final = Training(nano(), tmp_path / "run").final("plate")
     assert final is not None
@@ -141,11 +145,12 @@ def test_the_denoiser_is_shown_what_animating_would_show_it(
     folder: Path, tmp_path: Path, clips: list[PackedClip]
 ) -> None:
     train(nano('stages=["vae","plate"]'), tmp_path / "run", packed=folder)
-    task = Training(nano("loss.pose=0"), tmp_path / "run").task("still", clips, silent)
-    assert isinstance(task, DenoisingTask)
+    task = Training(nano("loss.pose=0"), tmp_path / "run").build("still", clips, silent)
+    assert isinstance(task, DenoisingStage)
     assert isinstance(task.module, Denoiser)
     batch = task.batch(0, [0, 1])
     by_id = {clip.id: clip for clip in clips}
+    assert batch.picture is not None and batch.hidden is not None
     assert batch.picture.shape == (2, 3, 64, 64)
     plate = task.module.conditions(batch).base
     assert plate is not None
@@ -159,12 +164,12 @@ def test_the_denoiser_is_shown_what_animating_would_show_it(
         painted = task.model.plate(to_pixels(batch.picture[i : i + 1]), batch.hidden[i : i + 1])
         torch.testing.assert_close(plate[i : i + 1], task.model.encode(painted), atol=1e-5, rtol=1e-4)
     assert (plate - batch.portrait).abs().max() > 1e-3
-    plain = Training(nano("loss.pose=0", "model.plate_latents=false"), tmp_path / "run").task(
+    plain = Training(nano("loss.pose=0", "model.plate_latents=false"), tmp_path / "run").build(
         "still", clips, silent
     )
-    assert isinstance(plain, DenoisingTask)
+    assert isinstance(plain, DenoisingStage)
     without = plain.batch(0, [0, 1])
-    assert without.picture.numel() == without.hidden.numel() == 0
+    assert without.picture is None and without.hidden is None
     assert isinstance(plain.module, Denoiser)
     base = plain.module.conditions(without).base
     assert base is not None
@@ -172,6 +177,7 @@ def test_the_denoiser_is_shown_what_animating_would_show_it(
 
 
 def picture(batch: DenoisingBatch, number: int) -> NDArray[np.uint8]:
+    assert batch.picture is not None
     return batch.picture[number].permute(1, 2, 0).numpy()
 
 
@@ -179,7 +185,7 @@ def test_heads_alone_cannot_teach_it(clips: list[PackedClip], tmp_path: Path) ->
     for clip in clips:
         clip.kind = "head"
     with pytest.raises(SemibodyError, match="half-body clips"):
-        Training(nano(), tmp_path / "run").task("plate", clips, silent)
+        Training(nano(), tmp_path / "run").build("plate", clips, silent)
 
 
 def test_a_restorer_that_is_given_plates_needs_a_painter(
@@ -193,4 +199,4 @@ def test_a_restorer_that_is_given_plates_needs_a_painter(
     save_model(tmp_path / "weights", Model(bare))
     recipe = nano('stages=["restore"]', f"start.weights={tmp_path / 'weights'}")
     with pytest.raises(SemibodyError, match="add the stage plate"):
-        Training(recipe, tmp_path / "run").task("restore", clips, silent)
+        Training(recipe, tmp_path / "run").build("restore", clips, silent)

@@ -14,21 +14,22 @@ from semibody.networks.model import Model
 from semibody.training import checkpoint
 from semibody.training.parts import coverage
 from semibody.training.recipe import Recipe, load_recipe
-from semibody.training.restoring import RestoringTask
+from semibody.training.samples import Draw, Shown
+from semibody.training.stages.restore import RestoreStage
 from semibody.training.trainer import Training
 from semibody.types import SemibodyError, silent
 from training.nano import nano, packed
 
 
-def restoring(folder: Path, clips: Path, *changes: str, seed: int = 0) -> tuple[RestoringTask, Recipe]:
+def restoring(folder: Path, clips: Path, *changes: str, seed: int = 0) -> tuple[RestoreStage, Recipe]:
     """The stage on random networks: nothing here depends on what they know."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         save_model(folder / "weights", Model(nano().model))
     recipe = nano('stages=["restore"]', f"start.weights={folder / 'weights'}", *changes)
     training = Training(recipe, folder / "run")
-    task = training.task("restore", training.pack(None, clips, silent), silent)
-    assert isinstance(task, RestoringTask)
+    task = training.build("restore", training.pack(None, clips, silent), silent)
+    assert isinstance(task, RestoreStage)
     return task, recipe
 
 
@@ -93,7 +94,7 @@ def test_a_crop_holds_a_part_at_one_place_in_everything(tmp_path: Path, clips: P
         "name": "",
     }
     for seed in range(8):
-        cut = task._cropped(made, clip, [0, 0], np.random.default_rng(seed))
+        cut = task._cropped(made, Draw(clip, [0, 0], Shown(clip, 0)), np.random.default_rng(seed))
         top, left = cut["portrait"][:2, 0, 0]
         assert top % 8 == left % 8 == 0
         window = placed[:, top : top + 32, left : left + 32]
@@ -144,6 +145,13 @@ def test_a_critic_learns_beside_the_restorer_and_stays_behind(tmp_path: Path, cl
     # Figures are of the restorer alone.
     task.module.eval()
     assert "critic" not in task.losses(task.module, task.batch(0, [0, 1]))
+    # It is initialised from the recipe's seed, whatever was drawn before.
+    torch.rand(1)
+    again, _ = restoring(tmp_path / "a", clips, "restore.rival=0.1")
+    for (name, one), (_, other) in zip(
+        task.module.named_parameters(), again.module.named_parameters(), strict=True
+    ):
+        assert torch.equal(one, other), name
     alone, _ = restoring(tmp_path / "b", clips)
     assert {name.split(".")[0] for name in checkpoint.trained(alone.module)} == {"restorer"}
     assert {k for k, _ in task.model.named_parameters()} == {k for k, _ in alone.model.named_parameters()}
@@ -153,7 +161,7 @@ def test_hands_count_more(tmp_path: Path, clips: Path) -> None:
     task, _ = restoring(tmp_path, clips, "restore.hands=5")
     clip = next(clip for clip in task.held_out if "left_hand" in clip.boxes(0))
     hand = coverage(clip.boxes(0)["left_hand"], 64, 64)
-    weight = task._pictures(task.pool.read(0), clip, [0, 1], clip, 0)["weight"]
+    weight = task._pictures(task.pool.read(0), Draw(clip, [0, 1], Shown(clip, 0)))["weight"]
     assert (weight[0, 0][hand == 1] >= 5).all()
 
 
@@ -163,7 +171,7 @@ def test_an_ear_that_was_taught_rests(tmp_path: Path, clips: Path) -> None:
         save_model(tmp_path / "weights", Model(nano(*changes).model))
     recipe = nano(*changes, f"start.weights={tmp_path / 'weights'}", "loss.pose=0", "loss.low=0")
     training = Training(recipe, tmp_path / "run")
-    task = training.task("still", training.pack(None, clips, silent), silent)
+    task = training.build("still", training.pack(None, clips, silent), silent)
     trained = [name for name, p in task.module.named_parameters() if p.requires_grad]
     assert trained
     assert not [name for name in trained if name.startswith("audio_encoder.")]

@@ -1,0 +1,54 @@
+"""What a step computes with. Every random choice is a function of (seed, stage, step, sample).
+
+So a resumed run, another number of workers, or two processes instead of one see exactly the same
+samples, and no random state has to be kept in checkpoints.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Generator = np.random.Generator
+
+
+def generator(seed: int, source: int, step: int, sample: int = 0) -> Generator:
+    """The source of every random choice of one sample; ``source`` is the number of its stage."""
+    return np.random.default_rng([seed, source, step, sample])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Tensors, lists of them, and what says where they are from."""
+
+    names: list[str]
+    """clip and first frame of each sample, for messages"""
+
+    @classmethod
+    def stacked(cls, samples: Sequence[Mapping[str, Any]], **others: Any) -> Self:
+        """A batch of samples, each its arrays (or None) and its ``name``; ``others`` are taken as is."""
+        tensors = {
+            key: None if value is None else torch.from_numpy(np.stack([sample[key] for sample in samples]))
+            for key, value in samples[0].items()
+            if key != "name"
+        }
+        return cls(**tensors, **others, names=[sample["name"] for sample in samples])
+
+    def to(self, device: torch.device) -> Self:
+        """All tensors on a device."""
+        moved = {item.name: _moved(getattr(self, item.name), device) for item in dataclasses.fields(self)}
+        return dataclasses.replace(self, **moved)
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, list):
+        return [_moved(one, device) for one in value]
+    return value

@@ -1,0 +1,46 @@
+"""Generated samples in a folder, one file each: made once, read in every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semibody.files import atomic_write
+from semibody.types import Progress, silent
+
+
+class Pool:
+    """A folder of samples, each a few arrays by name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.safetensors"
+
+    def fill(
+        self,
+        numbers: Iterable[int],
+        make: Callable[[int], Mapping[str, NDArray[Any]]],
+        *,
+        progress: Progress = silent,
+    ) -> None:
+        """Make what is missing."""
+        from safetensors.numpy import save_file
+
+        missing = [number for number in numbers if not self.path(number).exists()]
+        for done, number in enumerate(missing, start=1):
+            arrays = make(number)
+            with atomic_write(self.path(number)) as unfinished:
+                # safetensors writes memory as it lies: a transposed array would come back scrambled.
+                save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, unfinished)
+            progress("generate pictures", done, len(missing))
+
+    def read(self, number: int) -> dict[str, NDArray[Any]]:
+        from safetensors.numpy import load_file
+
+        return load_file(self.path(number))

@@ -1,0 +1,184 @@
+"""Settings that all stages of a training share; each stage's own are in its file in ``training.stages``."""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from semibody.diffusion.schedule import ScheduleConfig
+from semibody.networks.model import ModelConfig
+from semibody.training.curriculum import Curriculum
+from semibody.training.losses import LossSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimiser:
+    """How one stage is optimised: AdamW, warm-up, a flat stretch, a fall at the end."""
+
+    steps: int = 1000
+    """optimiser steps in all, over as many runs as it takes"""
+    batch: int = 8
+    """samples of one optimiser step, over all processes and accumulation"""
+    accumulate: int = 1
+    """parts the batch is worked through in, to save memory"""
+    lr: float = 1e-3
+    """learning rate after the warm-up"""
+    warmup: int = 100
+    """steps over which the learning rate rises from 0"""
+    cooldown: float = 0.0
+    """share of the steps, at the end, over which it falls to lr_end"""
+    lr_end: float = 0.05
+    """learning rate at the very end, as a share of lr"""
+    weight_decay: float = 0.0
+    beta1: float = 0.9
+    """decay of AdamW's first moment"""
+    beta2: float = 0.99
+    """decay of AdamW's second moment"""
+    clip: float = 1.0
+    """largest norm of the gradient; 0: unlimited"""
+    ema: float = 0.999
+    """decay of the average of the weights that is exported; 0: no average"""
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch, self.accumulate) < 1:
+            raise ValueError("steps, batch and accumulate must be at least 1")
+        if self.batch % self.accumulate:
+            raise ValueError(f"batch ({self.batch}) must be a multiple of accumulate ({self.accumulate})")
+        decays = (self.ema, self.beta1, self.beta2)
+        if not (self.lr > 0 and 0 <= self.cooldown <= 1 and all(0 <= decay < 1 for decay in decays)):
+            raise ValueError("lr must be positive; ema, cooldown, beta1 and beta2 must be from 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """What samples are made of."""
+
+    size: int = 256
+    """side of the pictures in pixels; clips of other sizes are scaled"""
+    fps: float = 24.0
+    """clips of other rates are resampled"""
+    gap: int = 8
+    """fewest frames between the portrait and any frame to be generated"""
+    other_clip: float = 0.0
+    """share of samples whose portrait comes from another clip of the person, where there is one"""
+    calm: float = 1.0
+    """share of a clip's frames that stills are drawn from, those whose head is nearest to the portrait's: no
+    condition says where the head goes, and a small model smears what it cannot know"""
+    found_portraits: bool = False
+    """portraits come with the pose that the detector finds in them, as when animating, instead of the exact
+    one (needs the extra ``pose``)"""
+    head_height: float = 0.3
+    """height of the head in a padded head clip, as a share of the frame"""
+    workers: int = 2
+    """threads that prepare samples"""
+    prefetch: int = 4
+    """batches prepared ahead"""
+
+    def __post_init__(self) -> None:
+        if self.size % 8 or self.size < 64:
+            raise ValueError("data.size must be a multiple of 8, at least 64")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseSettings:
+    """Which noise is learned."""
+
+    power: float = 1.0
+    """timesteps are drawn as T·u^(1/power): 1 evenly, more prefers noise"""
+    sampler_steps: int = 0
+    """number of steps the weights are meant to be sampled with"""
+    sampler_share: float = 0.0
+    """share of samples whose timestep is one of those the sampler will visit"""
+    refine: float = 0.0
+    """last share of a stage's steps in which that is true of all samples: few-step refinement"""
+    clamp: float = 0.0
+    """noise is cut to ± this, as the sampler cuts its first noise to ±1.5; 0: not"""
+    offset: float = 0.0
+    """noise that is constant over a channel, beside the noise of each cell"""
+    shared: float = 0.0
+    """share of a window's noise (in variance) that is the same in all its frames, in the stage motion"""
+    unconditional: float = 0.05
+    """share of steps trained without portrait, audio and pose, which guidance needs"""
+    drop_audio: float = 0.0
+    """share of samples whose audio attention is muted"""
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.sampler_share <= 1 and 0 <= self.refine <= 1):
+            raise ValueError("noise.sampler_share and noise.refine must be from 0 to 1")
+        if max(self.sampler_share, self.refine) > 0 and self.sampler_steps < 1:
+            raise ValueError("noise.sampler_share and noise.refine need noise.sampler_steps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartSettings:
+    """Weights to begin from."""
+
+    weights: str = ""
+    """a weights folder or name: whole networks; must fit the recipe's model"""
+    unet: str = ""
+    """a Stable Diffusion U-Net file: what fits by name and shape, for both U-Nets"""
+    train: tuple[str, ...] = ()
+    """patterns of the parameters to train (``denoising_unet.*attn2*``); empty: all of the stage's"""
+    lora_rank: int = 0
+    """rank of adapters beside the projections of attention that ``train`` names, trained in place of the
+    weights; 0: none"""
+
+    def __post_init__(self) -> None:
+        if self.lora_rank < 0:
+            raise ValueError("start.lora_rank must not be negative")
+        if self.lora_rank and not self.weights:
+            raise ValueError("start.lora_rank adapts given weights: set start.weights too")
+
+    def trains(self, name: str) -> bool:
+        """Whether a parameter is among those to train."""
+        return not self.train or any(fnmatch.fnmatch(name, pattern) for pattern in self.train)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """How a run is kept and watched."""
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    checkpoint_minutes: float = 10.0
+    keep: int = 2
+    """checkpoints kept"""
+    log_every: int = 10
+    """steps between log lines"""
+    validate_every: int = 500
+    """steps between validations; 0: only at the end"""
+    validation_clips: int = 8
+    """held-out clips that are generated and measured"""
+    recompute: bool = False
+    """forget activations and compute them again in the backward pass: less memory, more time"""
+    tensorboard: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSettings:
+    """What every stage has; its own settings are added to these."""
+
+    optimiser: Optimiser = field(default_factory=Optimiser)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeBase:
+    """A recipe without the settings of single stages (``recipe.Recipe`` adds them)."""
+
+    name: str = "custom"
+    about: str = ""
+    seed: int = 0
+    stages: tuple[str, ...] = ("vae", "keypoints", "still", "motion")
+    """what is trained, in the order of ``training.stages``"""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    defaults: dict[str, Any] = field(default_factory=dict)
+    """settings of ``animate`` the finished weights are meant for: steps, guidance, …"""
+    perceptual: Literal["auto", "lpips", "efficientnet"] = "auto"
+    """the network behind L_low"""
+    data: DataSettings = field(default_factory=DataSettings)
+    curriculum: Curriculum = field(default_factory=Curriculum)
+    noise: NoiseSettings = field(default_factory=NoiseSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    start: StartSettings = field(default_factory=StartSettings)
+    run: RunSettings = field(default_factory=RunSettings)

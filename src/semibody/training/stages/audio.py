@@ -1,0 +1,143 @@
+"""The stage of a small audio encoder: jaw and mouth from sound, before it conditions a denoiser.
+
+The published encoders come trained on years of speech. A log-mel encoder is initialised at random, and the
+gradient that reaches it through the few latent cells of a mouth is weak. So it first learns from the truth
+how far the jaw is open and how wide the mouth is, and predicts both in a token of its own for the denoiser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from semibody.clips.mouth import correlation
+from semibody.data.dataset import PackedClip
+from semibody.networks.audio_encoders import LogMelEncoder
+from semibody.networks.model import Model
+from semibody.pose.skeleton import GROUPS
+from semibody.training.batches import Batch, generator
+from semibody.training.checkpoint import Snapshot
+from semibody.training.settings import Optimiser, RecipeBase, StageSettings
+from semibody.training.stages.base import Context, Stage
+
+TARGETS = ("jaw", "width")
+"""opening of the jaw 0..1 · width of the mouth over the distance of the eyes, about 1"""
+
+
+class MouthPrediction(nn.Module):
+    """The part of the audio encoder that predicts the mouth, as a module that can be distributed."""
+
+    def __init__(self, encoder: LogMelEncoder) -> None:
+        super().__init__()
+        self.audio_encoder = encoder
+
+    def forward(self, windows: Float[Tensor, "n k 80"]) -> Float[Tensor, "n 2"]:
+        return self.audio_encoder.predict_mouth(windows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MouthBatch(Batch):
+    """Sound around single frames, and the mouth in them."""
+
+    windows: Tensor
+    """(n, k, …) rows of the audio encoder"""
+    mouth: Float[Tensor, "n 2"]
+    """as ``TARGETS``"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioSettings(StageSettings):
+    """What a small audio encoder learns before it conditions a picture: jaw and mouth from sound."""
+
+    optimiser: Optimiser = field(default_factory=lambda: Optimiser(steps=1500, batch=64))
+
+
+class AudioStage(Stage[AudioSettings]):
+    """Trains the log-mel encoder on the squared error of jaw and mouth."""
+
+    name: ClassVar[str] = "audio"
+    source: ClassVar[int] = 2
+    part: ClassVar[str] = "audio_encoder"
+    telling: ClassVar[tuple[str, ...]] = tuple(f"{name}_r" for name in TARGETS)
+
+    @classmethod
+    def check(cls, recipe: RecipeBase) -> None:
+        audio = recipe.model.audio
+        if not (audio.kind == "logmel" and audio.mouth_token):
+            raise ValueError(
+                f'the stage {cls.name} teaches model.audio.kind = "logmel" with mouth_token = true; other '
+                "encoders come trained"
+            )
+
+    @classmethod
+    def build(cls, context: Context) -> Self:
+        with context.seeded():
+            encoder = LogMelEncoder(context.recipe.model.audio)
+        return cls(context, encoder)
+
+    @classmethod
+    def put(cls, final: Snapshot, model: Model, source: str) -> None:
+        super().put(final, model, source)
+        # A denoiser's long training would undo what the encoder has learned of the mouth.
+        model.audio_encoder.requires_grad_(False)
+
+    def __init__(self, context: Context, encoder: LogMelEncoder) -> None:
+        super().__init__(context)
+        self.encoder = encoder
+        self.module = MouthPrediction(encoder)
+        self._known: dict[str, tuple[Tensor, NDArray[np.float32]]] = {}
+
+    def batch(self, step: int, samples: Sequence[int]) -> MouthBatch:
+        """Frames anywhere in any clips."""
+        windows, mouths, names = [], [], []
+        for number in samples:
+            rng = generator(self.recipe.seed, self.source, step, number)
+            clip = self.clips[rng.integers(len(self.clips))]
+            frame = int(rng.integers(len(clip)))
+            rows, mouth = self._rows_and_mouths(clip)
+            windows.append(self.encoder.windows(rows, torch.tensor([frame]), clip.fps)[0])
+            mouths.append(mouth[frame])
+            names.append(f"{clip.id}:{frame}")
+        return MouthBatch(windows=torch.stack(windows), mouth=torch.from_numpy(np.stack(mouths)), names=names)
+
+    def losses(self, module: nn.Module, batch: MouthBatch) -> dict[str, Tensor]:
+        error = (module(batch.windows).float() - batch.mouth).square().mean(dim=0)
+        return {"loss": error.sum(), **dict(zip(TARGETS, error, strict=True))}
+
+    @torch.no_grad()
+    def validate(self) -> tuple[dict[str, float], None]:
+        """Mean correlation of prediction and truth over held-out clips."""
+        device = next(self.module.parameters()).device
+        found: dict[str, list[float]] = {name: [] for name in TARGETS}
+        for clip in self.held_out:
+            rows, mouth = self._rows_and_mouths(clip)
+            windows = self.encoder.windows(rows, torch.arange(len(clip)), clip.fps).to(device)
+            predicted = self.module(windows).float().cpu().numpy()
+            for k, name in enumerate(TARGETS):
+                follows = correlation(predicted[:, k], mouth[:, k])
+                if not np.isnan(follows):
+                    found[name].append(follows)
+        return {f"{name}_r": float(np.mean(r)) for name, r in found.items() if r}, None
+
+    def _rows_and_mouths(self, clip: PackedClip) -> tuple[Tensor, NDArray[np.float32]]:
+        """Audio rows and mouths of a clip, kept: a few seconds of sound are a tenth of a megabyte."""
+        if clip.id not in self._known:
+            with torch.no_grad():
+                rows = self.encoder.rows(torch.from_numpy(clip.speech().waveform))
+            self._known[clip.id] = rows, mouths(clip)
+        return self._known[clip.id]
+
+
+def mouths(clip: PackedClip) -> NDArray[np.float32]:
+    """(f, 2): ``TARGETS`` of every frame."""
+    face = clip.gesture().joints[:, GROUPS["face"]]
+    eyes = np.linalg.norm(face[:, 36:42].mean(axis=1) - face[:, 42:48].mean(axis=1), axis=1)
+    width = np.linalg.norm(face[:, 48] - face[:, 54], axis=1)
+    return np.stack([clip.jaw(), width / np.maximum(eyes, 1e-6)], axis=1).clip(0, 3).astype(np.float32)

@@ -1,0 +1,262 @@
+"""What a stage of a training is, and what it is built from.
+
+A stage is one class in a file of its own: its settings, the networks it trains and what earlier stages left
+of them, its batches, losses and validation, and how reports show it. ``stages.STAGES`` lists them in order;
+trainer, loop and reports know no stage by name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from semibody import config
+from semibody.data.dataset import LatentStore, PackedClip
+from semibody.data.found import find_poses
+from semibody.networks.model import Model, ModelConfig
+from semibody.training import checkpoint
+from semibody.training.batches import Batch
+from semibody.training.pictures import channels_last, to_pixels
+from semibody.training.settings import RecipeBase, StageSettings
+from semibody.training.start import below, fill, given_model, silence_motion, take_given, take_unet
+from semibody.types import Picture, Progress, SemibodyError, Speech
+
+S = TypeVar("S", bound=StageSettings)
+
+_ENCODED_AT_ONCE = 16
+"""Frames the autoencoder encodes together when clips are prepared."""
+
+
+class Stage(ABC, Generic[S]):
+    """One stage of a training."""
+
+    name: ClassVar[str]
+    """of its table in a recipe, its folder in a training and its lines in the log"""
+    source: ClassVar[int]
+    """its number in ``batches.generator``; never changed, so that samples stay when stages are added"""
+    part: ClassVar[str] = ""
+    """the part of a Model that it trains from the start, if it is one; its parameters are named ``part.…``"""
+    missing: ClassVar[str] = ""
+    """what to do when later stages need the part and nobody gives it"""
+    needs: ClassVar[tuple[type[Stage[Any]], ...]] = ()
+    """stages one of which must have left its networks, unless the recipe names weights to start from"""
+    columns: ClassVar[str] = ""
+    """what the columns of its validation picture show"""
+    telling: ClassVar[tuple[str, ...]] = ()
+    """how those names of its validation figures start that a model card shows"""
+
+    module: nn.Module
+    """what is trained; parameters that require no gradient stay as they are"""
+    frames: int = 1
+    """frames of a sample, for the throughput"""
+
+    def __init__(self, context: Context) -> None:
+        self.recipe, self.settings = context.recipe, self.settings_in(context.recipe)
+        self.clips, self.held_out = list(context.clips), list(context.held_out)
+        self.autocast = context.autocast
+
+    @classmethod
+    def settings_in(cls, recipe: RecipeBase) -> S:
+        """The stage's own settings: the recipe's field of its name."""
+        settings: S = getattr(recipe, cls.name)
+        return settings
+
+    @classmethod
+    def check(cls, recipe: RecipeBase) -> None:
+        """Raises ValueError where a recipe with this stage contradicts itself."""
+
+    @classmethod
+    def plan(cls, recipe: RecipeBase) -> list[tuple[str, str]]:
+        """What it does, in words: lines of a name and a text."""
+        o = cls.settings_in(recipe).optimiser
+        return [(cls.name, f"{o.steps:,} steps of {o.batch} samples, lr {o.lr:g}")]
+
+    # -- networks -----------------------------------------------------------------------------
+
+    @classmethod
+    @abstractmethod
+    def build(cls, context: Context) -> Self:
+        """The stage with its networks, as the stages before left them."""
+
+    @classmethod
+    def sized(cls, sizes: ModelConfig, final: checkpoint.Snapshot) -> ModelConfig:  # noqa: ARG003
+        """The sizes of a Model that takes what this stage left."""
+        return sizes
+
+    @classmethod
+    def put(cls, final: checkpoint.Snapshot, model: Model, source: str) -> None:
+        """Put what this stage left into a Model. Raises SemibodyError on misfits."""
+        if cls.part in model.config.networks:
+            fill(getattr(model, cls.part), below(final.weights, f"{cls.part}."), source)
+
+    def facts(self) -> dict[str, Any]:
+        """What is kept beside the finished weights."""
+        return {}
+
+    def export(self, folder: Path, step: int) -> None:
+        """Write a weights folder, if the stage leaves a whole model."""
+
+    # -- a step -------------------------------------------------------------------------------
+
+    @abstractmethod
+    def batch(self, step: int, samples: Sequence[int]) -> Batch:
+        """The samples with these numbers; called from threads."""
+
+    @abstractmethod
+    def losses(self, module: nn.Module, batch: Any) -> dict[str, Tensor]:
+        """``loss`` and whatever it consists of, each a scalar; ``module`` is the (wrapped) module."""
+
+    def frozen(self, step: int) -> list[str]:  # noqa: ARG002
+        """Names of parameters that are frozen at this step although the stage trains them."""
+        return []
+
+    @abstractmethod
+    def validate(self) -> tuple[dict[str, float], Picture | None]:
+        """Figures of the module as it is, and a picture."""
+
+
+@dataclass(kw_only=True)
+class Context:
+    """What a stage is built from."""
+
+    stage: type[Stage[Any]]
+    before: Sequence[type[Stage[Any]]]
+    """all stages before it, whether the recipe trains them or not"""
+    recipe: RecipeBase
+    out: Path
+    """the folder of the training"""
+    clips: Sequence[PackedClip]
+    held_out: Sequence[PackedClip]
+    every_clip: Sequence[PackedClip]
+    """also those that are neither trained on nor shown"""
+    device: torch.device
+    autocast: Callable[[], contextlib.AbstractContextManager[Any]]
+    share: Callable[[Sequence[Any], Callable[[Sequence[Any]], None]], None]
+    """has each process make its share of a list of things"""
+    progress: Progress
+
+    @contextlib.contextmanager
+    def seeded(self) -> Iterator[None]:
+        """Within it, networks are initialised from the recipe's seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.recipe.seed)
+            yield
+
+    def final(self, stage: type[Stage[Any]]) -> checkpoint.Snapshot | None:
+        """What a stage left, if it is finished."""
+        return checkpoint.read_final(self.out / stage.name)
+
+    @cached_property
+    def given(self) -> Model | None:
+        """The weights to start from, where the recipe names some."""
+        return given_model(self.recipe.start)
+
+    def model(self, *, motion: bool, restorer: bool, plate: bool) -> Model:
+        """The networks as the stages before left them, with or without those that not every stage needs.
+
+        Raises SemibodyError when a part is missing or does not fit.
+        """
+        finals = [(stage, final) for stage in self.before if (final := self.final(stage)) is not None]
+        done, given, sizes = [stage for stage, _ in finals], self.given, self.recipe.model
+        sizes = dataclasses.replace(
+            sizes,
+            unet=dataclasses.replace(sizes.unet, motion=motion),
+            restorer=sizes.restorer if restorer else None,
+            plate=sizes.plate if plate else None,
+        )
+        self._require_parts(sizes, done)
+        if given is not None:
+            vae = dataclasses.replace(sizes.vae, scale=given.vae.config.scale)
+            sizes = dataclasses.replace(sizes, vae=vae)
+        for stage, final in finals:
+            sizes = stage.sized(sizes, final)
+        model = Model(sizes)
+        silence_motion(model)
+        start = self.recipe.start
+        if given is not None:
+            take_given(model, given, start.weights, but={stage.part for stage in done})
+            if sizes.audio.mouth_token:
+                # A denoiser's long training would undo what the encoder has learned of the mouth.
+                model.audio_encoder.requires_grad_(False)
+        if start.unet:
+            take_unet(model, Path(start.unet))
+        for stage, final in finals:
+            stage.put(final, model, str(self.out / stage.name))
+        self._require_stages(done)
+        return model
+
+    def _require_parts(self, sizes: ModelConfig, done: Sequence[type[Stage[Any]]]) -> None:
+        given = () if self.given is None else self.given.config.networks
+        for stage in self.before:
+            if (
+                stage.missing
+                and stage.part in sizes.networks
+                and stage not in done
+                and stage.part not in given
+            ):
+                raise SemibodyError(stage.missing)
+
+    def _require_stages(self, done: Sequence[type[Stage[Any]]]) -> None:
+        needed = self.stage.needs
+        if needed and not self.recipe.start.weights and not any(stage in done for stage in needed):
+            raise SemibodyError(
+                f"the stage {self.stage.name} needs the stage {needed[0].name} first, or start.weights"
+            )
+
+    def find_portraits(self) -> None:
+        """Let portraits come with the pose a detector finds in them, if the recipe asks for that."""
+        data = self.recipe.data
+        if data.found_portraits:
+            self.share(
+                self.every_clip,
+                lambda part: find_poses(part, workers=data.workers, progress=self.progress),
+            )
+
+    def encode(self, model: Model) -> LatentStore:
+        """Latents and audio rows of all clips that are trained on or shown, made once for an autoencoder."""
+        # Clips of another frame rate may have the same names.
+        key = digest([model.config.vae, model.config.audio], model.vae)
+        store = LatentStore(self.out / f"latents-{key}-{self.recipe.data.fps:g}fps")
+
+        def encode(pictures: Picture) -> NDArray[np.float16]:
+            pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+            made = []
+            with torch.inference_mode(), self.autocast():
+                for part in pixels.split(_ENCODED_AT_ONCE):
+                    made.append(model.encode(channels_last(to_pixels(part.to(self.device)))).float().cpu())
+            return torch.cat(made).numpy().astype(np.float16)
+
+        def hear(speech: Speech) -> NDArray[np.float16]:
+            with torch.inference_mode():
+                rows = model.audio_encoder.rows(torch.from_numpy(speech.waveform).to(self.device))
+            return rows.float().cpu().numpy().astype(np.float16)
+
+        model.eval()
+        self.share(
+            [*self.clips, *self.held_out],
+            lambda part: store.fill(part, encode, hear, progress=self.progress),
+        )
+        return store
+
+
+def digest(settings: Sequence[Any], *networks: nn.Module) -> str:
+    """Names what is made with these settings and weights."""
+    plain = [config.to_dict(one) if dataclasses.is_dataclass(one) else one for one in settings]
+    made = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
+    for network in networks:
+        for _, value in sorted(network.state_dict().items()):
+            made.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+    return made.hexdigest()[:12]

@@ -1,0 +1,100 @@
+"""The stage of the keypoint network, whose heat maps L_pose compares: trained on crops, from the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from semibody.training.crops import CropBatch, CropSamples
+from semibody.training.keypoints import JOINTS, KeypointNetwork, blobs, find, heat_map_loss
+from semibody.training.pictures import channels_last, to_pixels
+from semibody.training.settings import Optimiser, StageSettings
+from semibody.training.stages.base import Context, Stage
+from semibody.training.start import fill
+from semibody.types import SemibodyError
+
+_ON_PARTS = 0.6
+"""Share of crops placed on faces and hands."""
+_NEAR = 0.05
+"""A joint counts as found within this share of the picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeypointSettings(StageSettings):
+    """The small frozen network whose heat maps L_pose compares."""
+
+    optimiser: Optimiser = field(default_factory=lambda: Optimiser(steps=3000, batch=16))
+    width: int = 32
+    """channels at a quarter of the picture; doubled at each further halving"""
+    crop: int = 128
+    """side of the crops in pixels"""
+
+
+class KeypointStage(Stage[KeypointSettings]):
+    """Trains the keypoint network; it belongs to no model."""
+
+    name: ClassVar[str] = "keypoints"
+    source: ClassVar[int] = 1
+    telling: ClassVar[tuple[str, ...]] = ("found",)
+
+    @classmethod
+    def build(cls, context: Context) -> Self:
+        with context.seeded():
+            network = KeypointNetwork(cls.settings_in(context.recipe).width)
+        return cls(context, network)
+
+    @classmethod
+    def trained(cls, context: Context) -> KeypointNetwork:
+        """The finished network, frozen. Raises SemibodyError when there is none."""
+        final = context.final(cls)
+        if final is None:
+            raise SemibodyError(f"L_pose needs the stage {cls.name}; add it to stages, or set loss.pose = 0")
+        network = KeypointNetwork(cls.settings_in(context.recipe).width)
+        fill(network, final.weights, str(context.out / cls.name))
+        return network.eval().requires_grad_(False).to(context.device)
+
+    def __init__(self, context: Context, network: KeypointNetwork) -> None:
+        super().__init__(context)
+        self.network = self.module = network
+        self.samples = CropSamples(
+            recipe=self.recipe,
+            source=self.source,
+            clips=self.clips,
+            side=self.settings.crop,
+            on_parts=_ON_PARTS,
+        )
+
+    def batch(self, step: int, samples: Sequence[int]) -> CropBatch:
+        return self.samples.batch(step, samples)
+
+    def losses(self, module: nn.Module, batch: CropBatch) -> dict[str, Tensor]:
+        logits = module(channels_last(to_pixels(batch.pixels)))
+        height, width = logits.shape[2:]
+        rows = list(JOINTS)
+        joints, confidence = batch.joints[:, rows], batch.confidence[:, rows]
+        scale = torch.tensor([width, height], device=joints.device)
+        wanted = blobs(joints * scale, (confidence >= 0.5).float(), height, width)
+        # A joint that is hidden (0.3) may or may not be drawn; only seen and absent ones teach.
+        known = ((confidence >= 0.5) | (confidence < 0.05)).float()
+        return {"loss": heat_map_loss(logits, wanted, known)}
+
+    @torch.no_grad()
+    def validate(self) -> tuple[dict[str, float], None]:
+        """Share of seen joints that are found, and the mean of the clips' median errors."""
+        device = next(self.network.parameters()).device
+        hits, errors = [], []
+        for clip in self.held_out[: self.recipe.run.validation_clips]:
+            frame = len(clip) // 2
+            truth = torch.from_numpy(clip.pictures([frame])[0]).permute(2, 0, 1)[None].to(device)
+            where, _ = find(self.network.heat_maps(to_pixels(truth)))
+            pose = clip.pose(frame)
+            seen = pose.confidence[list(JOINTS)] >= 0.5
+            off = np.linalg.norm(where[0].cpu().numpy() - pose.joints[list(JOINTS)], axis=1)[seen]
+            hits.append((off < _NEAR).mean() if len(off) else np.nan)
+            errors.append(np.median(off) if len(off) else np.nan)
+        return {"found": float(np.nanmean(hits)), "median_error": float(np.nanmean(errors))}, None

@@ -1,0 +1,76 @@
+"""Networks at the start of a stage: given weights, and parts of them put into other networks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from semibody.networks.loading import load_model
+from semibody.networks.model import Model
+from semibody.training.settings import StartSettings
+from semibody.types import SemibodyError
+from semibody.weights.hub import find_weights
+from semibody.weights.state import read_state
+
+
+def given_model(start: StartSettings) -> Model | None:
+    """The weights to start from, where the recipe names some. Raises SemibodyError when they are missing."""
+    if not start.weights:
+        return None
+    folder, preset = find_weights(start.weights)
+    return load_model(folder, variant="accelerated" if preset == "accelerated" else "official")[0]
+
+
+def take_given(model: Model, given: Model, source: str, *, but: Collection[str] = ()) -> None:
+    """Copy the parts of ``given`` that ``model`` has too, all but some. Raises SemibodyError on misfits."""
+    for part in model.config.networks:
+        if part not in given.config.networks or part in but:
+            continue
+        theirs, ours = getattr(given, part).state_dict(), getattr(model, part)
+        # A stage without motion modules takes a model that has them, and the other way round.
+        known = {k: v for k, v in theirs.items() if "motion_modules" not in k or k in ours.state_dict()}
+        fill(ours, known, f"{source} ({part})")
+
+
+def take_unet(model: Model, path: Path) -> None:
+    """Copy what fits of a Stable Diffusion U-Net into both U-Nets. Raises SemibodyError if nothing does."""
+    state = read_state(path)
+    taken = [take_fitting(getattr(model, part), state) for part in ("denoising_unet", "reference_unet")]
+    if min(taken) == 0:
+        raise SemibodyError(f"{path}: nothing in it fits this recipe's U-Nets; check start.unet")
+
+
+def silence_motion(model: Model) -> None:
+    """Initialise motion modules as the identity: their last projection is zero."""
+    with torch.no_grad():
+        for name, parameter in model.denoising_unet.named_parameters():
+            if "motion_modules" in name and ".proj_out." in name:
+                parameter.zero_()
+
+
+def take_fitting(module: nn.Module, state: dict[str, Tensor]) -> int:
+    """Copy the tensors that fit by name and shape; returns how many."""
+    own = module.state_dict()
+    fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
+    module.load_state_dict(fitting, strict=False)
+    return len(fitting)
+
+
+def fill(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    """Load ``state``; what it lacks may only be motion modules. Raises SemibodyError on misfits."""
+    own = module.state_dict()
+    wrong = [f"{k} has shape {tuple(v.shape)}, not {tuple(own[k].shape)}" for k, v in state.items()
+             if k in own and own[k].shape != v.shape]  # fmt: skip
+    wrong += [f"extra {k}" for k in state if k not in own]
+    wrong += [f"missing {k}" for k in own if k not in state and "motion_modules" not in k]
+    if wrong:
+        raise SemibodyError(f"{source}: does not fit this recipe's model: {', '.join(wrong[:3])}")
+    module.load_state_dict(state, strict=False)
+
+
+def below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with ``prefix``, without it."""
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

@@ -1,0 +1,131 @@
+"""Gestures of a clip, fitted to a portrait whose person is known: planned, still, the library's, a file's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import made
+from semibody import inputs
+from semibody.inputs import Inputs, prepare
+from semibody.pose import library
+from semibody.pose.body import SEEN
+from semibody.pose.files import save_gesture
+from semibody.settings import Settings
+from semibody.types import HANDS, LEFT_HAND, Gesture, Picture, Pose, SemibodyError
+
+SPEECH = made.spoken(made.STRESSES, 4.0)
+OWN = library.find_gesture("beat")[24]
+"""The pose that is found in every portrait here."""
+
+
+class Finder:
+    """A detector that always finds the same people."""
+
+    def __init__(self, *people: Pose) -> None:
+        self._found = list(people)
+
+    def __enter__(self) -> Finder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def people(self, picture: Picture) -> list[Pose]:
+        return self._found
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "open_detector", lambda: Finder(OWN))
+
+
+def fitted(gesture: str | Path | Gesture, **settings: object) -> Inputs:
+    chosen = Settings(**{"width": 64, "height": 64, "frame": "keep", **settings})  # type: ignore[arg-type]
+    return prepare(made.picture(), SPEECH, gesture, chosen)
+
+
+def own(made_of: Inputs) -> Pose:
+    assert made_of.portrait_pose is not None
+    return made_of.portrait_pose
+
+
+def at_own(made_of: Inputs) -> list[bool]:
+    """In which frames the pose is the portrait's."""
+    return (made_of.gesture.joints == own(made_of).joints).all(axis=(1, 2)).tolist()
+
+
+@pytest.mark.usefixtures("found")
+def test_a_planned_gesture_starts_from_the_portraits_hands_and_liveliness_widens_it() -> None:
+    calm, lively, none = (fitted("auto", liveliness=x) for x in (1.0, 2.0, 0.0))
+    assert len(calm) == 96
+    assert at_own(calm)[0]
+    assert not all(at_own(calm))
+    assert all(at_own(none))
+    moved = [np.ptp(x.gesture.joints[:, HANDS], axis=0).max() for x in (calm, lively)]
+    assert moved[1] > moved[0] > 0.02
+    assert not any(f.topic in ("align", "start") for f in calm.findings)
+
+
+@pytest.mark.usefixtures("found")
+def test_still_is_the_portraits_pose_all_the_time() -> None:
+    still = fitted("still")
+    assert all(at_own(still))
+    assert (still.gesture.confidence == own(still).confidence).all()
+
+
+def test_without_a_person_gestures_are_nobodys_in_particular(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "open_detector", Finder)
+    still, planned = fitted("still"), fitted("auto")
+    assert np.ptp(still.gesture.joints, axis=0).max() == 0
+    assert still.gesture.confidence[0, HANDS].min() >= SEEN
+    assert np.ptp(planned.gesture.joints[:, HANDS], axis=0).max() > 0.1
+    assert np.ptp(fitted("auto", liveliness=0.0).gesture.joints, axis=0).max() == 0
+    assert not any("one pose" in notice for notice in still.notices)
+
+
+@pytest.mark.usefixtures("found")
+def test_the_librarys_gestures_begin_and_end_at_the_portrait_and_files_only_if_asked(tmp_path: Path) -> None:
+    wave = fitted("wave")
+    assert at_own(wave)[0]
+    assert at_own(wave)[-1]
+    assert not any(at_own(wave)[1:-1])
+    assert not any(f.topic == "start" for f in wave.findings)
+    file = tmp_path / "mine.npz"
+    save_gesture(library.find_gesture("wave"), file)
+    kept, anchored = fitted(file), fitted(file, anchor=True)
+    assert not any(at_own(kept))
+    assert at_own(anchored)[0]
+    assert at_own(anchored)[-1]
+    assert np.allclose(anchored.gesture.joints[13:-13], kept.gesture.joints[13:-13])
+    assert not any(at_own(fitted("wave", align="none", find_person=True))), "coordinates as they are"
+
+
+def test_hands_that_rest_and_hands_that_are_missing_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    confidence = OWN.confidence.copy()
+    confidence[LEFT_HAND] = 0.0
+    confidence[LEFT_HAND.stop :] = 0.4
+    monkeypatch.setattr(inputs, "open_detector", lambda: Finder(Pose(OWN.joints, confidence)))
+    planned = fitted("auto")
+    assert all(at_own(planned))
+    said = " ".join(planned.notices)
+    assert "right hand rests" in said
+    assert "does not show the left hand: a planned gesture leaves it out" in said
+
+
+@pytest.mark.parametrize("liveliness", [-0.1, 3.1])
+def test_liveliness_out_of_range_is_refused(liveliness: float) -> None:
+    with pytest.raises(SemibodyError, match="--liveliness"):
+        made.animator().settings(liveliness=liveliness)
+
+
+@pytest.mark.usefixtures("found")
+def test_planning_needs_a_recording_and_still_does_not() -> None:
+    settings = Settings(width=64, height=64, frame="keep")
+    with pytest.raises(SemibodyError, match="needs the recording"):
+        inputs.fit(made.picture(), None, "auto", settings)
+    still = inputs.fit(made.picture(), None, "still", settings).gesture
+    assert still is not None
+    assert len(still) == 1
