@@ -1,4 +1,4 @@
-"""What an animation will need, before it is begun: frames, windows, memory, time."""
+"""What an animation will need, before it starts: frames, windows, memory, time."""
 
 from __future__ import annotations
 
@@ -93,14 +93,14 @@ def estimate_work(
 
 
 def count_parameters(model: ModelConfig) -> dict[str, int]:
-    """Numbers in each part of a model, without building it in memory."""
+    """Parameters of each network of a model, without building it in memory."""
     import torch
 
     from semibody.networks.model import Model
 
     with torch.device("meta"):
         built = Model(model)
-    return {part: sum(p.numel() for p in getattr(built, part).parameters()) for part in model.parts}
+    return {name: sum(p.numel() for p in getattr(built, name).parameters()) for name in model.networks}
 
 
 def format_seconds(seconds: float) -> str:

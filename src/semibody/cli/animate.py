@@ -55,10 +55,10 @@ def animate(
 
     if source.weights is None:
         source = dataclasses.replace(source, weights=source.preset or default_weights())
-        _say(f"note: using the {source.weights} weights; --weights takes others")
+        _print(f"note: using the {source.weights} weights; --weights takes others")
     if size is not None:
         changes["width"], changes["height"] = parse_size(size)
-    # Inputs are read and checked before the weights: a mistake should not cost a minute of loading.
+    # Inputs are read and checked first, because loading the weights takes up to a minute.
     picture = media.read_image(portrait, parse_colour(background))
     if dry_run:
         planned = make_plan(source, changes, portrait=picture, speech=speech, gesture=gesture)
@@ -70,32 +70,32 @@ def animate(
     settings = found.settings(changes)
     inputs = prepare(picture, speech, gesture, settings)
     for finding in inputs.findings:
-        _say(f"{finding.level if finding.level != 'good' else 'note'}: {finding.line()}")
+        _print(f"{finding.level if finding.level != 'good' else 'note'}: {finding.line()}")
     with progress_bar(quiet=quiet) as progress:
         animator = Animator.load(**dataclasses.asdict(source), progress=progress)
         for notice in _notices(settings, changes, animator.origin, found.info.model.vae.factor):
-            _say(f"note: {notice}")
+            _print(f"note: {notice}")
         animator.write(out, inputs, settings, crf=crf, progress=progress)
     seconds = len(inputs) / settings.fps
-    _say(f"{out}: {len(inputs)} frames, {settings.width} x {settings.height}, {seconds:.1f} s")
+    _print(f"{out}: {len(inputs)} frames, {settings.width} x {settings.height}, {seconds:.1f} s")
 
 
 def _notices(settings: Settings, changes: dict[str, Any], origin: str, grid: int) -> list[str]:
-    said = []
+    notices = []
     wanted = (changes.get("width", settings.width), changes.get("height", settings.height))
     if wanted != (settings.width, settings.height):
-        said.append(
+        notices.append(
             f"size {wanted[0]} x {wanted[1]} rounded to multiples of {grid}: "
             f"{settings.width} x {settings.height}"
         )
     published = "EchoMimicV2" in origin
     if published and "accelerated" in origin and (settings.steps > 10 or settings.guidance > 1):
-        said.append("the accelerated weights are made for about 6 steps and guidance 1.0")
+        notices.append("use about 6 steps and guidance 1.0 with the accelerated weights")
     elif published and "official" in origin and settings.steps < 15 and settings.solver == "ddim":
-        said.append(
-            "few steps with the official weights; --weights accelerated or --solver dpm++ suit better"
+        notices.append(
+            "use --weights accelerated or --solver dpm++ for so few steps; the official weights need more"
         )
-    return said
+    return notices
 
 
 def _print_plan(lines: list[tuple[str, str]]) -> None:
@@ -116,7 +116,7 @@ def parse_colour(text: str) -> tuple[int, int, int]:
 
 
 def _require_writable(out: Path) -> None:
-    """Find out before the minutes of computing, not after."""
+    """Raise SemibodyError if ``out`` cannot be written, before minutes of computing."""
     from semibody import media
     from semibody.files import require_writable
 
@@ -126,7 +126,7 @@ def _require_writable(out: Path) -> None:
     require_writable(out)
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     typer.echo(text, err=True)
 
 
@@ -142,4 +142,4 @@ def demo(
     with progress_bar(quiet=quiet) as progress:
         summary = make_demo(out, progress=progress)
     for line in summary:
-        _say(line)
+        _print(line)

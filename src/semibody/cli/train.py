@@ -1,4 +1,4 @@
-"""``semibody train``: a recipe, data and a folder in; trained weights out."""
+"""``semibody train``: from a recipe and data to trained weights."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def train(
         list[str] | None,
         typer.Option("--set", help="Setting: still.optimiser.lr=1e-3 (repeatable)."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the training in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the training in --out.")] = False,
     max_minutes: Annotated[
-        float | None, typer.Option(min=0, help="Stop cleanly after so many minutes; --resume goes on.")
+        float | None, typer.Option(min=0, help="Stop cleanly after so many minutes; --resume continues.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     plan: Annotated[
         bool, typer.Option("--plan", help="Only draw the schedule (to DIR/plan.png) and print it.")
     ] = False,
 ) -> None:
-    """Train the networks of a recipe, stage by stage; run it again with --resume to go on."""
+    """Train the networks of a recipe, stage by stage; run it again with --resume to continue."""
     from semibody.training.recipe import load_recipe
     from semibody.types import SemibodyError
 
@@ -61,7 +61,7 @@ def train(
         return
     if out is None:
         raise SemibodyError("give --out DIR, where checkpoints, logs and weights go")
-    # Of several processes started by accelerate or torchrun, the first one speaks.
+    # Of several processes started by accelerate or torchrun, only the first one prints.
     first = os.environ.get("RANK", "0") == "0"
     with progress_bar(quiet=not first) as progress:
         if data is None and packed is None:
@@ -88,7 +88,7 @@ def train(
     if done.weights is not None:
         typer.echo(f"{done.weights}: weights; use them with: semibody animate … --weights {done.weights}")
     if not done.finished:
-        typer.echo(f"stopped in stage {done.stage}; the same command with --resume goes on")
+        typer.echo(f"stopped in stage {done.stage}; run the same command with --resume to continue")
     typer.echo(f"{out / 'report.html'}: curves and pictures")
 
 
@@ -98,7 +98,7 @@ def model_card(
     weights: Annotated[Path, typer.Option(help="The weights folder that is described.")],
     packed: Annotated[Path | None, typer.Option(help="The packed clips it was trained on.")] = None,
     bench: Annotated[Path | None, typer.Option(help="results.json of bench-quality.")] = None,
-    notes: Annotated[Path | None, typer.Option(help="Markdown about what was seen, for the limits.")] = None,
+    notes: Annotated[Path | None, typer.Option(help="Markdown for the section on limits.")] = None,
     pictures: Annotated[
         Path | None, typer.Option(help="Beginning of the pictures' names, for example docs/starter.")
     ] = None,

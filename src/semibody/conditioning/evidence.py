@@ -1,13 +1,13 @@
-"""What a model is shown of a portrait and of the poses of frames, as arrays.
+"""What a model is conditioned on of a portrait and of the poses of frames, as arrays.
 
     evidence = Evidence(model.config, portrait_pose, 256, 256)
     evidence.own_map(), evidence.hidden(), evidence.audio_mask()    # of the portrait, once
     evidence.maps(poses), evidence.limbs(poses)                     # of frames
     evidence.carried(portrait, poses)
 
-This is the only reader of the switches that say which of it a model is shown (``networks.hints``, and those
-of the restorer): whatever a model is not shown, or nothing is known of, is None. It computes nothing with
-networks, so a training's workers use it as an animation does.
+This is the only reader of the switches that choose among them (``networks.hints``, and those of the
+restorer). What a model is not conditioned on, or what is not known, is None. No network is called here, so
+training's data workers use it as an animation does.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Evidence:
 
     config: ModelConfig
     own: Pose | None
-    """the portrait's own pose; None: nobody was looked for or found"""
+    """the portrait's own pose; None: not detected"""
     height: int
     width: int
 
@@ -50,7 +50,7 @@ class Evidence:
     ) -> UInt8[NDArray[np.uint8], "3 H W"] | None:
         """The portrait's own pose map, with ``parts`` beside those the model always has there.
 
-        When nobody was found, the hands of ``otherwise``: the portrait is taken to begin the gesture.
+        Without an own pose, the hands of ``otherwise``, as if the portrait were the gesture's first frame.
         """
         if not self.config.hints.own_pose:
             return None
@@ -60,11 +60,11 @@ class Evidence:
 
     @property
     def compares_poses(self) -> bool:
-        """Whether the frames' pose features are given less the portrait's own."""
+        """Whether the portrait's own pose features are subtracted from the frames'."""
         return self.config.hints.pose == "change" and self.own is not None
 
     def hidden(self) -> Float[NDArray[np.float32], "1 H W"] | None:
-        """1 about the portrait's arms and hands, which a clean plate is painted without."""
+        """1 about the portrait's arms and hands, which the clean plate leaves out."""
         if self.config.plate is None or self.own is None:
             return None
         return limb_cover(self.own, self.height, self.width)[None]
@@ -86,14 +86,14 @@ class Evidence:
         return np.stack([self._draw(pose, parts) for pose in poses])
 
     def limbs(self, poses: Sequence[Pose]) -> Float[NDArray[np.float32], "f 3 h w"] | None:
-        """How the portrait's arms and hands come to where frames have them: flow and cover by latent cell."""
+        """Flow and cover, by latent cell, that carry the portrait's arms and hands to the frames' place."""
         if not self.config.hints.limbs or self.own is None:
             return None
         own, aspect = self.own, self.width / self.height
         return np.stack([move_limbs(own, pose, *self.cells, aspect).planes for pose in poses])
 
     def carried(self, portrait: Picture, poses: Sequence[Pose]) -> UInt8[NDArray[np.uint8], "f 4 H W"] | None:
-        """The picture of that, and its cover, for a restorer that is shown it."""
+        """The portrait's arms and hands carried there, as pixels and their cover, for the restorer."""
         restorer = self.config.restorer
         if restorer is None or not restorer.limbs or self.own is None:
             return None

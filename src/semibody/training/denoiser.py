@@ -68,7 +68,7 @@ class Denoiser(nn.Module):
         """``Model.base`` of the portraits or of their clean plates."""
         if batch.picture is None:
             return self.model.base(batch.portrait, None)
-        plate = self.model.paint_plate(channels_last(to_pixels(batch.picture)), batch.hidden)
+        plate = self.model.predict_plate(channels_last(to_pixels(batch.picture)), batch.hidden)
         return self.model.base(batch.portrait, None if plate is None else channels_last(plate))
 
 

@@ -99,7 +99,7 @@ class Stage(ABC, Generic[S]):
     @classmethod
     def put(cls, final: checkpoint.Snapshot, model: Model, source: str) -> None:
         """Put what this stage left into a Model. Raises SemibodyError on misfits."""
-        if cls.part in model.config.parts:
+        if cls.part in model.config.networks:
             fill(getattr(model, cls.part), below(final.weights, f"{cls.part}."), source)
 
     def facts(self) -> dict[str, Any]:
@@ -201,9 +201,14 @@ class Context:
         return model
 
     def _require_parts(self, sizes: ModelConfig, done: Sequence[type[Stage[Any]]]) -> None:
-        given = () if self.given is None else self.given.config.parts
+        given = () if self.given is None else self.given.config.networks
         for stage in self.before:
-            if stage.missing and stage.part in sizes.parts and stage not in done and stage.part not in given:
+            if (
+                stage.missing
+                and stage.part in sizes.networks
+                and stage not in done
+                and stage.part not in given
+            ):
                 raise SemibodyError(stage.missing)
 
     def _require_stages(self, done: Sequence[type[Stage[Any]]]) -> None:
