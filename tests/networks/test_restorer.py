@@ -225,7 +225,7 @@ def test_the_denoiser_is_conditioned_on_the_portraits_latents_where_limbs_carry_
     limbs = torch.zeros(2, 3, 3, 8, 8)
     limbs[1, 2, 0], limbs[1, 2, 2, 2:6] = 2 / 8 * 1, 0.5  # one cell from the right, half sure
     carried = model.carry(portrait, limbs)
-    model.denoise(latents, torch.tensor([9.0]), Conditions(base=portrait, carried=carried))
+    model.denoise(latents, torch.tensor([9.0]), Conditions(base=portrait, concatenated=carried))
     model.denoise(latents, torch.tensor([9.0]), Conditions(base=portrait))
     moved, without = (x.unflatten(0, (2, 3))[:, :, 2 * channels :] for x in seen)
     assert torch.equal(without, torch.zeros_like(without))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -52,7 +52,7 @@ class EncodedPortrait:
         pose: Float[Tensor, "b f d h w"],
         audio: AudioProjection,
         audio_mask: Float[Tensor, "b f h w"] | None = None,
-        limbs: Float[Tensor, "b f 3 h w"] | None = None,
+        hints: Mapping[str, Float[Tensor, "b f _ h w"]] | None = None,
     ) -> Conditions:
         """Conditions of frames: their pose features, their audio, and flow and cover of arms and hands."""
         return Conditions(
@@ -61,7 +61,7 @@ class EncodedPortrait:
             audio=audio,
             audio_mask=audio_mask,
             pose=pose if self.own_features is None else pose - self.own_features[:, None],
-            carried=None if limbs is None else model.carry(self.latents, limbs),
+            concatenated=model.concatenated(self.latents, hints or {}),
         )
 
 
@@ -149,13 +149,13 @@ class ClipConditions:
 
     def of(self, window: Window) -> Conditions:
         """All conditions of a window."""
-        limbs = self._evidence.limbs([self._gesture[i] for i in window])
+        hints = self._evidence.hints([self._gesture[i] for i in window])
         return self.portrait.conditions(
             self._model,
             pose=torch.stack(self._features.of(window))[None],
             audio=AudioProjection.joined(self._audio.of(window)),
             audio_mask=None if self._audio_mask is None else self._audio_mask.expand(1, len(window), -1, -1),
-            limbs=None if limbs is None else torch.from_numpy(limbs)[None].to(self._device),
+            hints={name: torch.from_numpy(x)[None].to(self._device) for name, x in hints.items()},
         )
 
     def none(self) -> Conditions:

@@ -2,7 +2,7 @@
 
     evidence = Evidence(model.config, portrait_pose, 256, 256)
     evidence.own_map(), evidence.hidden(), evidence.audio_mask()    # of the portrait, once
-    evidence.maps(poses), evidence.limbs(poses)                     # of frames
+    evidence.maps(poses), evidence.hints(poses)                     # of frames
     evidence.carried(portrait, poses)
 
 This is the only reader of the switches that choose among them (``networks.hints``, and those of the
@@ -85,7 +85,15 @@ class Evidence:
         """The drawn pose maps of frames."""
         return np.stack([self._draw(pose, parts) for pose in poses])
 
-    def limbs(self, poses: Sequence[Pose]) -> Float[NDArray[np.float32], "f 3 h w"] | None:
+    def hints(self, poses: Sequence[Pose]) -> dict[str, NDArray[np.float32]]:
+        """What frames are conditioned on beside their pose maps, by name, for ``Model.concatenated``.
+
+        ``limbs`` (f, 3, h, w).
+        """
+        limbs = self._limbs(poses)
+        return {} if limbs is None else {"limbs": limbs}
+
+    def _limbs(self, poses: Sequence[Pose]) -> Float[NDArray[np.float32], "f 3 h w"] | None:
         """Flow and cover, by latent cell, that carry the portrait's arms and hands to the frames' place."""
         if not self.config.hints.limbs or self.own is None:
             return None

@@ -18,7 +18,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -113,9 +113,8 @@ class Conditions:
     """0..1 weight of the audio attention's output"""
     pose: Float[Tensor, "b f d h w"] | None = None
     """pose features"""
-    carried: Float[Tensor, "b f c+1 h w"] | None = None
-    """the portrait's latents with arms and hands carried to their place, for models with ``hints.limbs``
-    (``Model.carry``); None: not known"""
+    concatenated: Float[Tensor, "b f _ h w"] | None = None
+    """what hints concatenate beside the base (``Model.concatenated``); None: not known"""
 
     def unconditional(self) -> Conditions:
         """The other half of guidance: no audio, no pose, no reference; the base stays."""
@@ -182,6 +181,12 @@ class Model(nn.Module):
             return portrait
         return self.encode(plate.to(portrait.dtype)).to(portrait.dtype)
 
+    def concatenated(
+        self, portrait: Float[Tensor, "b c h w"], hints: Mapping[str, Float[Tensor, "b f _ h w"]]
+    ) -> Float[Tensor, "b f _ h w"] | None:
+        """What frames' ``hints`` (``conditioning.evidence``) concatenate beside the base; None: nothing."""
+        return self.carry(portrait, hints["limbs"]) if "limbs" in hints else None
+
     def carry(
         self, portrait: Float[Tensor, "b c h w"], limbs: Float[Tensor, "b f 3 h w"]
     ) -> Float[Tensor, "b f c+1 h w"]:
@@ -219,15 +224,16 @@ class Model(nn.Module):
 
     def _concatenated(self, conditions: Conditions, b: int, f: int) -> Iterator[Float[Tensor, "n _ h w"]]:
         """What is concatenated with the noisy latents of b windows of f frames."""
-        base = conditions.base
-        if not self.config.hints.concatenates:
+        base, hints = conditions.base, self.config.hints
+        if not hints.concatenates:
             return
         assert base is not None, "this model needs the portrait's latents"
         yield base.repeat_interleave(f, dim=0)
-        if conditions.carried is not None:
-            yield conditions.carried.flatten(0, 1)
-        elif self.config.hints.limbs:
-            yield base.new_zeros(b * f, base.shape[1] + 1, *base.shape[2:])
+        if conditions.concatenated is not None:
+            yield conditions.concatenated.flatten(0, 1)
+        else:
+            latents = base.shape[1]
+            yield base.new_zeros(b * f, hints.channels(latents) - 2 * latents, *base.shape[2:])
 
 
 def small_config(unet: UNetConfig, **changes: object) -> ModelConfig:

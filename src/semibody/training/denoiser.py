@@ -58,7 +58,7 @@ class Denoiser(nn.Module):
             pose=pose,
             audio=model.project_audio(model.audio_encoder.embed(batch.rows.flatten(0, 1))),
             audio_mask=batch.audio_mask,
-            limbs=None if batch.limbs is None else batch.limbs * has_pose,
+            hints={name: hint * has_pose for name, hint in batch.hints.items()},
         )
         assert made.pose is not None
         return dataclasses.replace(made, pose=made.pose * has_pose.to(made.pose.dtype))
