@@ -170,6 +170,27 @@ def test_memory_grows_by_latents_only(animator: Animator) -> None:
     assert long - short < 108 * one_frame, "pixels of the whole clip are never held"
 
 
+@pytest.mark.parametrize(("part", "where"), [("denoising_unet.conv_out", "step 1 of 2"), ("vae", "frame 0")])
+@pytest.mark.parametrize(
+    ("dtype", "remedy"), [(torch.bfloat16, "--precision fp32"), (torch.float32, "weights verify")]
+)
+def test_values_that_are_not_finite_never_become_a_video(
+    part: str, where: str, dtype: torch.dtype, remedy: str, tmp_path: Path
+) -> None:
+    broken = made.animator()
+    for parameter in broken.model.get_submodule(part).parameters():
+        parameter.data.fill_(float("inf"))
+    broken = Animator(broken.model.to(dtype), defaults=broken.defaults)
+    if part == "vae":
+        for parameter in broken.model.vae.encoder.parameters():
+            parameter.data.fill_(0.0)
+        broken.model.vae.quant_conv.weight.data.fill_(0.0)
+        broken.model.vae.quant_conv.bias.data.fill_(0.0)
+    with pytest.raises(SemibodyError, match=f"{where}.*{remedy}"):
+        broken.animate_to(tmp_path / "out.mp4", made.picture(), made.tone(), made.gesture())
+    assert not list(tmp_path.iterdir())
+
+
 def test_pipeline_round_trip(animator: Animator, tmp_path: Path) -> None:
     pipeline = SemibodyPipeline(animator)
     pipeline.save_pretrained(tmp_path / "w")

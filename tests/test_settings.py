@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 import made
+from semibody import plan
 from semibody.animator import Animator
 from semibody.networks.hints import Hints
 from semibody.networks.loading import save_model
+from semibody.networks.model import ModelConfig
 from semibody.plan import make_plan
 from semibody.settings import PRESETS, Settings, Source, check, resolve
 from semibody.types import SemibodyError
@@ -104,3 +106,30 @@ def test_settings_are_fitted_to_the_model() -> None:
     assert check(Settings(), dataclasses.replace(model, hints=Hints(pose="own"))).find_person
     unlimited = dataclasses.replace(model, unet=dataclasses.replace(model.unet, motion=False))
     assert check(Settings(window=200), unlimited).window == 200
+
+
+def test_the_plan_knows_the_length_and_the_start() -> None:
+    """Four minutes of the starter: latents of 64 x 64 x 4 in float32 a frame, at least twice; and no less
+    than the pages of the process itself. Tuning trains a decoder on crops, which is minutes, not an hour."""
+    model, settings = plan_model()
+    short, long = (plan.estimate_work(model, settings, n, bytes_per_number=2)[1] for n in (240, 5760))
+    latents = 5520 * 64 * 64 * 4 * 4
+    assert 2 * latents < long - short < 4 * latents + 2 * 256 * 2**20
+    assert short > 0.9 * 2**30
+
+
+def plan_model() -> tuple[ModelConfig, Settings]:
+    found = resolve(Source(weights="starter"))
+    return found.info.model, found.settings({})
+
+
+def test_tuning_to_a_portrait_is_not_announced_as_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 0.2 TFLOP/s it took 89 s."""
+    monkeypatch.setattr(plan.runtime, "matmul_tflops", lambda *_: 0.2)
+    assert 30 < plan.estimate_tuning(Source(weights="starter"), 200 * 8, 128) < 240
+
+
+def test_short_clips_take_longer_than_their_networks(folder: Path) -> None:
+    source = Source(weights=str(folder), precision="fp32", device="cpu")
+    planned = make_plan(source, {}, portrait=made.picture(), speech=made.tone(0.3), gesture=made.gesture())
+    assert planned.seconds > plan.START_SECONDS

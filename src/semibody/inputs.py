@@ -211,7 +211,7 @@ def fit_portrait(picture: Picture, settings: Settings, name: str = "the portrait
 
 
 def _find_people(picture: Picture, settings: Settings) -> tuple[list[Pose], list[Finding]]:
-    if settings.frame == "keep" and settings.align == "none" and not settings.find_person:
+    if not settings.looks_for_person:
         return [], []
     try:
         with open_detector() as detector:

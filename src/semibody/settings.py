@@ -75,6 +75,11 @@ class Settings:
     allow_silence: bool = False
     """Animate even if nothing can be heard."""
 
+    @property
+    def looks_for_person(self) -> bool:
+        """Whether something asks for the person in the portrait."""
+        return self.find_person or self.frame != "keep" or self.align != "none"
+
 
 DENOISING = ("steps", "guidance", "solver", "shared_noise", "window", "overlap", "shift")
 """The settings that reading and fitting the inputs does not depend on."""

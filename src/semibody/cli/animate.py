@@ -98,9 +98,9 @@ def _personal(picture: NDArray[np.uint8], source: Source, *, quiet: bool) -> Sou
     recipe = dataclasses.replace(recipe, start=dataclasses.replace(recipe.start, weights=source.weights))
     folder = personal.cached(picture, recipe)
     if not is_store(folder):
-        optimiser = recipe.still.optimiser
+        optimiser = recipe.vae.optimiser
         plain = dataclasses.replace(source, preset=None)
-        seconds = estimate_tuning(plain, optimiser.steps * optimiser.batch)
+        seconds = estimate_tuning(plain, optimiser.steps * optimiser.batch, recipe.vae.crop)
         _say(
             f"note: tuning the weights to this portrait takes about {format_seconds(seconds)}, once; they "
             f"are kept in {folder}; Ctrl-C leaves nothing behind"

@@ -69,5 +69,5 @@ def initial_noise(
     noise = torch.randn((1, channels, frames, height, width), generator=generator, dtype=dtype)
     if shared > 0:
         common = torch.randn((1, channels, 1, height, width), generator=generator, dtype=dtype)
-        noise = math.sqrt(1 - shared) * noise + math.sqrt(shared) * common
-    return noise.clamp(-1.5, 1.5)[0].transpose(0, 1).float().contiguous()
+        noise.mul_(math.sqrt(1 - shared)).add_(math.sqrt(shared) * common)
+    return noise.clamp_(-1.5, 1.5)[0].transpose(0, 1).float().contiguous()
