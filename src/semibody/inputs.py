@@ -22,7 +22,7 @@ from semibody.networks.audio_encoders import frame_count
 from semibody.pose import check, timing
 from semibody.pose.align import align
 from semibody.pose.check import Finding
-from semibody.pose.detectors import open_detector
+from semibody.pose.detectors import shared_detector
 from semibody.pose.frame import Framing, frame_portrait, keep_whole
 from semibody.pose.library import find_gesture
 from semibody.pose.plan import plan_gesture
@@ -214,7 +214,7 @@ def _find_people(picture: Picture, settings: Settings) -> tuple[list[Pose], list
     if not settings.looks_for_person:
         return [], []
     try:
-        with open_detector() as detector:
+        with shared_detector() as detector:
             people = detector.people(picture)
     except MissingPartError as error:
         text = "the person in the portrait was not looked for, so framing and gesture may not fit"

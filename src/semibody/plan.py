@@ -28,7 +28,7 @@ RESIDENT = 0.56 * 2**30
 DETECTOR = 0.35 * 2**30
 """Bytes of the open detector, measured."""
 SPEECH_SECOND = 0.6e6
-"""Bytes of a second of speech: the waveform, its spectrum while it is taken, the rows that the model hears."""
+"""Bytes of a second of speech: the waveform, its spectrum while it is taken, what the model hears of it."""
 
 
 @dataclass(frozen=True)
