@@ -19,6 +19,9 @@ from semibody.settings import Settings
 from semibody.types import Picture, Pose
 
 
+TESTS = Path(__file__).parents[1]
+
+
 class Counted:
     """A detector that finds nobody slowly, and notices when it is asked twice at once."""
 
