@@ -65,7 +65,7 @@ def test_a_batch_goes_on_and_names_what_failed(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("jobs", "told"),
     [
-        (['{"portrait": '], "jobs.jsonl:1: no JSON"),
+        (['{"portrait": '], "jobs.jsonl:1: not JSON"),
         (["3"], "jobs.jsonl:1: write an object"),
         ([job(), {"portrait": "ann.png"}], "jobs.jsonl:2: speech and out missing"),
         ([job(portrait="bob.png")], "bob.png: no such file"),

@@ -28,6 +28,7 @@ from semibody.diffusion.guidance import guide
 from semibody.diffusion.sample import sample
 from semibody.diffusion.schedule import ScheduleConfig, build_scheduler, initial_noise
 from semibody.diffusion.windows import Window, ring_windows
+from semibody.files import refuse_input
 from semibody.inputs import Inputs, prepare
 from semibody.networks.loading import load_model
 from semibody.networks.model import Conditions, Model, ModelConfig
@@ -120,6 +121,7 @@ class Animator:
         **settings: Any,
     ) -> Inputs:
         """Make a clip straight into a video file: memory grows by the latents only, whatever the length."""
+        refuse_input(path, *(given for given in (portrait, speech, gesture) if isinstance(given, str | Path)))
         chosen = self.settings(**settings)
         inputs = prepare(portrait, speech, gesture, chosen)
         self.write(path, inputs, chosen, crf=crf, progress=progress)
@@ -193,12 +195,10 @@ class Animator:
         self, conditions: ClipConditions, settings: Settings, progress: Progress = silent
     ) -> Float[Tensor, "f c h w"]:
         """From seeded noise to the latents of the whole clip."""
-        factor = self.model.vae.factor
         noise = initial_noise(
             len(conditions),
             self.model.config.vae.latent_channels,
-            settings.height // factor,
-            settings.width // factor,
+            *conditions.cells,
             seed=settings.seed,
             shared=settings.shared_noise,
             dtype=torch.float16 if self.dtype == torch.float16 else torch.float32,
@@ -270,4 +270,4 @@ def to_uint8(pixels: Float[Tensor, "f 3 H W"]) -> Picture:
 
 
 def _cut(speech: Speech, seconds: float) -> Speech:
-    return Speech(speech.waveform[: int(seconds * speech.rate)], speech.rate)
+    return dataclasses.replace(speech, waveform=speech.waveform[: int(seconds * speech.rate)])

@@ -14,7 +14,6 @@ are no good does not stop the others.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from typing import Any, Literal
 
 from semibody import config, media
 from semibody.animator import Animator
-from semibody.files import numbered_lines
+from semibody.files import exists, numbered_lines, parse_json, refuse_input
 from semibody.inputs import AUTO
 from semibody.settings import Settings
 from semibody.types import Progress, SemibodyError, silent
@@ -78,10 +77,7 @@ def read_jobs(path: Path) -> list[Job]:
 
 def _job(text: str, path: Path, number: int) -> Job:
     source = f"{path}:{number}"
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise SemibodyError(f"{source}: no JSON ({error})") from None
+    values = parse_json(text, source, "write an object of JSON in each line")
     if not isinstance(values, dict):
         raise SemibodyError(f'{source}: write an object, for example {{"portrait": "a.png", …}}')
     for key in (*_PATHS, "gesture"):
@@ -92,12 +88,13 @@ def _job(text: str, path: Path, number: int) -> Job:
         raise SemibodyError(f"{source}: {' and '.join(missing)} missing")
     portrait, speech, out = (path.parent / values.pop(key) for key in _PATHS)
     for file in (portrait, speech):
-        if not file.is_file():
+        if not (exists(file) and file.is_file()):
             raise SemibodyError(f"{source}: {file}: no such file")
     media.require_video_name(out, f"{source}: ")
     gesture = values.pop("gesture", AUTO)
-    if (path.parent / gesture).exists():
+    if exists(path.parent / gesture):
         gesture = str(path.parent / gesture)
+    refuse_input(out, portrait, speech, gesture)
     config.build(Settings, values, source)
     return Job(line=number, portrait=portrait, speech=speech, out=out, gesture=gesture, settings=values)
 

@@ -18,7 +18,6 @@ import dataclasses
 import difflib
 import inspect
 import itertools
-import tomllib
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from semibody.files import parse_toml, read_text
 from semibody.types import SemibodyError
 
 T = TypeVar("T")
@@ -105,12 +105,7 @@ def to_dict(settings: Any) -> dict[str, Any]:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Parse a TOML file. Raises SemibodyError naming the file and the line at fault."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SemibodyError(f"{path}: cannot be read ({error})") from None
-    except tomllib.TOMLDecodeError as error:
-        raise SemibodyError(f"{path}: not valid TOML: {error}") from None
+    return parse_toml(read_text(path, "give a TOML file"), str(path))
 
 
 def merge(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -190,8 +185,8 @@ def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _parse_value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse_toml(f"value = {text}", text)["value"]
+    except SemibodyError:
         return text
 
 

@@ -1,60 +1,318 @@
-"""Writing files so that nothing half-written ever stands under the final name (floor 0)."""
+"""Files read within limits and written whole or not at all (floor 0).
+
+Whatever comes from outside passes a gate of its kind: ``read_json``, ``json_lines``, ``parse_toml``,
+``read_npz``. A gate checks sizes before memory is taken, and whatever goes wrong in it is a SemibodyError
+that names the file. ``atomic_write`` is how files are made.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import json
+import math
+import os
 import secrets
+import tomllib
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy_format
+from numpy.typing import NDArray
 
 from semibody.types import SemibodyError
+
+LARGEST_TEXT = 256 * 2**20
+"""Bytes of a JSON, TOML or text file; an hour of OpenPose JSON has about 200 MB."""
+LARGEST_NPZ = 2 * 2**30
+"""Bytes of all arrays of an ``.npz`` together, unpacked; an hour of poses at 60 fps has 660 MB."""
+MOST_ARRAYS = 4096
+"""Arrays in an ``.npz``."""
+_LONGEST_NAME = 24
+"""Bytes of the final name that the temporary one repeats."""
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO)
+"""Faults of the disk or the folder rather than of one name: they would befall the next file too."""
+_DEEPEST = 64
+"""Tables within tables in a TOML file."""
+_PLAIN = "biufUS"
+"""Kinds of numbers and strings an array may hold: nothing that is a pointer or has fields."""
+
+# -- writing -------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``; on success rename it to ``path``, on failure remove it.
 
-    What stood at ``path`` before stays untouched until the new file is complete.
+    What stood at ``path`` before stays untouched until the new file is complete. Where ``path`` is a
+    symbolic link, the file it points to is replaced and the link stays. Raises SemibodyError if nothing
+    can be written there.
 
         with atomic_write(out) as unfinished:
             unfinished.write_bytes(data)
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays, because writers choose the format by it.
-    unfinished = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.unfinished{path.suffix}")
-    try:
+    with _named(path):
+        target = Path(os.path.realpath(path, strict=False)) if path.is_symlink() else path
+        if target.is_symlink():
+            raise SemibodyError(f"{path}: is a link that points to itself; remove it")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = unfinished_name(target)
         unfinished.touch()
+    try:
         permissions = unfinished.stat().st_mode
         yield unfinished
         unfinished.chmod(permissions)  # safetensors makes its files for the owner alone
-        unfinished.replace(path)
+        with _named(path):
+            unfinished.replace(target)
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
 
 
+def require_writable(path: Path) -> None:
+    """Find out before the work, not after, whether ``path`` can be written; raises as ``atomic_write``."""
+
+    class _EnoughError(Exception):
+        pass
+
+    with contextlib.suppress(_EnoughError), atomic_write(path):
+        raise _EnoughError
+
+
+def unfinished_name(path: Path) -> Path:
+    """A hidden name beside ``path`` for a file or folder that is being made, another one at each call.
+
+    It is short, whatever the final name's length: a file system allows names of 255 bytes at most. The
+    ending stays, because writers choose the format by it.
+    """
+    start = os.fsencode(path.stem)[:_LONGEST_NAME].decode(errors="ignore")
+    ending = path.suffix if len(path.suffix) <= _LONGEST_NAME else ""
+    return path.with_name(f".{start}.{secrets.token_hex(4)}.unfinished{ending}")
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Turn what is wrong with a name into a SemibodyError; a full or read-only disk stays an OSError."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # ValueError: a NUL or half a surrogate pair in the name
+        if isinstance(error, OSError) and error.errno in _DISK:
+            raise
+        raise SemibodyError(
+            f"{printable(path)}: cannot be written ({_reason(error)}); choose another name or place with -o"
+        ) from None
+
+
+def refuse_input(output: Path | str, *inputs: Path | str | None) -> None:
+    """Raise SemibodyError if writing ``output`` would destroy one of ``inputs``.
+
+    Compared are the files, not their names: links count. None among the inputs is left out, as are names
+    that are no file.
+    """
+    target = Path(output)
+    for source in inputs:
+        if source is None:
+            continue
+        with contextlib.suppress(OSError, ValueError):
+            given = Path(source)
+            same = given.exists() and (
+                given.resolve() == target.resolve() or (target.exists() and given.samefile(target))
+            )
+            if same:
+                raise SemibodyError(
+                    f"{target}: would overwrite the input {given}; choose another name with -o"
+                )
+
+
+# -- reading -------------------------------------------------------------------------------
+
+
 def require_file(path: Path, what: str) -> None:
     """Raise SemibodyError unless ``path`` is a readable file with something in it."""
-    if path.is_dir():
-        raise SemibodyError(f"{path}: is a folder; give {what}")
     try:
+        if path.is_dir():
+            raise SemibodyError(f"{path}: is a folder; give {what}")
         with path.open("rb") as file:
             empty = not file.read(1)
     except FileNotFoundError:
-        raise SemibodyError(f"{path}: no such file; check the path of {what}") from None
-    except OSError as error:
-        raise SemibodyError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+        raise SemibodyError(f"{printable(path)}: no such file; check the path of {what}") from None
+    except (OSError, ValueError) as error:
+        reason = _reason(error)
+        raise SemibodyError(f"{printable(path)}: cannot be read ({reason}); check its permissions") from None
     if empty:
         raise SemibodyError(f"{path}: is empty; give {what}")
+
+
+def exists(path: Path) -> bool:
+    """Whether something is there; False for a name that nothing can have, where pathlib raises."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def read_bytes(path: Path, remedy: str, largest: int) -> bytes:
+    """The content of a file of at most ``largest`` bytes. Raises SemibodyError with ``remedy``."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(largest + 1)  # a device or a pipe has no size to ask for
+    except FileNotFoundError:
+        raise SemibodyError(f"{printable(path)}: cannot be read (no such file); {remedy}") from None
+    except (OSError, ValueError) as error:
+        raise SemibodyError(f"{printable(path)}: cannot be read ({_reason(error)}); {remedy}") from None
+    if len(content) > largest:
+        raise SemibodyError(f"{path}: is larger than {largest / 2**20:g} MB; {remedy}")
+    return content
+
+
+def read_text(path: Path, remedy: str) -> str:
+    """A UTF-8 file as text. Raises SemibodyError with ``remedy``."""
+    try:
+        return read_bytes(path, remedy, LARGEST_TEXT).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise SemibodyError(f"{path}: cannot be read (not UTF-8 text); {remedy}") from None
 
 
 def numbered_lines(path: Path, remedy: str) -> list[tuple[int, str]]:
     """The lines of a text file that are not empty, with their numbers from 1.
 
+    Only a line feed ends a line: str.splitlines would also cut at U+2028, which may stand in a name.
     Raises SemibodyError with ``remedy`` if the file cannot be read.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SemibodyError(f"{path}: cannot be read ({error}); {remedy}") from None
+    lines = read_text(path, remedy).split("\n")
     return [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+
+
+def read_json(path: Path, remedy: str) -> Any:
+    """The content of a JSON file. Raises SemibodyError, naming the file, with ``remedy``."""
+    return parse_json(read_text(path, remedy), str(path), remedy)
+
+
+def json_lines(path: Path, remedy: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(``file:line``, object) of every line of a file of JSON objects. Raises SemibodyError."""
+    for number, line in numbered_lines(path, remedy):
+        source = f"{path}:{number}"
+        value = parse_json(line, source, remedy)
+        if not isinstance(value, dict):
+            raise SemibodyError(f"{source}: is not an object {{…}}; {remedy}")
+        yield source, value
+
+
+def parse_json(text: str, source: str, remedy: str) -> Any:
+    """Parse JSON; ``source`` is named in errors. Raises SemibodyError with ``remedy``.
+
+    Text with NUL or half a surrogate pair is refused: neither can stand in a file's name or be written.
+    """
+    try:
+        value = json.loads(text)
+        if "\\u" in text:
+            _require_plain_text(value)
+    except RecursionError:
+        raise SemibodyError(f"{source}: is nested too deeply; {remedy}") from None
+    except ValueError as error:
+        raise SemibodyError(f"{source}: not JSON that can be read ({first_line(error)}); {remedy}") from None
+    return value
+
+
+def _require_plain_text(value: Any) -> None:
+    if isinstance(value, str):
+        if "\0" in value:
+            raise ValueError("a NUL character")
+        value.encode()  # UnicodeEncodeError is a ValueError
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _require_plain_text(key)
+            _require_plain_text(item)
+    elif isinstance(value, list):
+        for item in value:
+            _require_plain_text(item)
+
+
+def parse_toml(text: str, source: str) -> dict[str, Any]:
+    """Parse TOML; ``source`` is named in errors. Raises SemibodyError."""
+    try:
+        values = tomllib.loads(text)
+        _require_shallow(values, _DEEPEST)
+        return values
+    except RecursionError:
+        raise SemibodyError(f"{source}: is nested too deeply; write plain keys and values") from None
+    except ValueError as error:  # TOMLDecodeError is one; so are numbers of thousands of digits
+        raise SemibodyError(f"{source}: not valid TOML: {first_line(error)}") from None
+
+
+def _require_shallow(value: Any, levels: int) -> None:
+    if levels == 0:
+        raise RecursionError
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            _require_shallow(item, levels - 1)
+
+
+def read_npz(path: Path, remedy: str, *, largest: int = LARGEST_NPZ) -> dict[str, NDArray[Any]]:
+    """The arrays of an ``.npz``, of numbers or strings, ``largest`` bytes in all when unpacked.
+
+    Sizes are compared with what the archive and each array's header say before any memory is taken.
+    Nothing is unpickled. Raises SemibodyError, naming the file, with ``remedy``.
+    """
+    try:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            if len(members) > MOST_ARRAYS or sum(member.file_size for member in members) > largest:
+                raise SemibodyError(f"{path}: unpacks to more than {largest / 2**20:g} MB; {remedy}")
+            return {
+                member.filename.removesuffix(".npy"): _read_member(archive, member, path, remedy)
+                for member in members
+            }
+    except SemibodyError:
+        raise
+    except FileNotFoundError:
+        raise SemibodyError(f"{printable(path)}: no such file; {remedy}") from None
+    except Exception as error:  # zipfile, zlib, tokenize and ast have no error in common
+        raise SemibodyError(
+            f"{printable(path)}: not an .npz that can be read ({first_line(error)}); {remedy}"
+        ) from None
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, remedy: str) -> NDArray[Any]:
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise SemibodyError(f"{path}: is packed in a way that numpy does not; {remedy}")
+    with archive.open(member) as file:
+        shape, fortran, dtype = read_npy_header(file)
+        count = math.prod(shape)
+        if dtype.kind not in _PLAIN or dtype.fields or dtype.subdtype:
+            raise SemibodyError(f"{path}: '{member.filename}' holds {dtype}, not plain numbers; {remedy}")
+        if count * dtype.itemsize > member.file_size:
+            raise SemibodyError(f"{path}: '{member.filename}' says it is larger than it is; {remedy}")
+        content = file.read()
+    array = np.frombuffer(content, dtype, count) if count else np.zeros(0, dtype)
+    return array.reshape(shape, order="F" if fortran else "C").copy()
+
+
+def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, Fortran order and dtype at the head of an ``.npy``; foreign errors for whatever is wrong."""
+    version = npy_format.read_magic(file)
+    read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    if any(side < 0 for side in shape):
+        raise ValueError("negative shape")
+    return shape, fortran, dtype
+
+
+# -- in messages ---------------------------------------------------------------------------
+
+
+def printable(path: Path | str) -> str:
+    """A path as it can be printed: what is no character is shown as a number."""
+    return str(path).replace("\0", "\\0").encode(errors="backslashreplace").decode()
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or first_line(error)
+
+
+def first_line(error: BaseException) -> str:
+    """What a foreign error says, in one line of at most 200 characters."""
+    return ((str(error) or type(error).__name__).splitlines() or [""])[0][:200]

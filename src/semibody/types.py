@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -145,10 +146,15 @@ class Gesture:
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """A mono recording: ``waveform`` (n,) float32 in −1..1 at ``rate`` samples per second."""
+    """A mono recording: ``waveform`` (n,) float32 in −1..1 at ``rate`` samples per second.
+
+    ``recording`` is the file it was read from, from its beginning: a video carries that file's own sound,
+    with its rate and channels, rather than this one. What begins later in a recording has none.
+    """
 
     waveform: NDArray[np.float32]
     rate: int = RATE
+    recording: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.waveform.ndim != 1:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import made
 from semibody import media
-from semibody.pose import track
+from semibody.pose import timing, track
 from semibody.pose.body import face_found, hands_found
 from semibody.pose.detectors import detect_pose, open_detector
 from semibody.pose.detectors.mediapipe import BODY_FROM_33, FACE_FROM_478, _Hand, assign_hands
@@ -201,7 +201,7 @@ def test_short_gaps_are_filled_with_falling_confidence(start: int, length: int) 
     stop = min(start + length, len(joints) - 1)
     gappy, sure = joints[:, LEFT_HAND].copy(), confidence[:, LEFT_HAND].copy()
     gappy[start:stop], sure[start:stop] = 0.0, 0.0
-    filled = track.fill_gaps(gappy, sure, 10)
+    filled = timing.fill_gaps(gappy, sure, 10)
     if stop - start > 10:
         assert filled == 0
         assert not sure[start:stop].any()

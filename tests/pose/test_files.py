@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import made
-from semibody.pose.files import load_gesture, save_gesture
+from semibody.pose.files import Stated, load_gesture, save_gesture
 from semibody.types import BODY, FACE, HANDS, SemibodyError
 
 
@@ -38,9 +38,13 @@ def test_two_people_left_hands_come_first(tmp_path: Path) -> None:
     (tmp_path / "g").mkdir()
     pose = made.official_pose(0, people=2)
     save(tmp_path / "g" / "0.npy", pose)
-    gesture = load_gesture(tmp_path / "g")
-    np.testing.assert_array_equal(gesture.hands[0], pose["hands"][[0, 2]])
-    assert gesture.notices == ("1 of 1 poses hold several people (up to 2): the first of each was taken",)
+    for person in (0, 1):
+        gesture = load_gesture(tmp_path / "g", Stated(person=person))
+        np.testing.assert_array_equal(gesture.hands[0], pose["hands"][[person, 2 + person]])
+        np.testing.assert_array_equal(gesture.joints[0, FACE], pose["faces"][person])
+        assert gesture.notices == ()
+    with pytest.raises(SemibodyError, match="2 people and no number 2"):
+        load_gesture(tmp_path / "g", Stated(person=2))
 
 
 def test_npz_round_trip(tmp_path: Path) -> None:

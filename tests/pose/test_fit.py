@@ -347,8 +347,8 @@ def test_openpose_files_of_other_tools(tmp_path: Path) -> None:
     (folder / "notes.txt").write_text("stray")
     (folder / "clip_10_keypoints.json").write_text(json.dumps({**frame, "people": [person, person]}))
     assert load_gesture(folder).notices == (
-        f"{folder}: notes.txt is left out, not OpenPose JSON",
-        "1 of 11 poses hold several people (up to 2): the first of each was taken",
+        f"{folder}: notes.txt is left out, not JSON poses",
+        "1 of 11 poses hold several people (up to 2): whoever is seen best was taken; choose with --person",
     )
     (tmp_path / "list.json").write_text(json.dumps([frame, {"people": []}]))
     assert not load_gesture(tmp_path / "list.json").confidence[1].any()
@@ -358,12 +358,12 @@ def test_openpose_files_of_other_tools(tmp_path: Path) -> None:
     ("content", "says"),
     [
         ("{", "not JSON"),
-        ("3", "no OpenPose"),
+        ("3", "give OpenPose or COCO-WholeBody JSON"),
         ('{"frames": []}', "no frames"),
         ('{"people": [{"pose_keypoints_2d": [1, 2]}]}', "x, y, confidence"),
         ('{"people": [{"pose_keypoints_2d": [1, 2, 3]}]}', "1 points"),
         ('{"people": [{"hand_left_keypoints_2d": ["a", 1, 1]}]}', "x, y, confidence"),
-        (json.dumps({"people": [{"hand_left_keypoints_2d": [300, 200, 1] * 21}]}), "canvas_width"),
+        (json.dumps({"people": [{"hand_left_keypoints_2d": [9000, 200, 1] * 21}]}), "--gesture-canvas"),
         (json.dumps({"people": [{"hand_left_keypoints_2d": [float("nan"), 0, 1] * 21}]}), "not a number"),
         ('{"nothing": 1}', "no 'people'"),
     ],

@@ -54,6 +54,7 @@ def animate(
     """Make a video of the person in PORTRAIT speaking SPEECH and moving the hands of a gesture."""
     from semibody import media
     from semibody.animator import Animator
+    from semibody.files import refuse_input
     from semibody.inputs import prepare
     from semibody.plan import make_plan
     from semibody.weights.hub import default_weights
@@ -69,6 +70,7 @@ def animate(
         planned = make_plan(source, changes, portrait=picture, speech=speech, gesture=gesture)
         _print_plan(planned.lines())
         return
+    refuse_input(out, portrait, speech, gesture)
     _require_writable(out)
     found = resolve(source)
     settings = found.settings(changes)
@@ -150,16 +152,12 @@ def parse_colour(text: str) -> tuple[int, int, int]:
 def _require_writable(out: Path) -> None:
     """Find out before the minutes of computing, not after."""
     from semibody import media
+    from semibody.files import require_writable
 
     if out.is_dir():
         raise SemibodyError(f"{out}: is a folder; name a video file, for example {out / 'out.mp4'}")
     media.require_video_name(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    probe = out.with_name(f".{out.name}.probe")
-    try:
-        probe.write_bytes(b"")
-    finally:
-        probe.unlink(missing_ok=True)
+    require_writable(out)
 
 
 def _say(text: str) -> None:

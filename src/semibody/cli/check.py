@@ -38,7 +38,10 @@ def check(
     """Say what may go wrong with PORTRAIT, and with a GESTURE and SPEECH on it; computes no video."""
     from semibody import media
     from semibody.check import check_inputs
+    from semibody.files import refuse_input
 
+    if overlay is not None:
+        refuse_input(overlay, portrait, gesture, speech)
     if size is not None:
         width, height = parse_size(size)
         settings = dataclasses.replace(settings, width=width, height=height)

@@ -20,6 +20,17 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Source = Annotated[str, typer.Argument(help="Name of a gesture of the library, or a file or folder.")]
 
 
+def _target(out: Path | None, otherwise: Path, *inputs: Path | str | None) -> Path:
+    """Where to write: never over an input, and unasked never over anything."""
+    from semibody.files import exists, refuse_input
+
+    target = out or otherwise
+    refuse_input(target, *inputs)
+    if out is None and exists(target):
+        raise SemibodyError(f"{target}: is there already; name the file to write with -o")
+    return target
+
+
 def _tell(notices: Iterable[str]) -> None:
     for notice in notices:
         typer.echo(f"note: {notice}", err=True)
@@ -42,7 +53,7 @@ def extract(
     quiet: Quiet = False,
 ) -> None:
     """Take the poses of a person from a video. Run it again after a stop and it goes on."""
-    from semibody.files import require_file
+    from semibody.files import refuse_input, require_file
     from semibody.pose.detectors import open_detector
     from semibody.pose.files import save_gesture
     from semibody.pose.frame import crop_gesture
@@ -52,7 +63,9 @@ def extract(
     if crop not in ("auto", "none"):
         raise SemibodyError(f"--crop {crop} is unknown; choose auto or none")
     require_file(video, "a video file")
-    target = out or video.with_suffix(".npz")
+    target = _target(out, video.with_suffix(".npz"), video)
+    if preview is not None:
+        refuse_input(preview, video, target)
     unfinished = target.with_name(f".{target.name}.unfinished")
     with progress_bar(quiet=quiet) as progress, open_detector(detector) as opened:
         found = take(
@@ -78,6 +91,7 @@ def convert(
     from semibody.pose.library import find_gesture
     from semibody.pose.timing import resample
 
+    _target(target, target, source)
     poses = find_gesture(source)
     official = target.suffix == ""
     wanted = fps or (OFFICIAL_FPS if official else poses.fps)
@@ -107,7 +121,7 @@ def show(
 
     poses = find_gesture(source)
     _tell(poses.notices)
-    target = out or Path(f"{Path(source).stem or 'gesture'}.png")
+    target = _target(out, Path(f"{Path(source).stem or 'gesture'}.png"), source, portrait, sound)
     background = None
     if portrait is not None:
         poses, background, said = on_portrait(poses, media.read_image(portrait), size)
@@ -155,11 +169,11 @@ def plan(
     from semibody.pose.library import find_gesture
     from semibody.pose.plan import plan_gesture
 
+    target = _target(out, speech.with_suffix(".npz"), speech, *(source or []))
     sound = media.read_speech(speech)
     sources = [find_gesture(name) for name in source or []]
     _tell(notice for poses in sources for notice in poses.notices)
     planned = plan_gesture(sound, seed=seed, fps=fps, sources=sources, liveliness=liveliness)
-    target = out or speech.with_suffix(".npz")
     save_gesture(planned.gesture, target)
     phrases, strokes = len(planned.prosody.phrases), len(planned.strokes)
     typer.echo(f"{target}: {len(planned.gesture)} poses, {strokes} strokes in {phrases} phrases")
@@ -179,11 +193,11 @@ def align(
     from semibody.pose.files import save_gesture
     from semibody.pose.library import find_gesture
 
+    target = _target(out, Path(f"{Path(source).stem}-aligned.npz"), source, portrait)
     poses = find_gesture(source)
     picture = media.read_image(portrait)
     pose = detect_pose(picture)
     aligned, alignment = fit(poses, pose, picture.shape[1] / picture.shape[0])
-    target = out or Path(f"{Path(source).stem}-aligned.npz")
     save_gesture(aligned, target)
     _tell([*poses.notices, *portrait_notices(pose)])
     typer.echo(f"{target}: {alignment.line()}; {alignment.outside:.0%} of hand joints outside the picture")

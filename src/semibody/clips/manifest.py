@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from semibody.files import atomic_write, numbered_lines
+from semibody.files import atomic_write, numbered_lines, parse_json
 from semibody.types import SemibodyError
 
 VERSION = 1
@@ -106,10 +106,7 @@ def read_lines(path: Path, remedy: str) -> list[Line]:
 
 def parse_line(text: str, folder: Path, where: str) -> Line:
     """One line of a manifest in ``folder``; ``where`` is named in errors. Raises SemibodyError."""
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise SemibodyError(f"{where}: not JSON ({error.msg}); mend or remove the line") from None
+    values = parse_json(text, where, "mend or remove the line")
     if not isinstance(values, dict):
         raise SemibodyError(f'{where}: names no video: it is no JSON object; write {{"video": path}}')
     return Line(values, folder, where)

@@ -10,19 +10,23 @@ counting of work use them as ``ClipConditions`` does.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from semibody import media
 from semibody.conditioning.evidence import Evidence
 from semibody.diffusion.windows import Window
 from semibody.networks.audio_encoders import LogMelEncoder
 from semibody.networks.model import Conditions, Model
+from semibody.networks.restorer import View, resized
 from semibody.networks.unet import AudioProjection, KeyValues
 from semibody.types import Gesture, Picture, Pose, Speech
 
@@ -92,12 +96,14 @@ class ClipConditions:
         """``own``: the pose in the portrait, if one was found. The clip has as many frames as the gesture."""
         weight = model.denoising_unet.conv_in.weight
         self._model, self._device, self._dtype = model, weight.device, weight.dtype
-        self._picture, self._gesture, self._fps = portrait, gesture, fps
-        self._evidence = evidence = Evidence(model.config, own, *portrait.shape[:2])
+        self._gesture, self._fps = gesture, fps
+        height, width = model.config.working_size(*portrait.shape[:2])
+        self._full, self._picture = portrait, media.resize_image(portrait, width, height)
+        self._evidence = evidence = Evidence(model.config, own, height, width)
         self._rows = model.audio_encoder.rows(torch.from_numpy(speech.waveform).to(self._device))
         mask = evidence.audio_mask()
         self._audio_mask = None if mask is None else torch.from_numpy(mask).to(self._device, self._dtype)
-        self._encode(pixels_of(portrait).to(self._device, self._dtype))
+        self._encode(pixels_of(self._picture).to(self._device, self._dtype))
         self._features = FrameCache(self._encode_poses)
         self._audio = FrameCache(self._project_audio)
 
@@ -112,11 +118,31 @@ class ClipConditions:
         latents = model.encode(pixels)
         base = model.base(latents, plate)
         self.portrait = encode_portrait(model, latents, base, own_map, compare=evidence.compares_poses)
-        self._view = None
+        self._view: View | None = None
         if model.restorer is not None:
             assert own_map is not None, "a restorer comes with the portrait's own pose map"
             lips = None if self._audio_mask is None else self._audio_mask[None, None]
             self._view = model.restorer.look(pixels, model.decode(latents), own_map, lips, plate)
+            self._full_view = self._at_full_size(self._view)
+
+    def _at_full_size(self, view: View) -> View:
+        """The same portrait and plate at the size of the finished pictures."""
+        if self._picture.shape == self._full.shape:
+            return view
+        pixels, plate = pixels_of(self._full).to(self._device), view.plate
+        hidden = dataclasses.replace(
+            self._evidence, height=len(self._full), width=self._full.shape[1]
+        ).hidden()
+        if plate is not None and hidden is not None:
+            # Where no arms were, the plate is the portrait itself.
+            there = torch.from_numpy(hidden)[None].to(self._device)
+            plate = torch.lerp(pixels, resized(plate.float(), pixels), there)
+        return dataclasses.replace(view, pixels=pixels, plate=plate)
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """Height and width of the latents."""
+        return self._evidence.cells
 
     def __len__(self) -> int:
         return len(self._gesture)
@@ -137,18 +163,23 @@ class ClipConditions:
         return Conditions(base=self.portrait.base)
 
     def restored(self, pixels: Float[Tensor, "f 3 H W"], frames: Sequence[int]) -> Float[Tensor, "f 3 H W"]:
-        """Decoded frames with the portrait's fine detail, if the model has a restorer."""
-        restorer = self._model.restorer
+        """Decoded frames at the portrait's size, with its fine detail if the model has a restorer.
+
+        What the restorer predicts at the size the networks work at holds for the pictures in full size: they
+        are as sharp as the portrait wherever it is taken from there.
+        """
+        restorer, height, width = self._model.restorer, *self._full.shape[:2]
+        full = pixels
+        if pixels.shape[2:] != (height, width):
+            full = F.interpolate(pixels.float(), size=(height, width), mode="bicubic", align_corners=False)
         if restorer is None or self._view is None:
-            return pixels
-        carried = self._evidence.carried(self._picture, [self._gesture[i] for i in frames])
-        return restorer(
-            pixels,
-            self.maps(frames),
-            self._view,
-            self._mouth(frames) if restorer.config.heard else None,
-            None if carried is None else torch.from_numpy(carried).to(self._device),
-        )
+            return full
+        carried = self._carried(self._picture, frames)
+        mouth = self._mouth(frames) if restorer.config.heard else None
+        mixture = restorer.predict(pixels, self.maps(frames), self._view, mouth, carried)
+        if full is not pixels:
+            carried = self._carried(self._full, frames)
+        return restorer.mix(full, mixture, self._full_view, carried)
 
     # -- of frames -----------------------------------------------------------------------------
 
@@ -158,6 +189,11 @@ class ClipConditions:
     def _project_audio(self, frames: Sequence[int]) -> list[AudioProjection]:
         projected = self._model.project_audio(self.tokens(frames).to(self._device, self._dtype))
         return [projected.frame(i) for i in range(len(frames))]
+
+    def _carried(self, picture: Picture, frames: Sequence[int]) -> UInt8[Tensor, "f 4 H W"] | None:
+        """The picture's arms and hands where frames have them."""
+        carried = self._evidence.carried(picture, [self._gesture[i] for i in frames])
+        return None if carried is None else torch.from_numpy(carried).to(self._device)
 
     def _mouth(self, frames: Sequence[int]) -> Float[Tensor, "f 2"]:
         """How open and wide the mouth sounds."""

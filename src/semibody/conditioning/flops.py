@@ -44,6 +44,7 @@ def count_work(config: ModelConfig, height: int, width: int, frames: int = 12) -
         counted = dataclasses.replace(config, audio=AudioConfig(kind="logmel", width=config.audio.width))
     with torch.device("meta"), torch.inference_mode():
         model = Model(counted)
+        height, width = config.working_size(height, width)
         h, w = height // model.vae.factor, width // model.vae.factor
         latents = torch.empty(1, frames, config.vae.latent_channels, h, w)
         maps = torch.empty(frames, 3, height, width)

@@ -1,7 +1,7 @@
 """Files <-> arrays: video, audio, image. The only importer of PyAV and Pillow (floor 1)."""
 
 from semibody.files import atomic_write
-from semibody.media.audio import loudness, read_speech, write_speech
+from semibody.media.audio import Sound, loudness, read_speech, write_speech
 from semibody.media.image import read_image, resize_image, write_gif, write_image
 from semibody.media.video import (
     VideoReader,
@@ -13,6 +13,7 @@ from semibody.media.video import (
 )
 
 __all__ = [
+    "Sound",
     "VideoReader",
     "VideoWriter",
     "atomic_write",

@@ -1,4 +1,4 @@
-"""Pictures: png, jpeg, webp and whatever else Pillow reads, as uint8 (h, w, 3) RGB."""
+"""Pictures: png, jpeg, webp and a few other formats, as uint8 (h, w, 3) RGB."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from semibody.files import atomic_write, require_file
+from semibody.files import atomic_write, first_line, require_file
 from semibody.types import SemibodyError
 
 WHITE = (255, 255, 255)
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM")
+"""Pillow's names of the formats that are read: cameras', browsers' and scanners'.
+
+Not those that start another program (EPS), are documents, or that hardly anyone has tried to break.
+"""
 
 
 def read_image(path: Path | str, background: tuple[int, int, int] = WHITE) -> NDArray[np.uint8]:
@@ -27,15 +32,19 @@ def read_image(path: Path | str, background: tuple[int, int, int] = WHITE) -> ND
             # Pillow warns at 90 and refuses at 180 megapixels; both are too many here.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             warnings.filterwarnings("ignore", category=UserWarning)
-            with Image.open(path) as opened:
+            with Image.open(path, formats=FORMATS) as opened:
                 picture = ImageOps.exif_transpose(opened)
                 return np.asarray(_flatten(picture, background))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise SemibodyError(f"{path}: has too many pixels; scale it below 80 megapixels") from None
     except UnidentifiedImageError:
-        raise SemibodyError(f"{path}: is not a picture; give a png, jpeg or webp file") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise SemibodyError(f"{path}: the picture is damaged ({error}); export it again") from None
+        raise SemibodyError(
+            f"{path}: is not a picture that is read here; give a png, jpeg or webp file"
+        ) from None
+    except Exception as error:  # decoders of pictures raise whatever they like
+        raise SemibodyError(
+            f"{path}: the picture is damaged ({first_line(error)}); export it again"
+        ) from None
 
 
 def _flatten(picture: Image.Image, background: tuple[int, int, int]) -> Image.Image:

@@ -20,12 +20,20 @@ import numpy as np
 from av.container import InputContainer, OutputContainer
 from numpy.typing import NDArray
 
-from semibody.files import atomic_write, require_file
-from semibody.media.audio import audio_frame, read_speech
+from semibody.files import atomic_write, parse_json, require_file
+from semibody.media.audio import SoundTrack, read_speech
+from semibody.media.opening import LARGEST_FRAME, codec_of, local, open_media
 from semibody.types import Clip, SemibodyError, Speech
 
 Frame = NDArray[np.uint8]
 """(h, w, 3) RGB."""
+LONGEST_STILL = 600.0
+"""Seconds for which one picture may stand; screens and slides do so for minutes."""
+LONGEST_VIDEO = 24 * 3600.0
+"""Seconds."""
+_LOWEST_FPS, _HIGHEST_FPS = 0.01, 1000.0
+_FOREIGN = (av.FFmpegError, ValueError, MemoryError)
+"""What PyAV raises for damaged files."""
 
 
 class VideoReader:
@@ -40,29 +48,25 @@ class VideoReader:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         require_file(self.path, "a video file")
+        self._container: InputContainer = open_media(self.path, "a video")
         try:
-            self._container: InputContainer = av.open(str(self.path))
-        except av.FFmpegError as error:
-            raise SemibodyError(
-                f"{self.path}: is not a video that can be read ({error.strerror}); convert it to mp4"
-            ) from None
-        if not self._container.streams.video:
+            self._stream = _picture_stream(self._container, self.path)
+        except BaseException:
             self._container.close()
-            raise SemibodyError(f"{self.path}: has no pictures; give a video file")
-        self._stream = self._container.streams.video[0]
-        self._stream.thread_type = "AUTO"
+            raise
 
     @property
     def fps(self) -> float:
-        """Average frames per second (nominal, for a variable rate)."""
-        return float(self._stream.average_rate or self._stream.guessed_rate or 25)
+        """Average frames per second (nominal, for a variable rate); 25 where the file says nonsense."""
+        rates = (self._stream.average_rate, self._stream.guessed_rate, 25)
+        return next(float(rate) for rate in rates if rate and _LOWEST_FPS <= rate <= _HIGHEST_FPS)
 
     @functools.cached_property
     def size(self) -> tuple[int, int]:
         """Width and height of the upright frames."""
         # Only a frame tells how the video lies, and reading one here would lose it for the others.
-        with av.open(str(self.path)) as container, contextlib.suppress(av.FFmpegError):
-            for frame in container.decode(video=0):
+        with open_media(self.path, "a video") as container, contextlib.suppress(*_FOREIGN):
+            for frame in container.decode(_picture_stream(container, self.path)):
                 height, width = _upright(frame).shape[:2]
                 return width, height
         return self._stream.width, self._stream.height
@@ -84,36 +88,70 @@ class VideoReader:
             yield frame
 
     def frames(self, fps: float | None = None) -> Iterator[Frame]:
-        """Frames at ``fps``: for each moment the frame then on screen, whatever the file's own rate."""
+        """Frames at ``fps``: for each moment the frame then on screen, whatever the file's own rate.
+
+        Raises SemibodyError where a picture stands for longer than LONGEST_STILL: such times are damaged,
+        and would be filled with copies for ever.
+        """
         if fps is None:
             yield from self
             return
-        number, shown, time = 0, None, 0.0
+        number, shown, time, before = 0, None, 0.0, 0.0
         for time, frame in self._timed():
+            if time - before > LONGEST_STILL or time > LONGEST_VIDEO:
+                raise SemibodyError(
+                    f"{self.path}: one picture stands from second {before:.0f} to {time:.0f}; "
+                    "cut the video there, or convert it again"
+                )
+            before = time
             while shown is not None and number / fps < time - 1e-6:
                 yield shown
                 number += 1
             shown = frame
-        while shown is not None and number / fps < time + 1 / self.fps - 1e-6:
+        while shown is not None and number / fps < time + min(1 / self.fps, LONGEST_STILL) - 1e-6:
             yield shown
             number += 1
 
     def _timed(self) -> Iterator[tuple[float, Frame]]:
         first: float | None = None
-        try:
-            for frame in self._container.decode(self._stream):
-                time = frame.time if frame.time is not None else 0.0
-                first = time if first is None else first
-                yield time - first, _upright(frame)
-        except av.FFmpegError as error:
-            if first is None:
-                raise SemibodyError(f"{self.path}: the video is damaged ({error.strerror})") from None
+        decoded = self._container.decode(self._stream)
+        while True:
+            try:
+                frame = next(decoded, None)
+                if frame is None:
+                    return
+                picture = _upright(frame)
+            except _FOREIGN as error:
+                if first is not None:
+                    return  # a file cut off in the middle still has the pictures before the cut
+                reason = getattr(error, "strerror", None) or error
+                raise SemibodyError(
+                    f"{self.path}: the video is damaged ({reason}); export it again"
+                ) from None
+            time = frame.time if frame.time is not None else 0.0
+            first = time if first is None else first
+            yield time - first, picture
 
     def __enter__(self) -> VideoReader:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._container.close()
+
+
+def _picture_stream(container: InputContainer, path: Path) -> Any:
+    """The first stream of pictures, ready to be decoded within limits. Raises SemibodyError."""
+    if not container.streams.video:
+        raise SemibodyError(f"{path}: has no pictures; give a video file")
+    stream: Any = container.streams.video[0]
+    codec = codec_of(stream, path)
+    if codec.width * codec.height > LARGEST_FRAME:
+        raise SemibodyError(
+            f"{path}: has frames of {codec.width} x {codec.height} pixels; scale it to 8K or less"
+        )
+    codec.options = {"max_pixels": str(LARGEST_FRAME)}  # the size may change on the way
+    stream.thread_type = "AUTO"
+    return stream
 
 
 def _upright(frame: av.VideoFrame) -> Frame:
@@ -146,9 +184,10 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
     path = Path(path)
     require_file(path, "a video file")
     try:
-        with av.open(str(path)) as container:
-            values = json.loads(container.metadata.get("comment", "{}"))
-    except (av.FFmpegError, json.JSONDecodeError):
+        with open_media(path, "a video") as container:
+            comment = container.metadata.get("comment", "{}")
+        values = parse_json(comment, str(path), "it is not ours")
+    except SemibodyError:
         return {}
     return values if isinstance(values, dict) else {}
 
@@ -165,7 +204,8 @@ class VideoWriter:
         with VideoWriter(path, fps=24, width=768, height=768, speech=speech) as video:
             video.write(frames)  # uint8 (f, h, w, 3), any number of times
 
-    The sound is cut to the video's length, or ends before it. Odd sizes are padded by one line,
+    The sound is the speech's recording with its own rate and channels, or where it was not read from a
+    file the speech itself, cut to the video's length or ending before it. Odd sizes are padded by one line,
     because yuv420p halves the colour planes. ``crf`` 0..51: lower is better and larger.
     """
 
@@ -186,13 +226,20 @@ class VideoWriter:
         require_video_name(self.path)
         self._fps = Fraction(fps).limit_denominator(1001)
         self._size = (height, width)
-        self._speech = speech
+        self._sound = SoundTrack(speech) if speech is not None else None
         self._written, self._heard = 0, 0
         self._atomic = atomic_write(self.path)
         unfinished = self._atomic.__enter__()
+        try:
+            self._open(unfinished, width, height, crf, metadata or {})
+        except BaseException as failure:
+            self._atomic.__exit__(type(failure), failure, failure.__traceback__)
+            raise
+
+    def _open(self, unfinished: Path, width: int, height: int, crf: int, metadata: dict[str, Any]) -> None:
         options = {"movflags": "+faststart"} if self.path.suffix.lower() != ".mkv" else {}
-        self._container: OutputContainer = av.open(str(unfinished), "w", options=options)
-        self._container.metadata["comment"] = json.dumps(metadata or {}, sort_keys=True)
+        self._container: OutputContainer = av.open(local(unfinished), "w", options=options)
+        self._container.metadata["comment"] = json.dumps(metadata, sort_keys=True)
         self._video: Any = self._container.add_stream("libx264", rate=self._fps)
         self._video.width, self._video.height = width + width % 2, height + height % 2
         self._video.pix_fmt = "yuv420p"
@@ -200,9 +247,9 @@ class VideoWriter:
         # several files, depending on what the process had held there before.
         self._video.options = {"crf": str(crf), "preset": "medium", "x264-params": "mbtree=0"}
         self._audio: Any = None
-        if speech is not None:
-            self._audio = self._container.add_stream("aac", rate=speech.rate, layout="mono")
-            self._audio.bit_rate = 128_000
+        if self._sound is not None:
+            self._audio = self._container.add_stream("aac", rate=self._sound.rate, layout=self._sound.layout)
+            self._audio.bit_rate = self._sound.bit_rate
 
     def write(self, frames: Frame) -> None:
         """Append uint8 frames (f, h, w, 3) RGB, or one frame (h, w, 3)."""
@@ -220,14 +267,13 @@ class VideoWriter:
 
     def _write_sound_until(self, frames: int) -> None:
         # Sound goes in beside the pictures, so that neither is buffered for the whole length.
-        if self._speech is None:
+        if self._sound is None:
             return
-        rate = self._speech.rate
-        until = min(len(self._speech.waveform), int(frames / self._fps * rate))
-        if until > self._heard:
-            chunk = self._speech.waveform[self._heard : until]
-            self._mux(self._audio.encode(audio_frame(chunk, rate, self._heard)))
-            self._heard = until
+        until = int(frames / self._fps * self._sound.rate)
+        frame = self._sound.frame(until - self._heard, self._heard)
+        if frame is not None:
+            self._mux(self._audio.encode(frame))
+            self._heard += frame.samples
 
     def _mux(self, packets: Iterable[Any]) -> None:
         for packet in packets:

@@ -54,6 +54,9 @@ class ModelConfig:
     plate: PlateConfig | None = None
     """paints the portrait without arms and hands, for ``hints.base`` and the restorer; None: there is no
     such network"""
+    side: int | None = None
+    """side in pixels of the square pictures the networks were trained on, for small models: pictures of other
+    sizes are scaled to the same area, and finished at their own size; None: networks take any size"""
     half_appearance: bool = True
     """round the Appearance to float16, as the published code does whatever the precision"""
 
@@ -81,6 +84,13 @@ class ModelConfig:
             yield "restorer.plate needs the network plate, for example plate = {}"
         if self.vae.factor % restorer.factor:
             yield "restorer folds and halves the picture further than the autoencoder does"
+
+    def working_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width at which the networks work on pictures of this size: whole latent cells."""
+        if self.side is None:
+            return height, width
+        scale, cell = self.side / (height * width) ** 0.5, self.vae.factor
+        return max(1, round(height * scale / cell)) * cell, max(1, round(width * scale / cell)) * cell
 
     @property
     def parts(self) -> tuple[str, ...]:

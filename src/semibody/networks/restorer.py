@@ -64,6 +64,17 @@ class RestorerConfig:
 
 
 @dataclass(frozen=True)
+class Mixture:
+    """How n frames are mixed from pictures: predicted at the size the restorer works at, usable at any."""
+
+    correction: Float[Tensor, "n 3 H W"]
+    shares: tuple[Float[Tensor, "n 1 H W"], ...]
+    """0..1, of the portrait, of the carried limbs and of the plate, of those a restorer is given"""
+    flows: tuple[Float[Tensor, "n 2 h w"], ...]
+    """where each of them is taken from, as ``warp`` takes it"""
+
+
+@dataclass(frozen=True)
 class View:
     """A portrait as the restorer knows it."""
 
@@ -130,28 +141,65 @@ class Restorer(PixelUNet):
         n/b frames in a row belong to each of b portraits. Without ``mouth``, or where nobody knows the lips,
         the mouth is what the decoded frame shows; without ``limbs`` arms and hands are.
         """
+        return self.mix(decoded, self.predict(decoded, maps, view, mouth, limbs), view, limbs)
+
+    def predict(
+        self,
+        decoded: Float[Tensor, "n 3 H W"],
+        maps: Float[Tensor, "n 3 H W"],
+        view: View,
+        mouth: Float[Tensor, "n 2"] | None = None,
+        limbs: UInt8[Tensor, "n 4 H W"] | None = None,
+    ) -> Mixture:
+        """How the frames are to be mixed; arguments as for ``forward``."""
         times = len(decoded) // len(view.pixels)
         x = self.frame_in(torch.cat([self.fold(decoded), self.fold(maps)], dim=1))
         x = x + view.features.repeat_interleave(times, dim=0)
         if self.config.heard and mouth is not None and view.lips is not None:
             x = x + self.mouth_in(_spread(mouth.to(x.dtype), view.lips.to(x.dtype), x))
-        carried = None
         if self.config.limbs and limbs is not None:
-            carried = limbs[:, :3].float() / 127.5 - 1
-            x = x + self.limbs_in(self.fold(torch.cat([carried, limbs[:, 3:].float() / 255], dim=1)))
+            cover = limbs[:, 3:].float() / 255
+            x = x + self.limbs_in(self.fold(torch.cat([_carried(limbs), cover], dim=1)))
         correction, *parts = self.say(x).split(self._said, dim=1)
-        portrait = view.pixels.float().repeat_interleave(times, dim=0)
-        mixed = self._mix(decoded.float(), portrait, *parts[:2])
-        if view.plate is not None:
-            mixed = self._mix(mixed, view.plate.float().repeat_interleave(times, dim=0), *parts[-2:])
-        if carried is not None:
-            mixed = self._mix(mixed, carried, *parts[2:4])
-        return mixed + self.unfold(correction)
+        return Mixture(
+            self.unfold(correction),
+            tuple(self.unfold(share).sigmoid() for share in parts[::2]),
+            tuple(2 * self.config.reach * flow.tanh() for flow in parts[1::2]),
+        )
 
-    def _mix(self, pixels: Tensor, other: Tensor, share: Tensor, flow: Tensor) -> Tensor:
-        """The share of the other picture, each pixel taken from where the flow says."""
-        moved = warp(other, 2 * self.config.reach * flow.tanh())
-        return pixels + self.unfold(share).sigmoid() * (moved - pixels)
+    def mix(
+        self,
+        pixels: Float[Tensor, "n 3 H W"],
+        mixture: Mixture,
+        view: View,
+        limbs: UInt8[Tensor, "n 4 H W"] | None = None,
+    ) -> Float[Tensor, "n 3 H W"]:
+        """Frames (−1..1) mixed with the pictures of ``view`` and ``limbs``: all of one size, which need not
+        be the one that ``mixture`` was predicted at."""
+        times = len(pixels) // len(view.pixels)
+        mixed = pixels.float()
+        pictures = [(0, view.pixels.float().repeat_interleave(times, dim=0))]
+        if view.plate is not None:
+            pictures.append((-1, view.plate.float().repeat_interleave(times, dim=0)))
+        if self.config.limbs and limbs is not None:
+            pictures.append((1, _carried(limbs)))
+        for number, picture in pictures:
+            share = resized(mixture.shares[number], mixed)
+            mixed = mixed + share * (warp(picture, mixture.flows[number]) - mixed)
+        return mixed + resized(mixture.correction, mixed)
+
+
+def _carried(limbs: UInt8[Tensor, "n 4 H W"]) -> Float[Tensor, "n 3 H W"]:
+    """The picture of carried limbs in −1..1."""
+    return limbs[:, :3].float() / 127.5 - 1
+
+
+def resized(x: Float[Tensor, "n c h w"], like: Float[Tensor, "n d H W"]) -> Float[Tensor, "n c H W"]:
+    """``x`` at the size of ``like``, as it is where it has that size."""
+    size = (like.shape[2], like.shape[3])
+    if x.shape[2:] == size:
+        return x
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
 def _spread(

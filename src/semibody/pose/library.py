@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from semibody.pose.files import load_gesture, save_gesture
+from semibody.files import exists, printable
+from semibody.pose.files import Stated, load_gesture, save_gesture
 from semibody.pose.kinematics import ANGLES, Body, pose_bodies, reach
 from semibody.types import Floats, Gesture, SemibodyError
 
@@ -314,18 +315,23 @@ def names() -> list[str]:
     return list(GESTURES)
 
 
-def find_gesture(source: str | Path) -> Gesture:
+def find_gesture(source: str | Path, stated: Stated | None = None) -> Gesture:
     """Load a gesture by the name it has in the library, or from a file or folder.
 
-    What exists as a file goes first. Raises SemibodyError naming the nearest gesture for a wrong name.
+    What exists as a file goes first; ``stated`` is what the user says of it (``load_gesture``). Raises
+    SemibodyError naming the nearest gesture for a wrong name.
     """
-    if str(source) in GESTURES and not Path(source).exists():
-        with resources.as_file(_packaged(str(source))) as path:
-            return load_gesture(path)
-    if Path(source).exists() or Path(source).suffix or len(Path(source).parts) > 1:
-        return load_gesture(source)
+    stated = stated or Stated()
+    name, path = str(source), Path(source)
+    there = exists(path)
+    if name in GESTURES and not there:
+        with resources.as_file(_packaged(name)) as packaged:
+            return load_gesture(packaged, stated)
+    if there or path.suffix or len(path.parts) > 1:
+        return load_gesture(path, stated)
     raise SemibodyError(
-        f"{source}: neither a file nor one of the gestures {', '.join(names())}; see `semibody gesture list`"
+        f"{printable(name)}: neither a file nor one of the gestures {', '.join(names())}; "
+        "see `semibody gesture list`"
     )
 
 

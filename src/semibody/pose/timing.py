@@ -7,9 +7,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.types import Gesture
+from semibody.types import BODY, FACE, LEFT_HAND, RIGHT_HAND, Floats, Gesture
 
 OnShort = Literal["pingpong", "loop", "hold", "stop"]
+LONGEST_GAP = 0.4
+"""Seconds for which a lost hand is filled in."""
 
 
 def resample(gesture: Gesture, fps: float) -> Gesture:
@@ -58,6 +60,38 @@ def fill_index(length: int, frames: int, how: OnShort) -> NDArray[np.int_]:
         round_trip = 2 * (length - 1)
         return (length - 1) - np.abs(number % round_trip - (length - 1))
     raise ValueError(f"unknown way to fill: {how}")
+
+
+def fill_short_gaps(joints: Floats, confidence: Floats, fps: float) -> int:
+    """Fill gaps of at most ``LONGEST_GAP`` in (f, 128, 2), (f, 128) in place; gives hand poses filled.
+
+    A hand and the face are there or not as a whole, joints of the body each for itself.
+    """
+    filled = 0
+    for part in (LEFT_HAND, RIGHT_HAND, FACE, *(slice(i, i + 1) for i in range(BODY.stop))):
+        count = fill_gaps(joints[:, part], confidence[:, part], round(LONGEST_GAP * fps))
+        filled += count if part in (LEFT_HAND, RIGHT_HAND) else 0
+    return filled
+
+
+def fill_gaps(joints: Floats, confidence: Floats, longest: int) -> int:
+    """Fill gaps of at most ``longest`` frames of a part (f, k, 2), (f, k) in place; gives frames filled.
+
+    Joints go straight from one side to the other; confidence falls towards the middle of the gap.
+    """
+    seen = confidence.max(axis=1) > 0
+    filled = 0
+    for start, stop in runs(~seen):
+        if start == 0 or stop == len(seen) or stop - start > longest:
+            continue
+        weight = (np.arange(start, stop) - start + 1) / (stop - start + 1)
+        before, after = joints[start - 1], joints[stop]
+        joints[start:stop] = before + weight[:, None, None] * (after - before)
+        edge = np.minimum(confidence[start - 1], confidence[stop])
+        falling = 1 - 0.8 * (1 - np.abs(2 * weight - 1))
+        confidence[start:stop] = edge * falling[:, None]
+        filled += stop - start
+    return filled
 
 
 def runs(mask: NDArray[Any]) -> list[tuple[int, int]]:

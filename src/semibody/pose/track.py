@@ -17,13 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from semibody.files import read_json, read_npz
 from semibody.media import VideoReader
 from semibody.pose.body import SEEN, USUAL_SHOULDERS, anchor, face_seen, shoulder_width
 from semibody.pose.detectors import Detector, open_detector
-from semibody.pose.timing import runs
+from semibody.pose.timing import fill_short_gaps
 from semibody.types import (
-    BODY,
-    FACE,
     LEFT_HAND,
     N_JOINTS,
     RIGHT_HAND,
@@ -38,8 +37,8 @@ from semibody.types import (
 
 CHUNK = 240
 """Frames in each file of a run that may be resumed."""
-LONGEST_GAP = 0.4
-"""Seconds for which a lost hand is filled in."""
+_LARGEST_CHUNK = 8 * CHUNK * (3 * N_JOINTS + 1) + 4096
+"""Bytes of such a file, unpacked."""
 _LOST_SECONDS = 0.5
 """After this long the person is looked for in the whole picture again."""
 _SWAP_COST = 0.15
@@ -210,10 +209,7 @@ def clean(
     """Raw detections (f, 128, 2), (f, 128) put right: joints, confidence, hands filled, frames swapped."""
     joints, confidence = joints.copy(), confidence.copy()
     swapped = untangle_hands(joints, confidence, aspect)
-    filled = 0
-    for part in (LEFT_HAND, RIGHT_HAND, FACE, *(slice(i, i + 1) for i in range(BODY.stop))):
-        count = fill_gaps(joints[:, part], confidence[:, part], round(LONGEST_GAP * fps))
-        filled += count if part in (LEFT_HAND, RIGHT_HAND) else 0
+    filled = fill_short_gaps(joints, confidence, fps)
     if smooth > 0:
         points, seen = joints * (aspect, 1.0), confidence > 0
         scale = shoulder_width(points, seen) or USUAL_SHOULDERS
@@ -255,26 +251,6 @@ def untangle_hands(joints: Floats, confidence: Floats, aspect: float = 1.0) -> i
         array[exchanged_frames, LEFT_HAND] = array[exchanged_frames, RIGHT_HAND]
         array[exchanged_frames, RIGHT_HAND] = left
     return len(exchanged_frames)
-
-
-def fill_gaps(joints: Floats, confidence: Floats, longest: int) -> int:
-    """Fill gaps of at most ``longest`` frames of a part (f, k, 2), (f, k) in place; gives frames filled.
-
-    Joints go straight from one side to the other; confidence falls towards the middle of the gap.
-    """
-    seen = confidence.max(axis=1) > 0
-    filled = 0
-    for start, stop in runs(~seen):
-        if start == 0 or stop == len(seen) or stop - start > longest:
-            continue
-        weight = (np.arange(start, stop) - start + 1) / (stop - start + 1)
-        before, after = joints[start - 1], joints[stop]
-        joints[start:stop] = before + weight[:, None, None] * (after - before)
-        edge = np.minimum(confidence[start - 1], confidence[stop])
-        falling = 1 - 0.8 * (1 - np.abs(2 * weight - 1))
-        confidence[start:stop] = edge * falling[:, None]
-        filled += stop - start
-    return filled
 
 
 def one_euro(joints: Floats, seen: Any, fps: float, strength: float, scale: float) -> Floats:
@@ -350,8 +326,8 @@ class _Unfinished:
 
     def load(self) -> list[_Found]:
         note = self._folder / "run.json"
-        with contextlib.suppress(OSError, ValueError):
-            if json.loads(note.read_text(encoding="utf-8")) == self._signature:
+        with contextlib.suppress(SemibodyError):  # nothing there, or damaged: begin anew
+            if read_json(note, "it is made again") == self._signature:
                 return list(self._chunks())
         self.remove()
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -361,11 +337,16 @@ class _Unfinished:
     def _chunks(self) -> Iterator[_Found]:
         for number in range(10**6):
             try:
-                with np.load(self._chunk(number), allow_pickle=False) as file:
-                    arrays = file["joints"], file["confidence"], file["people"].tolist()
-            except (OSError, ValueError, KeyError, EOFError):
+                arrays = read_npz(self._chunk(number), "it is made again", largest=_LARGEST_CHUNK)
+                joints, confidence, people = (arrays[key] for key in ("joints", "confidence", "people"))
+            except (SemibodyError, KeyError):
                 return
-            yield from (_Found(*one) for one in zip(*arrays, strict=True))
+            shapes = (CHUNK, N_JOINTS, 2), (CHUNK, N_JOINTS), (CHUNK,)
+            if (joints.shape, confidence.shape, people.shape) != shapes or people.dtype.kind != "i":
+                return
+            if joints.dtype.kind != "f" or not (np.isfinite(joints).all() and np.isfinite(confidence).all()):
+                return
+            yield from (_Found(*one) for one in zip(joints, confidence, people.tolist(), strict=True))
 
     def save(self, found: list[_Found]) -> None:
         """Write the newest full chunk, complete or not at all."""

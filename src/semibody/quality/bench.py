@@ -40,6 +40,7 @@ from semibody.evaluation.metrics import METRICS
 from semibody.evaluation.protocol import Protocol
 from semibody.evaluation.report import ARROWS, show, write_report
 from semibody.evaluation.run import Evaluation, evaluate
+from semibody.files import read_json
 from semibody.media import VideoReader, VideoWriter, atomic_write, read_speech, resize_image, write_image
 from semibody.quality.baselines import Baseline, write_ceiling, write_repeat
 from semibody.quality.goals import Row, as_lines, make_rows, parse_goals
@@ -167,7 +168,7 @@ class _Run:
             return
         made_with |= {"settings": self.rules.settings} if self.rules.settings else {}
         record = self.out / "made_with.json"
-        if record.exists() and json.loads(record.read_text(encoding="utf-8")) != made_with:
+        if record.exists() and read_json(record, "delete it") != made_with:
             raise SemibodyError(
                 f"{self.out}: holds clips of other weights or settings; delete it or set another out"
             )
@@ -261,7 +262,7 @@ class _Run:
         seconds = read_speech(speech).seconds
         kept = self.out / "speed.json"
         if kept.exists():
-            return dict(json.loads(kept.read_text(encoding="utf-8")))
+            return dict(read_json(kept, "delete it"))
         measured = {}
         for precision in (*(["bf16"] if runtime.cpu_has_bf16() else []), "fp32"):
             started = time.monotonic()

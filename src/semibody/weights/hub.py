@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from semibody.files import read_json
 from semibody.types import MissingPartError, Progress, SemibodyError, silent
 from semibody.weights import official, store
 
@@ -176,7 +177,7 @@ def _write_lock(folder: Path, commits: dict[str, str]) -> None:
 
 def _read_lock(folder: Path) -> dict[str, str]:
     try:
-        commits = json.loads((folder / LOCK).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
+        commits = read_json(folder / LOCK, "it is written anew")
+    except SemibodyError:
         return {}
     return {str(key): str(value) for key, value in commits.items()} if isinstance(commits, dict) else {}

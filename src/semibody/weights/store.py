@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from semibody.files import atomic_write
+from semibody.files import atomic_write, read_json
 from semibody.types import SemibodyError
 from semibody.weights.state import State, read_state
 
@@ -29,13 +29,12 @@ def is_store(folder: Path) -> bool:
 def read_index(folder: Path) -> dict[str, Any]:
     """The content of ``semibody.json``. Raises SemibodyError if it is missing or damaged."""
     path = folder / INDEX
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SemibodyError(f"{folder}: is not a weights folder ({INDEX} is missing)") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise SemibodyError(f"{path}: cannot be read ({error}); convert or fetch the weights again") from None
-    if not isinstance(index, dict) or index.get("version", VERSION) > VERSION:
+    if not path.exists():
+        raise SemibodyError(f"{folder}: is not a weights folder ({INDEX} is missing)")
+    index = read_json(path, "convert or fetch the weights again")
+    if not isinstance(index, dict) or type(version := index.get("version", VERSION)) is not int:
+        raise SemibodyError(f"{path}: is not the index of weights; convert or fetch the weights again")
+    if version > VERSION:
         raise SemibodyError(f"{path}: written by a newer Semibody; update this one")
     return index
 

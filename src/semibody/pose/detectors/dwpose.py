@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semibody.pose.body import SEEN, anchor, person_size
-from semibody.pose.files import pose_from_official
+from semibody.pose.formats.published import pose_from_official
+from semibody.pose.formats.wholebody import to_official
 from semibody.types import Floats, MissingPartError, Picture, Pose
 
 DWPOSE_FILES = ("yolox_l.onnx", "dw-ll_ucoco_384.onnx")
@@ -35,12 +36,6 @@ _SPLIT = 2.0
 """SimCC bins a pixel."""
 _FARTHEST_STEP = 0.2
 """A person who moved farther than this share of the picture between two frames is another one."""
-
-_BODY_FROM_COCO = (
-    (1, 2, 3, 4, 6, 7, 8, 9, 10, 12, 13, 14, 15, 16, 17),
-    (17, 6, 8, 10, 7, 9, 12, 14, 16, 13, 15, 2, 1, 4, 3),
-)
-"""OpenPose body joints, and where they stand in COCO order with the neck inserted at 17."""
 
 
 class DWPose:
@@ -145,28 +140,6 @@ def decode_points(
     scores = np.minimum(x.max(axis=1), y.max(axis=1))
     bins[scores <= 0] = -1
     return bins / _SPLIT / _POSE_SIZE * scale + centre - scale / 2, scores
-
-
-def to_official(points: Floats, scores: Floats, width: int, height: int) -> dict[str, Any]:
-    """Points (n, 133, 2) in pixels and scores (n, 133) to the published dict, all people in it."""
-    people = len(points)
-    shoulders = [5, 6]
-    neck = points[:, shoulders].mean(axis=1, keepdims=True)
-    seen = (scores[:, shoulders] > SEEN).all(axis=1, keepdims=True).astype(np.float64)
-    joints = np.insert(points, 17, neck[:, 0], axis=1)
-    score = np.insert(scores.astype(np.float64), 17, seen[:, 0], axis=1)
-    openpose, coco = (list(order) for order in _BODY_FROM_COCO)
-    joints[:, openpose], score[:, openpose] = joints[:, coco], score[:, coco]
-    joints = joints / (width, height)
-    body_score = score[:, :18]
-    subset = np.where(body_score > SEEN, 18.0 * np.arange(people)[:, None] + np.arange(18), -1.0)
-    return {
-        "bodies": {"candidate": joints[:, :18].reshape(-1, 2), "subset": subset, "score": body_score},
-        "hands": np.concatenate([joints[:, 92:113], joints[:, 113:134]]),
-        "hands_score": np.concatenate([score[:, 92:113], score[:, 113:134]]),
-        "faces": joints[:, 24:92],
-        "faces_score": score[:, 24:92],
-    }
 
 
 def _open(folder: Path | None, file: str) -> Any:
