@@ -18,7 +18,6 @@ from semibody.pose.detectors import detect_pose, shared_detector
 from semibody.settings import Settings
 from semibody.types import Picture, Pose
 
-
 TESTS = Path(__file__).parents[1]
 
 
