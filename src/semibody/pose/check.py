@@ -176,8 +176,8 @@ def check_speech(speech: Speech, prosody: Prosody | None = None) -> list[Finding
     found = []
     level = 10 * np.log10(float(np.percentile(_power(speech), 90)) + 1e-12)
     if level < QUIET_DB:
-        found.append(Finding("warning", "speech", f"the speech is very quiet ({level:.0f} dB)",
-                             "make it louder: lips follow loud speech better"))  # fmt: skip
+        text = f"the speech is very quiet ({level:.0f} dB); it is raised for the model, not in the video"
+        found.append(Finding("warning", "speech", text, "record it louder, because noise is raised too"))
     if float((np.abs(wave) > 0.999).mean()) > CLIPPED:
         found.append(
             Finding("warning", "speech", "the recording is clipped (too loud)", "record or export it softer")
