@@ -58,6 +58,7 @@ def animate(
     from semibody.inputs import prepare
     from semibody.plan import make_plan
     from semibody.weights.hub import default_weights
+    from semibody.weights.official import find_lora
 
     if source.weights is None:
         source = dataclasses.replace(source, weights=source.preset or default_weights())
@@ -81,6 +82,8 @@ def animate(
         source = _personal(picture, source, quiet=quiet)
     with progress_bar(quiet=quiet) as progress:
         animator = Animator.load(**dataclasses.asdict(source), progress=progress)
+        for lora in find_lora(found.folder):
+            _say(f"note: {lora}: is a LoRA, which is not applied; merge it into the weights it was made for")
         for notice in _notices(settings, changes, animator.origin, found.info.model.vae.factor):
             _say(f"note: {notice}")
         animator.write(out, inputs, settings, crf=crf, progress=progress)
