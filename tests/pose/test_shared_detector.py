@@ -95,7 +95,7 @@ def test_memory_does_not_grow_with_the_number_of_clips(clips: int) -> None:
     program = f"""
 import resource, made
 from pathlib import Path
-animator = made.animator(steps=1)
+animator = made.animator(steps=1, find_person=True)
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 for number in range(3 + {clips}):
