@@ -38,7 +38,7 @@ def test_changes_go_over_the_folder_and_that_over_the_preset(folder: Path) -> No
 
 
 def test_plan_and_animator_agree(folder: Path) -> None:
-    changes = {"steps": 2, "width": 67, "frame": "keep"}
+    changes = {"steps": 2, "width": 67, "frame": "keep", "align": "none"}
     animator = Animator.load(folder, preset="accelerated", precision="fp32", device="cpu")
     source = Source(weights=str(folder), preset="accelerated", precision="fp32", device="cpu")
     planned = make_plan(
@@ -131,5 +131,18 @@ def test_tuning_to_a_portrait_is_not_announced_as_an_hour(monkeypatch: pytest.Mo
 
 def test_short_clips_take_longer_than_their_networks(folder: Path) -> None:
     source = Source(weights=str(folder), precision="fp32", device="cpu")
-    planned = make_plan(source, {}, portrait=made.picture(), speech=made.tone(0.3), gesture=made.gesture())
+    changes = {"frame": "keep", "align": "none"}
+    planned = make_plan(
+        source, changes, portrait=made.picture(), speech=made.tone(0.3), gesture=made.gesture()
+    )
     assert planned.seconds > plan.START_SECONDS
+
+
+def test_a_seed_of_minus_one_is_random_and_recorded(folder: Path) -> None:
+    source = Source(weights=str(folder), precision="fp32", device="cpu")
+    seeds = {resolve(source).settings({"seed": -1}).seed for _ in range(4)}
+    assert len(seeds) > 1
+    assert min(seeds) >= 0
+    animator = Animator.load(folder, precision="fp32", device="cpu")
+    chosen = animator.settings(seed=-1)
+    assert animator.metadata(chosen)["settings"]["seed"] == chosen.seed >= 0
