@@ -19,6 +19,17 @@ from semibody.settings import Settings
 from semibody.types import Gesture, Pose, SemibodyError, Speech
 
 
+PLAIN = {
+    "width": 64,
+    "height": 64,
+    "steps": 1,
+    "guidance": 1.0,
+    "fps": 12.0,
+    "frame": "keep",
+    "align": "none",
+}
+
+
 @pytest.fixture(scope="module")
 def animator() -> Animator:
     return made.animator()
@@ -63,7 +74,7 @@ def test_same_seed_same_file(animator: Animator, tmp_path: Path) -> None:
 
 def test_audio_writes_where_the_portraits_mouth_is() -> None:
     config = dataclasses.replace(made.small_config(), hints=Hints(audio_region="lips"))
-    told = Animator.random(config, seed=0, width=64, height=64, steps=1, guidance=1.0, fps=12.0)
+    told = Animator.random(config, seed=0, **PLAIN)
     inputs = prepare(made.picture(), made.tone(), made.gesture(), told.defaults)
     pose = Pose.empty()
     pose.joints[GROUPS["lips"]] = [[0.45 + 0.1 * (i % 2), 0.3 + 0.03 * (i % 3)] for i in range(20)]
@@ -81,7 +92,7 @@ def test_audio_writes_where_the_portraits_mouth_is() -> None:
 def test_poses_are_told_less_the_portraits_own() -> None:
     parts = ("body", "hands")
     config = dataclasses.replace(made.small_config(), hints=Hints(pose="change", own_parts=parts))
-    told = Animator.random(config, seed=0, width=64, height=64, steps=1, guidance=1.0, fps=12.0)
+    told = Animator.random(config, seed=0, **PLAIN)
     inputs = prepare(made.picture(), made.tone(), made.gesture(), told.defaults)
 
     def features(shown: Pose | None) -> torch.Tensor:
