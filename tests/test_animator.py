@@ -18,7 +18,6 @@ from semibody.pose.skeleton import GROUPS
 from semibody.settings import Settings
 from semibody.types import Gesture, Pose, SemibodyError, Speech
 
-
 PLAIN = {
     "width": 64,
     "height": 64,
