@@ -39,7 +39,7 @@ class Finder:
 
 @pytest.fixture
 def found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "open_detector", lambda: Finder(OWN))
+    monkeypatch.setattr(inputs, "shared_detector", lambda: Finder(OWN))
 
 
 def fitted(gesture: str | Path | Gesture, **settings: object) -> Inputs:
@@ -77,12 +77,13 @@ def test_still_is_the_portraits_pose_all_the_time() -> None:
 
 
 def test_without_a_person_gestures_are_nobodys_in_particular(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "open_detector", Finder)
-    still, planned = fitted("still"), fitted("auto")
+    monkeypatch.setattr(inputs, "shared_detector", Finder)
+    as_it_is = {"align": "none", "find_person": True}
+    still, planned = fitted("still", **as_it_is), fitted("auto", **as_it_is)
     assert np.ptp(still.gesture.joints, axis=0).max() == 0
     assert still.gesture.confidence[0, HANDS].min() >= SEEN
     assert np.ptp(planned.gesture.joints[:, HANDS], axis=0).max() > 0.1
-    assert np.ptp(fitted("auto", liveliness=0.0).gesture.joints, axis=0).max() == 0
+    assert np.ptp(fitted("auto", liveliness=0.0, **as_it_is).gesture.joints, axis=0).max() == 0
     assert not any("one pose" in notice for notice in still.notices)
 
 
@@ -107,7 +108,7 @@ def test_hands_that_rest_and_hands_that_are_missing_are_said(monkeypatch: pytest
     confidence = OWN.confidence.copy()
     confidence[LEFT_HAND] = 0.0
     confidence[LEFT_HAND.stop :] = 0.4
-    monkeypatch.setattr(inputs, "open_detector", lambda: Finder(Pose(OWN.joints, confidence)))
+    monkeypatch.setattr(inputs, "shared_detector", lambda: Finder(Pose(OWN.joints, confidence)))
     planned = fitted("auto")
     assert all(at_own(planned))
     said = " ".join(planned.notices)
