@@ -10,6 +10,7 @@ detector (the ``pose`` extra) picture and gesture are used as they are, which is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from semibody.pose import anchor, check, timing
 from semibody.pose.align import align
 from semibody.pose.check import Finding
 from semibody.pose.detectors import shared_detector
+from semibody.pose.formats.reading import Stated
 from semibody.pose.frame import Framing, frame_portrait, keep_whole
 from semibody.pose.library import REST_NAME, find_gesture, in_library
 from semibody.pose.plan import LEAST_LIVELY, plan_gesture
@@ -245,6 +247,19 @@ def _within(joints: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray(((joints >= 0) & (joints <= 1)).all(axis=1))
 
 
+def _stated(settings: Settings) -> Stated:
+    """What the user says of a gesture's file."""
+    canvas, size = settings.gesture_canvas, None
+    if canvas is not None:
+        sides = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", canvas.lower().strip())
+        if sides is None:
+            raise SemibodyError(
+                f"--gesture-canvas {canvas}: write it as width x height, for example 1280x720"
+            )
+        size = (int(sides[1]), int(sides[2]))
+    return Stated(fps=settings.gesture_fps, canvas=size, person=settings.person)
+
+
 # -- the gesture ---------------------------------------------------------------------------
 
 
@@ -263,7 +278,7 @@ def read_gesture(
     if name == STILL or (name == AUTO and settings.liveliness == 0):
         return timing.fill(find_gesture(REST_NAME), 1)
     if name != AUTO:
-        return find_gesture(gesture)
+        return find_gesture(gesture, _stated(settings))
     often = max(settings.liveliness, LEAST_LIVELY)
     spoken = _require_heard(speech)
     return plan_gesture(

@@ -65,6 +65,12 @@ class Settings:
     """Frames by which windows move on after every step."""
     on_short_gesture: OnShort = "pingpong"
     """When the poses end before the speech: pingpong, loop, hold or stop."""
+    gesture_fps: float | None = None
+    """Poses a second of a gesture from a file, where the file does not say it or is wrong."""
+    gesture_canvas: str | None = None
+    """Size of the picture its poses were found in, as 1280x720, where the file does not say it."""
+    person: int | None = None
+    """Whom of several people in it to take, counted from 0; without it whoever is seen best."""
     frame: Literal["auto", "keep"] = "auto"
     """auto: frame the person as in training; keep: all of the picture, continued where needed."""
     align: Literal["auto", "none"] = "auto"
