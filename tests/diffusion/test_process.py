@@ -41,9 +41,9 @@ def test_the_target_is_the_one_the_sampler_undoes() -> None:
     assert torch.allclose(scheduler.step(v, 999, noisy).prev_sample, clean, atol=1e-4)
 
 
-# By hand, from betas on a line 0.00085 … 0.012, rescaled to end without signal: the signal ᾱ of a timestep, its
-# ratio to noise r = ᾱ / (1 − ᾱ), and the weights at a cap of 5: min(r + 1, 5) / (r + 1) of v, min(r, 5) / r of ε
-# (1 where r is 0), min(r, 5) of the clean latents.
+# By hand, from betas on a line 0.00085 … 0.012, rescaled to end without signal: the signal ᾱ of a timestep,
+# its ratio to noise r = ᾱ / (1 − ᾱ), and the weights at a cap of 5: min(r + 1, 5) / (r + 1) of v,
+# min(r, 5) / r of ε (1 where r is 0), min(r, 5) of the clean latents.
 MIN_SNR = (
     # t, ᾱ, v, ε, clean latents
     (999, 0.0, 1.0, 1.0, 0.0),

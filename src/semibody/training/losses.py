@@ -56,7 +56,7 @@ class LossSettings:
     decode_cells: int = 0
     """side of the decoded crop in latent cells, placed on face or hands in turn; 0: the whole frame"""
     min_snr: float = 0.0
-    """cap on the signal-to-noise ratio as a weight (``snr_weight``; Hang et al. 2023; often 5); 0: no weighting.
+    """cap on the signal-to-noise ratio as a weight (``snr_weight``; Hang et al. 2023; often 5); 0: none.
     For v and ε it lowers the weight of timesteps near clean pictures; with ``schedule.prediction = "sample"``
     it also takes pure noise, and nearly all of the pose phase, out of L_latent"""
     lips: float = 1.0
