@@ -1,4 +1,4 @@
-"""The standard networks load published names and shapes, and I3D and SyncNet compute what the published modules do.
+"""The standard networks load published names and shapes, and compute what the published ones do.
 
 ``golden/published_backbones.npz`` has what the published definitions give with the weights of ``seeded``.
 """
@@ -108,6 +108,12 @@ def test_i3d_is_the_published_one() -> None:
     """Of VideoGPT, whose file is read: with another epsilon in its batch norms logits differ by percents."""
     windows = seeded_input(1, 3, i3d.FRAMES, 224, 224) * 2 - 1
     same_as_published(seeded(i3d.I3D())(windows), "i3d")
+
+
+@torch.no_grad()
+def test_inception_is_the_published_one() -> None:
+    """Of pytorch-fid."""
+    same_as_published(seeded(inception.Inception())(seeded_input(1, 3, 299, 299) * 2 - 1), "inception")
 
 
 @torch.no_grad()
