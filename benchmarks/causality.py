@@ -89,7 +89,7 @@ def follows(a: Numbers, b: Numbers) -> float:
 def sharpness(frames: Frames) -> float:
     """Mean of the soft edge map."""
     with torch.inference_mode():
-        return float(edge_map(_pixels(frames)).mean())
+        return float(edge_map(_pixels(frames), 0.25, 0.08).mean())
 
 
 def difference(a: Frames, b: Frames) -> float:

@@ -53,8 +53,7 @@ class Animator:
         self.origin = origin
         weight = model.denoising_unet.conv_in.weight
         self.device, self.dtype = weight.device, weight.dtype
-        if self.device.type == "cpu":
-            runtime.prepare_cpu()
+        runtime.prepare(self.device)
 
     @classmethod
     def load(
@@ -78,8 +77,7 @@ class Animator:
         dtype = runtime.choose_dtype(precision, target)
         found = resolve(Source(weights=str(weights) if weights else None, preset=preset))
         folder = found.folder
-        if target.type == "cpu":
-            runtime.prepare_cpu()
+        runtime.prepare(target)
         model, info = load_model(folder, variant=found.variant, dtype=dtype, device=target, progress=progress)
         schedule = config.build(ScheduleConfig, info.schedule, str(folder))
         return cls(model, schedule=schedule, defaults=found.defaults, origin=info.origin or folder.name)

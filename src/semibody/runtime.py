@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import platform
 import sys
 import time
@@ -73,6 +74,29 @@ def cpu_has_bf16() -> bool:
             return False
         return any(flag in flags for flag in ("amx_bf16", "avx512_bf16", " bf16 "))
     return False
+
+
+def prepare(device: torch.device) -> None:
+    """To be called before networks run on a device: ``prepare_cpu``, or ``ask_determinism`` for CUDA."""
+    if device.type == "cpu":
+        prepare_cpu()
+    elif device.type == "cuda":
+        ask_determinism()
+
+
+def ask_determinism() -> None:
+    """Have this process compute with deterministic CUDA kernels; where there is none, PyTorch warns of it.
+
+    CPU kernels are deterministic as they are, for one number of threads.
+    """
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or cuBLAS picks by what streams do
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # To fill new memory costs time, and nothing reads what it has not written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 @functools.cache

@@ -115,6 +115,41 @@ def test_audio_acts_only_where_its_mask_allows() -> None:
         assert (out(0.0, audio) - everywhere).abs().max() > 1e-4
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-6])
+def test_rounding_the_appearance_leaves_its_gradient_exact(scale: float) -> None:
+    """Those of small losses are below what float16 holds well, or at all."""
+    sizes = made.small_config()
+    latents, t = torch.randn(1, 3, 4, 8, 8, generator=torch.Generator().manual_seed(2)), torch.tensor([500.0])
+
+    def gradient(half: bool) -> torch.Tensor:
+        torch.manual_seed(0)
+        model = Model(dataclasses.replace(sizes, half_appearance=half)).eval()
+        _, whole = conditions(model)
+        loss = model.denoise(latents, t, whole).square().mean() * scale
+        loss.backward()
+        found = [p.grad.flatten() for p in model.reference_unet.parameters() if p.grad is not None]
+        return torch.cat(found) / scale
+
+    exact, rounded = gradient(False), gradient(True)
+    assert float(exact.norm()) > 0
+    # What is left is that of another point: the tokens themselves are rounded.
+    assert float((rounded - exact).norm() / exact.norm()) < 5e-4
+    flushed = (rounded == 0) & (exact != 0)
+    assert float(flushed.float().mean()) < 0.01
+
+
+def test_the_appearance_is_rounded_as_published() -> None:
+    torch.manual_seed(0)
+    model = Model(dataclasses.replace(made.small_config(), half_appearance=True)).eval()
+    portrait = torch.randn(1, 4, 8, 8)
+    trained = model.appearance(portrait)
+    with torch.no_grad():
+        animated = model.appearance(portrait)
+    for name, tokens in trained.items():
+        assert torch.equal(tokens, tokens.half().float())
+        torch.testing.assert_close(tokens, animated[name], rtol=2e-3, atol=2e-3)
+
+
 def test_pose_features_less_those_of_the_portrait() -> None:
     model = Model(dataclasses.replace(made.small_config(), hints=Hints(pose="change"))).eval()
     maps, own, latents = torch.rand(2, 3, 64, 64), torch.rand(1, 3, 64, 64), torch.randn(1, 4, 8, 8)

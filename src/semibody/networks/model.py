@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -151,7 +152,7 @@ class Model(nn.Module):
         pose = None if own_map is None else self.pose_encoder(own_map)
         tokens = self.reference_unet.appearance(portrait, pose)
         if self.config.half_appearance:
-            tokens = {name: x.half().to(x.dtype) for name, x in tokens.items()}
+            tokens = {name: half_rounded(exact) for name, exact in tokens.items()}
         return tokens
 
     def project_reference(
@@ -234,6 +235,25 @@ class Model(nn.Module):
         else:
             latents = base.shape[1]
             yield base.new_zeros(b * f, hints.channels(latents) - 2 * latents, *base.shape[2:])
+
+
+def half_rounded(x: Tensor) -> Tensor:
+    """``x`` rounded to float16 and back; its gradient is not rounded (straight-through).
+
+    Small gradients are 0 in float16.
+    """
+    rounded: Tensor = _HalfRounded.apply(x) if x.requires_grad else x.half().to(x.dtype)
+    return rounded
+
+
+class _HalfRounded(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ARG004
+        return x.half().to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
+        return gradient
 
 
 def small_config(unet: UNetConfig, **changes: object) -> ModelConfig:
