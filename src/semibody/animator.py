@@ -33,7 +33,7 @@ from semibody.inputs import Inputs, prepare
 from semibody.networks.loading import load_model
 from semibody.networks.model import Conditions, Model, ModelConfig
 from semibody.settings import Settings, Source, change, resolve
-from semibody.types import Clip, Gesture, Picture, Progress, Speech, silent
+from semibody.types import Clip, Gesture, Picture, Progress, SemibodyError, Speech, silent
 
 
 class Animator:
@@ -53,8 +53,7 @@ class Animator:
         self.origin = origin
         weight = model.denoising_unet.conv_in.weight
         self.device, self.dtype = weight.device, weight.dtype
-        if self.device.type == "cpu":
-            runtime.prepare_cpu()
+        runtime.prepare(self.device)
 
     @classmethod
     def load(
@@ -78,21 +77,20 @@ class Animator:
         dtype = runtime.choose_dtype(precision, target)
         found = resolve(Source(weights=str(weights) if weights else None, preset=preset))
         folder = found.folder
-        if target.type == "cpu":
-            runtime.prepare_cpu()
+        runtime.prepare(target)
         model, info = load_model(folder, variant=found.variant, dtype=dtype, device=target, progress=progress)
         schedule = config.build(ScheduleConfig, info.schedule, str(folder))
         return cls(model, schedule=schedule, defaults=found.defaults, origin=info.origin or folder.name)
 
     @classmethod
     def random(cls, config: ModelConfig, *, seed: int = 0, **settings: Any) -> Animator:
-        """Seeded random weights: no picture comes of it, but everything runs."""
+        """Seeded random weights: the output is noise, but every stage runs."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = Model(config)
         return cls(model.requires_grad_(False), defaults=Settings(**settings), origin="random weights")
 
-    # -- the public verbs ------------------------------------------------------------------
+    # -- making clips ----------------------------------------------------------------------
 
     def animate(
         self,
@@ -120,7 +118,7 @@ class Animator:
         progress: Progress = silent,
         **settings: Any,
     ) -> Inputs:
-        """Make a clip straight into a video file: memory grows by the latents only, whatever the length."""
+        """Make a clip directly into a video file: only the latents' memory grows with the length."""
         refuse_input(path, *(given for given in (portrait, speech, gesture) if isinstance(given, str | Path)))
         chosen = self.settings(**settings)
         inputs = prepare(portrait, speech, gesture, chosen)
@@ -155,7 +153,7 @@ class Animator:
         return change(self.defaults, changes, self.model.config)
 
     def info(self) -> dict[str, Any]:
-        """What a weights folder says of these weights beside their sizes."""
+        """The description of these weights in a weights folder, without their sizes."""
         return {
             "schedule": dataclasses.asdict(self.schedule),
             "defaults": dataclasses.asdict(self.defaults),
@@ -182,7 +180,7 @@ class Animator:
         yield from self.decode(latents, conditions, progress)
 
     def conditions(self, inputs: Inputs, settings: Settings, progress: Progress = silent) -> ClipConditions:
-        """Encode what stays the same for the whole clip; the rest is made when a window asks."""
+        """Encode what is the same for the whole clip; the rest is computed for each window."""
         progress("prepare", 0, 1)
         conditions = ClipConditions(
             self.model, inputs.portrait, inputs.portrait_pose, inputs.gesture, inputs.speech, settings.fps
@@ -210,15 +208,18 @@ class Animator:
         def unconditional(latents: Tensor, t: Tensor, window: Window) -> Tensor:  # noqa: ARG001
             return self._predict(latents, t, conditions.none())
 
-        return sample(
-            guide(conditional, unconditional, settings.guidance),
-            noise,
-            build_scheduler(self.schedule, settings.solver, settings.steps),
-            lambda step: ring_windows(
-                len(conditions), settings.window, settings.overlap, shift=settings.shift * step
-            ),
-            progress=progress,
-        )
+        try:
+            return sample(
+                guide(conditional, unconditional, settings.guidance),
+                noise,
+                build_scheduler(self.schedule, settings.solver, settings.steps),
+                lambda step: ring_windows(
+                    len(conditions), settings.window, settings.overlap, shift=settings.shift * step
+                ),
+                progress=progress,
+            )
+        except FloatingPointError as error:
+            raise self._not_finite(f"denoising, {error}") from None
 
     def _predict(self, latents: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         return self.model.denoise(latents[None].to(self.dtype), t, conditions)[0]
@@ -231,8 +232,20 @@ class Animator:
         for start in range(0, len(latents), self._decode_slice):
             frames = range(start, min(start + self._decode_slice, len(latents)))
             pixels = self.model.decode(latents[start : frames.stop].to(self.dtype))
-            yield to_uint8(_unit(conditions.restored(pixels, frames)))
+            pixels = conditions.restored(pixels, frames)
+            if not bool(torch.isfinite(pixels).all()):
+                raise self._not_finite(f"decoding frame {start}")
+            yield to_uint8(_unit(pixels))
             progress("decode", frames.stop, len(latents))
+
+    def _not_finite(self, where: str) -> SemibodyError:
+        """What to do about values that would make a black video."""
+        remedy = {
+            torch.float16: "use --precision bf16, or fp32 where that is unknown to the GPU",
+            torch.bfloat16: "use --precision fp32",
+        }.get(self.dtype, "the weights may be damaged: run `semibody weights verify`")
+        name = str(self.dtype).removeprefix("torch.")
+        return SemibodyError(f"{where}: the networks gave values that are not finite in {name}; {remedy}")
 
     def decode_pixels(self, latents: Float[Tensor, "f c h w"]) -> Float[Tensor, "f 3 H W"]:
         """Latents to pixels in 0..1, float32, as the autoencoder alone gives them."""
@@ -240,7 +253,7 @@ class Animator:
 
     @property
     def _decode_slice(self) -> int:
-        # On CPUs a batch is no faster than single frames, and takes its multiple of memory.
+        # On CPUs a batch is no faster than single frames and needs several times their memory.
         return 1 if self.device.type == "cpu" and self.model.config.vae.widths[0] >= 128 else 4
 
 

@@ -3,13 +3,14 @@
     inputs = prepare("portrait.png", "speech.wav", "wave", Settings(width=512, height=512))
     for finding in inputs.findings: print(finding.level, finding.line())
 
-The person is looked for in the portrait; the picture is framed as the training pictures are, the gesture
-is given the person's build, and whatever may go wrong is said (``pose.check``). Without the detector
-(the ``pose`` extra) picture and gesture are used as they are, which is what the published code does.
+The person is detected in the portrait; the picture is framed as the training pictures are, the gesture
+is given the person's build, and whatever may go wrong becomes a finding (``pose.check``). Without the
+detector (the ``pose`` extra) picture and gesture are used as they are, which is what the published code does.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,8 @@ from semibody.networks.audio_encoders import frame_count
 from semibody.pose import anchor, check, timing
 from semibody.pose.align import align
 from semibody.pose.check import Finding
-from semibody.pose.detectors import open_detector
+from semibody.pose.detectors import shared_detector
+from semibody.pose.formats.reading import Stated
 from semibody.pose.frame import Framing, frame_portrait, keep_whole
 from semibody.pose.library import REST_NAME, find_gesture, in_library
 from semibody.pose.plan import LEAST_LIVELY, plan_gesture
@@ -49,7 +51,7 @@ class Inputs:
     gesture: Gesture
     """exactly as many poses as the clip has frames"""
     portrait_pose: Pose | None = None
-    """the person in the portrait, in fractions of it; None when none was looked for or found"""
+    """the person in the portrait, in fractions of it; None: not detected"""
     findings: tuple[Finding, ...] = ()
     """what was changed to make them fit, and what may go wrong"""
 
@@ -92,7 +94,7 @@ class Fitted:
     portrait: Picture
     portrait_pose: Pose | None
     speech: Speech | None
-    """None: not given, or of no use, which an error among the findings says"""
+    """None: not given, or not usable: then an error is among the findings"""
     gesture: Gesture | None
     """as long as the speech, if there is one"""
     findings: tuple[Finding, ...]
@@ -109,23 +111,23 @@ def fit(
     Raises SemibodyError for files that cannot be read, and for ``auto`` without speech.
     """
     picture = portrait if isinstance(portrait, np.ndarray) else media.read_image(portrait)
-    shown = fit_portrait(picture, settings, name_of(portrait, "the portrait"))
+    fitted = fit_portrait(picture, settings, name_of(portrait, "the portrait"))
     sound, prosody, findings = _read_speech(speech, settings)
     poses: Gesture | None = None
     if gesture is not None and not (sound is None and speech is not None):
         frames = None if sound is None else _frames(sound, settings)
-        if str(gesture) in (AUTO, STILL) and shown.pose is not None:
-            poses, said = _anchored(str(gesture), shown.pose, frames, settings, sound, prosody)
+        if str(gesture) in (AUTO, STILL) and fitted.pose is not None:
+            poses, more = _anchored(str(gesture), fitted.pose, frames, settings, sound, prosody)
         else:
             read = read_gesture(gesture, settings, sound, prosody)
-            poses, said = _fit_gesture(read, gesture, shown, frames, settings)
-        findings = [*said, *findings]
+            poses, more = _fit_gesture(read, gesture, fitted, frames, settings)
+        findings = [*more, *findings]
     return Fitted(
-        portrait=shown.picture,
-        portrait_pose=shown.pose,
+        portrait=fitted.picture,
+        portrait_pose=fitted.pose,
         speech=sound,
         gesture=poses,
-        findings=(*shown.findings, *findings),
+        findings=(*fitted.findings, *findings),
     )
 
 
@@ -145,18 +147,18 @@ def _refuse(findings: Sequence[Finding], *, strict: bool) -> None:
 def _read_speech(
     speech: str | Path | Speech | None, settings: Settings
 ) -> tuple[Speech | None, Prosody | None, list[Finding]]:
-    """The recording and what is to be heard in it, or None where it is of no use, and why."""
+    """The recording and its prosody, or None where it is not usable, and the findings."""
     if speech is None:
         return None, None, []
     sound = speech if isinstance(speech, Speech) else media.read_speech(speech, RATE)
     name = name_of(speech, "the speech")
     if sound.rate != RATE:
         raise SemibodyError(f"{name}: has {sound.rate} samples a second; read it with media.read_speech")
-    useless = check.check_sound(sound, name, allow_silence=settings.allow_silence)
-    if any(finding.level == "error" for finding in useless):
-        return None, None, useless
+    faults = check.check_sound(sound, name, allow_silence=settings.allow_silence)
+    if any(finding.level == "error" for finding in faults):
+        return None, None, faults
     prosody = analyse(sound)
-    found = useless or check.check_speech(sound, prosody)
+    found = faults or check.check_speech(sound, prosody)
     text = f"{sound.seconds:.1f} s, {len(prosody.syllables)} syllables in {len(prosody.phrases)} phrases"
     return sound, prosody, found or [Finding("good", "speech", text)]
 
@@ -171,7 +173,7 @@ def _frames(sound: Speech, settings: Settings) -> int:
 
 
 @dataclass(frozen=True)
-class Shown:
+class FittedPortrait:
     """A portrait at the wanted size: the person's ``pose`` in fractions of it, if one was found."""
 
     picture: Picture
@@ -179,7 +181,7 @@ class Shown:
     findings: tuple[Finding, ...] = ()
 
 
-def fit_portrait(picture: Picture, settings: Settings, name: str = "the portrait") -> Shown:
+def fit_portrait(picture: Picture, settings: Settings, name: str = "the portrait") -> FittedPortrait:
     """Bring a picture to the wanted size without stretching it.
 
     ``frame`` auto frames the person (``pose.frame``), or without a person the middle and top of the
@@ -192,7 +194,8 @@ def fit_portrait(picture: Picture, settings: Settings, name: str = "the portrait
             f"{name}: is {width} x {height} pixels; give a half-body picture of at least "
             f"{SMALLEST_SIDE} x {SMALLEST_SIDE} that is at most {LARGEST_ASPECT:g} times longer than wide"
         )
-    people, findings = _find_people(picture, settings)
+    picture, people, findings = _find_people(picture, settings)
+    height, width = picture.shape[:2]
     pose = people[0] if people else None
     wanted = settings.width / settings.height
     if settings.frame == "keep":
@@ -202,32 +205,59 @@ def fit_portrait(picture: Picture, settings: Settings, name: str = "the portrait
     framed = media.resize_image(framing.crop.apply(picture), settings.width, settings.height)
     if pose is not None:
         findings += check.check_portrait(picture, pose)
+        auto_helps = settings.frame == "keep" and not frame_portrait(pose, width, height, wanted).kept
         inside = framing.crop.joints(pose.joints)
         pose = Pose(inside, np.where(_within(inside), pose.confidence, 0.0))
-        findings += check.check_framing(framing, pose)
+        findings += check.check_framing(framing, pose, auto_helps=auto_helps)
     if not framing.kept:
         x0, y0, (wide, high) = framing.crop.x0, framing.crop.y0, framing.crop.size
         text = f"the portrait is cut to {wide} x {high} pixels at {x0}, {y0}"
         findings.append(Finding("good", "framing", text))
     if pose is not None and not findings:
         findings.append(Finding("good", "portrait", "one person, well framed"))
-    return Shown(framed, pose, tuple(findings))
+    return FittedPortrait(framed, pose, tuple(findings))
 
 
-def _find_people(picture: Picture, settings: Settings) -> tuple[list[Pose], list[Finding]]:
-    if settings.frame == "keep" and settings.align == "none" and not settings.find_person:
-        return [], []
+def _find_people(picture: Picture, settings: Settings) -> tuple[Picture, list[Pose], list[Finding]]:
+    """The picture, turned upright where ``frame`` is auto and the person lies in it; who is in it."""
+    if not settings.looks_for_person:
+        return picture, [], []
     try:
-        with open_detector() as detector:
+        with shared_detector() as detector:
             people = detector.people(picture)
+            turns = check.quarter_turns(people[0], *picture.shape[1::-1]) if people else 0
+            if settings.frame == "auto":
+                for tried in (turns,) if people else (1, 3):
+                    if tried == 0:
+                        break
+                    upright = np.ascontiguousarray(np.rot90(picture, tried))
+                    found = detector.people(upright)
+                    if found and check.quarter_turns(found[0], *upright.shape[1::-1]) == 0:
+                        findings = [*check.check_turn(tried, turned=True), *check.check_people(found)]
+                        return upright, found, findings
     except MissingPartError as error:
-        text = "the person in the portrait was not looked for, so framing and gesture may not fit"
-        return [], [Finding("note", "person", text, str(error))]
-    return people, check.check_people(people)
+        text = "the person in the portrait was not detected, so framing and gesture may not fit"
+        return picture, [], [Finding("note", "person", text, str(error))]
+    needed = settings.frame == "auto" or settings.align == "auto"
+    findings = check.check_people(people, needed=needed)
+    return picture, people, [*check.check_turn(turns, turned=False), *findings]
 
 
 def _within(joints: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray(((joints >= 0) & (joints <= 1)).all(axis=1))
+
+
+def _stated(settings: Settings) -> Stated:
+    """What the user says of a gesture's file."""
+    canvas, size = settings.gesture_canvas, None
+    if canvas is not None:
+        sides = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", canvas.lower().strip())
+        if sides is None:
+            raise SemibodyError(
+                f"--gesture-canvas {canvas}: write it as width x height, for example 1280x720"
+            )
+        size = (int(sides[1]), int(sides[2]))
+    return Stated(fps=settings.gesture_fps, canvas=size, person=settings.person)
 
 
 # -- the gesture ---------------------------------------------------------------------------
@@ -248,7 +278,7 @@ def read_gesture(
     if name == STILL or (name == AUTO and settings.liveliness == 0):
         return timing.fill(find_gesture(REST_NAME), 1)
     if name != AUTO:
-        return find_gesture(gesture)
+        return find_gesture(gesture, _stated(settings))
     often = max(settings.liveliness, LEAST_LIVELY)
     spoken = _require_heard(speech)
     return plan_gesture(
@@ -288,7 +318,11 @@ def _anchored(
 
 
 def _fit_gesture(
-    poses: Gesture, source: str | Path | Gesture, shown: Shown, frames: int | None, settings: Settings
+    poses: Gesture,
+    source: str | Path | Gesture,
+    portrait: FittedPortrait,
+    frames: int | None,
+    settings: Settings,
 ) -> tuple[Gesture, list[Finding]]:
     """Give a gesture the portrait's build, the clip's frame rate and, if that is known, its length.
 
@@ -296,20 +330,20 @@ def _fit_gesture(
     """
     findings, may_align = check.check_gesture(poses), settings.align == "auto"
     eased = settings.anchor or (may_align and not isinstance(source, Gesture) and in_library(source))
-    if shown.pose is not None:
-        aligned, alignment = align(poses, shown.pose, settings.width / settings.height)
+    if portrait.pose is not None:
+        aligned, alignment = align(poses, portrait.pose, settings.width / settings.height)
         if may_align:
             poses = aligned
             findings.append(Finding("good", "align", alignment.line()))
-        started = anchor.ease(poses, shown.pose) if eased else poses
-        findings += check.check_fit(started, alignment, shown.pose, may_align=may_align)
+        started = anchor.ease(poses, portrait.pose) if eased else poses
+        findings += check.check_fit(started, alignment, portrait.pose, may_align=may_align)
     poses = timing.resample(poses, settings.fps)
     if frames is not None:
         if len(poses) < frames and source != STILL:
             findings.append(_short_gesture(name_of(source, "the gesture"), len(poses), frames, settings))
         poses = timing.fill(poses, frames, settings.on_short_gesture)
-    if eased and shown.pose is not None:
-        poses = anchor.ease(poses, shown.pose)
+    if eased and portrait.pose is not None:
+        poses = anchor.ease(poses, portrait.pose)
     return poses, findings
 
 
@@ -328,5 +362,5 @@ def _short_gesture(name: str, poses: int, frames: int, settings: Settings) -> Fi
 
 
 def name_of(source: object, otherwise: str) -> str:
-    """How messages call an input: its path, or ``otherwise`` for one that is in memory."""
+    """The name of an input in messages: its path, or ``otherwise`` for one that is in memory."""
     return str(source) if isinstance(source, str | Path) else otherwise

@@ -18,7 +18,7 @@ from semibody.types import SemibodyError
 T = TypeVar("T")
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LP_NUM_THREADS")
-"""Variables by which numeric and drawing libraries are told how many threads to use."""
+"""Environment variables that limit the threads of numeric and drawing libraries."""
 
 
 def in_processes(
@@ -33,9 +33,10 @@ def in_processes(
 
     Each process keeps to ``threads`` threads. The first exception of a job ends all, so a function whose jobs
     may fail catches its own. When a process dies (a drawing library's fault after hundreds of people, a lack
-    of memory), the jobs that may have been in its hands are begun again, each alone in a new process, so jobs
-    must bear that. For one whose process dies twice like this ``given_up`` is called here with the job, and
-    the others go on; without ``given_up`` it is a SemibodyError. When this process ends, its workers end too.
+    of memory), the jobs that it may have run start again, each alone in a new process, so jobs must be
+    repeatable. For one whose process dies twice like this ``given_up`` is called here with the job, and the
+    others continue; without ``given_up`` it is a SemibodyError. When this process ends, in whatever way, its
+    workers end too.
     """
     for name in _THREADS:  # before the workers start, which read it when they load their libraries
         os.environ[name] = str(threads)
@@ -75,14 +76,14 @@ def _until_one_dies(
         except BrokenProcessPool:
             return
         except BaseException:
-            sender.close()  # nobody waits for what the workers have in hand
+            sender.close()  # ends the workers: their results are no longer needed
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _end_with_parent(line: Connection) -> None:
-    """End this worker as soon as the other end of ``line`` closes: when the run stops, or is killed."""
+    """End this worker as soon as the other end of ``line`` closes: when the run stops or is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to handle
 
     def watch() -> None:

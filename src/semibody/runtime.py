@@ -1,8 +1,8 @@
 """The machine: which device and precision to use, and how memory is kept (floor 1).
 
-``prepare_cpu`` matters more than any operator on CPUs: by default the C library gives every large
-buffer back to the system when it is freed, and a diffusion network allocates hundreds of them a
-second, so each operation pays for fresh pages. Keeping freed memory makes wide layers several
+``prepare_cpu`` matters more than any operator on CPUs: by default the C library returns every large
+buffer to the system when it is freed, and a diffusion network allocates hundreds of them a
+second, so each operation waits for new pages. Keeping freed memory makes wide layers several
 times faster (``make bench-step`` shows it).
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import platform
 import sys
 import time
@@ -32,10 +33,12 @@ def choose_device(device: str = "auto") -> torch.device:
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        torch.empty(1, device=device)
+        # On some devices ("meta") numbers are never computed.
+        if float(torch.ones(1, device=device).sum()) != 1:
+            raise RuntimeError("it does not compute")
         return torch.device(device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0].split(". ")[0].split(" (")[0][:120]
         raise SemibodyError(f"--device {device} cannot be used here ({reason}); try --device cpu") from None
 
 
@@ -73,6 +76,29 @@ def cpu_has_bf16() -> bool:
     return False
 
 
+def prepare(device: torch.device) -> None:
+    """To be called before networks run on a device: ``prepare_cpu``, or ``ask_determinism`` for CUDA."""
+    if device.type == "cpu":
+        prepare_cpu()
+    elif device.type == "cuda":
+        ask_determinism()
+
+
+def ask_determinism() -> None:
+    """Have this process compute with deterministic CUDA kernels; where there is none, PyTorch warns of it.
+
+    CPU kernels are deterministic as they are, for one number of threads.
+    """
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or cuBLAS picks by what streams do
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # To fill new memory costs time, and nothing reads what it has not written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
 @functools.cache
 def prepare_cpu() -> None:
     """Keep freed memory for the next allocation, instead of returning it page by page (glibc only)."""
@@ -89,7 +115,7 @@ def matmul_tflops(
 ) -> float:
     """This machine's own peak: the best rate over several sizes of matrix product, in TFLOP/s.
 
-    ``largest`` is the side of the largest product; 1024 takes a moment even on a busy CPU.
+    ``largest`` is the side of the largest product; 1024 takes under a second even on a busy CPU.
     """
     import torch
 

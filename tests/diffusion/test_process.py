@@ -41,15 +41,35 @@ def test_the_target_is_the_one_the_sampler_undoes() -> None:
     assert torch.allclose(scheduler.step(v, 999, noisy).prev_sample, clean, atol=1e-4)
 
 
+# By hand, from betas on a line 0.00085 … 0.012, rescaled to end without signal: the signal ᾱ of a timestep,
+# its ratio to noise r = ᾱ / (1 − ᾱ), and the weights at a cap of 5: min(r + 1, 5) / (r + 1) of v,
+# min(r, 5) / r of ε (1 where r is 0), min(r, 5) of the clean latents.
+MIN_SNR = (
+    # t, ᾱ, v, ε, clean latents
+    (999, 0.0, 1.0, 1.0, 0.0),
+    (900, 0.0010117, 1.0, 1.0, 0.0010127),
+    (700, 0.0237984, 1.0, 1.0, 0.0243786),
+    (500, 0.1415126, 1.0, 1.0, 0.1648394),
+    (100, 0.8620884, 0.6895578, 0.7998690, 5.0),
+)
+COLUMNS = {"v_prediction": 2, "epsilon": 3, "sample": 4}
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_min_snr_weights_are_equal_in_terms_of_the_clean_picture(kind: str) -> None:
-    """Whatever is predicted, the error of the estimate weighs min(snr, cap)."""
-    t = torch.tensor([50, 400, 800])
-    snr = ALPHAS[t] / (1 - ALPHAS[t])
-    of_clean = {"sample": torch.ones(3), "epsilon": 1 / snr, "v_prediction": 1 / (snr + 1)}[kind]
+def test_min_snr_weights_are_those_of_a_table_by_hand(kind: str) -> None:
+    t = torch.tensor([row[0] for row in MIN_SNR])
+    assert ALPHAS[t].tolist() == pytest.approx([row[1] for row in MIN_SNR], rel=1e-3, abs=1e-7)
     ours = snr_weight(kind, ALPHAS, t, 5.0)  # type: ignore[arg-type]
-    assert torch.allclose(ours, snr.clamp(max=5.0) * of_clean, rtol=1e-4)
-    assert torch.equal(snr_weight(kind, ALPHAS, t, 0.0), torch.ones(3))  # type: ignore[arg-type]
+    assert ours.tolist() == pytest.approx([row[COLUMNS[kind]] for row in MIN_SNR], rel=1e-3, abs=1e-7)
+    assert torch.equal(snr_weight(kind, ALPHAS, t, 0.0), torch.ones(5))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("kind", "share"), [("v_prediction", 0.1081), ("epsilon", 0.1073)])
+def test_min_snr_leaves_the_pose_phase_its_share(kind: str, share: float) -> None:
+    """A tenth of the timesteps, where all weigh 1 and those near clean pictures less: a little more than a
+    tenth of the weight."""
+    weight = snr_weight(kind, ALPHAS, torch.arange(1000), 5.0)  # type: ignore[arg-type]
+    assert float(weight[900:].sum() / weight.sum()) == pytest.approx(share, abs=1e-4)
 
 
 def test_noise_is_the_same_in_numpy_and_torch() -> None:

@@ -1,4 +1,7 @@
-"""The standard networks load published names and shapes, and compute what the published modules compute."""
+"""The standard networks load published names and shapes, and compute what the published ones do.
+
+``golden/published_backbones.npz`` has what the published definitions give with the weights of ``seeded``.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from torch import nn
 import made
 from semibody.evaluation.backbones import i3d, inception, syncnet
 from semibody.types import SemibodyError, Speech
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "published_backbones.npz"
 
 
 def seeded(network: nn.Module) -> nn.Module:
@@ -27,6 +32,10 @@ def seeded(network: nn.Module) -> nn.Module:
                 fan = max(value[0].numel(), 1) if value.ndim > 1 else 100
                 value.copy_(torch.randn(value.shape, generator=generator) * (1.5 / fan) ** 0.5)
     return network.eval()
+
+
+def seeded_input(*shape: int) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(99))
 
 
 def test_inception_loads_a_published_file_and_ignores_its_classifier(tmp_path: Path) -> None:
@@ -81,10 +90,39 @@ def test_syncnet_loads_and_both_towers_meet(tmp_path: Path) -> None:
     torch.save(network.state_dict(), tmp_path / "syncnet_v2.model")
     loaded = syncnet.load_syncnet(tmp_path / "syncnet_v2.model")
     with torch.no_grad():
-        heard = loaded.hear(torch.rand(2, 1, 13, syncnet.STEPS))
-        seen = loaded.see(torch.rand(1, 3, syncnet.FRAMES, syncnet.SIDE, syncnet.SIDE))
-    assert heard.shape == (2, 1024)
-    assert seen.shape == (1, 1024)
+        sound = loaded.embed_sound(torch.rand(2, 1, 13, syncnet.STEPS))
+        faces = loaded.embed_faces(torch.rand(1, 3, syncnet.FRAMES, syncnet.SIDE, syncnet.SIDE))
+    assert sound.shape == (2, 1024)
+    assert faces.shape == (1, 1024)
+
+
+def same_as_published(ours: torch.Tensor, name: str) -> None:
+    with np.load(GOLDEN) as golden:
+        published = golden[name]
+    difference = np.linalg.norm(ours[0].numpy() - published) / np.linalg.norm(published)
+    assert difference < 1e-4, f"{name}: {difference:.1e} from the published module"
+
+
+@torch.no_grad()
+def test_i3d_is_the_published_one() -> None:
+    """Of VideoGPT, whose file is read: with another epsilon in its batch norms logits differ by percents."""
+    windows = seeded_input(1, 3, i3d.FRAMES, 224, 224) * 2 - 1
+    same_as_published(seeded(i3d.I3D())(windows), "i3d")
+
+
+@torch.no_grad()
+def test_inception_is_the_published_one() -> None:
+    """Of pytorch-fid."""
+    same_as_published(seeded(inception.Inception())(seeded_input(1, 3, 299, 299) * 2 - 1), "inception")
+
+
+@torch.no_grad()
+def test_syncnet_is_the_published_one() -> None:
+    """Of syncnet_python."""
+    network = seeded(syncnet.SyncNet())
+    assert isinstance(network, syncnet.SyncNet)
+    same_as_published(network.embed_sound(seeded_input(1, 1, 13, syncnet.STEPS) * 20 - 10), "syncnet_heard")
+    same_as_published(network.embed_faces(seeded_input(1, 3, syncnet.FRAMES, 224, 224) * 255), "syncnet_seen")
 
 
 def test_torchscript_is_not_accepted(tmp_path: Path) -> None:

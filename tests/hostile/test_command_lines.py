@@ -38,7 +38,7 @@ SIZES = (
     "999999999999999999999",
     "nan",
     "٦٤",
-)  # noqa: E501
+)
 FLOATS = ("nan", "inf", "-inf", "-1", "1e999", "x", "²")
 NO_FILES = ("none.bin", "folder", "empty", "text.txt", "s.wav/inside", "a\0b", "x" * 300)
 

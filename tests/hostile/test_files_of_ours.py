@@ -21,7 +21,7 @@ from semibody.clips.manifest import read_manifest
 from semibody.clips.truth import Truth
 from semibody.data.dataset import PackedClip, Packing, pack_clip, packed_path
 from semibody.data.folder import filling
-from semibody.data.ingest import Wanted, _load_poses, _read_rejection, read_listing, take_in
+from semibody.data.ingest import Wanted, _load_poses, _read_rejection, ingest_video, read_listing
 from semibody.data.synthetic.order import Order
 from semibody.diffusion.schedule import ScheduleConfig
 from semibody.evaluation.cache import Cache
@@ -231,7 +231,7 @@ def rewrite(path: Path, arrays: dict[str, Any] | None = None, **facts: str | Non
         {"valid": "[1"}, {"valid": "[]"}, {"valid": "3"}, {"valid": "[0, 0, NaN, 1]"}, {"valid": DEEP},
     ],
 )  # fmt: skip
-def test_a_packed_clip_with_other_facts(packed: Path, facts: dict[str, str | None]) -> None:
+def test_a_packed_clip_with_other_facts(packed: Path, facts: dict[str, Any]) -> None:
     assert len(PackedClip(packed)) == 12
     rewrite(packed, **facts)
     with pytest.raises(SemibodyError, match=r"a\.clip\.safetensors: .*delete it"):
@@ -329,11 +329,11 @@ def test_a_batch_goes_on_after_a_foreign_error(tmp_path: Path) -> None:
     jobs = [Job(line=n, portrait=tmp_path, speech=tmp_path, out=tmp_path / f"{n}.mp4") for n in (0, 2, 1)]
     results = run_jobs(Broken(), jobs)  # type: ignore[arg-type]
     first = next(results)
-    assert (first.state, first.said[0]) == (
+    assert (first.state, first.notices[0]) == (
         "failed", f"ZeroDivisionError: deep inside; {tmp_path / 'errors.log'} has the details",
     )  # fmt: skip
     assert "in animate_to" in (tmp_path / "errors.log").read_text()
-    assert next(results).said == ("never",)
+    assert next(results).notices == ("never",)
     with pytest.raises(OSError, match="No space"):
         next(results)
 
@@ -343,7 +343,7 @@ def test_an_ingest_records_a_foreign_error(tmp_path: Path, monkeypatch: pytest.M
         raise LookupError("nobody thought of it")
 
     monkeypatch.setattr("semibody.data.ingest._Video", fails)
-    assert take_in(str(tmp_path / "v.mp4"), "v", None, str(tmp_path), Wanted()) == 0
+    assert ingest_video(str(tmp_path / "v.mp4"), "v", None, str(tmp_path), Wanted()) == 0
     told = _read_rejection(tmp_path / "rejected" / "v.json")
     assert told.why == "failed"
     assert "LookupError: nobody thought of it" in told.detail
@@ -398,8 +398,8 @@ def test_a_conversion_that_stops_leaves_the_old_weights_or_none(
             raise KeyboardInterrupt
         wanted(*words)
 
-    wanted = store.write_part
-    monkeypatch.setattr(store, "write_part", write)
+    wanted = store.write_network
+    monkeypatch.setattr(store, "write_network", write)
     with pytest.raises(KeyboardInterrupt):
         loading.convert(source, target, dtype=torch.float16)
     assert {p.name: p.read_bytes() for p in target.iterdir()} == before
@@ -465,7 +465,7 @@ def test_published_and_bundled_models_are_within_the_bounds() -> None:
     from semibody.weights.hub import STARTER
 
     assert ModelConfig().side is None
-    assert loading.describe(STARTER).model.parts
+    assert loading.describe(STARTER).model.networks
 
 
 @pytest.mark.parametrize("seconds", [1e9, 601.0, float("inf"), float("nan"), -1.0])

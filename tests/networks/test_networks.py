@@ -9,7 +9,7 @@ import made
 from semibody import config
 from semibody.conditioning.clip import encode_portrait
 from semibody.conditioning.flops import count_work
-from semibody.networks.audio_encoders import AudioConfig, AudioFeatureMapper, build_audio_encoder
+from semibody.networks.audio_encoders import AudioConfig, AudioFeatureMapper, audible, build_audio_encoder
 from semibody.networks.hints import Hints
 from semibody.networks.model import Conditions, Model, ModelConfig
 from semibody.networks.plate import PlateConfig
@@ -94,7 +94,7 @@ def test_options_of_small_models() -> None:
     assert all(g is not None and torch.isfinite(g).all() for g in named.values())
 
 
-def test_audio_counts_only_where_its_mask_lets_it() -> None:
+def test_audio_acts_only_where_its_mask_allows() -> None:
     unet = dataclasses.replace(UNET, audio_time_tokens=4, head_width=16)
     hints = Hints(portrait="concat")
     sizes = dataclasses.replace(made.small_config(), unet=unet, hints=hints, half_appearance=False)
@@ -104,8 +104,8 @@ def test_audio_counts_only_where_its_mask_lets_it() -> None:
 
     def out(share: float | None, audio: torch.Tensor) -> torch.Tensor:
         mask = None if share is None else torch.full((*latents.shape[:2], *latents.shape[3:]), share)
-        heard = dataclasses.replace(whole, audio=model.project_audio(audio), audio_mask=mask)
-        return model.denoise(latents, torch.tensor([500.0]), heard)
+        conditioned = dataclasses.replace(whole, audio=model.project_audio(audio), audio_mask=mask)
+        return model.denoise(latents, torch.tensor([500.0]), conditioned)
 
     with torch.no_grad():
         everywhere = out(None, audio)
@@ -113,6 +113,41 @@ def test_audio_counts_only_where_its_mask_lets_it() -> None:
         torch.testing.assert_close(out(0.0, audio), out(0.0, silence))
         assert (out(0.5, audio) - everywhere).abs().max() > 1e-4
         assert (out(0.0, audio) - everywhere).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-6])
+def test_rounding_the_appearance_leaves_its_gradient_exact(scale: float) -> None:
+    """Those of small losses are below what float16 holds well, or at all."""
+    sizes = made.small_config()
+    latents, t = torch.randn(1, 3, 4, 8, 8, generator=torch.Generator().manual_seed(2)), torch.tensor([500.0])
+
+    def gradient(half: bool) -> torch.Tensor:
+        torch.manual_seed(0)
+        model = Model(dataclasses.replace(sizes, half_appearance=half)).eval()
+        _, whole = conditions(model)
+        loss = model.denoise(latents, t, whole).square().mean() * scale
+        loss.backward()
+        found = [p.grad.flatten() for p in model.reference_unet.parameters() if p.grad is not None]
+        return torch.cat(found) / scale
+
+    exact, rounded = gradient(False), gradient(True)
+    assert float(exact.norm()) > 0
+    # What is left is that of another point: the tokens themselves are rounded.
+    assert float((rounded - exact).norm() / exact.norm()) < 5e-4
+    flushed = (rounded == 0) & (exact != 0)
+    assert float(flushed.float().mean()) < 0.01
+
+
+def test_the_appearance_is_rounded_as_published() -> None:
+    torch.manual_seed(0)
+    model = Model(dataclasses.replace(made.small_config(), half_appearance=True)).eval()
+    portrait = torch.randn(1, 4, 8, 8)
+    trained = model.appearance(portrait)
+    with torch.no_grad():
+        animated = model.appearance(portrait)
+    for name, tokens in trained.items():
+        assert torch.equal(tokens, tokens.half().float())
+        torch.testing.assert_close(tokens, animated[name], rtol=2e-3, atol=2e-3)
 
 
 def test_pose_features_less_those_of_the_portrait() -> None:
@@ -143,7 +178,7 @@ def test_what_is_added_to_the_portrait() -> None:
     torch.testing.assert_close(added - plain, whole.base[:, None].expand_as(plain), atol=1e-5, rtol=1e-4)
 
 
-def test_the_plates_latents_stand_where_the_portraits_do() -> None:
+def test_the_plates_latents_replace_the_portraits() -> None:
     sizes = dataclasses.replace(
         made.small_config(), plate=PlateConfig(widths=(8, 16), groups=4), half_appearance=False,
         hints=Hints(portrait="residual", base="plate"),
@@ -161,15 +196,15 @@ def test_the_plates_latents_stand_where_the_portraits_do() -> None:
     assert model.base(portrait, picture) is None
     model.config = sizes
 
-    def out(told: Conditions) -> torch.Tensor:
-        return model.denoise(latents, torch.tensor([500.0]), told)
+    def out(received: Conditions) -> torch.Tensor:
+        return model.denoise(latents, torch.tensor([500.0]), received)
 
     assert (out(dataclasses.replace(whole, base=plate)) - out(whole)).abs().max() > 0.1
     assert dataclasses.replace(whole, base=plate).unconditional().base is plate
 
 
 @pytest.mark.parametrize(
-    ("said", "changes"),
+    ("message", "changes"),
     [
         ("hints.portrait", {"hints": {"limbs": True}}),
         ("hints.portrait", {"hints": {"base": "plate"}, "plate": {}}),
@@ -177,8 +212,8 @@ def test_the_plates_latents_stand_where_the_portraits_do() -> None:
         ("first width", {"pose_encoder": {"out_channels": 32}}),
     ],
 )
-def test_hints_that_cannot_work_together(said: str, changes: dict[str, object]) -> None:
-    with pytest.raises(SemibodyError, match=said):
+def test_hints_that_cannot_work_together(message: str, changes: dict[str, object]) -> None:
+    with pytest.raises(SemibodyError, match=message):
         config.build(ModelConfig, changes)
 
 
@@ -250,17 +285,17 @@ def test_audio_encoders_agree_on_their_shape(kind: str) -> None:
             assert torch.isfinite(tokens).all()
 
 
-def test_the_small_ear_hears_quiet_and_loud_recordings_alike_and_silence_as_silence() -> None:
-    ear = build_audio_encoder(AudioConfig(kind="logmel", width=32, before=7, after=8))
+def test_the_small_audio_encoder_levels_quiet_and_loud_recordings_but_not_silence() -> None:
+    encoder = build_audio_encoder(AudioConfig(kind="logmel", width=32, before=7, after=8))
     steps = torch.arange(16000) / 16000
     syllables = torch.sin(2 * torch.pi * 180 * steps) * torch.sin(2 * torch.pi * 2 * steps).clamp(min=0)
-    usual, quiet = ear.rows(0.3 * syllables), ear.rows(0.05 * syllables)
+    usual, quiet = encoder.rows(0.3 * syllables), encoder.rows(0.05 * syllables)
     loudest = usual.amax(dim=1) > 0
     torch.testing.assert_close(quiet[loudest].amax(dim=1), usual[loudest].amax(dim=1), rtol=0, atol=1e-3)
     assert (usual[30:46] == -1).all()  # the pause stays at the floor
-    assert (ear.rows(torch.zeros(16000)) == -1).all()
+    assert (encoder.rows(torch.zeros(16000)) == -1).all()
     noise = 1e-5 * torch.randn(16000, generator=torch.Generator().manual_seed(0))
-    assert ear.rows(noise).max() < 0  # no recording at all is made one
+    assert encoder.rows(noise).max() < 0  # no recording at all is made one
 
 
 def test_mapper_is_one_linear_map_along_tokens() -> None:
@@ -284,3 +319,22 @@ def test_work_of_a_step_is_no_more_than_needed(shared_golden: object) -> None:
 
 def test_work_at_768_stays_below_the_target() -> None:
     assert count_work(ModelConfig(), 768, 768, 12).step(2.5) / 1e12 <= 74.8
+
+
+@pytest.mark.parametrize("kind", ["whisper", "logmel"])
+def test_very_quiet_speech_is_heard_as_usual_speech_is(kind: str) -> None:
+    """At −54 dB the small model's lips moved half as far; usual speech and silence stay as they are."""
+    time = torch.arange(2 * 16000) / 16000
+    syllables = (
+        torch.sin(2 * torch.pi * 3 * time).clamp(min=0) * torch.sin(2 * torch.pi * 440 * time)
+    ).float()
+    usual = 0.1 * syllables  # −26 dB where it is loud
+    quiet = usual * 10 ** (-28 / 20)
+    assert torch.equal(audible(usual), usual)
+    assert not audible(torch.zeros(16000)).any()
+    torch.testing.assert_close(audible(quiet).abs().max(), usual.abs().max(), rtol=0.3, atol=0)
+    width = {"whisper": 384, "logmel": 32}[kind]
+    ear = build_audio_encoder(AudioConfig(kind=kind, width=width))  # type: ignore[arg-type]
+    with torch.inference_mode():
+        heard, raised, left = (ear.rows(x).flatten() for x in (usual, audible(quiet), quiet))
+    assert (raised - heard).abs().max() < 0.1 * (left - heard).abs().max()

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from semibody.media import read_image, resize_image
 from semibody.training.drawn import draw_clip
 from semibody.training.keypoints import JOINTS, KeypointNetwork, blobs, find, heat_map_loss
 from semibody.training.losses import (
@@ -49,6 +54,14 @@ def perceptual() -> ImageFeatures:
 def truth() -> Tensor:
     pictures = torch.from_numpy(draw_clip(0, 0, 2, 64, 24.0)[0]).permute(0, 3, 1, 2)
     return pictures.float() / 127.5 - 1
+
+
+@pytest.fixture(scope="module")
+def portraits() -> list[NDArray[np.uint8]]:
+    folder = Path(__file__).parents[3] / "shared" / "inputs" / "portraits"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there")
+    return [resize_image(read_image(path), 768, 768) for path in sorted(folder.glob("*.png"))[:4]]
 
 
 def test_boundaries_are_those_of_the_paper() -> None:
@@ -130,9 +143,24 @@ def test_gradients_are_finite_in_bf16(
 def test_edges_are_found_and_soft() -> None:
     picture = torch.full((1, 3, 16, 16), -1.0)
     picture[..., 8:] = 1.0
-    edges = edge_map(picture)[0, 0]
+    edges = edge_map(picture, 0.1, 0.03)[0, 0]
     assert edges[8, 7] > 0.9
     assert edges[8, 2] < 0.1
+
+
+def test_most_of_what_canny_calls_an_edge_is_one(portraits: list[NDArray[np.uint8]]) -> None:
+    """At 768²; the map is 0.5 and more there, and near 0 away from edges."""
+    settings = LossSettings()
+    on, off = [], []
+    for picture in portraits:
+        found = cv2.Canny(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), 100, 200) > 0
+        away = cv2.dilate(found.astype(np.uint8), np.ones((7, 7), np.uint8)) == 0
+        pixels = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+        soft = edge_map(pixels, settings.detail_threshold, settings.detail_softness)[0, 0].numpy()
+        on.append(soft[found])
+        off.append(soft[away])
+    assert (np.concatenate(on) > 0.5).mean() > 0.9
+    assert np.concatenate(off).mean() < 0.08
 
 
 def test_padding_does_not_count() -> None:

@@ -1,17 +1,16 @@
-"""``semibody check``: what may go wrong with the inputs, before minutes are spent."""
+"""``semibody check``: what may go wrong with the inputs, before anything is computed."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from semibody.cli.app import app
-from semibody.cli.options import Built, parse_size, with_options
-from semibody.settings import DENOISING, Settings
+from semibody.cli.options import Changes, parse_size, with_options
+from semibody.settings import DENOISING, Settings, Source, resolve
 from semibody.types import SemibodyError
 
 _MARKS = {"good": "ok", "note": "note", "warning": "WARNING", "error": "ERROR"}
@@ -27,15 +26,21 @@ def check(
     speech: Annotated[Path | None, typer.Argument(help="Recording.")] = None,
     *,
     size: Annotated[
-        str | None, typer.Option(help="Side, or width x height, of the video to be made.", show_default="768")
+        str | None,
+        typer.Option(
+            help="Side, or width x height, of the video to be made.", show_default="that of the weights"
+        ),
     ] = None,
-    settings: Annotated[Settings, Built(Settings, skip=DENOISING)],
+    weights: Annotated[
+        str | None, typer.Option("--weights", "-w", help="As for `animate`; their size is looked at.")
+    ] = None,
+    changes: Annotated[dict[str, Any], Changes(Settings, skip=DENOISING)],
     overlay: Annotated[
         Path | None, typer.Option("--overlay", "-o", help="Write a picture of portrait, pose and gesture.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Say what may go wrong with PORTRAIT, and with a GESTURE and SPEECH on it; computes no video."""
+    """List what may go wrong with PORTRAIT, and with a GESTURE and SPEECH on it; computes no video."""
     from semibody import media
     from semibody.check import check_inputs
     from semibody.files import refuse_input
@@ -44,7 +49,8 @@ def check(
         refuse_input(overlay, portrait, gesture, speech)
     if size is not None:
         width, height = parse_size(size)
-        settings = dataclasses.replace(settings, width=width, height=height)
+        changes |= {"width": width, "height": height}
+    settings = resolve(Source(weights=weights), need_files=False).settings(changes)
     report = check_inputs(portrait, gesture, speech, settings)
     if overlay is not None:
         media.write_image(overlay, report.overlay)

@@ -90,15 +90,25 @@ def clean_estimate(
 def snr_weight(
     prediction: Prediction, alphas: Float[Tensor, " t"], t: Int[Tensor, " b"], cap: float
 ) -> Float[Tensor, " b"]:
-    """min-SNR weights of the squared error (Hang et al. 2023, arXiv 2303.09556, eq. 5 and appendix), in terms
-    of the prediction; ones when ``cap`` is 0."""
+    """Weights of the squared error by signal-to-noise ratio r, at most ``cap`` (γ; Hang et al. 2023, arXiv
+    2303.09556); ones when ``cap`` is 0. They are not normalised:
+
+        v               min(r + 1, γ) / (r + 1)     1 up to pure noise
+        ε               min(r, γ) / r               1 up to pure noise
+        clean latents   min(r, γ)                   0 at pure noise
+
+    For v this is the form of Animate Anyone's open training code, whose descendants share this schedule. The
+    paper's own, min(r, γ) / (r + 1), weighs what min(r, γ) does for clean latents: where a schedule ends
+    without signal, as this one does, the timesteps in which the pose is decided would count nothing.
+    """
     if cap <= 0:
         return torch.ones_like(alphas[t])
-    snr = alphas[t] / (1 - alphas[t]).clamp(min=1e-8)
-    capped = snr.clamp(max=cap)
-    if prediction == "sample":
-        return capped
-    return capped / (snr + 1) if prediction == "v_prediction" else capped / snr.clamp(min=1e-8)
+    signal, noise = alphas[t], 1 - alphas[t]
+    if prediction == "v_prediction":
+        return (cap * noise).clamp(max=1)  # r + 1 = 1 / (1 − ᾱ)
+    if prediction == "epsilon":
+        return (cap * noise / signal.clamp(min=1e-8)).clamp(max=1)
+    return (signal / noise.clamp(min=1e-8)).clamp(max=cap)
 
 
 def _per_clip(alphas: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,6 @@
 ``goals``      the table: measure, baseline, value, interval, goal
 """
 
-from semibody.quality.bench import Benchmark, Recipe, bench_quality, read_cases
+from semibody.quality.bench import Benchmark, BenchRecipe, bench_quality, read_cases
 
-__all__ = ["Benchmark", "Recipe", "bench_quality", "read_cases"]
+__all__ = ["BenchRecipe", "Benchmark", "bench_quality", "read_cases"]

@@ -23,7 +23,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from semibody.types import MissingPartError
@@ -41,6 +41,11 @@ class LossSettings:
     """weight of L_pose; 0 leaves it out"""
     detail: float = 0.1
     """weight of L_detail"""
+    detail_threshold: float = 0.1
+    """Sobel magnitude (of a range of 2, per pixel) at which the edge map of L_detail is 0.5; chosen with
+    ``benchmarks/edges.py``"""
+    detail_softness: float = 0.03
+    """how far from the threshold that map is 0.27 and 0.73"""
     low: float = 0.1
     """weight of L_low"""
     pixel: float = 0.0
@@ -56,7 +61,9 @@ class LossSettings:
     decode_cells: int = 0
     """side of the decoded crop in latent cells, placed on face or hands in turn; 0: the whole frame"""
     min_snr: float = 0.0
-    """cap on the signal-to-noise ratio as a weight (Hang et al. 2023; often 5); 0: no weighting"""
+    """cap on the signal-to-noise ratio as a weight (``snr_weight``; Hang et al. 2023; often 5); 0: none.
+    For v and ε it lowers the weight of timesteps near clean pictures; with ``schedule.prediction = "sample"``
+    it also takes pure noise, and nearly all of the pose phase, out of L_latent"""
     lips: float = 1.0
     """factor on L_latent in the box of the lips"""
     face: float = 1.0
@@ -71,6 +78,8 @@ class LossSettings:
             raise ValueError("loss.detail_from must be from 0 to loss.pose_from")
         if self.decode_every < 1 or self.decode_cells < 0:
             raise ValueError("loss.decode_every must be at least 1, loss.decode_cells at least 0")
+        if self.detail_threshold <= 0 or self.detail_softness <= 0:
+            raise ValueError("loss.detail_threshold and loss.detail_softness must be above 0")
 
     @property
     def decodes(self) -> bool:
@@ -125,13 +134,16 @@ def pose_difference(
     return (found - wanted).square().sum(dim=(1, 2, 3)) / energy
 
 
-def edge_map(
-    pixels: Float[Tensor, "n 3 H W"], threshold: float = 0.25, softness: float = 0.08
-) -> Float[Tensor, "n 1 H W"]:
+def edge_map(pixels: Float[Tensor, "n 3 H W"], threshold: float, softness: float) -> Float[Tensor, "n 1 H W"]:
     """Soft edges 0..1: the Sobel magnitude of luminance through a sigmoid, instead of a hard threshold.
 
-    ``pixels`` in −1..1; the magnitude is in units of that range per pixel.
+    0.5 where the magnitude is ``threshold``; ``softness`` is how far from it the map is 0.27 and 0.73.
     """
+    return torch.sigmoid((edge_magnitude(pixels) - threshold) / softness)
+
+
+def edge_magnitude(pixels: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n 1 H W"]:
+    """Sobel magnitude of luminance, in units of the range −1..1 of ``pixels`` per pixel."""
     grey = luminance(pixels)
     kernel = grey.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8
     both = torch.stack([kernel, kernel.T])[:, None]
@@ -139,8 +151,7 @@ def edge_map(
     with torch.autocast(grey.device.type, enabled=False):
         slope = F.conv2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), both)
     # The small constant avoids the endless slope of a root at zero.
-    magnitude = (slope.square().sum(dim=1, keepdim=True) + 1e-6).sqrt()
-    return torch.sigmoid((magnitude - threshold) / softness)
+    return (slope.square().sum(dim=1, keepdim=True) + 1e-6).sqrt()
 
 
 def luminance(pixels: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n 1 H W"]:
@@ -150,10 +161,13 @@ def luminance(pixels: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n 1 H W"]:
 
 
 def detail_difference(
-    estimate: Float[Tensor, "n 3 H W"], target: Float[Tensor, "n 3 H W"]
+    estimate: Float[Tensor, "n 3 H W"], target: Float[Tensor, "n 3 H W"], settings: LossSettings
 ) -> Float[Tensor, " n"]:
     """L_detail: mean squared difference of edge maps."""
-    return (edge_map(estimate) - edge_map(target)).square().mean(dim=(1, 2, 3))
+    found, wanted = (
+        edge_map(pixels, settings.detail_threshold, settings.detail_softness) for pixels in (estimate, target)
+    )
+    return (found - wanted).square().mean(dim=(1, 2, 3))
 
 
 def pixel_difference(
@@ -259,18 +273,25 @@ def phase_terms(
     *,
     heat_maps: Callable[[Tensor], Tensor] | None = None,
     perceptual: Compare | None = None,
+    inside: Bool[Tensor, "n 1 H W"] | None = None,
 ) -> dict[str, Float[Tensor, " n"]]:
     """Each decoded estimate's own terms: (n,) per term, zero for estimates of other phases.
 
-    A term whose weight is 0 or whose network is not given is left out.
+    A term whose weight is 0 or whose network is not given is left out. In padding, outside ``inside``
+    (None: there is none), the estimate counts as right, and means are over the rest (as a tenth at least);
+    L_pose is in units of the target's own energy already.
     """
+    share: Tensor | float = 1.0
+    if inside is not None:
+        estimate = torch.where(inside, estimate, target)
+        share = inside.float().mean(dim=(1, 2, 3)).clamp(min=0.1)
     compare: dict[Phase, tuple[str, float, Compare | None]] = {
         "pose": (
             "pose",
             settings.pose,
             None if heat_maps is None else lambda a, b: pose_difference(heat_maps, a, b),
         ),
-        "detail": ("detail", settings.detail, detail_difference),
+        "detail": ("detail", settings.detail, lambda a, b: detail_difference(a, b, settings)),
         "quality": ("low", settings.low, perceptual),
     }
     phases = [phase_of(int(step), settings) for step in t]
@@ -285,7 +306,7 @@ def phase_terms(
             terms[name] = terms[name].index_copy(0, rows, difference(estimate[rows], target[rows]).float())
     if settings.pixel > 0:
         terms["pixel"] = pixel_difference(estimate, target)
-    return terms
+    return {name: value if name == "pose" else value / share for name, value in terms.items()}
 
 
 # -- the terms of autoencoder and restorer ----------------------------------------------------

@@ -88,8 +88,7 @@ class Training:
     def __init__(self, recipe: Recipe, out: Path, *, device: str = "auto") -> None:
         self.recipe, self.out = recipe, out
         target = runtime.choose_device(device)
-        if target.type == "cpu":
-            runtime.prepare_cpu()
+        runtime.prepare(target)
         self.accelerator = _accelerator(recipe, target)
         self.device: torch.device = self.accelerator.device
         self.log = Log(

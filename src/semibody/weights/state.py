@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import pickle
 import sys
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -29,6 +30,7 @@ def read_state(path: Path) -> State:
     """
     if not path.is_file():
         raise SemibodyError(f"{path}: no such weights file; run: semibody weights fetch official")
+    _refuse_placeholder(path)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -38,6 +40,12 @@ def read_state(path: Path) -> State:
         mapped = zipfile.is_zipfile(path)
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # damaged archives fail in many ways
+        if isinstance(error, pickle.UnpicklingError):
+            # torch's own words advise to load it unsafely.
+            raise SemibodyError(
+                f"{path}: holds something other than tensors, which could run code and is not loaded; "
+                "fetch it again, or have it exported as safetensors"
+            ) from None
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise SemibodyError(f"{path}: damaged or not a weights file ({reason}); fetch it again") from None
     if isinstance(content, dict):
@@ -66,6 +74,23 @@ def _is_plain(value: Tensor) -> bool:
         return False
     reach = sum((size - 1) * step for size, step in zip(value.shape, value.stride(), strict=True)) + 1
     return value.numel() == 0 or reach >= value.numel()
+
+
+def _refuse_placeholder(path: Path) -> None:
+    """Raise SemibodyError for what is often saved under a weights file's name in its stead."""
+    with path.open("rb") as file:
+        start = file.read(256).lstrip().lower()
+    if not start:
+        raise SemibodyError(f"{path}: is empty; fetch it again")
+    if start.startswith(b"version https://git-lfs"):
+        raise SemibodyError(
+            f"{path}: is a Git LFS pointer, not the file itself; run `git lfs pull` there, or fetch it again"
+        )
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")):
+        raise SemibodyError(
+            f"{path}: is a web page, not a weights file; fetch it by the site's download link (on the Hub "
+            "/resolve/, not /blob/)"
+        )
 
 
 def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -110,8 +135,8 @@ def fill(
 ) -> None:
     """Fill ``module`` (built on the meta device) tensor by tensor; ``state`` is emptied on the way.
 
-    The file's pages are let go as soon as a tensor is converted, so the peak is the model in its new
-    precision plus one tensor. ``on_tensor`` is told the bytes done. Raises SemibodyError on misfits.
+    The file's pages are released as soon as a tensor is converted, so the peak is the model in its new
+    precision plus one tensor. ``on_tensor`` is called with the bytes done. Raises SemibodyError on misfits.
     """
     check(state, shapes_of(module), source)
     done = 0
@@ -122,7 +147,7 @@ def fill(
         converted = converted.contiguous(memory_format=layout)
         module.load_state_dict({key: converted}, strict=False, assign=True)
         done += mapped.nbytes
-        _forget_pages(mapped)
+        _release_pages(mapped)
         on_tensor(done)
     left = [name for name, value in _parameters_and_buffers(module) if value.is_meta]
     if left:
@@ -134,7 +159,7 @@ def _parameters_and_buffers(module: nn.Module) -> Iterable[tuple[str, Tensor]]:
     yield from module.named_buffers()
 
 
-def _forget_pages(tensor: Tensor) -> None:
+def _release_pages(tensor: Tensor) -> None:
     """Drop a mapped tensor's whole pages from memory (they can be read from the file again)."""
     if sys.platform != "linux" or tensor.nbytes < mmap.PAGESIZE:
         return
@@ -146,7 +171,7 @@ def _forget_pages(tensor: Tensor) -> None:
 
 
 def _is_file_mapping(address: int) -> bool:
-    # Forgetting pages that no file backs would zero them, so make sure.
+    # Releasing pages that no file backs would zero them.
     with open("/proc/self/maps", encoding="utf-8") as maps:  # noqa: PTH123 - a device, not a path
         for line in maps:
             span, _, _, _, inode, *_ = line.split(maxsplit=5)

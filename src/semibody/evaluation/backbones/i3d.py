@@ -1,8 +1,9 @@
 """I3D (Carreira & Zisserman 2017, Kinetics-400) as FVD uses it: Unterthiner et al. 2018.
 
-Names are those of ``i3d_pretrained_400.pt``, the converted DeepMind weights. The TorchScript file that goes
-round for the same network is not accepted: it is a program, and a state dict holds the same numbers without
-being one.
+Names are those of ``i3d_pretrained_400.pt``, the converted DeepMind weights, and results are those of the
+code that comes with it (VideoGPT): its batch norms have an epsilon of 1e-5, those of the first PyTorch port
+(pytorch-i3d) 1e-3. The TorchScript file that goes round for the same network is not accepted: it is a
+program, and a state dict holds the same numbers without being one.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Unit(nn.Module):
         self._kernel, self._stride, self._bare = kernel, stride, bare
         self.conv3d = nn.Conv3d(inputs, outputs, kernel, stride, bias=bare)
         if not bare:
-            self.bn = nn.BatchNorm3d(outputs, eps=0.001)
+            # PyTorch's default epsilon, as in the code that comes with the file.
+            self.bn = nn.BatchNorm3d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv3d(_pad_same(x, self._kernel, self._stride))
