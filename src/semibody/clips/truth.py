@@ -52,7 +52,7 @@ class Truth:
     def load(cls, path: Path) -> Truth:
         """Raises SemibodyError if the file cannot be read, lacks the jaw or has boxes of another length."""
         remedy = "delete it and make the data again"
-        arrays = read_npz(path, remedy)
+        arrays = read_npz(path, f"not a truth file, {remedy}")
         names = ("jaw", *(f"boxes/{part}" for part in BOXES))
         known = {name: arrays[name] for name in names if name in arrays}
         try:
