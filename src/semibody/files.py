@@ -251,6 +251,11 @@ def exists(path: Path) -> bool:
         return False
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there; False for a name that nothing can have, where pathlib raises."""
+    return exists(path) and path.is_dir()
+
+
 def read_bytes(path: Path, remedy: str, largest: int) -> bytes:
     """The content of a file of at most ``largest`` bytes. Raises SemibodyError with ``remedy``."""
     try:

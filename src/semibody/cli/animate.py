@@ -121,9 +121,9 @@ def parse_colour(text: str) -> tuple[int, int, int]:
 def _require_writable(out: Path) -> None:
     """Raise SemibodyError if ``out`` cannot be written, before minutes of computing."""
     from semibody import media
-    from semibody.files import require_writable
+    from semibody.files import is_folder, require_writable
 
-    if out.is_dir():
+    if is_folder(out):
         raise SemibodyError(f"{out}: is a folder; name a video file, for example {out / 'out.mp4'}")
     media.require_video_name(out)
     require_writable(out)

@@ -89,9 +89,10 @@ def inspect(
 ) -> None:
     """Show what is in a data set: numbers, and a page of contact sheets with the truth drawn in."""
     from semibody.data.inspect import summary, survey, write_report
+    from semibody.files import is_folder
     from semibody.types import SemibodyError
 
-    page = out or (folder if folder.is_dir() else folder.parent) / "report.html"
+    page = out or (folder if is_folder(folder) else folder.parent) / "report.html"
     if page.suffix.lower() != ".html":
         raise SemibodyError(f"{page}: the page is written as .html")
     with progress_bar() as progress:

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from semibody.files import atomic_write, numbered_lines, parse_json, read_text, require_name
+from semibody.files import atomic_write, is_folder, numbered_lines, parse_json, read_text, require_name
 from semibody.types import SemibodyError
 
 VERSION = 1
@@ -85,7 +85,7 @@ class Line:
 def find_manifest(path: Path | str) -> Path:
     """The manifest's file: ``path`` itself, or the one in the folder ``path``."""
     path = Path(path)
-    return path / NAME if path.is_dir() else path
+    return path / NAME if is_folder(path) else path
 
 
 def read_lines(path: Path, remedy: str) -> list[Line]:

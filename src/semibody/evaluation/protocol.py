@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from semibody.clips.manifest import NAME, Line, find_manifest, read_lines
+from semibody.files import exists, is_folder
 from semibody.media import VideoReader
 from semibody.types import SemibodyError
 
@@ -144,9 +145,9 @@ def _with_real(items: dict[str, Item], generated: Path, real: Path) -> tuple[dic
 
 
 def _clips(source: Path) -> dict[str, Item]:
-    if source.suffix == ".jsonl" or (source / NAME).is_file():
+    if source.suffix == ".jsonl" or exists(source / NAME):
         return _from_manifest(find_manifest(source))
-    if source.is_file():
+    if exists(source) and source.is_file():
         return {source.stem: Item(source.stem, source)}
     items: dict[str, Item] = {}
     for path in _files(source, VIDEOS, "videos"):
@@ -157,7 +158,7 @@ def _clips(source: Path) -> dict[str, Item]:
 
 
 def _files(folder: Path, endings: Iterable[str], what: str) -> list[Path]:
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise SemibodyError(f"{folder}: no such file or folder; give a folder of {what}")
     found = sorted(p for p in folder.iterdir() if p.suffix.lower() in endings and not p.name.startswith("."))
     if not found:

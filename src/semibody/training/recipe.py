@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 from semibody import config
+from semibody.files import exists
 from semibody.training.settings import RecipeBase
 from semibody.training.stages import STAGES
 from semibody.training.stages.audio import AudioSettings
@@ -62,6 +63,6 @@ def bundled() -> dict[str, Path]:
 def load_recipe(name: str | Path, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
     """A recipe by name or file, with ``a.b=c`` overrides. Raises SemibodyError."""
     path = bundled().get(str(name), Path(name))
-    if not path.is_file():
+    if not (exists(path) and path.is_file()):
         raise SemibodyError(f"recipe {name}: no such recipe; choose {', '.join(bundled())} or a TOML file")
     return config.load(Recipe, toml=path, overrides=overrides)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from semibody.files import read_json
+from semibody.files import is_folder, read_json
 from semibody.types import MissingPartError, Progress, SemibodyError, silent
 from semibody.weights import official, store
 
@@ -85,7 +85,7 @@ def find_weights(name: str) -> tuple[Path, str | None]:
             )
         return folder, name
     folder = Path(name)
-    if not folder.is_dir():
+    if not is_folder(folder):
         known = ", ".join(("starter", *SETS))
         raise SemibodyError(f"{name}: no such weights folder; give a folder or one of: {known}")
     return _snapshot(folder), None
