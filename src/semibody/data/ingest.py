@@ -367,8 +367,8 @@ class _Video:
     def _poses(self, piece: Piece) -> Path:
         return self._out / "poses" / f"{piece.id}.npz"
 
-    def _looked(self, piece: Piece) -> bool:
-        """Whether poses of a run before are kept, and whole."""
+    def _has_poses(self, piece: Piece) -> bool:
+        """Whether whole poses of an earlier run exist."""
         with contextlib.suppress(SemibodyError):
             _load_poses(self._poses(piece))
             return True
@@ -379,7 +379,7 @@ class _Video:
 
     def _frames(self, pieces: list[Piece], missing: str) -> Iterator[tuple[Piece, Iterator[Picture]]]:
         """Each unfinished piece with the stream of its frames, in one pass over the video."""
-        due = [p for p in pieces if not self._finished(p) and not (missing and self._looked(p))]
+        due = [p for p in pieces if not self._finished(p) and not (missing and self._has_poses(p))]
         due.sort(key=lambda piece: piece.start)
         fps = self._wanted.fps
         with contextlib.ExitStack() as stack:
