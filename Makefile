@@ -53,17 +53,17 @@ data-demo: $(STAMP)-all ## 20 rendered people who speak and gesture: out/data/re
 	$(PY) -m semibody data synthesise out/data --people 20 --clips 2 --seconds 3 --size 256 $(if $(ASSETS),--assets $(ASSETS))
 	$(PY) -m semibody data inspect out/data
 
-# The starter, from nothing: 300 000 frames, about a day on two cores, 25 GB. Every step goes on where it stopped;
+# The starter, from nothing: 300 000 frames, about a day on two cores, 25 GB. Every step continues where it stopped;
 # `make starter MINUTES=60` gives the training an hour, the same command again the next one.
 STARTER ?= out/starter
 PEOPLE  ?= 5000
 MINUTES ?= 600
 SEMIBODY := $(PY) -m semibody
-# Calm heads, because nothing tells the model where a head goes; mouths that open wide enough for 256 pixels.
+# Calm heads, because no condition determines where a head moves; wide mouths, because small openings vanish at 256 pixels.
 RENDERED := --sway 0.12 --articulation 1.8 --photographed 0.6 $(if $(ASSETS),--assets $(ASSETS))
-# A critic asks for a calmer optimiser than the restorer learns its trade with.
+# With an adversarial loss training is stable only at a smaller learning rate and beta1.
 CRITIC := $(foreach s,change=1.0 rival=0.08 optimiser.steps=1500 optimiser.lr=1.5e-4 optimiser.beta1=0.5 optimiser.ema=0.995,--set restore.$(s))
-starter: $(STAMP)-all ## train the model that comes along, from rendered people to its card (PEOPLE= MINUTES=)
+starter: $(STAMP)-all ## train the bundled model, from rendered people to its card (PEOPLE= MINUTES=)
 	$(SEMIBODY) data people $(STARTER)/packed $(RENDERED) --seed 701 --heads 0.12 --people $(PEOPLE) --seconds 6 --fps 4
 	$(SEMIBODY) data people $(STARTER)/packed $(RENDERED) --seed 702 --heads 0.12 --people $(PEOPLE) --seconds 1.5 --fps 24
 	$(SEMIBODY) train starter --out $(STARTER)/run --packed $(STARTER)/packed --resume --max-minutes $(MINUTES) \

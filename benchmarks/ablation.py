@@ -3,11 +3,11 @@
     python benchmarks/ablation.py --out DIR                                  # drawn people, tiny networks
     python benchmarks/ablation.py --out DIR --recipe R --packed CLIPS        # one's own recipe and clips
 
-What does not depend on the ideas (autoencoder, keypoint network, ear) is trained once, in ``DIR/base``; the
-denoising stage is trained anew for every variant and seed. Stopped runs go on when called again.
+What does not depend on the ideas (autoencoder, keypoint network, audio encoder) is trained once, in
+``DIR/base``; the denoising stage is trained for every variant and seed. Run it again to continue.
 
-The judge of hands and lips is a keypoint network of another seed than the one L_pose trains with, so that no
-variant is measured by its teacher.
+Hands and lips are measured by a keypoint network of another seed than the one of L_pose, so that no
+variant is measured by the network that it was trained with.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import json
 import statistics
 from pathlib import Path
 
-from causality import causality, load_judge
+from causality import causality, load_keypoint_meter
 
 from semibody.animator import Animator
 from semibody.training.curriculum import BLOCKS
@@ -37,7 +37,7 @@ SMALL = (
     "model.audio.mouth_token=true", "model.unet.audio_time_tokens=5", "keypoints.optimiser.steps=600",
     "audio.optimiser.steps=300", "loss.lips=20", "curriculum.head_share=0.3",
 )  # fmt: skip
-"""What ``tiny`` lacks: an ear that was taught, a judge that sees lips."""
+"""What ``tiny`` lacks: a pretrained audio encoder, and a keypoint network for the measurement."""
 PEOPLE, HEADS, HELD_OUT, FRAMES = 60, 20, 10, 48
 BASE = ("vae", "keypoints", "audio")
 
@@ -56,13 +56,13 @@ def main() -> None:
     parser.add_argument("--set", dest="changes", action="append", default=[])
     asked = parser.parse_args()
     changes = [*(SMALL if asked.recipe == "tiny" else ()), *asked.changes]
-    packed, judged = asked.packed or asked.out / "packed", asked.out / "judge"
+    packed, meter_run = asked.packed or asked.out / "packed", asked.out / "judge"
     recipe = load_recipe(asked.recipe, [*changes, stages(*BASE)])
     if asked.packed is None:
         make_drawn_clips(packed, recipe, people=PEOPLE, frames=FRAMES, heads=HEADS, held_out=HELD_OUT)
     train(recipe, asked.out / "base", packed=packed, resume=True)
     another = load_recipe(asked.recipe, [*changes, stages("keypoints"), "seed=1000"])
-    train(another, judged, packed=packed, resume=True)
+    train(another, meter_run, packed=packed, resume=True)
     block = max(1, asked.steps // len(BLOCKS))
     schedule = [f"curriculum.{b}={block}" for b in BLOCKS]
     rows: dict[str, list[dict[str, float]]] = {}
@@ -73,7 +73,7 @@ def main() -> None:
                 [*changes, *schedule, *VARIANTS[name], stages(*BASE, "still"), f"seed={seed}",
                  f"still.optimiser.steps={asked.steps}", "run.validate_every=0"],
             )  # fmt: skip
-            figures = measure(one, asked.out, name, packed, judged, asked.clips)
+            figures = measure(one, asked.out, name, packed, meter_run, asked.clips)
             rows.setdefault(name, []).append(figures)
             print(json.dumps({"variant": name, "seed": seed, **{k: round(v, 4) for k, v in figures.items()}}))
     print_table(rows)
@@ -83,14 +83,16 @@ def stages(*names: str) -> str:
     return f"stages={json.dumps(names)}"
 
 
-def measure(recipe: Recipe, out: Path, name: str, packed: Path, judged: Path, clips: int) -> dict[str, float]:
-    """Train one variant with one seed, unless it is there, and see what follows its inputs."""
+def measure(
+    recipe: Recipe, out: Path, name: str, packed: Path, meter_run: Path, clips: int
+) -> dict[str, float]:
+    """Train one variant with one seed, unless it is there, and measure what follows its inputs."""
     run = out / f"{name.replace(' ', '-')}-{recipe.seed}"
     kept = run / "figures.json"
     if kept.exists():
         return dict(json.loads(kept.read_text(encoding="utf-8")))
     run.mkdir(parents=True, exist_ok=True)
-    # Finished stages and what they make of the clips are the base's.
+    # Finished stages and their latents are taken from the base.
     for part in [out / "base" / stage for stage in BASE] + list((out / "base").glob("latents-*")):
         if not (run / part.name).exists():
             (run / part.name).symlink_to(part.resolve())
@@ -99,8 +101,8 @@ def measure(recipe: Recipe, out: Path, name: str, packed: Path, judged: Path, cl
         for latents in run.glob("latents-*"):
             latents.rename(out / "base" / latents.name)
     _, held_out = split(Training(recipe, run).pack(None, packed, lambda *_: None))
-    judge = load_judge(judged, recipe)
-    figures = causality(Animator.load(run / "weights"), judge, held_out[:clips], length=FRAMES)
+    meter = load_keypoint_meter(meter_run, recipe)
+    figures = causality(Animator.load(run / "weights"), meter, held_out[:clips], length=FRAMES)
     kept.write_text(json.dumps(figures), encoding="utf-8")
     return figures
 

@@ -2,9 +2,9 @@
 
     python benchmarks/causality.py RUN --clips 8
 
-RUN is a training folder (``semibody train``) with weights, packed clips and a keypoint network. Do hands
-follow, does the mouth, is it the person: quick figures for ablations; ``semibody.evaluation`` holds the
-field's own metrics.
+RUN is a training folder (``semibody train``) with weights, packed clips and a keypoint network. Quick figures
+for ablations: whether hands, mouth and identity follow their inputs; ``semibody.evaluation`` has the field's
+metrics.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ _AT_ONCE = 16
 
 
 @dataclass(frozen=True)
-class Judge:
-    """The keypoint network as a measuring device."""
+class KeypointMeter:
+    """Measures hands and mouth with a keypoint network."""
 
     network: KeypointNetwork
 
@@ -61,7 +61,7 @@ class Judge:
         return np.concatenate(places), np.concatenate(peaks)
 
     def hands_at(self, frames: Frames, gesture: Gesture) -> float:
-        """Share of the gesture's seen hand joints that are where the gesture puts them (PCK)."""
+        """Share of the gesture's visible hand joints that are at the gesture's place (PCK)."""
         return hands_at(self.joints(frames)[0], gesture)
 
     def mouth(self, frames: Frames) -> Numbers:
@@ -80,7 +80,7 @@ def hands_at(places: Numbers, gesture: Gesture) -> float:
 
 
 def follows(a: Numbers, b: Numbers) -> float:
-    """Pearson's r of two courses; 0 where one of them does not move."""
+    """Pearson's r of two curves; 0 where one of them does not move."""
     n = min(len(a), len(b))
     found = correlation(a[:n], b[:n])
     return 0.0 if math.isnan(found) else found
@@ -99,9 +99,14 @@ def difference(a: Frames, b: Frames) -> float:
 
 
 def causality(
-    animator: Animator, judge: Judge, clips: Sequence[PackedClip], *, length: int = 12, **settings: Any
+    animator: Animator,
+    meter: KeypointMeter,
+    clips: Sequence[PackedClip],
+    *,
+    length: int = 12,
+    **settings: Any,
 ) -> dict[str, float]:
-    """Swap one input at a time between neighbouring clips and see what follows; means over the clips.
+    """Swap one input at a time between neighbouring clips and measure what follows; means over the clips.
 
     ``psnr``: nothing swapped, against the true pictures, in dB.
     ``hands_own`` / ``hands_new`` / ``hands_old``: PCK with the own gesture; with another's gesture, at the
@@ -128,15 +133,15 @@ def causality(
         truth = a.pictures(range(min(length, len(a))))
         own, hands, voice, person = make(a, a, a), make(a, a, b), make(a, b, a), make(b, a, a)
         note("psnr", psnr(own.frames[: len(truth)], truth))
-        note("hands_own", judge.hands_at(own.frames, a.gesture()))
-        note("hands_new", judge.hands_at(hands.frames, b.gesture()))
-        note("hands_old", judge.hands_at(hands.frames, a.gesture()))
-        note("hands_kept", judge.hands_at(person.frames, a.gesture()))
-        note("hands_true", judge.hands_at(truth, a.gesture()))
-        note("mouth_own", follows(judge.mouth(own.frames), a.jaw().astype(np.float64)))
-        note("mouth_new", follows(judge.mouth(voice.frames), b.jaw().astype(np.float64)))
-        note("mouth_old", follows(judge.mouth(voice.frames), a.jaw().astype(np.float64)))
-        note("mouth_true", follows(judge.mouth(truth), a.jaw().astype(np.float64)))
+        note("hands_own", meter.hands_at(own.frames, a.gesture()))
+        note("hands_new", meter.hands_at(hands.frames, b.gesture()))
+        note("hands_old", meter.hands_at(hands.frames, a.gesture()))
+        note("hands_kept", meter.hands_at(person.frames, a.gesture()))
+        note("hands_true", meter.hands_at(truth, a.gesture()))
+        note("mouth_own", follows(meter.mouth(own.frames), a.jaw().astype(np.float64)))
+        note("mouth_new", follows(meter.mouth(voice.frames), b.jaw().astype(np.float64)))
+        note("mouth_old", follows(meter.mouth(voice.frames), a.jaw().astype(np.float64)))
+        note("mouth_true", follows(meter.mouth(truth), a.jaw().astype(np.float64)))
         first, second = a.pictures([0]), b.pictures([0])
         still = person.frames[:1]
         note("person_new", float(difference(still, second) < difference(still, first)))
@@ -151,11 +156,11 @@ def _pixels(frames: Frames) -> Tensor:
 # -- the command --------------------------------------------------------------------------------------
 
 
-def load_judge(run: Path, recipe: Recipe) -> Judge:
+def load_keypoint_meter(run: Path, recipe: Recipe) -> KeypointMeter:
     """The keypoint network of a training."""
     network = KeypointNetwork(recipe.keypoints.width)
     network.load_state_dict(checkpoint.read(run / "keypoints" / checkpoint.FINAL).weights)
-    return Judge(network.eval())
+    return KeypointMeter(network.eval())
 
 
 def main() -> None:
@@ -172,7 +177,9 @@ def main() -> None:
     clips = Training(recipe, asked.run).pack(None, asked.packed, lambda *_: None)
     _, held_out = split(clips)
     animator = Animator.load(asked.run / "weights", precision=asked.precision)
-    figures = causality(animator, load_judge(asked.run, recipe), held_out[: asked.clips], length=asked.length)
+    figures = causality(
+        animator, load_keypoint_meter(asked.run, recipe), held_out[: asked.clips], length=asked.length
+    )
     print(json.dumps({name: round(value, 3) for name, value in figures.items()}))
 
 

@@ -1,4 +1,4 @@
-"""How well gestures are lifted into space and taken over by other people, as one JSON line a gesture.
+"""How well gestures are lifted into space and followed by other people, as one JSON line a gesture.
 
     python benchmarks/lifting.py GESTURES --assets PACK --people 8
 

@@ -1,4 +1,4 @@
-"""Print the sensitivity table of docs/evaluation.md: which metric feels which damage.
+"""Print the sensitivity table of docs/evaluation.md: which damage changes which metric.
 
     semibody data synthesise people --assets MAKEHUMAN --people 8 --clips 2 --size 256
     python benchmarks/sensitivity.py people --work out/sensitivity
@@ -49,7 +49,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Damage:
-    """``strengths`` from slight to severe · ``should_move`` the metrics that are there to notice it."""
+    """``strengths`` from slight to severe · ``should_move`` the metrics that should change."""
 
     name: str
     about: str
@@ -80,8 +80,7 @@ def delay(subject: Subject, frames: float) -> Frames:
 
 
 def freeze_hands(subject: Subject, share: float) -> Frames:
-    """Everything below the chin stands still for this share of the clip, from its beginning, where it
-    mostly is."""
+    """Everything below the chin is frozen for this share of the clip, from its start."""
     frames = subject.clip.frames.copy()
     until = round(share * len(frames))
     height = frames.shape[1]
@@ -99,7 +98,7 @@ def freeze_mouth(subject: Subject, share: float) -> Frames:
     frames = subject.clip.frames.copy()
     points = subject.gesture.joints[:, FACE]
     for number in range(1, round(share * len(frames))):
-        # Aligned by eyes and nose, which do not speak.
+        # Aligned by eyes and nose, which speech does not move.
         mouth = points[number][[*range(48, 68)]]
         frames[number] = _transplant(
             frames[number],

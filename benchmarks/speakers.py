@@ -2,11 +2,11 @@
 
     semibody data synthesise SET --people 20 --clips 2 --assets PACK
     python benchmarks/speakers.py SET --every 12              # does the detector agree with the truth?
-    python benchmarks/speakers.py SET --identity              # do people look like different people?
+    python benchmarks/speakers.py SET --identity              # are people distinguishable?
 
 ``found``: of the frames whose truth shows the face and both hands, in how many the detector finds all three.
 Errors are mean distances between detected and true joints, in widths of the true shoulders; ``face_inner``
-leaves out the jaw line, whose points no two annotators place alike. ``same_person``: share of clips whose
+leaves out the jaw line, whose points annotators place differently. ``same_person``: share of clips whose
 nearest other clip, by dlib's face network, shows the same person.
 """
 
@@ -40,7 +40,7 @@ def frames(entry: ClipEntry, every: int) -> Iterator[tuple[int, NDArray[np.uint8
                 yield number, frame
 
 
-def shown(truth: Pose, part: slice) -> bool:
+def visible(truth: Pose, part: slice) -> bool:
     return bool(np.median(truth.confidence[part] >= SEEN) >= 1)
 
 
@@ -62,7 +62,7 @@ def agreement(entries: list[ClipEntry], every: int) -> dict[str, Any]:
             for number, frame in frames(entry, every):
                 truth, people = gesture[number], detector.people(frame)
                 looked += 1
-                complete = shown(truth, FACE) and shown(truth, LEFT_HAND) and shown(truth, RIGHT_HAND)
+                complete = visible(truth, FACE) and visible(truth, LEFT_HAND) and visible(truth, RIGHT_HAND)
                 wanted += complete
                 if not people:
                     continue
@@ -70,7 +70,7 @@ def agreement(entries: list[ClipEntry], every: int) -> dict[str, Any]:
                 hands = hands_found(one)
                 found += complete and face_found(one) and all(hands)
                 for seen, part in zip(hands, (LEFT_HAND, RIGHT_HAND), strict=True):
-                    if seen and shown(truth, part):
+                    if seen and visible(truth, part):
                         errors["hands"].append(distance(truth, one, part))
                 if face_found(one):
                     errors["face"].append(distance(truth, one, FACE))
@@ -119,7 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("set", type=Path)
     parser.add_argument("--identity", action="store_true")
-    parser.add_argument("--every", type=int, default=24, help="look at every n-th frame")
+    parser.add_argument("--every", type=int, default=24, help="measure every n-th frame")
     given = parser.parse_args()
     entries = read_manifest(given.set)
     if given.identity:

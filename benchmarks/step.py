@@ -72,10 +72,10 @@ def main() -> None:
     pose = pose.contiguous(memory_format=torch.channels_last)
     audio, t = noise(frames, 50, 384), torch.tensor([500.0], device=device)
 
-    heard = network.project_audio(audio)  # once per clip
+    projected = network.project_audio(audio)  # once per clip
 
     def step() -> None:
-        network(latents, t, frames=frames, pose=pose, reference=memory, audio=heard)
+        network(latents, t, frames=frames, pose=pose, reference=memory, audio=projected)
         network(latents, t, frames=frames)
 
     step()

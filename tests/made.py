@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from parity.golden import WHISPER_NAMES
 from semibody import demo, media
 from semibody.animator import Animator
-from semibody.networks.model import PARTS, Model, ModelConfig
+from semibody.networks.model import NETWORKS, Model, ModelConfig
 from semibody.types import N_JOINTS, Gesture, Speech
 
 
@@ -98,7 +98,7 @@ def weights_folder(folder: Path) -> Path:
 
 def published_folder(folder: Path, model: Model) -> Path:
     """Write ``model`` as the files that EchoMimicV2 publishes."""
-    states = {part: getattr(model, part).state_dict() for part in PARTS}
+    states = {part: getattr(model, part).state_dict() for part in NETWORKS}
     for sub in ("sd-vae-ft-mse", "audio_processor"):
         (folder / sub).mkdir(parents=True, exist_ok=True)
     denoiser = states["denoising_unet"]

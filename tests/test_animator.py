@@ -61,16 +61,16 @@ def test_same_seed_same_file(animator: Animator, tmp_path: Path) -> None:
     assert media.read_metadata(tmp_path / "a.mp4")["settings"]["seed"] == 1
 
 
-def test_audio_writes_where_the_portraits_mouth_is() -> None:
+def test_audio_acts_where_the_portraits_mouth_is() -> None:
     config = dataclasses.replace(made.small_config(), hints=Hints(audio_region="lips"))
-    told = Animator.random(config, seed=0, width=64, height=64, steps=1, guidance=1.0, fps=12.0)
-    inputs = prepare(made.picture(), made.tone(), made.gesture(), told.defaults)
+    animator = Animator.random(config, seed=0, width=64, height=64, steps=1, guidance=1.0, fps=12.0)
+    inputs = prepare(made.picture(), made.tone(), made.gesture(), animator.defaults)
     pose = Pose.empty()
     pose.joints[GROUPS["lips"]] = [[0.45 + 0.1 * (i % 2), 0.3 + 0.03 * (i % 3)] for i in range(20)]
     pose.confidence[GROUPS["lips"]] = 1.0
     for shown, everywhere in ((pose, False), (None, True)):
         seen = dataclasses.replace(inputs, portrait_pose=shown)
-        mask = told.conditions(seen, told.defaults).of([0, 1]).audio_mask
+        mask = animator.conditions(seen, animator.defaults).of([0, 1]).audio_mask
         assert (mask is None) == everywhere
         if mask is not None:
             assert mask.shape == (1, 2, 8, 8)
@@ -78,14 +78,14 @@ def test_audio_writes_where_the_portraits_mouth_is() -> None:
             assert mask[0, 0, 6:].max() == 0
 
 
-def test_poses_are_told_less_the_portraits_own() -> None:
+def test_pose_features_are_given_less_the_portraits_own() -> None:
     parts = ("body", "hands")
     config = dataclasses.replace(made.small_config(), hints=Hints(pose="change", own_parts=parts))
-    told = Animator.random(config, seed=0, width=64, height=64, steps=1, guidance=1.0, fps=12.0)
-    inputs = prepare(made.picture(), made.tone(), made.gesture(), told.defaults)
+    animator = Animator.random(config, seed=0, width=64, height=64, steps=1, guidance=1.0, fps=12.0)
+    inputs = prepare(made.picture(), made.tone(), made.gesture(), animator.defaults)
 
     def features(shown: Pose | None) -> torch.Tensor:
-        seen = told.conditions(dataclasses.replace(inputs, portrait_pose=shown), told.defaults)
+        seen = animator.conditions(dataclasses.replace(inputs, portrait_pose=shown), animator.defaults)
         pose = seen.of([0, 1]).pose
         assert pose is not None
         return pose[0]
@@ -93,7 +93,7 @@ def test_poses_are_told_less_the_portraits_own() -> None:
     own = inputs.gesture[5]
     drawn = torch.from_numpy(draw_parts(own, 64, 64, parts)).permute(2, 0, 1)[None].float() / 255
     with torch.inference_mode():
-        away = told.model.pose_encoder(drawn)
+        away = animator.model.pose_encoder(drawn)
     torch.testing.assert_close(features(None) - away, features(own), atol=1e-5, rtol=1e-4)
     assert away.abs().max() > 1e-3
 

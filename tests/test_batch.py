@@ -40,7 +40,7 @@ def job(out: str = "a.mp4", **more: Any) -> dict[str, Any]:
     return {"portrait": "ann.png", "speech": "hello.wav", "gesture": "wave", "out": out, "steps": 1, **more}
 
 
-def test_a_batch_goes_on_and_names_what_failed(folder: Path) -> None:
+def test_a_batch_continues_and_names_what_failed(folder: Path) -> None:
     jobs = write(folder, job("a.mp4", seed=3), job("b.mp4", speech="nothing.wav"), job("c.mp4", length=2))
     command = ["batch", str(jobs), "--weights", str(folder / "weights"), "--quiet"]
     first = CliRunner().invoke(app, command)
@@ -63,7 +63,7 @@ def test_a_batch_goes_on_and_names_what_failed(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("jobs", "told"),
+    ("jobs", "message"),
     [
         (['{"portrait": '], "jobs.jsonl:1: not JSON"),
         (["3"], "jobs.jsonl:1: write an object"),
@@ -77,12 +77,12 @@ def test_a_batch_goes_on_and_names_what_failed(folder: Path) -> None:
         ([""], "is empty"),
     ],
 )
-def test_mistakes_are_found_before_anything_is_made(folder: Path, jobs: list[Any], told: str) -> None:
-    with pytest.raises(SemibodyError, match=told):
+def test_mistakes_are_found_before_anything_is_made(folder: Path, jobs: list[Any], message: str) -> None:
+    with pytest.raises(SemibodyError, match=message):
         read_jobs(write(folder, *jobs))
 
 
-def test_paths_are_those_of_the_file(folder: Path) -> None:
+def test_paths_are_relative_to_the_file(folder: Path) -> None:
     (folder / "hands").mkdir()
     (read,) = read_jobs(write(folder, job(gesture="hands")))
     assert (read.portrait, read.gesture) == (folder / "ann.png", str(folder / "hands"))

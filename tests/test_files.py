@@ -8,7 +8,7 @@ import torch
 from semibody.files import atomic_write
 
 
-def test_what_stood_there_stays_until_the_new_file_is_complete(tmp_path: Path) -> None:
+def test_an_existing_file_stays_until_the_new_one_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "new folder" / "a.txt"
     with atomic_write(path) as unfinished:
         unfinished.write_text("first")

@@ -29,7 +29,7 @@ async def wait(a, b, /, *more):
 '''
 
 
-def test_a_function_is_counted_as_the_script_says(tmp_path: Path) -> None:
+def test_a_function_is_counted_as_documented(tmp_path: Path) -> None:
     (tmp_path / "inner").mkdir()
     (tmp_path / "inner" / "oven.py").write_text(TEXT, encoding="utf-8")
     found = {one.name: one for one in house.measure(tmp_path)}

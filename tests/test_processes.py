@@ -29,7 +29,7 @@ def test_a_worker_that_dies_is_named() -> None:
         list(in_processes(os._exit, [(1,)], workers=1))
 
 
-def test_what_a_dead_worker_had_in_hand_is_begun_again(tmp_path: Path) -> None:
+def test_jobs_of_a_dead_worker_start_again(tmp_path: Path) -> None:
     marks = [tmp_path / str(n) for n in range(4)]
     assert sorted(in_processes(_dies_once, [(str(mark),) for mark in marks], workers=2)) == list("0123")
     assert all(mark.exists() for mark in marks)

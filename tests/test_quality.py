@@ -49,7 +49,7 @@ def test_everything_is_written_and_a_second_run_makes_nothing(recipe: Path) -> N
     assert stamps == {path: path.stat().st_mtime_ns for path in (out / "clips").glob("*.mp4")}
 
 
-def test_other_weights_do_not_go_on_with_the_clips(recipe: Path) -> None:
+def test_a_folder_with_clips_of_other_weights_is_refused(recipe: Path) -> None:
     for name in ("one", "other"):
         made.weights_folder(recipe.parent / name)
     index = recipe.parent / "other" / "semibody.json"
@@ -165,14 +165,14 @@ def test_other_goals_are_refused(text: str) -> None:
         parse_goal(text)
 
 
-def test_the_bundled_recipe_says_how_to_get_its_test_set(tmp_path: Path, monkeypatch: Any) -> None:
+def test_the_bundled_recipe_names_the_command_for_its_test_set(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SemibodyError, match="make bench-starter"):
         quality.bench_quality("starter", animator=made.animator())
 
 
 def test_the_bundled_recipe_is_whole() -> None:
-    rules = config.load(quality.Recipe, toml=bundled()["starter"])
+    rules = config.load(quality.BenchRecipe, toml=bundled()["starter"])
     goals = parse_goals(rules.goals)
     assert set(goals["model"]) <= set(rules.metrics)
     assert rules.weights == "starter"

@@ -54,7 +54,7 @@ def test_it_is_found_by_name(starter: Path) -> None:
     assert SemibodyPipeline.from_pretrained("starter").animator.defaults.width == 64
 
 
-def test_what_is_missing_is_said_with_the_remedy(no_starter: Path, capsys: Any, monkeypatch: Any) -> None:
+def test_what_is_missing_is_named_with_the_remedy(no_starter: Path, capsys: Any, monkeypatch: Any) -> None:
     with pytest.raises(SemibodyError, match="make starter"):
         Animator.load()
     code, out, _ = run(capsys, monkeypatch, "weights", "list", "--json")
@@ -162,8 +162,8 @@ def test_weights_are_mixed_by_shares(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_the_demos_gif_is_as_large_as_it_may_be(tmp_path: Path) -> None:
     module = tool("demo_gif")
     video = made.write_video(tmp_path / "a.mp4", frames=24)
-    said = module.make_gif(video, tmp_path / "large.gif", 3.0)
-    assert "12.5 a second, 96 x 96" in said
+    summary = module.make_gif(video, tmp_path / "large.gif", 3.0)
+    assert "12.5 a second, 96 x 96" in summary
     size = (tmp_path / "large.gif").stat().st_size
     module.make_gif(video, tmp_path / "small.gif", 0.6 * size / 1e6)
     assert (tmp_path / "small.gif").stat().st_size <= 0.6 * size

@@ -95,7 +95,7 @@ def test_without_visible_hands(animator: Animator, portraits: Callable[[str], Pi
     animated(animator, picture)
 
 
-def test_the_person_is_looked_for_whatever_frame_and_align(
+def test_the_person_is_detected_whatever_frame_and_align(
     animator: Animator, portraits: Callable[[str], Picture]
 ) -> None:
     assert animator.model.config.hints.own_pose

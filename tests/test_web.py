@@ -51,19 +51,19 @@ def free_port() -> int:
 
 def test_what_the_buttons_do(studio: Studio, files: Path) -> None:
     portrait, speech = str(files / "portrait.png"), str(files / "speech.wav")
-    overlay, said = studio.check(portrait, None, frame="keep")
+    overlay, notices = studio.check(portrait, None, frame="keep")
     assert overlay.ndim == 3
-    assert said.startswith("- ")
-    path, said = studio.animate(portrait, speech, "wave", frame="keep", length=3)
+    assert notices.startswith("- ")
+    path, notices = studio.animate(portrait, speech, "wave", frame="keep", length=3)
     assert len(media.read_clip(path).frames) == 3
-    assert "3 frames" in said
+    assert "3 frames" in notices
     assert path.exists()
 
 
-def test_mistakes_are_told_in_a_line(studio: Studio, files: Path) -> None:
-    with pytest.raises(SemibodyError, match="put a picture in first"):
+def test_mistakes_are_one_line(studio: Studio, files: Path) -> None:
+    with pytest.raises(SemibodyError, match="add a picture first"):
         studio.check(None, None)
-    with pytest.raises(SemibodyError, match="put a recording in first"):
+    with pytest.raises(SemibodyError, match="add a recording first"):
         studio.animate(str(files / "portrait.png"), None)
     with pytest.raises(SemibodyError, match="neither a file nor"):
         studio.animate(str(files / "portrait.png"), str(files / "speech.wav"), "no such gesture")
@@ -94,13 +94,13 @@ def test_the_page_is_served_and_animates(files: Path, tmp_path: Path) -> None:
             inputs: list[object] = [portrait, speech, "wave", None, "keep", 7, 2, 1.0, 0.6, *rest]
             kind, answer = ask(url, "animate", inputs)
             assert kind == "complete", answer
-            video, said = answer
+            video, notices = answer
             (tmp_path / "clip.mp4").write_bytes(httpx.get(video["url"]).content)
             frames = len(media.read_clip(tmp_path / "clip.mp4").frames)
             assert frames == 2  # of the 0.5 s of speech at 5 frames a second
-            assert f"{frames} frames" in said
+            assert f"{frames} frames" in notices
             kind, answer = ask(url, "animate", [None, *inputs[1:]])
-            assert (kind, answer["error"]) == ("error", "put a picture in first")
+            assert (kind, answer["error"]) == ("error", "add a picture first")
 
             second = subprocess.run([*command, str(port)], capture_output=True, text=True, check=False)
             assert second.returncode == 2

@@ -1,4 +1,4 @@
-"""Turn the demo's video into the GIF of the README, as lively and large as fits.
+"""Turn the demo's video into the GIF of the README, at the highest rate and size that fit.
 
     make demo && python tools/demo_gif.py out/demo.mp4 docs/demo.gif --megabytes 3
 

@@ -3,7 +3,7 @@
     python tools/demo_inputs.py --assets MAKEHUMAN_DATA --sheet out/candidates.png   # people to choose from
     python tools/demo_inputs.py --assets MAKEHUMAN_DATA                              # writes the chosen one
 
-The person is rendered from a seed of its own, so nobody like it is in any training set; the frame is the
+The person is rendered from a seed of its own, so that it is in no training set; the frame is the
 calmest one: hands seen, mouth shut. The speech is spoken by flite. Needs the extras ``synth`` and ``pose``.
 """
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from semibody.data.synthetic.assets import find_assets
 from semibody.data.synthetic.clip import RenderedClip, Style, clip_seed, render_clip, render_person
 from semibody.data.synthetic.render import Stage
-from semibody.data.synthetic.speech import say
+from semibody.data.synthetic.speech import speak_text
 from semibody.media import resize_image, write_image, write_speech
 from semibody.types import HANDS, Speech
 from semibody.weights.hub import STARTER
@@ -63,8 +63,8 @@ def calmest(clip: RenderedClip) -> int:
 
 
 def speech() -> Speech:
-    """The spoken text, at half of full scale, with a moment of silence at both ends."""
-    spoken = say(TEXT, VOICE, STRETCH).speech
+    """The spoken text, at half of full scale, with a short silence at both ends."""
+    spoken = speak_text(TEXT, VOICE, STRETCH).speech
     pause = np.zeros(spoken.rate // 4, np.float32)
     loud = spoken.waveform * np.float32(0.5 / np.abs(spoken.waveform).max())
     return Speech(np.concatenate([pause, loud, pause]), spoken.rate)

@@ -55,7 +55,7 @@ class Measured:
 
 
 def count_branches(node: ast.AST) -> int:
-    """How many places of a piece of code may go two ways; see the module for what counts."""
+    """Number of branches of a piece of code; the module lists what counts."""
     branches = 0
     for part in ast.walk(node):
         if isinstance(part, _TWO_WAYS):

@@ -1,9 +1,9 @@
-"""Mix two weights folders of one model: a restorer that learned with a critic, and the one it began from.
+"""Mix two weights folders of one model, for example a restorer before and after adversarial training.
 
     python tools/mix_weights.py run/weights sharp/weights --share 0.5 --out mixed
 
-What a critic teaches at first holds its quirks too (tinted fringes where nothing is sure); between networks
-that came from each other most of the sharpness is kept and most of the quirks are lost (network
+Adversarial training adds sharpness and artefacts (tinted fringes at uncertain edges); interpolating between
+the two keeps most of the sharpness and removes most of the artefacts (network
 interpolation, Wang et al. 2018, arXiv 1809.00219, section 3.4).
 """
 

@@ -53,11 +53,11 @@ class Settings:
 
 @dataclass(frozen=True)
 class Example:
-    """``rows`` movement (n, 109) and ``heard`` cepstra (13, 4n) of one clip."""
+    """``rows`` movement (n, 109) and ``cepstra`` (13, 4n) of one clip."""
 
     name: str
     rows: Rows
-    heard: Rows
+    cepstra: Rows
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class ShiftTest:
 
 
 def load_examples(folder: Path, *, cache: Path | None = None, progress: Progress = silent) -> list[Example]:
-    """Look at every clip of a data folder. Raises SemibodyError when none shows a face and has sound."""
+    """Measure every clip of a data folder. Raises SemibodyError when none shows a face and has sound."""
     items, _ = check(pair_clips(folder)[0])
     kept = Cache(cache or default_folder())
     gathered, _ = gather(
@@ -111,8 +111,8 @@ def train(examples: Sequence[Example], settings: Settings, *, progress: Progress
         cuts = [
             _cut(long_enough[k], settings, rng) for k in rng.integers(0, len(long_enough), settings.batch)
         ]
-        rows, heard = (torch.from_numpy(np.stack(column)) for column in zip(*cuts, strict=True))
-        video, audio = network(rows, heard)
+        rows, cepstra = (torch.from_numpy(np.stack(column)) for column in zip(*cuts, strict=True))
+        video, audio = network(rows, cepstra)
         likeness = torch.einsum("bdt,bds->bts", video, audio) * sharpness.exp()
         loss = F.cross_entropy(likeness, wanted) + F.cross_entropy(likeness.transpose(1, 2), wanted)
         optimiser.zero_grad()
@@ -127,14 +127,14 @@ def _cut(example: Example, settings: Settings, rng: np.random.Generator) -> tupl
     start = int(rng.integers(0, len(example.rows) - settings.ticks + 1))
     rows = example.rows[start : start + settings.ticks].T * rng.uniform(0.6, 1.5)
     rows = rows + rng.normal(0, settings.noise * rows.std(), rows.shape)
-    heard = example.heard[:, STEPS * start : STEPS * (start + settings.ticks)] * rng.uniform(0.8, 1.2)
-    heard = heard + rng.normal(0, 0.2, heard.shape)
-    return rows.astype(np.float32), heard.astype(np.float32)
+    cepstra = example.cepstra[:, STEPS * start : STEPS * (start + settings.ticks)] * rng.uniform(0.8, 1.2)
+    cepstra = cepstra + rng.normal(0, 0.2, cepstra.shape)
+    return rows.astype(np.float32), cepstra.astype(np.float32)
 
 
 def shift_test(network: SyncSmall, examples: Sequence[Example], reach: int = 15) -> ShiftTest:
-    """Delay the sound of every clip by each of SHIFTS and ask for it; what is shifted out is cut off both
-    ends."""
+    """Delay the sound of every clip by each of SHIFTS and find it again; both ends are cut by the
+    largest shift."""
     exactly, near, confidences = [], [], []
     margin = max(SHIFTS)
     for example in examples:
@@ -144,8 +144,8 @@ def shift_test(network: SyncSmall, examples: Sequence[Example], reach: int = 15)
         for shift in SHIFTS:
             rows = example.rows[margin : margin + ticks]
             start = STEPS * (margin - shift)
-            heard = example.heard[:, start : start + STEPS * ticks]
-            found = sync(*embed_rows(rows, heard, network), reach, inside=True)
+            cepstra = example.cepstra[:, start : start + STEPS * ticks]
+            found = sync(*embed_rows(rows, cepstra, network), reach, inside=True)
             assert found is not None
             exactly.append(found.offset == -shift)
             near.append(abs(found.offset + shift) <= 1)

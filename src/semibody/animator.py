@@ -86,13 +86,13 @@ class Animator:
 
     @classmethod
     def random(cls, config: ModelConfig, *, seed: int = 0, **settings: Any) -> Animator:
-        """Seeded random weights: no picture comes of it, but everything runs."""
+        """Seeded random weights: the output is noise, but every stage runs."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = Model(config)
         return cls(model.requires_grad_(False), defaults=Settings(**settings), origin="random weights")
 
-    # -- the public verbs ------------------------------------------------------------------
+    # -- making clips ----------------------------------------------------------------------
 
     def animate(
         self,
@@ -120,7 +120,7 @@ class Animator:
         progress: Progress = silent,
         **settings: Any,
     ) -> Inputs:
-        """Make a clip straight into a video file: memory grows by the latents only, whatever the length."""
+        """Make a clip directly into a video file: only the latents' memory grows with the length."""
         refuse_input(path, *(given for given in (portrait, speech, gesture) if isinstance(given, str | Path)))
         chosen = self.settings(**settings)
         inputs = prepare(portrait, speech, gesture, chosen)
@@ -155,7 +155,7 @@ class Animator:
         return change(self.defaults, changes, self.model.config)
 
     def info(self) -> dict[str, Any]:
-        """What a weights folder says of these weights beside their sizes."""
+        """The description of these weights in a weights folder, without their sizes."""
         return {
             "schedule": dataclasses.asdict(self.schedule),
             "defaults": dataclasses.asdict(self.defaults),
@@ -182,7 +182,7 @@ class Animator:
         yield from self.decode(latents, conditions, progress)
 
     def conditions(self, inputs: Inputs, settings: Settings, progress: Progress = silent) -> ClipConditions:
-        """Encode what stays the same for the whole clip; the rest is made when a window asks."""
+        """Encode what is the same for the whole clip; the rest is computed for each window."""
         progress("prepare", 0, 1)
         conditions = ClipConditions(
             self.model, inputs.portrait, inputs.portrait_pose, inputs.gesture, inputs.speech, settings.fps
@@ -240,7 +240,7 @@ class Animator:
 
     @property
     def _decode_slice(self) -> int:
-        # On CPUs a batch is no faster than single frames, and takes its multiple of memory.
+        # On CPUs a batch is no faster than single frames and needs several times their memory.
         return 1 if self.device.type == "cpu" and self.model.config.vae.widths[0] >= 128 else 4
 
 

@@ -8,8 +8,8 @@ A line of the file is one clip, paths as seen from the file's folder; every sett
     {"portrait": "ann.png", "speech": "hello.mp3", "out": "ann-hello.mp4"}
     {"portrait": "ann.png", "speech": "bye.wav", "gesture": "wave", "out": "ann-bye.mp4", "seed": 7}
 
-Clips that exist are not made again, so a stopped batch goes on when it is called again; a clip whose inputs
-are no good does not stop the others.
+Clips that exist are not made again, so a stopped batch continues when it is run again; a clip whose
+inputs cannot be used does not stop the others.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ class Result:
     """kept: it was there before"""
     seconds: float = 0.0
     """of computing"""
-    said: tuple[str, ...] = ()
-    """what was noticed, or why it failed"""
+    notices: tuple[str, ...] = ()
+    """what the user should know, or why it failed"""
 
 
 def read_jobs(path: Path) -> list[Job]:
-    """The clips that a file of JSON lines asks for; empty lines do not count.
+    """The clips that a file of JSON lines lists; empty lines do not count.
 
     Raises SemibodyError naming the line that is no job, has an unknown key, names a file that is not there,
     or the same video as another line.
@@ -117,8 +117,8 @@ def run_jobs(
                 job.out, job.portrait, job.speech, job.gesture, progress=progress, **job.settings
             )
         except SemibodyError as error:
-            yield Result(job=job, state="failed", said=(str(error),))
+            yield Result(job=job, state="failed", notices=(str(error),))
         else:
             seconds = time.monotonic() - started
-            yield Result(job=job, state="made", seconds=seconds, said=inputs.notices)
+            yield Result(job=job, state="made", seconds=seconds, notices=inputs.notices)
     progress("clips", len(jobs), len(jobs))

@@ -1,4 +1,4 @@
-"""Everything that ``animate`` would say about its inputs, and a picture of it."""
+"""All findings of ``animate`` about its inputs, and a picture of them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def check_inputs(
     speech: str | Path | Speech | None = None,
     settings: Settings | None = None,
 ) -> Report:
-    """Look at a portrait, and at a gesture and a recording if they are given. Computes no video.
+    """Check a portrait, and a gesture and a recording if they are given. Computes no video.
 
     The findings are those of ``inputs.prepare``; what it would refuse is an error among them. Raises
     SemibodyError for files that cannot be read.
@@ -58,13 +58,13 @@ def _portrait_overlay(picture: Picture, pose: Pose | None) -> Picture:
     return picture.copy() if pose is None else draw_skeleton(picture, pose, faint=False)
 
 
-def gesture_overlay(picture: Picture, gesture: Gesture, shown: int = 7) -> Picture:
-    """Several moments of a gesture over a darkened picture: where the hands will go."""
+def gesture_overlay(picture: Picture, gesture: Gesture, count: int = 7) -> Picture:
+    """Several poses of a gesture over a darkened picture: where the hands will go."""
     canvas = (picture * 0.55).astype(np.uint8)
-    for frame in np.linspace(0, len(gesture) - 1, min(shown, len(gesture))).astype(int):
+    for frame in np.linspace(0, len(gesture) - 1, min(count, len(gesture))).astype(int):
         pose = gesture[int(frame)]
         hands = pose.confidence.copy()
-        hands[8 : 18 + 68] = 0.0  # arms and hands only: the rest would cover each other
+        hands[8 : 18 + 68] = 0.0  # arms and hands only: other joints of several poses would overlap
         hands[:2] = 0.0
         canvas = draw_skeleton(canvas, Pose(pose.joints, hands), faint=False)
     return canvas

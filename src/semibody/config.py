@@ -1,8 +1,8 @@
 """Settings: frozen dataclasses filled from defaults, then a TOML file, then ``--set a.b=c``.
 
 Every settings class is a plain frozen dataclass that lives beside the code it configures;
-nothing else in the package reads configuration. Validation is pydantic's, made strict here:
-an unknown key is an error that names the nearest known one.
+nothing else in the package reads configuration. pydantic validates them, and here an unknown
+key is an error that names the nearest known one.
 
     @dataclass(frozen=True, kw_only=True)
     class SamplerSettings:
@@ -33,14 +33,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """How a command asks for a setting, where its name, type and docstring do not say it."""
+    """The command-line option of a setting, where it does not follow from name, type and docstring."""
 
     name: str = ""
-    """with dashes; empty: as the field is called"""
+    """with dashes; empty: the field's name"""
     short: str = ""
     """one letter with a dash"""
     metavar: str = ""
-    """what stands for the value in the help; empty: as the type says"""
+    """the value's placeholder in the help; empty: follows from the type"""
     at_least: float | None = None
     at_most: float | None = None
 
@@ -55,16 +55,16 @@ def option(
     at_most: float | None = None,
 ) -> T:
     """A field of a settings class with its default and its ``Option``."""
-    asked = Option(name=name, short=short, metavar=metavar, at_least=at_least, at_most=at_most)
-    made: T = dataclasses.field(default=default, metadata={"option": asked})
+    made_option = Option(name=name, short=short, metavar=metavar, at_least=at_least, at_most=at_most)
+    made: T = dataclasses.field(default=default, metadata={"option": made_option})
     return made
 
 
 def option_of(item: dataclasses.Field[Any]) -> Option:
-    """How a field is asked for."""
-    asked = item.metadata.get("option", Option())
-    assert isinstance(asked, Option)
-    return asked
+    """The ``Option`` of a field."""
+    found = item.metadata.get("option", Option())
+    assert isinstance(found, Option)
+    return found
 
 
 def load(cls: type[T], *, toml: Path | None = None, overrides: Sequence[str] = ()) -> T:
@@ -79,11 +79,11 @@ def build(cls: type[T], values: Mapping[str, Any], source: str = "settings") -> 
     """Build the dataclass ``cls`` from nested ``values``; ``source`` is named in errors.
 
     A dataclass whose keys have changed since files were written with them has a static method
-    ``read_old_keys(values)`` that gives the same values under today's keys.
+    ``read_old_keys(values)`` that returns the same values under the current keys.
     """
     from pydantic import TypeAdapter, ValidationError
 
-    values = _with_todays_keys(cls, values)
+    values = _with_current_keys(cls, values)
     _reject_unknown_keys(cls, values, source)
     try:
         return TypeAdapter(cls).validate_python(values)
@@ -144,7 +144,7 @@ def describe(cls: type) -> Iterator[tuple[str, str, str]]:
         yield item.name, default, docs.get(item.name, "")
 
 
-def _with_todays_keys(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+def _with_current_keys(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """``values`` as ``read_old_keys`` of ``cls`` and of the dataclasses inside it give them."""
     read_old_keys = getattr(cls, "read_old_keys", dict)
     made: dict[str, Any] = read_old_keys(values)
@@ -152,7 +152,7 @@ def _with_todays_keys(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in made.items():
         nested = _nested_dataclass(hints.get(key))
         if nested is not None and isinstance(value, Mapping):
-            made[key] = _with_todays_keys(nested, value)
+            made[key] = _with_current_keys(nested, value)
     return made
 
 

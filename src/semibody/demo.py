@@ -1,8 +1,8 @@
-"""The first command: the bundled person speaks.
+"""The demo: the bundled portrait, animated with the bundled speech.
 
 The starter, a portrait and a speech come with the package; the demo is exactly what ``semibody animate``
-makes of them. Where the starter's weights are missing, a drawn person is run through small random networks
-instead: noise comes out, but every stage runs, and beside it the video shows what went in.
+makes of them. Where the starter's weights are missing, small random networks animate
+a drawn person instead: the output is noise, but every stage runs, and beside it the video shows the inputs.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def small_model() -> ModelConfig:
 
 
 def make_demo(out: Path, *, progress: Progress = silent) -> list[str]:
-    """Write the demo video and return what to tell the user about it."""
+    """Write the demo video and return the lines to print about it."""
     if store.is_store(hub.STARTER):
         return make_starter_demo(out, progress=progress)
     return make_drawn_demo(out, progress=progress)
@@ -68,8 +68,8 @@ def make_starter_demo(out: Path, *, progress: Progress = silent) -> list[str]:
     return [
         *(f"note: {notice}" for notice in inputs.notices),
         f"{out}: {frames} frames, {size}, {frames / settings.fps:.1f} s of video, made in {seconds:.0f} s",
-        "The person is rendered and the voice synthesised; hands and lips are the small model's answer to "
-        "the gesture planned from the speech, and to its sound.",
+        "The person is rendered and the voice synthesised; hands and lips are what the small model "
+        "predicts from the gesture planned from the speech, and from its sound.",
         "The same in full, to change one thing at a time:",
         f"  {_command()} animate {portrait} {speech} --gesture auto --frame keep --weights starter -o {out}",
         f"Other gestures: {_command()} gesture list; your own picture: {_command()} check PICTURE",
@@ -77,7 +77,7 @@ def make_starter_demo(out: Path, *, progress: Progress = silent) -> list[str]:
 
 
 def bundled(name: str) -> Path:
-    """A file that comes with the starter, as short as it can be written from here."""
+    """The path of a file of the starter, relative to the current folder where that is shorter."""
     path = hub.STARTER / name
     relative = Path(os.path.relpath(path))
     return path if ".." in relative.parts else relative
@@ -107,8 +107,8 @@ def make_drawn_demo(out: Path, *, progress: Progress = silent) -> list[str]:
                 done += 1
     return [
         f"{out}: {done} frames; left the portrait, in the middle the hand poses, right what the network made",
-        "The starter's weights are not in this installation, so small RANDOM ones stand in and the picture "
-        "is noise: this shows that everything runs.",
+        "The starter's weights are not in this installation, so small RANDOM ones are used and the picture "
+        "is noise: this shows that every stage runs.",
         "For a real video: semibody weights fetch accelerated, then semibody animate --weights accelerated …",
     ]
 

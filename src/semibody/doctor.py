@@ -24,27 +24,27 @@ EXTRAS = {
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One fact; ``ok`` False asks for attention."""
+class Fact:
+    """One line of the list; ``ok`` False: needs attention."""
 
     name: str
     value: str
     ok: bool = True
 
 
-def examine() -> list[Finding]:
-    """Look at versions, devices, memory, disk, weights; estimate the speed. Takes a few seconds."""
+def examine() -> list[Fact]:
+    """Find versions, devices, memory, disk, weights; estimate the speed. Takes a few seconds."""
     return [*_versions(), *_machine(), *_weights(), *_speed()]
 
 
-def as_dict(findings: list[Finding]) -> dict[str, Any]:
-    return {finding.name: {"value": finding.value, "ok": finding.ok} for finding in findings}
+def as_dict(facts: list[Fact]) -> dict[str, Any]:
+    return {fact.name: {"value": fact.value, "ok": fact.ok} for fact in facts}
 
 
-def _versions() -> list[Finding]:
+def _versions() -> list[Fact]:
     import semibody
 
-    found = [Finding("semibody", semibody.__version__), Finding("python", platform.python_version())]
+    found = [Fact("semibody", semibody.__version__), Fact("python", platform.python_version())]
     for package in PACKAGES:
         found.append(_version(package, missing="not installed"))
     for extra, package in EXTRAS.items():
@@ -52,14 +52,14 @@ def _versions() -> list[Finding]:
     return found
 
 
-def _version(package: str, missing: str, ok: bool = False) -> Finding:
+def _version(package: str, missing: str, ok: bool = False) -> Fact:
     try:
-        return Finding(package, importlib.metadata.version(package))
+        return Fact(package, importlib.metadata.version(package))
     except importlib.metadata.PackageNotFoundError:
-        return Finding(package, missing, ok)
+        return Fact(package, missing, ok)
 
 
-def _machine() -> list[Finding]:
+def _machine() -> list[Fact]:
     import psutil
     import torch
 
@@ -69,49 +69,49 @@ def _machine() -> list[Finding]:
     gib = 2**30
     bf16 = "with" if runtime.cpu_has_bf16() else "without"
     found = [
-        Finding("cpu", f"{torch.get_num_threads()} threads, {bf16} bf16"),
-        Finding(
+        Fact("cpu", f"{torch.get_num_threads()} threads, {bf16} bf16"),
+        Fact(
             "memory", f"{memory.available / gib:.1f} of {memory.total / gib:.1f} GiB free",
             memory.available > 6 * gib,
         ),
-        Finding("disk", f"{disk.free / gib:.0f} GiB free for weights in {home()}", disk.free > 12 * gib),
+        Fact("disk", f"{disk.free / gib:.0f} GiB free for weights in {home()}", disk.free > 12 * gib),
     ]  # fmt: skip
     for number in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(number)
         bf16 = "bf16 yes" if torch.cuda.is_bf16_supported() else "bf16 no"
         size = properties.total_memory / gib
-        found.append(Finding(f"gpu {number}", f"{properties.name}, {size:.0f} GiB, {bf16}"))
+        found.append(Fact(f"gpu {number}", f"{properties.name}, {size:.0f} GiB, {bf16}"))
     if not torch.cuda.device_count():
         apple = torch.backends.mps.is_available()
-        found.append(Finding("gpu", "Apple" if apple else "none; the CPU is used"))
+        found.append(Fact("gpu", "Apple" if apple else "none; the CPU is used"))
     return found
 
 
-def _weights() -> list[Finding]:
+def _weights() -> list[Fact]:
     found = []
     for name in ("starter", *SETS):
         try:
-            found.append(Finding(f"weights {name}", f"complete, in {complete_weights(name)}"))
+            found.append(Fact(f"weights {name}", f"complete, in {complete_weights(name)}"))
         except SemibodyError as error:
-            found.append(Finding(f"weights {name}", str(error), ok=False))
-    return [*found, Finding("default weights", default_weights())]
+            found.append(Fact(f"weights {name}", str(error), ok=False))
+    return [*found, Fact("default weights", default_weights())]
 
 
-def _speed() -> list[Finding]:
+def _speed() -> list[Fact]:
     device = runtime.choose_device()
     dtype = runtime.choose_dtype("auto", device)
     rate = runtime.matmul_tflops(dtype, device)
-    found = [Finding("matmul", f"{rate:.2f} TFLOP/s in {str(dtype).removeprefix('torch.')} on {device}")]
+    found = [Fact("matmul", f"{rate:.2f} TFLOP/s in {str(dtype).removeprefix('torch.')} on {device}")]
     for name, model, settings in _samples():
         frames = int(settings.fps) * 5
         tflop, _ = plan.estimate_work(model, settings, frames, bytes_per_number=dtype.itemsize)
         seconds = plan.format_seconds(tflop / (rate * plan.EFFICIENCY) / 5)
-        found.append(Finding(f"{name} at {settings.width}²", f"about {seconds} per second of video"))
+        found.append(Fact(f"{name} at {settings.width}²", f"about {seconds} per second of video"))
     return found
 
 
 def _samples() -> Iterator[tuple[str, ModelConfig, Settings]]:
-    """What the speed is told of: the starter where it is, the published weights at two sizes."""
+    """What the speed is estimated for: the starter where it is, the published weights at two sizes."""
     with contextlib.suppress(SemibodyError):
         starter = resolve(Source(weights="starter"))
         yield "starter", starter.info.model, starter.settings({})

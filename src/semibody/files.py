@@ -47,7 +47,7 @@ _PLAIN = "biufUS"
 def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``; on success rename it to ``path``, on failure remove it.
 
-    What stood at ``path`` before stays untouched until the new file is complete. Where ``path`` is a
+    An existing file at ``path`` stays unchanged until the new one is complete. Where ``path`` is a
     symbolic link, the file it points to is replaced and the link stays. Raises SemibodyError if nothing
     can be written there.
 

@@ -3,9 +3,9 @@
     inputs = prepare("portrait.png", "speech.wav", "wave", Settings(width=512, height=512))
     for finding in inputs.findings: print(finding.level, finding.line())
 
-The person is looked for in the portrait; the picture is framed as the training pictures are, the gesture
-is given the person's build, and whatever may go wrong is said (``pose.check``). Without the detector
-(the ``pose`` extra) picture and gesture are used as they are, which is what the published code does.
+The person is detected in the portrait; the picture is framed as the training pictures are, the gesture
+is given the person's build, and whatever may go wrong becomes a finding (``pose.check``). Without the
+detector (the ``pose`` extra) picture and gesture are used as they are, which is what the published code does.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Inputs:
     gesture: Gesture
     """exactly as many poses as the clip has frames"""
     portrait_pose: Pose | None = None
-    """the person in the portrait, in fractions of it; None when none was looked for or found"""
+    """the person in the portrait, in fractions of it; None: not detected"""
     findings: tuple[Finding, ...] = ()
     """what was changed to make them fit, and what may go wrong"""
 
@@ -92,7 +92,7 @@ class Fitted:
     portrait: Picture
     portrait_pose: Pose | None
     speech: Speech | None
-    """None: not given, or of no use, which an error among the findings says"""
+    """None: not given, or not usable: then an error is among the findings"""
     gesture: Gesture | None
     """as long as the speech, if there is one"""
     findings: tuple[Finding, ...]
@@ -109,23 +109,23 @@ def fit(
     Raises SemibodyError for files that cannot be read, and for ``auto`` without speech.
     """
     picture = portrait if isinstance(portrait, np.ndarray) else media.read_image(portrait)
-    shown = fit_portrait(picture, settings, name_of(portrait, "the portrait"))
+    fitted = fit_portrait(picture, settings, name_of(portrait, "the portrait"))
     sound, prosody, findings = _read_speech(speech, settings)
     poses: Gesture | None = None
     if gesture is not None and not (sound is None and speech is not None):
         frames = None if sound is None else _frames(sound, settings)
-        if str(gesture) in (AUTO, STILL) and shown.pose is not None:
-            poses, said = _anchored(str(gesture), shown.pose, frames, settings, sound, prosody)
+        if str(gesture) in (AUTO, STILL) and fitted.pose is not None:
+            poses, more = _anchored(str(gesture), fitted.pose, frames, settings, sound, prosody)
         else:
             read = read_gesture(gesture, settings, sound, prosody)
-            poses, said = _fit_gesture(read, gesture, shown, frames, settings)
-        findings = [*said, *findings]
+            poses, more = _fit_gesture(read, gesture, fitted, frames, settings)
+        findings = [*more, *findings]
     return Fitted(
-        portrait=shown.picture,
-        portrait_pose=shown.pose,
+        portrait=fitted.picture,
+        portrait_pose=fitted.pose,
         speech=sound,
         gesture=poses,
-        findings=(*shown.findings, *findings),
+        findings=(*fitted.findings, *findings),
     )
 
 
@@ -145,18 +145,18 @@ def _refuse(findings: Sequence[Finding], *, strict: bool) -> None:
 def _read_speech(
     speech: str | Path | Speech | None, settings: Settings
 ) -> tuple[Speech | None, Prosody | None, list[Finding]]:
-    """The recording and what is to be heard in it, or None where it is of no use, and why."""
+    """The recording and its prosody, or None where it is not usable, and the findings."""
     if speech is None:
         return None, None, []
     sound = speech if isinstance(speech, Speech) else media.read_speech(speech, RATE)
     name = name_of(speech, "the speech")
     if sound.rate != RATE:
         raise SemibodyError(f"{name}: has {sound.rate} samples a second; read it with media.read_speech")
-    useless = check.check_sound(sound, name, allow_silence=settings.allow_silence)
-    if any(finding.level == "error" for finding in useless):
-        return None, None, useless
+    faults = check.check_sound(sound, name, allow_silence=settings.allow_silence)
+    if any(finding.level == "error" for finding in faults):
+        return None, None, faults
     prosody = analyse(sound)
-    found = useless or check.check_speech(sound, prosody)
+    found = faults or check.check_speech(sound, prosody)
     text = f"{sound.seconds:.1f} s, {len(prosody.syllables)} syllables in {len(prosody.phrases)} phrases"
     return sound, prosody, found or [Finding("good", "speech", text)]
 
@@ -171,7 +171,7 @@ def _frames(sound: Speech, settings: Settings) -> int:
 
 
 @dataclass(frozen=True)
-class Shown:
+class FittedPortrait:
     """A portrait at the wanted size: the person's ``pose`` in fractions of it, if one was found."""
 
     picture: Picture
@@ -179,7 +179,7 @@ class Shown:
     findings: tuple[Finding, ...] = ()
 
 
-def fit_portrait(picture: Picture, settings: Settings, name: str = "the portrait") -> Shown:
+def fit_portrait(picture: Picture, settings: Settings, name: str = "the portrait") -> FittedPortrait:
     """Bring a picture to the wanted size without stretching it.
 
     ``frame`` auto frames the person (``pose.frame``), or without a person the middle and top of the
@@ -211,7 +211,7 @@ def fit_portrait(picture: Picture, settings: Settings, name: str = "the portrait
         findings.append(Finding("good", "framing", text))
     if pose is not None and not findings:
         findings.append(Finding("good", "portrait", "one person, well framed"))
-    return Shown(framed, pose, tuple(findings))
+    return FittedPortrait(framed, pose, tuple(findings))
 
 
 def _find_people(picture: Picture, settings: Settings) -> tuple[list[Pose], list[Finding]]:
@@ -221,7 +221,7 @@ def _find_people(picture: Picture, settings: Settings) -> tuple[list[Pose], list
         with open_detector() as detector:
             people = detector.people(picture)
     except MissingPartError as error:
-        text = "the person in the portrait was not looked for, so framing and gesture may not fit"
+        text = "the person in the portrait was not detected, so framing and gesture may not fit"
         return [], [Finding("note", "person", text, str(error))]
     return people, check.check_people(people)
 
@@ -288,7 +288,11 @@ def _anchored(
 
 
 def _fit_gesture(
-    poses: Gesture, source: str | Path | Gesture, shown: Shown, frames: int | None, settings: Settings
+    poses: Gesture,
+    source: str | Path | Gesture,
+    portrait: FittedPortrait,
+    frames: int | None,
+    settings: Settings,
 ) -> tuple[Gesture, list[Finding]]:
     """Give a gesture the portrait's build, the clip's frame rate and, if that is known, its length.
 
@@ -296,20 +300,20 @@ def _fit_gesture(
     """
     findings, may_align = check.check_gesture(poses), settings.align == "auto"
     eased = settings.anchor or (may_align and not isinstance(source, Gesture) and in_library(source))
-    if shown.pose is not None:
-        aligned, alignment = align(poses, shown.pose, settings.width / settings.height)
+    if portrait.pose is not None:
+        aligned, alignment = align(poses, portrait.pose, settings.width / settings.height)
         if may_align:
             poses = aligned
             findings.append(Finding("good", "align", alignment.line()))
-        started = anchor.ease(poses, shown.pose) if eased else poses
-        findings += check.check_fit(started, alignment, shown.pose, may_align=may_align)
+        started = anchor.ease(poses, portrait.pose) if eased else poses
+        findings += check.check_fit(started, alignment, portrait.pose, may_align=may_align)
     poses = timing.resample(poses, settings.fps)
     if frames is not None:
         if len(poses) < frames and source != STILL:
             findings.append(_short_gesture(name_of(source, "the gesture"), len(poses), frames, settings))
         poses = timing.fill(poses, frames, settings.on_short_gesture)
-    if eased and shown.pose is not None:
-        poses = anchor.ease(poses, shown.pose)
+    if eased and portrait.pose is not None:
+        poses = anchor.ease(poses, portrait.pose)
     return poses, findings
 
 
@@ -328,5 +332,5 @@ def _short_gesture(name: str, poses: int, frames: int, settings: Settings) -> Fi
 
 
 def name_of(source: object, otherwise: str) -> str:
-    """How messages call an input: its path, or ``otherwise`` for one that is in memory."""
+    """The name of an input in messages: its path, or ``otherwise`` for one that is in memory."""
     return str(source) if isinstance(source, str | Path) else otherwise

@@ -1,6 +1,6 @@
-"""The diffusers-style face: ``SemibodyPipeline.from_pretrained(dir)``, call it, ``save_pretrained(dir)``.
+"""The interface of diffusers: ``SemibodyPipeline.from_pretrained(dir)``, call it, ``save_pretrained(dir)``.
 
-It adds nothing to Animator but the names that users of diffusers expect.
+It is Animator under the names that users of diffusers expect.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an animation will need, before it is begun: frames, windows, memory, time."""
+"""What an animation will need, before it starts: frames, windows, memory, time."""
 
 from __future__ import annotations
 
@@ -92,26 +92,15 @@ def estimate_work(
     return total / 1e12, parameters + activations * bytes_per_number + 0.5 * 2**30
 
 
-def estimate_tuning(source: Source, samples: int) -> float:
-    """Seconds that training on ``samples`` single frames takes: a forward pass and twice that backwards."""
-    target = runtime.choose_device(source.device)
-    dtype = runtime.choose_dtype(source.precision, target)
-    found = resolve(source)
-    settings, model = found.settings({}), found.info.model
-    work = count_work(model, settings.height, settings.width, 1)
-    operations = 3 * samples * (work.conditional + work.reference + work.frames)
-    return operations / 1e12 / (runtime.matmul_tflops(dtype, target) * EFFICIENCY)
-
-
 def count_parameters(model: ModelConfig) -> dict[str, int]:
-    """Numbers in each part of a model, without building it in memory."""
+    """Parameters of each network of a model, without building it in memory."""
     import torch
 
     from semibody.networks.model import Model
 
     with torch.device("meta"):
         built = Model(model)
-    return {part: sum(p.numel() for p in getattr(built, part).parameters()) for part in model.parts}
+    return {name: sum(p.numel() for p in getattr(built, name).parameters()) for name in model.networks}
 
 
 def format_seconds(seconds: float) -> str:

@@ -18,7 +18,7 @@ from semibody.types import SemibodyError
 T = TypeVar("T")
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LP_NUM_THREADS")
-"""Variables by which numeric and drawing libraries are told how many threads to use."""
+"""Environment variables that limit the threads of numeric and drawing libraries."""
 
 
 def in_processes(
@@ -27,9 +27,9 @@ def in_processes(
     """Call ``function`` with each of ``jobs`` in up to ``workers`` processes; results as they come.
 
     Each process keeps to ``threads`` threads. The first exception of a job ends all. When a process dies (a
-    drawing library's fault after hundreds of people, a lack of memory), what was not done is begun again in
-    new ones, so jobs must bear that; a SemibodyError when that happens twice and nothing got done between.
-    When this process ends, however it does, its workers end too.
+    drawing library's fault after hundreds of people, a lack of memory), unfinished jobs start again in new
+    processes, so jobs must be repeatable; SemibodyError when that happens twice and no job finished between.
+    When this process ends, in whatever way, its workers end too.
     """
     for name in _THREADS:  # before the workers start, which read it when they load their libraries
         os.environ[name] = str(threads)
@@ -62,14 +62,14 @@ def _until_one_dies(
         except BrokenProcessPool:
             return
         except BaseException:
-            sender.close()  # nobody waits for what the workers have in hand
+            sender.close()  # ends the workers: their results are no longer needed
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _end_with_parent(line: Connection) -> None:
-    """End this worker as soon as the other end of ``line`` closes: when the run stops, or is killed."""
+    """End this worker as soon as the other end of ``line`` closes: when the run stops or is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to handle
 
     def watch() -> None:

@@ -1,8 +1,8 @@
 """The machine: which device and precision to use, and how memory is kept (floor 1).
 
-``prepare_cpu`` matters more than any operator on CPUs: by default the C library gives every large
-buffer back to the system when it is freed, and a diffusion network allocates hundreds of them a
-second, so each operation pays for fresh pages. Keeping freed memory makes wide layers several
+``prepare_cpu`` matters more than any operator on CPUs: by default the C library returns every large
+buffer to the system when it is freed, and a diffusion network allocates hundreds of them a
+second, so each operation waits for new pages. Keeping freed memory makes wide layers several
 times faster (``make bench-step`` shows it).
 """
 
@@ -89,7 +89,7 @@ def matmul_tflops(
 ) -> float:
     """This machine's own peak: the best rate over several sizes of matrix product, in TFLOP/s.
 
-    ``largest`` is the side of the largest product; 1024 takes a moment even on a busy CPU.
+    ``largest`` is the side of the largest product; 1024 takes under a second even on a busy CPU.
     """
     import torch
 

@@ -35,7 +35,7 @@ PRESETS: dict[str, tuple[Variant, dict[str, Any]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a clip is made. Weights bring defaults of their own; what the user sets goes over them."""
+    """How a clip is made. Weights have defaults of their own; the user's settings override them."""
 
     width: int = 768
     """Width in pixels."""
@@ -72,12 +72,12 @@ class Settings:
     anchor: bool = False
     """Let poses from a file, too, begin and end at the portrait's own; the library's always do."""
     find_person: bool = False
-    """Look for the person in the portrait even where neither framing nor alignment asks for it; always on for
-    models that are shown the portrait's own pose."""
+    """Detect the person in the portrait even where neither framing nor alignment asks for it; always on for
+    models that are conditioned on the portrait's own pose."""
     strict: bool = False
     """Stop at warnings about the inputs."""
     allow_silence: bool = False
-    """Animate even if nothing can be heard."""
+    """Animate even if the recording is silent."""
 
 
 DENOISING = ("steps", "guidance", "solver", "shared_noise", "window", "overlap", "shift")
@@ -101,7 +101,7 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Resolved:
-    """What a source stands for, before any tensor is read."""
+    """A source, resolved before any tensor is read."""
 
     folder: Path
     """where the weights are, or would be once they are fetched"""
@@ -151,7 +151,7 @@ def change(defaults: Settings, changes: Mapping[str, Any], model: ModelConfig) -
 def check(settings: Settings, model: ModelConfig) -> Settings:
     """Raise SemibodyError for settings that cannot work together; fit them to the model.
 
-    The size is rounded to its latent cells, and a model that is shown the portrait's pose asks for it.
+    The size is rounded to its latent cells, and the person is detected for a model that needs the own pose.
     """
     s, grid, smallest = settings, model.vae.factor, 8 * model.vae.factor
     longest = model.unet.motion_frames if model.unet.motion else s.window

@@ -1,4 +1,4 @@
-"""The words every part of Semibody shares: Pose, Gesture, Speech, Clip, SemibodyError.
+"""The types that all of Semibody shares: Pose, Gesture, Speech, Clip, SemibodyError.
 
 Axis legend, used in every docstring and shape annotation of the package:
 
@@ -29,7 +29,7 @@ Floats = NDArray[np.float64]
 Picture = NDArray[np.uint8]
 """(h, w, 3) RGB."""
 Solver = Literal["ddim", "dpm++", "unipc"]
-"""Of the denoising's differential equation."""
+"""Solvers of the denoising differential equation."""
 
 N_BODY, N_FACE, N_HAND = 18, 68, 21
 N_JOINTS = N_BODY + N_FACE + 2 * N_HAND
@@ -42,11 +42,11 @@ RIGHT_HAND = slice(N_BODY + N_FACE + N_HAND, N_JOINTS)
 HANDS = slice(N_BODY + N_FACE, N_JOINTS)
 
 RATE = 16000
-"""Samples of speech per second: what every network that hears was trained with."""
+"""Samples of speech per second: the rate of all audio encoders."""
 
 
 class SemibodyError(Exception):
-    """A mistake the user can mend.
+    """A mistake that the user can correct.
 
     The message is one line: it names the file or setting at fault and the remedy. The command
     line prints it and leaves with exit code 2; nothing half-written stays behind.
@@ -199,7 +199,7 @@ def _require_shape(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> No
 
 
 class Progress(Protocol):
-    """How long work reports itself: called with the stage's name, units done and units in all.
+    """How long work reports its progress: called with the stage's name, units done and units in all.
 
     The command line draws bars with the remaining time; a library user may pass any callable.
     """
@@ -208,4 +208,4 @@ class Progress(Protocol):
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """The Progress that says nothing."""
+    """The Progress that shows nothing."""

@@ -3,7 +3,7 @@
     serve(Studio(Animator.load("starter"))).block_thread()       # http://127.0.0.1:7860
 
 ``Studio`` is what the buttons do, with the functions of the command line and nothing beside them; ``page``
-lays it out. One clip is made at a time, others wait in line. Nothing is asked of another host.
+lays it out. One clip is made at a time, others wait in a queue. No other host is contacted.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from semibody.weights import hub
 T = TypeVar("T")
 _MARKS = {"good": "✓", "note": "•", "warning": "**Warning:**", "error": "**Error:**"}
 _FIRST = ("frame", "seed", "steps", "guidance")
-"""Settings that the page asks for with parts of its own; the others' are made from ``Settings``."""
+"""Settings with controls written here; the other controls are made from ``Settings``."""
 _KEPT = 20
-"""Clips that stay on disk while the page is open; older ones make room."""
+"""Clips that stay on disk while the page is open; older ones are deleted."""
 
 
 class Studio:
@@ -66,7 +66,7 @@ class Studio:
         progress: Progress = silent,
         **settings: Any,
     ) -> tuple[Path, str]:
-        """A new video file, and what was noticed, as Markdown. Raises SemibodyError."""
+        """A new video file, and the findings, as Markdown. Raises SemibodyError."""
         path = Path(self._folder.name) / f"semibody-{next(self._numbers):04d}.mp4"
         picture, sound = _given(portrait, "a picture"), _given(speech, "a recording")
         inputs = self.animator.animate_to(path, picture, sound, gesture, progress=progress, **settings)
@@ -79,14 +79,14 @@ class Studio:
 
 def _given(path: str | None, what: str) -> str:
     if path is None:
-        raise SemibodyError(f"put {what} in first")
+        raise SemibodyError(f"add {what} first")
     return path
 
 
 def as_markdown(findings: tuple[Finding, ...]) -> str:
     """A line for each finding."""
     lines = [f"- {_MARKS[finding.level]} {finding.line()}" for finding in findings]
-    return "\n".join(lines or [f"- {_MARKS['good']} nothing to say against it"])
+    return "\n".join(lines or [f"- {_MARKS['good']} no problems found"])
 
 
 def page(studio: Studio) -> Any:
@@ -96,7 +96,7 @@ def page(studio: Studio) -> Any:
     except ModuleNotFoundError:
         raise MissingPartError("the page needs gradio; run: pip install 'semibody[web]'") from None
 
-    def asked(call: Callable[[], T]) -> T:
+    def with_messages(call: Callable[[], T]) -> T:
         """A user's mistake becomes a message on the page, everything else the server's own error."""
         try:
             return call()
@@ -106,7 +106,7 @@ def page(studio: Studio) -> Any:
     usual = studio.animator.defaults
     others = [item.name for item in dataclasses.fields(Settings) if item.name not in (*_FIRST, "length")]
 
-    # Gradio hands over the parts of the page in this order.
+    # Gradio passes the values of the controls in this order.
     def settings_of(*values: Any) -> dict[str, Any]:
         names = [*_FIRST, "seconds", *others]
         chosen = dict(zip(names, values, strict=True))
@@ -115,24 +115,24 @@ def page(studio: Studio) -> Any:
         return chosen
 
     def check(portrait: str | None, speech: str | None, named: str, file: str | None, *rest: Any) -> Any:
-        return asked(lambda: studio.check(portrait, speech, file or named, **settings_of(*rest)))
+        return with_messages(lambda: studio.check(portrait, speech, file or named, **settings_of(*rest)))
 
     def animate(
         portrait: str | None,
         speech: str | None,
         named: str,
         file: str | None,
-        bar: Any = gr.Progress(),  # noqa: B008 - this is how Gradio is told that progress is shown
+        bar: Any = gr.Progress(),  # noqa: B008 - by this default Gradio shows progress
         *rest: Any,
     ) -> Any:
         def progress(stage: str, done: int, total: int) -> None:
             bar((done, total), desc=stage)
 
         chosen = settings_of(*rest)
-        video, said = asked(
+        video, notices = with_messages(
             lambda: studio.animate(portrait, speech, file or named, progress=progress, **chosen)
         )
-        return str(video), said
+        return str(video), notices
 
     with gr.Blocks(title="Semibody", analytics_enabled=False, delete_cache=(600, 3600)) as blocks:
         gr.Markdown(
@@ -166,20 +166,20 @@ def page(studio: Studio) -> Any:
                     with gr.Accordion("All settings", open=False):
                         further = [_control(gr, name, getattr(usual, name)) for name in others]
                 with gr.Row():
-                    look = gr.Button("Check")
-                    make = gr.Button("Animate", variant="primary")
+                    check_button = gr.Button("Check")
+                    animate_button = gr.Button("Animate", variant="primary")
             with gr.Column():
                 video = gr.Video(label="Clip", interactive=False, height=420)
-                said = gr.Markdown()
+                notices = gr.Markdown()
                 overlay = gr.Image(label="Pose and gesture", interactive=False, format="png")
         inputs = [portrait, speech, named, file, frame, seed, steps, guidance, seconds, *further]
-        look.click(check, inputs, [overlay, said], api_name="check", concurrency_id="cpu")
-        make.click(animate, inputs, [video, said], api_name="animate", concurrency_id="cpu")
+        check_button.click(check, inputs, [overlay, notices], api_name="check", concurrency_id="cpu")
+        animate_button.click(animate, inputs, [video, notices], api_name="animate", concurrency_id="cpu")
     return blocks.queue(default_concurrency_limit=1)
 
 
 def _control(gr: Any, name: str, value: Any) -> Any:
-    """The part of the page that asks for a setting; its docstring is shown beside it."""
+    """The control of a setting, with the setting's docstring beside it."""
     kind, doc = typing.get_type_hints(Settings)[name], config.field_docs(Settings).get(name)
     label = name.replace("_", " ").capitalize()
     if typing.get_origin(kind) is Literal:
@@ -195,7 +195,7 @@ def _example(name: str) -> str | None:
 
 
 def serve(studio: Studio, *, host: str = "127.0.0.1", port: int = 7860, browser: bool = False) -> Any:
-    """Start to show the page; ``block_thread()`` of the Blocks that come back waits for Ctrl-C.
+    """Serve the page; ``block_thread()`` of the returned Blocks waits for Ctrl-C.
 
     Raises SemibodyError if the port is taken.
     """

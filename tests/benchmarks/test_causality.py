@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from causality import Judge, causality, difference, follows, hands_at, sharpness
+from causality import KeypointMeter, causality, difference, follows, hands_at, sharpness
 
 from semibody.animator import Animator
 from semibody.data.dataset import Packing, packed_clips
@@ -53,7 +53,7 @@ def test_causality_names_every_swap(tmp_path: Path) -> None:
     torch.manual_seed(0)
     found = causality(
         Animator.load(tmp_path / "run" / "weights", precision="fp32"),
-        Judge(KeypointNetwork(8).eval()),
+        KeypointMeter(KeypointNetwork(8).eval()),
         packed_clips(clips, Packing(size=64))[:2],
         length=3,
         steps=1,

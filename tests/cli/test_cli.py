@@ -119,8 +119,8 @@ def test_mistakes(files: Path, tmp_path: Path, capsys: Any, monkeypatch: Any, ki
     out.write_bytes(b"precious")
     code, _, err = run(capsys, monkeypatch, *animate(files, out, **changes))
     assert code == 2
-    said = [line for line in err.splitlines() if line.startswith("semibody:")]
-    assert len(said) == 1
+    messages = [line for line in err.splitlines() if line.startswith("semibody:")]
+    assert len(messages) == 1
     assert "Traceback" not in err
     assert out.read_bytes() == b"precious"
     assert [p.name for p in out.parent.iterdir()] == ["a.mp4"]

@@ -62,7 +62,7 @@ def test_convert_there_and_back(tmp_path: Path, capsys: Any, monkeypatch: Any) -
     assert "38 poses at 12 fps" in out
 
 
-def test_what_is_left_out_of_a_folder_is_said(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+def test_what_is_left_out_of_a_folder_is_reported(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
     folder = made.official_folder(tmp_path / "g", 3)
     (folder / "readme.json").write_text("{}")
     code, _, err = run(capsys, monkeypatch, "gesture", "convert", folder, tmp_path / "a.npz")
@@ -80,7 +80,7 @@ def test_plan(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
     assert len(load_gesture(tmp_path / "s.npz")) == 48
 
 
-def test_extract_says_when_nobody_is_there(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+def test_extract_reports_that_no_person_is_found(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
     with media.VideoWriter(tmp_path / "v.mp4", fps=24, width=64, height=64) as writer:
         writer.write(np.stack([made.picture(64, 64)] * 3))
     code, _, err = run(capsys, monkeypatch, "gesture", "extract", tmp_path / "v.mp4", "-q")

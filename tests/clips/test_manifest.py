@@ -83,7 +83,7 @@ def test_a_broken_line_is_one_message(tmp_path: Path, text: str) -> None:
         read_manifest(tmp_path)
 
 
-def test_no_manifest_says_how_to_make_one(tmp_path: Path) -> None:
+def test_a_missing_manifest_names_the_command_that_makes_one(tmp_path: Path) -> None:
     with pytest.raises(SemibodyError, match=r"manifest\.jsonl: cannot be read .*synthesise"):
         read_manifest(tmp_path)
 
@@ -116,7 +116,7 @@ def lines_of(folder: Path, *lines: str) -> list[Line]:
     return read_lines(folder / "manifest.jsonl", "name another file")
 
 
-def test_a_line_names_what_it_names(tmp_path: Path) -> None:
+def test_files_of_a_line(tmp_path: Path) -> None:
     first, second, third = lines_of(
         tmp_path, '{"id": "one", "video": "a/v.mp4", "audio": "", "truth": null, "unknown": 3}', "",
         '{"gesture": "../g.npz", "person": "p"}', '{"video": "/elsewhere/w.mp4"}',
@@ -154,6 +154,6 @@ def test_lines_without_a_name_are_not_twice_the_same(tmp_path: Path) -> None:
     assert [line.id for line in lines_of(tmp_path, "{}", "{}")] == ["", ""]
 
 
-def test_a_file_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_named_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(SemibodyError, match=r"gone\.jsonl: cannot be read .*name another file"):
         read_lines(tmp_path / "gone.jsonl", "name another file")

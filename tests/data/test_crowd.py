@@ -46,12 +46,12 @@ def test_clips_are_packed_as_ordered(made: Path) -> None:
     assert order["sway"] == 1.0
 
 
-def test_again_makes_nothing_and_no_time_begins_nobody(made: Path, assets: str | None) -> None:
+def test_a_second_run_makes_nothing_and_no_time_starts_no_person(made: Path, assets: str | None) -> None:
     stamps = [clip.path.stat().st_mtime_ns for clip in packed_clips(made, PACKING)]
-    said: list[tuple[Any, ...]] = []
+    reports: list[tuple[Any, ...]] = []
     more = dataclasses.replace(CROWD, people=4)
-    assert pack_crowd(made, assets, more, minutes=0, progress=lambda *words: said.append(words)) == 2
-    assert said == [("render people", 2, 4)]
+    assert pack_crowd(made, assets, more, minutes=0, progress=lambda *words: reports.append(words)) == 2
+    assert reports == [("render people", 2, 4)]
     assert [clip.path.stat().st_mtime_ns for clip in packed_clips(made, PACKING)] == stamps
 
 

@@ -1,4 +1,4 @@
-"""Real videos taken in: cut at scenes, judged with reasons, cropped, resumable; broken ones are told."""
+"""Real videos ingested: cut at scenes, tested with reasons, cropped, resumable; broken ones are named."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ GOOD, EMPTY, CROWD, HANDLESS, MUTE_LIPS = (
     (40, 40, 120),
     (220, 220, 90),
 )
-"""Colours of scenes; the detector below knows by them what it shall find."""
+"""Colours of scenes; the detector below returns poses by them."""
 
 
 def loudness(frame: int) -> float:
@@ -76,10 +76,10 @@ class ByColour:
     """Finds what the picture's background says, and reads the mouth off a grey patch in the corner."""
 
     name = "by colour"
-    looked_at = 0
+    detections = 0
 
     def people(self, image: Any) -> list[Pose]:
-        ByColour.looked_at += 1
+        ByColour.detections += 1
         near = {
             c: np.abs(image[5, -5].astype(int) - c).sum() for c in (GOOD, EMPTY, CROWD, HANDLESS, MUTE_LIPS)
         }
@@ -139,7 +139,7 @@ def digests(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_scenes_are_cut_judged_and_explained(tmp_path: Path) -> None:
+def test_scenes_are_cut_tested_and_explained(tmp_path: Path) -> None:
     video(tmp_path / "in/talk show.mp4", [GOOD, EMPTY, CROWD, HANDLESS, MUTE_LIPS, GOOD])
     account = ingest(tmp_path / "in", tmp_path / "out", WANTED)
     assert account.reasons() == {
@@ -147,11 +147,11 @@ def test_scenes_are_cut_judged_and_explained(tmp_path: Path) -> None:
     }  # fmt: skip
     assert [c.id for c in account.clips] == ["talk_show-0000", "talk_show-0005"]
     assert read_manifest(tmp_path / "out") == account.clips
-    told = json.loads((tmp_path / "out/rejected.json").read_text())
-    assert {r["why"]: r["detail"] for r in told["rejected"]}["hands not seen"] == "a hand in 0% of frames"
+    listed = json.loads((tmp_path / "out/rejected.json").read_text())
+    assert {r["why"]: r["detail"] for r in listed["rejected"]}["hands not seen"] == "a hand in 0% of frames"
 
 
-def test_a_clip_holds_what_the_manifest_says(tmp_path: Path) -> None:
+def test_a_clip_agrees_with_its_manifest(tmp_path: Path) -> None:
     video(tmp_path / "a.mp4", [GOOD])
     (entry,) = ingest(tmp_path / "a.mp4", tmp_path / "out", WANTED).clips
     assert (entry.frames, entry.fps, entry.width, entry.source, entry.kind) == (18, FPS, 64, "real", "full")
@@ -170,7 +170,7 @@ def test_a_clip_holds_what_the_manifest_says(tmp_path: Path) -> None:
         assert reader.size == (64, 64) and reader.frame_count == 18
 
 
-def test_a_long_scene_becomes_equal_pieces_and_short_ones_are_told(tmp_path: Path) -> None:
+def test_a_long_scene_becomes_equal_pieces_and_short_ones_are_reported(tmp_path: Path) -> None:
     video(tmp_path / "long.mp4", [GOOD], seconds=7.0)
     account = ingest(tmp_path / "long.mp4", tmp_path / "out", WANTED)
     assert [c.frames for c in account.clips] == [28, 28, 28]
@@ -202,7 +202,7 @@ def test_broken_mute_and_empty_videos_do_not_stop_the_rest(tmp_path: Path) -> No
     assert {why["empty"], why["text"], why["cut"]} == {"cannot be read"}
 
 
-def test_a_run_that_stops_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_run_continues_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     video(tmp_path / "in/a.mp4", [GOOD, CROWD, GOOD, GOOD[::-1], GOOD])
     ingest(tmp_path / "in", tmp_path / "whole", WANTED)
     writes: list[Path] = []
@@ -218,9 +218,9 @@ def test_a_run_that_stops_goes_on_where_it_was(tmp_path: Path, monkeypatch: pyte
         ingest(tmp_path / "in", tmp_path / "out", WANTED)
     finished = {p: p.stat().st_mtime_ns for p in (tmp_path / "out/clips").glob("*.json")}
     assert len(finished) == 1
-    ByColour.looked_at = 0
+    ByColour.detections = 0
     ingest(tmp_path / "in", tmp_path / "out", WANTED)
-    assert ByColour.looked_at == 0, "poses that were found are not looked for again"
+    assert ByColour.detections == 0, "found poses are not detected again"
     assert {p: p.stat().st_mtime_ns for p in finished} == finished
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
 
@@ -259,7 +259,7 @@ def test_a_list_that_makes_no_sense_is_named(tmp_path: Path, text: str) -> None:
         read_listing(tmp_path / "list.txt")
 
 
-def test_nothing_to_take_in_is_a_mistake(tmp_path: Path) -> None:
+def test_nothing_to_ingest_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(SemibodyError, match="holds no video"):
         find_videos(tmp_path)
     with pytest.raises(SemibodyError, match="no such file"):

@@ -91,7 +91,7 @@ def test_hands_that_would_be_in_the_body_are_pushed_out(
     assert share_inside(people[0], moved(people[0], arms)) > 0.05
 
 
-def test_a_person_holds_arms_and_fingers_as_told(people: list[Person]) -> None:
+def test_a_person_holds_arms_and_fingers_as_given(people: list[Person]) -> None:
     states = library.perform("count", FPS)[24 : 24 + FRAMES]
     for person in people:
         motion = moved(person, Followed(states, np.ones((2, 3)), {}), sway=0.0)

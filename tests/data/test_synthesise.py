@@ -1,4 +1,4 @@
-"""Rendered people: the same seed, the same bytes; nothing lost by a kill; mistakes told in one line."""
+"""Rendered people: the same seed, the same bytes; nothing lost by a kill; mistakes named in one line."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def digests(where: Path) -> dict[str, str]:
 
 
 @needs_espeak
-def test_what_was_said_before_does_not_change_a_voice() -> None:
+def test_earlier_sentences_do_not_change_a_voice() -> None:
     first = espeak.utter("Many people build a blue house.", "en-us+f2", 150, 60)
     espeak.utter("Our neighbours keep the map.", "de+m3", 170, 30)
     assert espeak.utter("Many people build a blue house.", "en-us+f2", 150, 60) == first
@@ -115,7 +115,7 @@ def test_lips_close_on_m_and_in_silence_and_open_with_the_voice() -> None:
 
 
 @needs_espeak
-def test_a_mouth_is_where_it_is_at_any_frame_rate() -> None:
+def test_mouths_do_not_depend_on_the_frame_rate() -> None:
     # Few frames a second once meant means of a quarter of a second: mouths late, and half shut.
     spoken = speech.speak(np.random.default_rng(3), 6.0, True)
     few, many = speech.mouth_track(spoken, 24, 4.0), speech.mouth_track(spoken, 144, 24.0)
@@ -134,9 +134,9 @@ def test_arms_follow_the_users_gestures(assets: Path, tmp_path: Path) -> None:
         save_gesture(library.build(name), gestures / f"{name}.npz")
     order = Order(people=1, clips=2, seconds=0.25, size=64, seed=3, head_share=0, gestures=str(gestures))
     entries = synthesise(tmp_path / "once", assets, order)
-    told = [entry.parameters["motion"] for entry in entries]
-    assert {t["kind"] for t in told} == {"lifted"}
-    assert {t["gesture"] for t in told} <= {"wave.npz", "beat.npz"}
+    motions = [entry.parameters["motion"] for entry in entries]
+    assert {t["kind"] for t in motions} == {"lifted"}
+    assert {t["gesture"] for t in motions} <= {"wave.npz", "beat.npz"}
     assert list(produce.make_people(tmp_path / "again", assets, order, [0], workers=1)) == [None]
     clips = {n: d for n, d in digests(tmp_path / "once").items() if n.startswith("clips/")}
     assert digests(tmp_path / "again") == clips
@@ -155,7 +155,7 @@ def test_a_damaged_gesture_is_named_before_anything_is_made(assets: Path, tmp_pa
 # --- kills and mistakes -------------------------------------------------------------------------------
 
 
-def test_a_killed_run_goes_on_where_it_was(made: Path, assets: Path, tmp_path: Path) -> None:
+def test_a_killed_run_continues_where_it_was(made: Path, assets: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "semibody", "data", "synthesise", str(tmp_path), "--assets", str(assets)]
     command += ["--people", "2", "--clips", "2", "--seconds", "0.25", "--size", "64", "--seed", "3"]
     command += ["--heads", "0.5", "--workers", "1"]
@@ -182,9 +182,9 @@ def test_ctrl_c_stops_the_workers_at_once(assets: Path, tmp_path: Path) -> None:
     wait_for((tmp_path / "order.json").exists)
     time.sleep(6)  # the workers draw
     os.killpg(run.pid, signal.SIGINT)
-    _, told = run.communicate(timeout=10)
+    _, errors = run.communicate(timeout=10)
     assert run.returncode == 130
-    assert "stopped" in told and "Traceback" not in told
+    assert "stopped" in errors and "Traceback" not in errors
     assert not list(tmp_path.glob("clips/*"))
 
 
@@ -281,7 +281,7 @@ def produce_look(pack: Path, order: Order, person: int) -> Any:
     return draw_look(person_seed(order.seed, person), load_assets(str(pack)))
 
 
-def test_a_full_disk_stops_the_run_and_says_so(
+def test_a_full_disk_stops_the_run_and_is_named(
     monkeypatch: pytest.MonkeyPatch, assets: Path, tmp_path: Path
 ) -> None:
     def full(*_: Any) -> None:

@@ -81,10 +81,10 @@ def test_syncnet_loads_and_both_towers_meet(tmp_path: Path) -> None:
     torch.save(network.state_dict(), tmp_path / "syncnet_v2.model")
     loaded = syncnet.load_syncnet(tmp_path / "syncnet_v2.model")
     with torch.no_grad():
-        heard = loaded.hear(torch.rand(2, 1, 13, syncnet.STEPS))
-        seen = loaded.see(torch.rand(1, 3, syncnet.FRAMES, syncnet.SIDE, syncnet.SIDE))
-    assert heard.shape == (2, 1024)
-    assert seen.shape == (1, 1024)
+        sound = loaded.embed_sound(torch.rand(2, 1, 13, syncnet.STEPS))
+        faces = loaded.embed_faces(torch.rand(1, 3, syncnet.FRAMES, syncnet.SIDE, syncnet.SIDE))
+    assert sound.shape == (2, 1024)
+    assert faces.shape == (1, 1024)
 
 
 def test_torchscript_is_not_accepted(tmp_path: Path) -> None:

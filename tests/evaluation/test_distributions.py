@@ -1,4 +1,4 @@
-"""The Fréchet distance equals a float64 scipy reference; intervals are what they say."""
+"""The Fréchet distance equals a float64 scipy reference; intervals cover what they claim."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_few_vectors_are_warned_about() -> None:
     assert distributions.too_few(20_000, 20_000, 1280) == ""
 
 
-def test_bootstrap_covers_the_mean_about_as_often_as_it_says() -> None:
+def test_bootstrap_covers_the_mean_about_as_often_as_its_level() -> None:
     rng = np.random.default_rng(0)
     covered = 0
     for number in range(200):

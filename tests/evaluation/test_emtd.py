@@ -60,7 +60,7 @@ def test_a_test_set_is_built_and_can_be_read(tmp_path: Path, monkeypatch: pytest
         emtd.build(tmp_path / "nowhere", tmp_path / "set")
 
 
-def test_a_person_at_the_edge_is_padded_with_black_and_nobody_is_named(
+def test_a_person_at_the_edge_is_padded_with_black_and_a_clip_without_a_person_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     videos = tmp_path / "videos"

@@ -20,7 +20,7 @@ from semibody import media
 from semibody.cli.app import app
 from semibody.evaluation import extract, metrics
 from semibody.evaluation.cache import Arrays
-from semibody.evaluation.extract import Kind, View
+from semibody.evaluation.extract import Frame, Kind
 from semibody.evaluation.protocol import Protocol
 from semibody.evaluation.report import show, write_report
 from semibody.evaluation.run import Evaluation, evaluate
@@ -37,8 +37,8 @@ class FakeFaces:
     def __init__(self) -> None:
         self.rows: list[float] = []
 
-    def see(self, view: View) -> None:
-        self.rows.append(view.picture[..., 1].mean() / 255 if view.picture.any() else math.nan)
+    def add(self, frame: Frame) -> None:
+        self.rows.append(frame.picture[..., 1].mean() / 255 if frame.picture.any() else math.nan)
 
     def finish(self) -> Arrays:
         jaw = np.array(self.rows, np.float32)
@@ -59,9 +59,9 @@ class FakeIdentity:
         self.rows: list[NDArray[Any]] = []
         self.frames: list[int] = []
 
-    def see(self, view: View) -> None:
-        self.frames.append(view.number)
-        self.rows.append(view.picture[:8, :8].mean(axis=(0, 1)) + 1)
+    def add(self, frame: Frame) -> None:
+        self.frames.append(frame.number)
+        self.rows.append(frame.picture[:8, :8].mean(axis=(0, 1)) + 1)
 
     def finish(self) -> Arrays:
         return {"frame": np.array(self.frames), "embedding": np.stack(self.rows)}
@@ -75,8 +75,8 @@ class FakeFeatures:
     def __init__(self) -> None:
         self.rows: list[NDArray[Any]] = []
 
-    def see(self, view: View) -> None:
-        self.rows.append(view.picture[::48, ::48].ravel().astype(np.float32))
+    def add(self, frame: Frame) -> None:
+        self.rows.append(frame.picture[::48, ::48].ravel().astype(np.float32))
 
     def finish(self) -> Arrays:
         return {"frame": np.arange(len(self.rows)), "features": np.stack(self.rows)}
@@ -90,8 +90,8 @@ class FakeJoints:
     def __init__(self) -> None:
         self.rows: list[float] = []
 
-    def see(self, view: View) -> None:
-        self.rows.append(float(view.picture[..., 0].mean() / 255))
+    def add(self, frame: Frame) -> None:
+        self.rows.append(float(frame.picture[..., 0].mean() / 255))
 
     def finish(self) -> Arrays:
         joints = np.tile(made.gesture(1).joints, (len(self.rows), 1, 1)) + np.array(self.rows)[:, None, None]
@@ -173,7 +173,9 @@ def test_the_same_folder_twice_is_perfect(folders: tuple[Path, Path], tmp_path: 
     assert found["background-drift"].value == 0
 
 
-def test_damage_is_felt_where_it_is(folders: tuple[Path, Path], tmp_path: Path, fakes: None) -> None:
+def test_damage_changes_the_metrics_of_its_kind(
+    folders: tuple[Path, Path], tmp_path: Path, fakes: None
+) -> None:
     found = measure(*folders, tmp_path).results
     assert 15 < found["PSNR"].value < 40
     assert found["PSNR"].interval is not None
@@ -187,7 +189,7 @@ def test_damage_is_felt_where_it_is(folders: tuple[Path, Path], tmp_path: Path, 
     assert len(found["CSIM-dlib"].clips) == 3
 
 
-def test_standards_that_are_not_here_are_told_not_replaced(
+def test_standards_that_are_not_here_are_reported_not_replaced(
     folders: tuple[Path, Path], tmp_path: Path, fakes: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SEMIBODY_HOME", str(tmp_path / "empty"))
@@ -229,7 +231,7 @@ def test_truth_of_a_manifest_is_used(folders: tuple[Path, Path], tmp_path: Path,
     assert 0 < found["hand-error"].value < 60
 
 
-def test_a_second_run_looks_at_nothing(
+def test_a_second_run_measures_nothing(
     folders: tuple[Path, Path], tmp_path: Path, fakes: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = measure(*folders, tmp_path)
@@ -334,7 +336,7 @@ def test_numbers_are_shown_shortly(value: float, text: str) -> None:
     assert show(value) == text
 
 
-def test_the_page_asks_nobody_and_escapes_names(
+def test_the_page_loads_nothing_and_escapes_names(
     folders: tuple[Path, Path], tmp_path: Path, fakes: None
 ) -> None:
     ours, real = folders

@@ -16,7 +16,7 @@ from torch import Tensor
 import made
 from semibody import media
 from semibody.evaluation import extract, faces
-from semibody.evaluation.extract import KINDS, Source, measure
+from semibody.evaluation.extract import KINDS, SampledVideo, measure
 from semibody.evaluation.protocol import Protocol, probe
 from semibody.types import N_JOINTS, Pose, Speech
 
@@ -49,11 +49,11 @@ class FakeNetwork:
         self.seen.append(tuple(x.shape))
         return x.mean(dim=tuple(range(1, x.ndim)), keepdim=False)[:, None].repeat(1, 400)
 
-    def see(self, x: Tensor) -> Tensor:
+    def embed_faces(self, x: Tensor) -> Tensor:
         self.seen.append(tuple(x.shape))
         return x.mean(dim=(1, 2, 3, 4))[:, None].repeat(1, 1024)
 
-    def hear(self, x: Tensor) -> Tensor:
+    def embed_sound(self, x: Tensor) -> Tensor:
         return torch.zeros(len(x), 1024)
 
 
@@ -65,13 +65,13 @@ def network(monkeypatch: pytest.MonkeyPatch) -> FakeNetwork:
     return fake
 
 
-def video(path: Path, frames: int, fps: float, *, dark: int = 0) -> Source:
+def video(path: Path, frames: int, fps: float, *, dark: int = 0) -> SampledVideo:
     with media.VideoWriter(
         path, fps=fps, width=96, height=96, speech=made.tone(frames / fps), crf=0
     ) as writer:
         for number in range(frames):
             writer.write(made.picture() if number >= dark else np.zeros((96, 96, 3), np.uint8))
-    return Source(path, probe(path).fps, path)
+    return SampledVideo(path, probe(path).fps, path)
 
 
 @pytest.mark.parametrize(("frames", "fps", "ticks"), [(25, 25, 25), (24, 24, 25), (30, 30, 25), (12, 12, 25)])
@@ -129,11 +129,11 @@ def test_lost_faces_are_nan_not_gone(tmp_path: Path, network: FakeNetwork) -> No
 def test_all_kinds_share_one_pass_and_one_face(
     tmp_path: Path, network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks: list[int] = []
+    detections: list[int] = []
 
     class Counting(FakeFinder):
         def find(self, picture: NDArray[np.uint8]) -> faces.Face | None:
-            looks.append(1)
+            detections.append(1)
             return super().find(picture)
 
     monkeypatch.setattr(extract, "face_finder", Counting)
@@ -141,7 +141,7 @@ def test_all_kinds_share_one_pass_and_one_face(
     monkeypatch.setattr(extract, "_embedder", lambda name: embedder)
     source = video(tmp_path / "v.mp4", 13, 24, dark=1)
     found = measure(source, [KINDS[name] for name in ("faces", "dlib", "sound", "syncnet")], RULES)
-    assert len(looks) == 13
+    assert len(detections) == 13
     assert found["dlib"]["frame"].tolist() == [0, 6, 12]
     assert np.isnan(found["dlib"]["embedding"][0]).all()
     assert len(found["sound"]["loudness"]) == 13
@@ -163,7 +163,7 @@ def test_joints_where_nobody_is_have_no_confidence(tmp_path: Path, monkeypatch: 
 
 def test_a_silent_clip_has_no_sound(tmp_path: Path) -> None:
     path = made.write_video(tmp_path / "v.mp4", frames=4, sound=False)
-    found = measure(Source(path, 12.0, None), [KINDS["sound"]], RULES)["sound"]
+    found = measure(SampledVideo(path, 12.0, None), [KINDS["sound"]], RULES)["sound"]
     assert found["loudness"].shape == (0,)
 
 

@@ -49,7 +49,7 @@ def test_cosine_by_hand() -> None:
     )
 
 
-def test_without_mediapipe_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_mediapipe_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingPartError, match=r"semibody\[pose\]"):
         faces.open_face_finder()

@@ -76,7 +76,7 @@ def flicker(deviation: float, region: str) -> float:
     watch, seen = frames.Stillness(), []
     for _ in range(8):
         noisy = still + rng.normal(0, deviation, still.shape) * left[..., None]
-        values = watch.see(np.clip(noisy, 0, 255).astype(np.uint8), still, regions)
+        values = watch.add(np.clip(noisy, 0, 255).astype(np.uint8), still, regions)
         seen.append(values[f"flicker/{region}"])
     assert all(math.isnan(value) for value in seen[:2])
     return float(np.mean(seen[2:]))
@@ -89,13 +89,13 @@ def test_flicker_grows_with_noise_where_the_noise_is() -> None:
     assert flicker(8, "rest") < 0.1 * grown[-1]
 
 
-def test_flicker_forgives_what_moves_in_the_real_video() -> None:
+def test_flicker_ignores_what_moves_in_the_real_video() -> None:
     rng = np.random.default_rng(0)
     watch = frames.Stillness()
     whole = {"rest": np.ones((16, 16), bool)}
     for _ in range(4):
         moving = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
-        values = watch.see(moving, moving, whole)
+        values = watch.add(moving, moving, whole)
     assert math.isnan(values["flicker/rest"]) or values["flicker/rest"] == 0
     assert values["drift"] == 0 or math.isnan(values["drift"])
 
@@ -108,7 +108,7 @@ def test_regions_come_from_boxes() -> None:
     assert (regions["rest"] == ~regions["face"]).all()
 
 
-def test_psnr_of_a_part_sees_that_part_alone() -> None:
+def test_psnr_of_a_part_depends_on_that_part_alone() -> None:
     real = np.full((16, 16, 3), 100, np.uint8)
     bad = real.copy()
     bad[:4, :4] = 110
@@ -119,7 +119,7 @@ def test_psnr_of_a_part_sees_that_part_alone() -> None:
     assert math.isnan(frames.psnr(bad, real, np.zeros((16, 16), bool)))
 
 
-def test_energy_of_changes_is_told_apart_by_where_the_real_video_moves() -> None:
+def test_energy_of_changes_is_separated_by_where_the_real_video_moves() -> None:
     rng = np.random.default_rng(0)
     real, made = [], []
     for t in range(6):
@@ -131,8 +131,8 @@ def test_energy_of_changes_is_told_apart_by_where_the_real_video_moves() -> None
         made.append(noisy.clip(0, 255).astype(np.uint8))
 
     def total(video: list[Any]) -> dict[str, float]:
-        changes = frames.Changes()
-        rows = [changes.see(a, b) for a, b in zip(video, real, strict=True)]
+        changes = frames.ChangeEnergy()
+        rows = [changes.add(a, b) for a, b in zip(video, real, strict=True)]
         assert all(math.isnan(value) for value in rows[0].values())
         return {name: sum(row[name] for row in rows[1:]) for name in rows[0]}
 
@@ -150,13 +150,13 @@ def test_edges_off_their_place_are_no_flicker_away_from_them() -> None:
         picture[:, left : left + 8] = 200
         return picture
 
-    changes, noise = frames.Changes(), np.random.default_rng(0)
-    flickering = frames.Changes()
+    changes, noise = frames.ChangeEnergy(), np.random.default_rng(0)
+    flickering = frames.ChangeEnergy()
     for t in range(4):
-        late = changes.see(bar(11 + 4 * t), bar(8 + 4 * t))
+        late = changes.add(bar(11 + 4 * t), bar(8 + 4 * t))
         noisy = bar(8 + 4 * t)
         noisy[:, 48:] += noise.integers(0, 20, (32, 16, 1), dtype=np.uint8)
-        told = flickering.see(noisy, bar(8 + 4 * t))
+        values = flickering.add(noisy, bar(8 + 4 * t))
     assert late["energy/still"] > 100
     assert late["energy/away"] == 0
-    assert told["energy/away"] > 1
+    assert values["energy/away"] > 1

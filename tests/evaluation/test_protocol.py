@@ -22,7 +22,7 @@ def folder(path: Path, *names: str) -> Path:
     return path
 
 
-def test_pairs_by_name_and_tells_what_has_no_partner(tmp_path: Path) -> None:
+def test_pairs_by_name_and_reports_what_has_no_partner(tmp_path: Path) -> None:
     ours = folder(tmp_path / "ours", "a.mp4", "b.mov", ".hidden.mp4", "notes.txt")
     real = folder(tmp_path / "real", "a.avi", "c.mp4")
     portraits = folder(tmp_path / "portraits", "a.png")
@@ -41,7 +41,7 @@ def test_two_single_files_are_a_pair_whatever_their_names(tmp_path: Path) -> Non
     assert not problems
 
 
-def test_a_missing_portrait_is_told_but_not_fatal(tmp_path: Path) -> None:
+def test_a_missing_portrait_is_reported_but_not_fatal(tmp_path: Path) -> None:
     ours = folder(tmp_path / "ours", "a.mp4")
     items, problems = pair_clips(ours, None, folder(tmp_path / "p", "z.png"))
     assert items[0].portrait is None
@@ -92,18 +92,18 @@ def test_headers_are_compared_first(tmp_path: Path) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"not a video")
 
-    def said(real: Path) -> tuple[int, str]:
+    def checked(real: Path) -> tuple[int, str]:
         kept, problems = check([Item("clip", ours, real)])
         return len(kept), " ".join(problem.what for problem in problems)
 
-    assert said(ours) == (1, "")
-    assert said(longer) == (1, "lasts 1.00 s, real 2.00 s; compared over 1.00 s")
-    assert said(faster) == (1, "real has 24 fps; it is sampled at the generated 12 fps")
-    assert said(small)[0] == 1
-    assert "scaled to the generated size" in said(small)[1]
-    assert said(wide)[0] == 0
-    assert "different shapes" in said(wide)[1]
-    kept, text = said(broken)
+    assert checked(ours) == (1, "")
+    assert checked(longer) == (1, "lasts 1.00 s, real 2.00 s; compared over 1.00 s")
+    assert checked(faster) == (1, "real has 24 fps; it is sampled at the generated 12 fps")
+    assert checked(small)[0] == 1
+    assert "scaled to the generated size" in checked(small)[1]
+    assert checked(wide)[0] == 0
+    assert "different shapes" in checked(wide)[1]
+    kept, text = checked(broken)
     assert kept == 0
     assert "broken.mp4" in text
 

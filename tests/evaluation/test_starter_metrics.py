@@ -78,7 +78,7 @@ def test_the_nearest_person(gathered: Gathered, tmp_path: Path) -> None:
     assert "among 3 people" in measured.notes
 
 
-def test_the_mouth_follows_or_trails_the_true_jaw(gathered: Gathered, tmp_path: Path) -> None:
+def test_mouth_correlation_and_lag_with_the_true_jaw(gathered: Gathered, tmp_path: Path) -> None:
     jaw = np.clip(np.sin(np.arange(40) * 0.9) + 0.3 * np.sin(np.arange(40) * 2.1), 0, 1)
     np.savez(tmp_path / "t.npz", jaw=jaw)
     for name, opening, wanted, lag in (("on time", jaw, 1.0, 0.0), ("late", np.roll(jaw, 2), None, 2.0),

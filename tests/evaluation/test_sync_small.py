@@ -9,7 +9,7 @@ from conftest import ROOT
 from semibody.evaluation import sync_small
 
 
-def test_movement_forgets_person_and_place() -> None:
+def test_movement_does_not_depend_on_person_and_place() -> None:
     rng = np.random.default_rng(0)
     mouth = rng.normal(0.5, 0.02, (30, 40, 2))
     five = np.tile(rng.normal(0.5, 0.1, (1, 5, 2)), (30, 1, 1))
@@ -28,15 +28,15 @@ def test_movement_forgets_person_and_place() -> None:
 
 
 def test_movement_needs_faces() -> None:
-    nobody = {"lips": np.full((30, 40, 2), np.nan), "five": np.full((30, 5, 2), np.nan),
+    without_face = {"lips": np.full((30, 40, 2), np.nan), "five": np.full((30, 5, 2), np.nan),
               "expression": np.full((30, 52), np.nan)}  # fmt: skip
-    assert sync_small.movement(nobody, 25) is None
+    assert sync_small.movement(without_face, 25) is None
 
 
 def test_the_shipped_network_loads_and_is_small() -> None:
     assert sync_small.WEIGHTS.stat().st_size < 500_000
-    rows, heard = np.zeros((30, 109), np.float32), np.zeros((13, 120), np.float32)
-    video, audio = sync_small.embed_rows(rows, heard, sync_small.load_sync_small())
+    rows, cepstra = np.zeros((30, 109), np.float32), np.zeros((13, 120), np.float32)
+    video, audio = sync_small.embed_rows(rows, cepstra, sync_small.load_sync_small())
     assert video.shape == audio.shape == (30, 32)
     assert np.linalg.norm(video, axis=1) == pytest.approx(1, abs=1e-5)
 

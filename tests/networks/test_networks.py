@@ -94,7 +94,7 @@ def test_options_of_small_models() -> None:
     assert all(g is not None and torch.isfinite(g).all() for g in named.values())
 
 
-def test_audio_counts_only_where_its_mask_lets_it() -> None:
+def test_audio_acts_only_where_its_mask_allows() -> None:
     unet = dataclasses.replace(UNET, audio_time_tokens=4, head_width=16)
     hints = Hints(portrait="concat")
     sizes = dataclasses.replace(made.small_config(), unet=unet, hints=hints, half_appearance=False)
@@ -104,8 +104,8 @@ def test_audio_counts_only_where_its_mask_lets_it() -> None:
 
     def out(share: float | None, audio: torch.Tensor) -> torch.Tensor:
         mask = None if share is None else torch.full((*latents.shape[:2], *latents.shape[3:]), share)
-        heard = dataclasses.replace(whole, audio=model.project_audio(audio), audio_mask=mask)
-        return model.denoise(latents, torch.tensor([500.0]), heard)
+        conditioned = dataclasses.replace(whole, audio=model.project_audio(audio), audio_mask=mask)
+        return model.denoise(latents, torch.tensor([500.0]), conditioned)
 
     with torch.no_grad():
         everywhere = out(None, audio)
@@ -143,7 +143,7 @@ def test_what_is_added_to_the_portrait() -> None:
     torch.testing.assert_close(added - plain, whole.base[:, None].expand_as(plain), atol=1e-5, rtol=1e-4)
 
 
-def test_the_plates_latents_stand_where_the_portraits_do() -> None:
+def test_the_plates_latents_replace_the_portraits() -> None:
     sizes = dataclasses.replace(
         made.small_config(), plate=PlateConfig(widths=(8, 16), groups=4), half_appearance=False,
         hints=Hints(portrait="residual", base="plate"),
@@ -161,15 +161,15 @@ def test_the_plates_latents_stand_where_the_portraits_do() -> None:
     assert model.base(portrait, picture) is None
     model.config = sizes
 
-    def out(told: Conditions) -> torch.Tensor:
-        return model.denoise(latents, torch.tensor([500.0]), told)
+    def out(received: Conditions) -> torch.Tensor:
+        return model.denoise(latents, torch.tensor([500.0]), received)
 
     assert (out(dataclasses.replace(whole, base=plate)) - out(whole)).abs().max() > 0.1
     assert dataclasses.replace(whole, base=plate).unconditional().base is plate
 
 
 @pytest.mark.parametrize(
-    ("said", "changes"),
+    ("message", "changes"),
     [
         ("hints.portrait", {"hints": {"limbs": True}}),
         ("hints.portrait", {"hints": {"base": "plate"}, "plate": {}}),
@@ -177,8 +177,8 @@ def test_the_plates_latents_stand_where_the_portraits_do() -> None:
         ("first width", {"pose_encoder": {"out_channels": 32}}),
     ],
 )
-def test_hints_that_cannot_work_together(said: str, changes: dict[str, object]) -> None:
-    with pytest.raises(SemibodyError, match=said):
+def test_hints_that_cannot_work_together(message: str, changes: dict[str, object]) -> None:
+    with pytest.raises(SemibodyError, match=message):
         config.build(ModelConfig, changes)
 
 
@@ -250,17 +250,17 @@ def test_audio_encoders_agree_on_their_shape(kind: str) -> None:
             assert torch.isfinite(tokens).all()
 
 
-def test_the_small_ear_hears_quiet_and_loud_recordings_alike_and_silence_as_silence() -> None:
-    ear = build_audio_encoder(AudioConfig(kind="logmel", width=32, before=7, after=8))
+def test_the_small_audio_encoder_levels_quiet_and_loud_recordings_but_not_silence() -> None:
+    encoder = build_audio_encoder(AudioConfig(kind="logmel", width=32, before=7, after=8))
     steps = torch.arange(16000) / 16000
     syllables = torch.sin(2 * torch.pi * 180 * steps) * torch.sin(2 * torch.pi * 2 * steps).clamp(min=0)
-    usual, quiet = ear.rows(0.3 * syllables), ear.rows(0.05 * syllables)
+    usual, quiet = encoder.rows(0.3 * syllables), encoder.rows(0.05 * syllables)
     loudest = usual.amax(dim=1) > 0
     torch.testing.assert_close(quiet[loudest].amax(dim=1), usual[loudest].amax(dim=1), rtol=0, atol=1e-3)
     assert (usual[30:46] == -1).all()  # the pause stays at the floor
-    assert (ear.rows(torch.zeros(16000)) == -1).all()
+    assert (encoder.rows(torch.zeros(16000)) == -1).all()
     noise = 1e-5 * torch.randn(16000, generator=torch.Generator().manual_seed(0))
-    assert ear.rows(noise).max() < 0  # no recording at all is made one
+    assert encoder.rows(noise).max() < 0  # no recording at all is made one
 
 
 def test_mapper_is_one_linear_map_along_tokens() -> None:

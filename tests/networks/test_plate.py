@@ -61,7 +61,7 @@ def test_what_is_known_stays_and_fills_what_is_hidden(
         assert filled.abs().max() == 0
 
 
-def test_what_is_hidden_has_no_say_in_what_fills_it() -> None:
+def test_hidden_pixels_do_not_change_what_fills_them() -> None:
     hidden, first = hole(), pictures(1)
     other = torch.where(hidden > 0, pictures(1, seed=1), first)
     torch.testing.assert_close(surround(first, hidden), surround(other, hidden))
@@ -99,13 +99,13 @@ def test_a_full_share_of_the_plate_shows_it_under_the_limbs() -> None:
     portrait, plate, decoded = pictures(1), pictures(1, seed=5), pictures(2, seed=1)
     maps, own = torch.zeros(2, 3, 32, 32), torch.zeros(1, 3, 32, 32)
     restorer.conv_out.bias[24:28] = 60.0  # type: ignore[index]
-    shown = restorer(decoded, maps, restorer.look(portrait, portrait, own, plate=plate))
+    shown = restorer(decoded, maps, restorer.encode(portrait, portrait, own, plate=plate))
     torch.testing.assert_close(shown, plate.expand(2, -1, -1, -1))
-    without = restorer(decoded, maps, restorer.look(portrait, portrait, own))
+    without = restorer(decoded, maps, restorer.encode(portrait, portrait, own))
     torch.testing.assert_close(without, portrait.expand(2, -1, -1, -1))
     restorer.conv_out.bias[18:22] = 60.0  # type: ignore[index]
     limbs = torch.full((2, 4, 32, 32), 255, dtype=torch.uint8)
-    shown = restorer(decoded, maps, restorer.look(portrait, portrait, own, plate=plate), limbs=limbs)
+    shown = restorer(decoded, maps, restorer.encode(portrait, portrait, own, plate=plate), limbs=limbs)
     torch.testing.assert_close(shown, torch.ones_like(shown))
 
 
@@ -133,28 +133,28 @@ def test_weights_with_a_plate_are_saved_checked_counted_and_loaded(tmp_path: Pat
 
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 64)])
-def test_animate_paints_the_plate_once_where_the_portraits_arms_are(size: tuple[int, int]) -> None:
+def test_animate_predicts_the_plate_once_where_the_portraits_arms_are(size: tuple[int, int]) -> None:
     height, width = size
     animator = Animator.random(plate_config(), width=width, height=height)
     poses = timing.fill(find_gesture("open_palms"), 8, "stop")
     picture = (np.random.default_rng(0).random((height, width, 3)) * 255).astype(np.uint8)
     inputs = Inputs(portrait=picture, speech=made.tone(1.0), gesture=poses)
-    told: list[tuple[torch.Tensor, ...]] = []
+    received: list[tuple[torch.Tensor, ...]] = []
     assert animator.model.plate is not None
-    animator.model.plate.register_forward_pre_hook(lambda _, x: told.append(x))
+    animator.model.plate.register_forward_pre_hook(lambda _, x: received.append(x))
     options = animator.settings(steps=1, guidance=1.0, window=4, overlap=0)
-    blind = np.concatenate(list(animator.frames(inputs, options)))
-    assert not told, "nobody knows where the arms are"
-    seeing = np.concatenate(
+    without_pose = np.concatenate(list(animator.frames(inputs, options)))
+    assert not received, "the pose is not known"
+    with_pose = np.concatenate(
         list(animator.frames(dataclasses.replace(inputs, portrait_pose=poses[0]), options))
     )
-    assert len(told) == 1
-    assert blind.shape == seeing.shape == (8, height, width, 3)
-    np.testing.assert_array_equal(told[0][1][0, 0].numpy(), limb_cover(poses[0], height, width))
+    assert len(received) == 1
+    assert without_pose.shape == with_pose.shape == (8, height, width, 3)
+    np.testing.assert_array_equal(received[0][1][0, 0].numpy(), limb_cover(poses[0], height, width))
 
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 64)])
-def test_animate_shows_the_denoiser_the_plates_latents(size: tuple[int, int]) -> None:
+def test_animate_conditions_the_denoiser_on_the_plates_latents(size: tuple[int, int]) -> None:
     height, width = size
     hints = Hints(portrait="concat", base="plate", pose="own")
     config = dataclasses.replace(plate_config(), hints=hints)
@@ -162,8 +162,8 @@ def test_animate_shows_the_denoiser_the_plates_latents(size: tuple[int, int]) ->
     poses = timing.fill(find_gesture("open_palms"), 3, "stop")
     picture = (np.random.default_rng(0).random((height, width, 3)) * 255).astype(np.uint8)
     inputs = Inputs(portrait=picture, speech=made.tone(1.0), gesture=poses)
-    told: list[torch.Tensor] = []
-    animator.model.denoising_unet.conv_in.register_forward_pre_hook(lambda _, x: told.append(x[0][:, 4:]))
+    received: list[torch.Tensor] = []
+    animator.model.denoising_unet.conv_in.register_forward_pre_hook(lambda _, x: received.append(x[0][:, 4:]))
     options = animator.settings(steps=1, guidance=1.0, window=4, overlap=0)
     pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 127.5 - 1
     hidden = torch.from_numpy(limb_cover(poses[0], height, width))[None, None]
@@ -174,7 +174,7 @@ def test_animate_shows_the_denoiser_the_plates_latents(size: tuple[int, int]) ->
     assert (plate - portrait).abs().max() > 1e-3
     for own, expected in ((None, portrait), (poses[0], plate)):
         list(animator.frames(dataclasses.replace(inputs, portrait_pose=own), options))
-        torch.testing.assert_close(told.pop(), expected.expand(3, -1, -1, -1))
+        torch.testing.assert_close(received.pop(), expected.expand(3, -1, -1, -1))
     plain = dataclasses.replace(config, hints=Hints(portrait="concat", pose="own"))
     encoding = count_work(config, height, width).reference - count_work(plain, height, width).reference
     assert encoding == count_encoding(config, height, width) > 0
@@ -186,14 +186,14 @@ def count_encoding(config: ModelConfig, height: int, width: int) -> float:
     return float(counter.get_total_flops())
 
 
-def test_a_restorer_that_takes_plates_needs_the_network_that_paints_them() -> None:
+def test_a_restorer_that_takes_plates_needs_the_network_that_predicts_them() -> None:
     with pytest.raises(ValueError, match="needs the network plate"):
         dataclasses.replace(plate_config(), plate=None)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"), [({"widths": (10,)}, "multiples"), ({"middle": -1}, "negative")]
+    ("changes", "message"), [({"widths": (10,)}, "multiples"), ({"middle": -1}, "negative")]
 )
-def test_sizes_that_cannot_be(changes: dict[str, object], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_impossible_sizes(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         PlateConfig(**changes)  # type: ignore[arg-type]

@@ -17,7 +17,8 @@ from semibody.networks.model import ModelConfig
 from semibody.networks.restorer import RestorerConfig, resized
 from semibody.pose import timing
 from semibody.pose.library import find_gesture
-from semibody.types import Picture
+from semibody.pose.skeleton import ARMS
+from semibody.types import FACE, Gesture, Picture, Pose
 
 
 def config(**changes: object) -> ModelConfig:
@@ -89,3 +90,35 @@ def test_clips_of_any_size_have_that_size(restorer: RestorerConfig | None) -> No
 def test_a_picture_of_its_own_size_is_left_alone() -> None:
     x = torch.rand(1, 3, 8, 8)
     assert resized(x, torch.empty(2, 1, 8, 8)) is x
+
+
+def speaker() -> Pose:
+    """A person with a face and both arms, as the library has it."""
+    pose = find_gesture("open_palms")[0]
+    confidence = pose.confidence.copy()
+    confidence[FACE] = 1.0
+    return Pose(pose.joints, confidence)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (128, 128)])
+def test_what_no_condition_moves_is_the_portrait_itself(size: tuple[int, int]) -> None:
+    """Whatever the networks predict: at rest all but the mouth, and the other arm when one moves."""
+    limbs = config(restorer=RestorerConfig(widths=(8, 16), groups=4, limbs=True))
+    animator, picture, own = Animator.random(limbs), noise_picture(*size), speaker()
+    raised = Pose(own.joints.copy(), own.confidence)
+    left, right = ([arm[2], arm[3], *range(arm[0].start, arm[0].stop)] for arm in ARMS)
+    raised.joints[left] -= [0.0, 0.2]
+    poses = Gesture.from_poses([own, raised], 12.0)
+    with torch.inference_mode():
+        conditions = ClipConditions(animator.model, picture, own, poses, made.tone(0.5), 12.0)
+        decoded = animator.model.decode(torch.randn(2, 4, *conditions.cells))
+        restored = conditions.restored(decoded, [0, 1])
+    portrait = pixels_of(picture)
+    same = (restored == portrait).all(dim=1).numpy()
+    x, y = (own.joints * (size[1], size[0])).T.astype(int).clip(0, size[0] - 1)
+    lips, brows = FACE.start + 57, FACE.start + 19
+    for frame, moves in ((0, [lips]), (1, [lips, *left])):
+        assert not same[frame, y[moves], x[moves]].any()
+    assert same[0, y[[brows, *left, *right]], x[[brows, *left, *right]]].all()
+    assert same[1, y[[brows, right[0]]], x[[brows, right[0]]]].all()
+    assert same[0].mean() > 0.9

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semibody.pose.library import find_gesture
-from semibody.pose.limbs import Limbs, carry_limbs, limb_cover, move_limbs
-from semibody.pose.skeleton import HAND_EDGES
+from semibody.pose.limbs import Limbs, carry_limbs, limb_cover, move_limbs, moved_cover
+from semibody.pose.skeleton import ARMS, HAND_EDGES
 from semibody.types import HANDS, LEFT_HAND, RIGHT_HAND, Floats, Pose
 
 SIDE = 64
@@ -156,3 +156,30 @@ def test_bones_without_length_are_harmless(pose: Pose) -> None:
     joints[ARM_JOINTS] = 0.5
     joints[[2, 5]] = [[0.3, 0.4], [0.7, 0.4]]
     assert np.isfinite(move_limbs(dataclasses.replace(pose, joints=joints), pose, SIDE, SIDE).planes).all()
+
+
+def test_only_arms_that_moved_are_covered_where_they_were_and_where_they_are(pose: Pose) -> None:
+    own = pose
+    assert moved_cover(own, own, 96, 96).max() == 0
+    hand, _, elbow, wrist = ARMS[0]
+    raised = Pose(own.joints.copy(), own.confidence)
+    raised.joints[[elbow, wrist, *range(hand.start, hand.stop)]] -= [0.0, 0.15]
+    cover = moved_cover(own, raised, 96, 96)
+    for shown in (own, raised):
+        x, y = (shown.joints[hand] * 96).astype(int).T
+        assert cover[y, x].min() == 1
+    other = (own.joints[ARMS[1][0]] * 96).astype(int)
+    assert cover[other[:, 1], other[:, 0]].max() == 0
+    hidden = Pose(own.joints, np.zeros_like(own.confidence))
+    assert moved_cover(hidden, own, 96, 96).min() == 1
+
+
+def test_the_cover_grows_from_nothing_as_an_arm_leaves_its_place(pose: Pose) -> None:
+    own = pose
+    hand, _, elbow, wrist = ARMS[0]
+    largest = []
+    for step in (0.0, 0.001, 0.002, 0.1):
+        raised = Pose(own.joints.copy(), own.confidence)
+        raised.joints[[elbow, wrist, *range(hand.start, hand.stop)]] += [0.0, step]
+        largest.append(float(moved_cover(own, raised, 96, 96).max()))
+    assert 0 == largest[0] < largest[1] < largest[2] < largest[3] == 1

@@ -14,8 +14,8 @@ def examples(count: int) -> list[Example]:
         rng = np.random.default_rng(number)
         energy = np.convolve(rng.normal(size=4 * 75), np.hanning(9) / 4, "same")
         rows = np.repeat(energy[2::4][:, None], 109, axis=1) + rng.normal(0, 0.1, (75, 109))
-        heard = np.repeat(energy[None], 13, axis=0) + rng.normal(0, 0.1, (13, 300))
-        made_up.append(Example(f"p{number:05d}c00", rows.astype(np.float32), heard.astype(np.float32)))
+        cepstra = np.repeat(energy[None], 13, axis=0) + rng.normal(0, 0.1, (13, 300))
+        made_up.append(Example(f"p{number:05d}c00", rows.astype(np.float32), cepstra.astype(np.float32)))
     return made_up
 
 

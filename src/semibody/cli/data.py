@@ -1,4 +1,4 @@
-"""``semibody data``: make, take in and look at training data."""
+"""``semibody data``: render, ingest and inspect training data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from semibody.cli.options import Built, with_options
 from semibody.cli.progress import progress_bar
 from semibody.data.synthetic.order import Order
 
-data = typer.Typer(help="Make, take in and look at training data.", no_args_is_help=True)
+data = typer.Typer(help="Render, ingest and inspect training data.", no_args_is_help=True)
 app.add_typer(data, name="data")
 
 Assets = Annotated[
@@ -48,8 +48,8 @@ def synthesise(
         )
     with progress_bar() as progress:
         entries = render(out, assets, order, workers or os.cpu_count() or 1, progress)
-    shown = sum(entry.frames for entry in entries)
-    typer.echo(f"{out}: {order.people} people, {len(entries)} clips, {shown} frames")
+    frames = sum(entry.frames for entry in entries)
+    typer.echo(f"{out}: {order.people} people, {len(entries)} clips, {frames} frames")
 
 
 @data.command("people")
@@ -61,7 +61,7 @@ def people_(
     order: Annotated[Order, Built(Order, skip=("backgrounds", "speech"), people=1000, clips=1, seconds=2.0)],
     workers: Workers = 0,
     minutes: Annotated[
-        float | None, typer.Option(min=0, help="Begin no further person after so many minutes.")
+        float | None, typer.Option(min=0, help="Start no further person after so many minutes.")
     ] = None,
 ) -> None:
     """Render people straight into the packed clips that `train --packed` reads."""
@@ -74,7 +74,7 @@ def people_(
     frames = there * order.clips * round(order.seconds * order.fps)
     typer.echo(f"{out}: {there} of {order.people} people, {frames} frames at {order.fps:g} a second")
     if there < order.people:
-        typer.echo("the time was up; the same command goes on")
+        typer.echo("the time is up; run the same command again to continue")
 
 
 @data.command()
@@ -123,15 +123,15 @@ def ingest(
     ] = False,
     detector: Annotated[str, typer.Option(help="auto, mediapipe or dwpose.")] = "auto",
     workers: Annotated[int, typer.Option(min=1, help="Videos at a time.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the account as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Cut real videos into training clips with poses and sound; rejections are counted and explained."""
     from semibody.data.ingest import Wanted
-    from semibody.data.ingest import ingest as take_in
+    from semibody.data.ingest import ingest as ingest_videos
 
     wanted = Wanted(size=size, fps=fps, shortest=shortest, longest=longest, heads=heads, detector=detector)
     with progress_bar() as progress:
-        account = take_in(videos, out, wanted, listing, workers, progress)
+        account = ingest_videos(videos, out, wanted, listing, workers, progress)
     if as_json:
         typer.echo(json.dumps(account.as_dict(), indent=1))
         return

@@ -15,9 +15,9 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     """Show versions, devices, memory, disk and weights, and estimate the speed of this machine."""
     from semibody import doctor as room
 
-    findings = room.examine()
+    facts = room.examine()
     if as_json:
-        typer.echo(json.dumps(room.as_dict(findings), indent=1))
+        typer.echo(json.dumps(room.as_dict(facts), indent=1))
         return
-    for finding in findings:
-        typer.echo(f"{'  ' if finding.ok else '! '}{finding.name:<32} {finding.value}")
+    for fact in facts:
+        typer.echo(f"{'  ' if fact.ok else '! '}{fact.name:<32} {fact.value}")

@@ -24,17 +24,18 @@ def evaluate(
     real: Annotated[Path | None, typer.Argument(help="The real clips of the same names.")] = None,
     portraits: Annotated[Path | None, typer.Option(help="Folder of pictures of the same names.")] = None,
     metrics: Annotated[
-        str, typer.Option(help="Names or families, by commas; default: all that can be had.")
+        str, typer.Option(help="Names or families, by commas; default: all that can be computed.")
     ] = "",
     report: Annotated[Path | None, typer.Option(help="Also write a self-contained HTML page.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of the protocol, e.g. features_every=1.")
     ] = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder of what was found before.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder of results of earlier runs.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 = one a core.")] = 0,
     list_metrics: Annotated[
-        bool, typer.Option("--list", help="Say what each metric is and what this machine lacks, and stop.")
+        bool,
+        typer.Option("--list", help="List every metric and what it needs that is missing here, and stop."),
     ] = False,
 ) -> None:
     """Measure generated clips: FID, FVD, PSNR, SSIM, E-FID, CSIM, Sync, HKC, HKV and more."""
@@ -88,7 +89,7 @@ def bench_quality(
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 = one a core.")] = 0,
 ) -> None:
     """Animate every case of a test set, or a folder of photographs, and evaluate the clips. Run it again to
-    go on."""
+    continue."""
     from semibody import quality
     from semibody.quality.goals import as_lines
 
@@ -108,7 +109,7 @@ def bench_quality(
 @app.command("build-emtd")
 def build_emtd(
     videos: Annotated[Path, typer.Argument(help="Folder of the clips of EMTD (or of any half-body videos).")],
-    out: Annotated[Path, typer.Argument(help="Folder of the test set; running again goes on.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the test set; run it again to continue.")],
     detector: Annotated[str, typer.Option(help="auto, mediapipe or dwpose.")] = "auto",
 ) -> None:
     """Crop videos as the official test set does: 768 x 768, 24 fps, with sound, poses and portrait."""
@@ -122,7 +123,7 @@ def build_emtd(
 
 
 def print_table(found: Evaluation) -> None:
-    """The numbers, what could not be computed, and what was noticed, on the terminal."""
+    """The numbers, what could not be computed, and notes, on the terminal."""
     from semibody.evaluation.metrics import METRICS
     from semibody.evaluation.report import ARROWS, show
 

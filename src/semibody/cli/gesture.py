@@ -1,4 +1,4 @@
-"""``semibody gesture``: make gestures, see them, turn them into other formats."""
+"""``semibody gesture``: make, draw and convert gestures."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from semibody.cli.app import app
 from semibody.cli.progress import progress_bar
 from semibody.types import SemibodyError
 
-gesture = typer.Typer(help="Make gestures, see them, convert them.", no_args_is_help=True)
+gesture = typer.Typer(help="Make, draw and convert gestures.", no_args_is_help=True)
 app.add_typer(gesture, name="gesture")
 
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="File or folder to write.", show_default=False)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-Source = Annotated[str, typer.Argument(help="Name of a gesture of the library, or a file or folder.")]
+GestureArgument = Annotated[
+    str, typer.Argument(help="Name of a gesture of the library, or a file or folder.")
+]
 
 
 def _target(out: Path | None, otherwise: Path, *inputs: Path | str | None) -> Path:
@@ -31,7 +33,7 @@ def _target(out: Path | None, otherwise: Path, *inputs: Path | str | None) -> Pa
     return target
 
 
-def _tell(notices: Iterable[str]) -> None:
+def _print_notices(notices: Iterable[str]) -> None:
     for notice in notices:
         typer.echo(f"note: {notice}", err=True)
 
@@ -41,9 +43,9 @@ def extract(
     video: Annotated[Path, typer.Argument(help="Video of a person whose hands show.")],
     out: Out = None,
     fps: Annotated[float, typer.Option(min=1, max=120, help="Poses a second.")] = 24.0,
-    person: Annotated[int, typer.Option(min=0, help="Whom, counted from the largest: 0, 1, …")] = 0,
+    person: Annotated[int, typer.Option(min=0, help="Which person, from the largest: 0, 1, …")] = 0,
     crop: Annotated[
-        str, typer.Option(help="auto: the square around the person that the model knows; none: all of it.")
+        str, typer.Option(help="auto: the square around the person as in training; none: the whole picture.")
     ] = "auto",
     smooth: Annotated[float, typer.Option(min=0, max=10, help="0 leaves jitter; higher is smoother.")] = 1.0,
     detector: Annotated[str, typer.Option(help="auto, mediapipe or dwpose.")] = "auto",
@@ -52,7 +54,7 @@ def extract(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Take the poses of a person from a video. Run it again after a stop and it goes on."""
+    """Take the poses of a person from a video. Run it again to continue after a stop."""
     from semibody.files import refuse_input, require_file
     from semibody.pose.detectors import open_detector
     from semibody.pose.files import save_gesture
@@ -75,14 +77,14 @@ def extract(
         save_gesture(made, target)
         if preview is not None:
             write_overlay_video(preview, found.gesture, video, progress=progress)
-    _tell(found.notices())
+    _print_notices(found.notices())
     share = f"left hand in {found.with_left}, right in {found.with_right}, face in {found.with_face}"
     typer.echo(f"{target}: {found.frames} poses at {fps:g} fps; {share}; {found.filled} hand poses filled in")
 
 
 @gesture.command()
 def convert(
-    source: Source,
+    source: GestureArgument,
     target: Annotated[Path, typer.Argument(help=".npz, .json (OpenPose), or a new folder of .npy poses.")],
     fps: Annotated[float | None, typer.Option(min=1, max=120, help="Poses a second.")] = None,
 ) -> None:
@@ -95,7 +97,7 @@ def convert(
     poses = find_gesture(source)
     official = target.suffix == ""
     wanted = fps or (OFFICIAL_FPS if official else poses.fps)
-    _tell(poses.notices)
+    _print_notices(poses.notices)
     poses = resample(poses, wanted)
     save_gesture(poses, target)
     if official and poses.aspect != 1.0:
@@ -106,7 +108,7 @@ def convert(
 
 @gesture.command()
 def show(
-    source: Source,
+    source: GestureArgument,
     out: Out = None,
     portrait: Annotated[
         Path | None, typer.Option(help="Draw the gesture, aligned, over this picture.")
@@ -120,12 +122,12 @@ def show(
     from semibody.pose.show import on_portrait, write_contact_sheet, write_preview
 
     poses = find_gesture(source)
-    _tell(poses.notices)
+    _print_notices(poses.notices)
     target = _target(out, Path(f"{Path(source).stem or 'gesture'}.png"), source, portrait, sound)
     background = None
     if portrait is not None:
-        poses, background, said = on_portrait(poses, media.read_image(portrait), size)
-        typer.echo(said, err=True)
+        poses, background, line = on_portrait(poses, media.read_image(portrait), size)
+        typer.echo(line, err=True)
     if target.suffix.lower() == ".mp4":
         speech = media.read_speech(sound) if sound else None
         write_preview(target, poses, size, background, speech)
@@ -172,7 +174,7 @@ def plan(
     target = _target(out, speech.with_suffix(".npz"), speech, *(source or []))
     sound = media.read_speech(speech)
     sources = [find_gesture(name) for name in source or []]
-    _tell(notice for poses in sources for notice in poses.notices)
+    _print_notices(notice for poses in sources for notice in poses.notices)
     planned = plan_gesture(sound, seed=seed, fps=fps, sources=sources, liveliness=liveliness)
     save_gesture(planned.gesture, target)
     phrases, strokes = len(planned.prosody.phrases), len(planned.strokes)
@@ -181,11 +183,11 @@ def plan(
 
 @gesture.command()
 def align(
-    source: Source,
+    source: GestureArgument,
     portrait: Annotated[Path, typer.Argument(help="Picture of the person who is to make the gesture.")],
     out: Out = None,
 ) -> None:
-    """Fit a gesture to the person in a portrait, and say in numbers what was changed."""
+    """Fit a gesture to the person in a portrait, and print what was changed."""
     from semibody import media
     from semibody.pose.align import align as fit
     from semibody.pose.align import portrait_notices
@@ -199,5 +201,5 @@ def align(
     pose = detect_pose(picture)
     aligned, alignment = fit(poses, pose, picture.shape[1] / picture.shape[0])
     save_gesture(aligned, target)
-    _tell([*poses.notices, *portrait_notices(pose)])
+    _print_notices([*poses.notices, *portrait_notices(pose)])
     typer.echo(f"{target}: {alignment.line()}; {alignment.outside:.0%} of hand joints outside the picture")

@@ -10,7 +10,7 @@
 
 A parameter marked ``Built`` becomes an option for each field, and receives the class made of them. One marked
 ``Changes`` receives a dictionary of what the user set, for settings whose defaults are known only later.
-``config.option`` says of a field what its name and type do not: another name, a letter, limits.
+``config.option`` gives a field what its name and type do not: another name, a letter, limits.
 """
 
 from __future__ import annotations
@@ -42,24 +42,24 @@ class Group:
         for item in dataclasses.fields(self.of):
             if item.name in self.skip:
                 continue
-            asked = config.option_of(item)
-            name = asked.name or f"--{item.name.replace('_', '-')}"
+            given_option = config.option_of(item)
+            name = given_option.name or f"--{item.name.replace('_', '-')}"
             kind, metavar = _kind(hints[item.name])
             option = typer.Option(
                 self.default(item),
                 name,
-                *([asked.short] if asked.short else []),
+                *([given_option.short] if given_option.short else []),
                 help=docs.get(item.name),
-                metavar=asked.metavar or metavar,
-                min=asked.at_least,
-                max=asked.at_most,
+                metavar=given_option.metavar or metavar,
+                min=given_option.at_least,
+                max=given_option.at_most,
             )
             yield inspect.Parameter(
                 item.name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=kind
             )
 
     def default(self, item: dataclasses.Field[Any]) -> Any:
-        """What the option stands at before the user sets it."""
+        """The option's value before the user sets it."""
         raise NotImplementedError
 
     def make(self, values: dict[str, Any]) -> Any:
@@ -109,7 +109,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
             values[name] = group.make({field: values.pop(field) for field in fields})
         command(**values)
 
-    # typer reads both; functools.wraps would show it those of the command as it was written.
+    # typer reads both; functools.wraps sets them to those of the undecorated command.
     generated.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     generated.__annotations__ = {one.name: one.annotation for one in parameters} | {"return": None}
     return generated
@@ -121,7 +121,7 @@ def _group_of(annotation: Any) -> Group | None:
 
 
 def _kind(hint: Any) -> tuple[Any, str | None]:
-    """The type that typer parses, and what stands for its value in the help if typer would not say it.
+    """The type that typer parses, and what stands for its value in the help if typer would not show it.
 
     Choices stay text: ``config.build`` refuses a wrong one in a line like every other mistake.
     """

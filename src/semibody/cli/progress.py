@@ -14,7 +14,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 @contextlib.contextmanager
 def progress_bar(*, quiet: bool = False) -> Iterator[Progress]:
-    """Give a Progress that draws on stderr; where stderr is no terminal, a line now and then."""
+    """Give a Progress that draws on stderr; where stderr is no terminal, a line every ten seconds."""
     if quiet:
         yield lambda stage, done, total: None  # noqa: ARG005
     elif sys.stderr.isatty():
@@ -55,14 +55,14 @@ def _bars() -> Iterator[Progress]:
 class _PlainLines:
     def __init__(self) -> None:
         self._started: dict[str, float] = {}
-        self._spoke = 0.0
+        self._printed = 0.0
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         now = time.monotonic()
         start = self._started.setdefault(stage, now)
-        if done < total and now - self._spoke < _SECONDS_BETWEEN_LINES:
+        if done < total and now - self._printed < _SECONDS_BETWEEN_LINES:
             return
-        self._spoke = now
+        self._printed = now
         left = (now - start) / done * (total - done) if done else 0.0
         ends = f"{now - start:.0f} s" if done >= total else f"about {left:.0f} s left"
         print(f"{stage}: {done}/{total} ({ends})", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""``semibody train``: a recipe, data and a folder in; trained weights out."""
+"""``semibody train``: from a recipe and data to trained weights."""
 
 from __future__ import annotations
 
@@ -12,23 +12,18 @@ from semibody.cli.app import app
 from semibody.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from semibody.training.recipe import Recipe
+    pass
 
 
 @app.command()
 def train(
-    recipe: Annotated[
-        str, typer.Argument(help="official, starter, finetune, finetune-starter, tiny, or a TOML file.")
-    ],
+    recipe: Annotated[str, typer.Argument(help="official, starter, finetune, tiny, or a TOML file.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the training: checkpoints, logs, weights.")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Manifest, or the folder that holds it.")] = None,
     packed: Annotated[
         Path | None, typer.Option(help="Folder of packed clips, to share them between trainings.")
-    ] = None,
-    portrait: Annotated[
-        Path | None, typer.Option(help="Of finetune-starter: the one picture it is tuned to.")
     ] = None,
     stage: Annotated[
         list[str] | None,
@@ -38,16 +33,16 @@ def train(
         list[str] | None,
         typer.Option("--set", help="Setting: still.optimiser.lr=1e-3 (repeatable)."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the training in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the training in --out.")] = False,
     max_minutes: Annotated[
-        float | None, typer.Option(min=0, help="Stop cleanly after so many minutes; --resume goes on.")
+        float | None, typer.Option(min=0, help="Stop cleanly after so many minutes; --resume continues.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     plan: Annotated[
         bool, typer.Option("--plan", help="Only draw the schedule (to DIR/plan.png) and print it.")
     ] = False,
 ) -> None:
-    """Train the networks of a recipe, stage by stage; run it again with --resume to go on."""
+    """Train the networks of a recipe, stage by stage; run it again with --resume to continue."""
     from semibody.training.recipe import load_recipe
     from semibody.types import SemibodyError
 
@@ -66,10 +61,7 @@ def train(
         return
     if out is None:
         raise SemibodyError("give --out DIR, where checkpoints, logs and weights go")
-    if portrait is not None or chosen.name == "finetune-starter":
-        _finetune(chosen, portrait, out, device)
-        return
-    # Of several processes started by accelerate or torchrun, the first one speaks.
+    # Of several processes started by accelerate or torchrun, only the first one prints.
     first = os.environ.get("RANK", "0") == "0"
     with progress_bar(quiet=not first) as progress:
         if data is None and packed is None:
@@ -96,22 +88,8 @@ def train(
     if done.weights is not None:
         typer.echo(f"{done.weights}: weights; use them with: semibody animate … --weights {done.weights}")
     if not done.finished:
-        typer.echo(f"stopped in stage {done.stage}; the same command with --resume goes on")
+        typer.echo(f"stopped in stage {done.stage}; run the same command with --resume to continue")
     typer.echo(f"{out / 'report.html'}: curves and pictures")
-
-
-def _finetune(recipe: Recipe, portrait: Path | None, out: Path, device: str) -> None:
-    """Tune weights to one portrait."""
-    from semibody.media import read_image
-    from semibody.training.personal import RECIPE, personalise
-    from semibody.types import SemibodyError
-
-    if portrait is None or recipe.name != RECIPE:
-        raise SemibodyError(f"--portrait PICTURE and the recipe {RECIPE} belong together; give both")
-    picture = read_image(portrait)
-    with progress_bar() as progress:
-        weights = personalise(picture, out / "weights", recipe=recipe, device=device, progress=progress)
-    typer.echo(f"{weights}: use them with: semibody animate {portrait} … --weights {weights}")
 
 
 @app.command("model-card")
@@ -120,7 +98,7 @@ def model_card(
     weights: Annotated[Path, typer.Option(help="The weights folder that is described.")],
     packed: Annotated[Path | None, typer.Option(help="The packed clips it was trained on.")] = None,
     bench: Annotated[Path | None, typer.Option(help="results.json of bench-quality.")] = None,
-    notes: Annotated[Path | None, typer.Option(help="Markdown about what was seen, for the limits.")] = None,
+    notes: Annotated[Path | None, typer.Option(help="Markdown for the section on limits.")] = None,
     pictures: Annotated[
         Path | None, typer.Option(help="Beginning of the pictures' names, for example docs/starter.")
     ] = None,

@@ -21,7 +21,7 @@ def web(
     *,
     source: Annotated[Source, Built(Source)],
     host: Annotated[
-        str, Option(help="0.0.0.0 shows the page to the whole network: it asks for no password.")
+        str, Option(help="0.0.0.0 serves the page to the whole network, without a password.")
     ] = "127.0.0.1",
     port: Annotated[int, Option(help="Port of the page.", min=1, max=65535)] = 7860,
     browser: Annotated[bool, Option("--browser", help="Open the page.")] = False,

@@ -57,7 +57,7 @@ def fetch(
     revision: Annotated[str, typer.Option(help="Branch, tag or commit; kept for later fetches.")] = "main",
     to: Annotated[Path | None, typer.Option(help="Folder to fetch into.")] = None,
 ) -> None:
-    """Fetch published weights from the Hugging Face Hub. Run it again to go on after a stop."""
+    """Fetch published weights from the Hugging Face Hub. Run it again to continue after a stop."""
     from semibody.weights import hub, parts
 
     if name in parts.PARTS:

@@ -9,9 +9,9 @@ to that folder:
 ``truth``     npz: ``jaw`` (f,) opening 0..1 and ``boxes/<part>`` (f, 4), see ``truth.Truth``; may be empty.
 ``portrait``  a picture of the person.
 
-``id`` is the clip's name and ``person`` whom it shows. ``read_lines`` reads any manifest, whatever its lines
-leave out; ``read_manifest`` reads that of a data set, each line of which is a complete ``ClipEntry``. There
-``person`` decides the ``split``: no person is in two of them.
+``id`` is the clip's name and ``person`` whom it shows. ``read_lines`` reads any manifest, also one whose
+lines leave fields out; ``read_manifest`` reads that of a data set, each line of which is a complete
+``ClipEntry``. There ``person`` decides the ``split``: no person is in two of them.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ NAME = "manifest.jsonl"
 
 Split = Literal["train", "val", "test"]
 Kind = Literal["full", "head"]
-Source = Literal["synthetic", "real"]
+Origin = Literal["synthetic", "real"]
 File = Literal["video", "audio", "gesture", "truth", "portrait"]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "split": get_args(Split),
     "kind": get_args(Kind),
-    "source": get_args(Source),
+    "source": get_args(Origin),
 }
 _PATHS = ("video", "audio", "gesture", "truth")
 
@@ -71,7 +71,7 @@ class Line:
         """The path of a file; None where the line names none. Raises SemibodyError for what is no path."""
         value = self.values.get(kind)
         if value is not None and not isinstance(value, str):
-            raise SemibodyError(f"{self.where}: {kind} = {value!r} is not a path; mend or remove the line")
+            raise SemibodyError(f"{self.where}: {kind} = {value!r} is not a path; correct or remove the line")
         return self.folder / value if value else None
 
     def require(self, kind: File) -> Path:
@@ -106,7 +106,7 @@ def read_lines(path: Path, remedy: str) -> list[Line]:
 
 def parse_line(text: str, folder: Path, where: str) -> Line:
     """One line of a manifest in ``folder``; ``where`` is named in errors. Raises SemibodyError."""
-    values = parse_json(text, where, "mend or remove the line")
+    values = parse_json(text, where, "correct or remove the line")
     if not isinstance(values, dict):
         raise SemibodyError(f'{where}: names no video: it is no JSON object; write {{"video": path}}')
     return Line(values, folder, where)
@@ -134,7 +134,7 @@ class ClipEntry:
     split: Split
     person: str
     kind: Kind
-    source: Source
+    source: Origin
     video: Path
     audio: Path | None
     gesture: Path
@@ -234,7 +234,7 @@ def _require_kinds(values: Mapping[str, Any], where: str) -> None:
             wrong.append(name)
     if wrong:
         raise SemibodyError(
-            f"{where}: {wrong[0]} = {values[wrong[0]]!r} is not valid; mend or remove the line"
+            f"{where}: {wrong[0]} = {values[wrong[0]]!r} is not valid; correct or remove the line"
         )
 
 

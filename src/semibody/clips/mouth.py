@@ -1,12 +1,12 @@
-"""How far a mouth is open, frame by frame, and how well one course follows another.
+"""How far a mouth is open, frame by frame, and the correlation of two curves.
 
-Every opening is a distance of the inner lips over another distance of the same face, so that neither the
-size of the picture nor that of the face counts. Which distance divides depends on what was found:
+Every opening is a distance of the inner lips over another distance of the same face, so that it depends
+neither on the size of the picture nor on that of the face. The divisor depends on what was found:
 
 ``opening``        any two pairs of points: what the others are made of.
 ``mouth_opening``  over the width of the mouth. Rendered mouths have one width, so it follows the true jaw.
 ``jaw_opening``    over the height of the face. A detected mouth narrows and widens as it speaks and smiles,
-                   so real video is judged by this one.
+                   so real video uses this one.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def jaw_opening(face: Floats) -> NDArray[np.float32]:
 
 
 def correlation(a: NDArray[Any], b: NDArray[Any], *, least: int = 2) -> float:
-    """Pearson's r of two courses (f,); NaN for fewer than ``least`` frames or when one does not change."""
+    """Pearson's r of two curves (f,); NaN for fewer than ``least`` frames or when one does not change."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if len(a) < least or min(np.std(a), np.std(b)) < 1e-6:
         return math.nan

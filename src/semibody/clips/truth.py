@@ -1,6 +1,6 @@
 """What is known of every frame of a clip beyond its joints: the mouth's opening and boxes of the parts.
 
-Rendered clips know it exactly; of real clips it is what a detector found.
+It is exact for rendered clips; for real ones it is what a detector found.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from semibody.types import Floats, SemibodyError
 
 BOXES = ("lips", "face", "head", "left_hand", "right_hand")
 _SMALLEST = 0.004
-"""A box below this share of the picture's width or height shows nothing."""
+"""A box below this share of the picture's width or height counts as not in view."""
 
-Course = NDArray[np.floating[Any]]
+Curve = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Truth:
     ``boxes``  part → (f, 4) x0, y0, x1, y1 as fractions of the picture; NaN where the part is not in view.
     """
 
-    jaw: Course
-    boxes: Mapping[str, Course]
+    jaw: Curve
+    boxes: Mapping[str, Curve]
 
     def __post_init__(self) -> None:
         frames = len(self.jaw)
@@ -82,7 +82,7 @@ def box_around(
     return boxes.astype(np.float32)
 
 
-def boxes_at(boxes: Mapping[str, Course], frame: int) -> dict[str, Course]:
+def boxes_at(boxes: Mapping[str, Curve], frame: int) -> dict[str, Curve]:
     """The boxes (4,) of one frame; parts without a value there are left out."""
     unseen = np.full(4, math.nan)
     at = {part: rows[frame] if frame < len(rows) else unseen for part, rows in boxes.items()}

@@ -1,4 +1,4 @@
-"""What the networks are conditioned on: of a portrait once, of frames when a window asks for them.
+"""What the networks are conditioned on: of a portrait once, of frames when a window needs them.
 
     conditions = ClipConditions(model, portrait, pose, gesture, waveform, fps)
     model.denoise(latents, t, conditions.of(window))      # every window and step
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -26,24 +26,24 @@ from semibody.conditioning.evidence import Evidence
 from semibody.diffusion.windows import Window
 from semibody.networks.audio_encoders import LogMelEncoder
 from semibody.networks.model import Conditions, Model
-from semibody.networks.restorer import View, resized
+from semibody.networks.restorer import PortraitDetail, resized
 from semibody.networks.unet import AudioProjection, KeyValues
 from semibody.types import Gesture, Picture, Pose, Speech
 
 CACHE_BYTES = 256 * 2**20
-"""Pose features kept between steps, and as much of audio's keys and values; the rest is made again."""
+"""Pose features kept between steps, and as much of audio's keys and values; the rest is computed again."""
 
 
 @dataclass(frozen=True)
 class EncodedPortrait:
-    """b portraits as the denoiser knows them."""
+    """b portraits, encoded for the denoiser."""
 
     latents: Float[Tensor, "b c h w"]
     base: Float[Tensor, "b c h w"] | None
     """``Model.base``"""
     reference: KeyValues
     own_features: Float[Tensor, "b d h w"] | None
-    """pose features of their own poses, where those of frames are given less them"""
+    """pose features of their own poses, which are subtracted from those of frames; None: not subtracted"""
 
     def conditions(
         self,
@@ -52,16 +52,16 @@ class EncodedPortrait:
         pose: Float[Tensor, "b f d h w"],
         audio: AudioProjection,
         audio_mask: Float[Tensor, "b f h w"] | None = None,
-        limbs: Float[Tensor, "b f 3 h w"] | None = None,
+        hints: Mapping[str, Float[Tensor, "b f _ h w"]] | None = None,
     ) -> Conditions:
-        """Conditions of frames: their pose features, their audio, how the arms come to their place."""
+        """Conditions of frames: their pose features, their audio, and flow and cover of arms and hands."""
         return Conditions(
             base=self.base,
             reference=self.reference,
             audio=audio,
             audio_mask=audio_mask,
             pose=pose if self.own_features is None else pose - self.own_features[:, None],
-            carried=None if limbs is None else model.carry(self.latents, limbs),
+            concatenated=model.concatenated(self.latents, hints or {}),
         )
 
 
@@ -73,16 +73,16 @@ def encode_portrait(
     *,
     compare: bool,
 ) -> EncodedPortrait:
-    """A portrait's latents and own pose map (0..1) as the denoiser knows them.
+    """Encode a portrait's latents and own pose map (0..1) for the denoiser.
 
-    ``compare``: the frames' pose features are given less its own (``Evidence.compares_poses``).
+    ``compare``: its own pose features are subtracted from the frames' (``Evidence.compares_poses``).
     """
     features = model.pose_encoder(own_map) if compare and own_map is not None else None
     return EncodedPortrait(latents, base, model.project_reference(latents, own_map), features)
 
 
 class ClipConditions:
-    """The conditions of a whole clip: the portrait's encoded once, those of frames when a window asks."""
+    """The conditions of a whole clip: the portrait's encoded once, those of frames for a window."""
 
     def __init__(
         self,
@@ -108,28 +108,28 @@ class ClipConditions:
         self._audio = FrameCache(self._project_audio)
 
     def _encode(self, pixels: Float[Tensor, "1 3 H W"]) -> None:
-        """Everything that is computed of the portrait alone."""
+        """Compute everything that depends on the portrait alone."""
         model, evidence = self._model, self._evidence
         drawn, hidden = evidence.own_map(self._gesture[0]), evidence.hidden()
         own_map = None if drawn is None else self._maps_on_device(torch.from_numpy(drawn)[None])
-        plate = model.paint_plate(
+        plate = model.predict_plate(
             pixels, None if hidden is None else torch.from_numpy(hidden)[None].to(self._device)
         )
         latents = model.encode(pixels)
         base = model.base(latents, plate)
         self.portrait = encode_portrait(model, latents, base, own_map, compare=evidence.compares_poses)
-        self._view: View | None = None
+        self._encoded: PortraitDetail | None = None
         if model.restorer is not None:
             assert own_map is not None, "a restorer comes with the portrait's own pose map"
             lips = None if self._audio_mask is None else self._audio_mask[None, None]
-            self._view = model.restorer.look(pixels, model.decode(latents), own_map, lips, plate)
-            self._full_view = self._at_full_size(self._view)
+            self._encoded = model.restorer.encode(pixels, model.decode(latents), own_map, lips, plate)
+            self._encoded_full = self._at_full_size(self._encoded)
 
-    def _at_full_size(self, view: View) -> View:
+    def _at_full_size(self, encoded: PortraitDetail) -> PortraitDetail:
         """The same portrait and plate at the size of the finished pictures."""
         if self._picture.shape == self._full.shape:
-            return view
-        pixels, plate = pixels_of(self._full).to(self._device), view.plate
+            return encoded
+        pixels, plate = pixels_of(self._full).to(self._device), encoded.plate
         hidden = dataclasses.replace(
             self._evidence, height=len(self._full), width=self._full.shape[1]
         ).hidden()
@@ -137,7 +137,7 @@ class ClipConditions:
             # Where no arms were, the plate is the portrait itself.
             there = torch.from_numpy(hidden)[None].to(self._device)
             plate = torch.lerp(pixels, resized(plate.float(), pixels), there)
-        return dataclasses.replace(view, pixels=pixels, plate=plate)
+        return dataclasses.replace(encoded, pixels=pixels, plate=plate)
 
     @property
     def cells(self) -> tuple[int, int]:
@@ -148,14 +148,14 @@ class ClipConditions:
         return len(self._gesture)
 
     def of(self, window: Window) -> Conditions:
-        """Everything the window is denoised towards."""
-        limbs = self._evidence.limbs([self._gesture[i] for i in window])
+        """All conditions of a window."""
+        hints = self._evidence.hints([self._gesture[i] for i in window])
         return self.portrait.conditions(
             self._model,
             pose=torch.stack(self._features.of(window))[None],
             audio=AudioProjection.joined(self._audio.of(window)),
             audio_mask=None if self._audio_mask is None else self._audio_mask.expand(1, len(window), -1, -1),
-            limbs=None if limbs is None else torch.from_numpy(limbs)[None].to(self._device),
+            hints={name: torch.from_numpy(x)[None].to(self._device) for name, x in hints.items()},
         )
 
     def none(self) -> Conditions:
@@ -172,14 +172,20 @@ class ClipConditions:
         full = pixels
         if pixels.shape[2:] != (height, width):
             full = F.interpolate(pixels.float(), size=(height, width), mode="bicubic", align_corners=False)
-        if restorer is None or self._view is None:
+        if restorer is None or self._encoded is None:
             return full
         carried = self._carried(self._picture, frames)
         mouth = self._mouth(frames) if restorer.config.heard else None
-        mixture = restorer.predict(pixels, self.maps(frames), self._view, mouth, carried)
+        mixture = restorer.predict(pixels, self.maps(frames), self._encoded, mouth, carried)
         if full is not pixels:
             carried = self._carried(self._full, frames)
-        return restorer.mix(full, mixture, self._full_view, carried)
+        made = restorer.mix(full, mixture, self._encoded_full, carried)
+        moving = self._evidence.moving([self._gesture[i] for i in frames])
+        if moving is None:
+            return made
+        # No condition moves anything else: there the frame is the portrait itself.
+        share = resized(torch.from_numpy(moving).to(self._device), made)
+        return torch.lerp(self._encoded_full.pixels.float().expand_as(made), made, share)
 
     # -- of frames -----------------------------------------------------------------------------
 
@@ -196,10 +202,10 @@ class ClipConditions:
         return None if carried is None else torch.from_numpy(carried).to(self._device)
 
     def _mouth(self, frames: Sequence[int]) -> Float[Tensor, "f 2"]:
-        """How open and wide the mouth sounds."""
-        ear = self._model.audio_encoder
-        assert isinstance(ear, LogMelEncoder)
-        return ear.mouth_heard(ear.windows(self._rows, torch.tensor(frames), self._fps))
+        """Opening and width of the mouth, predicted from speech."""
+        encoder = self._model.audio_encoder
+        assert isinstance(encoder, LogMelEncoder)
+        return encoder.predict_mouth(encoder.windows(self._rows, torch.tensor(frames), self._fps))
 
     def tokens(self, frames: Sequence[int]) -> Float[Tensor, "f l d"]:
         """Audio tokens of frames."""
@@ -212,8 +218,8 @@ class ClipConditions:
 
     def _maps_on_device(self, maps: UInt8[Tensor, "f 3 H W"]) -> Float[Tensor, "f 3 H W"]:
         """Drawn maps in 0..1."""
-        shown = (maps.float() / 255).to(self._device, self._dtype)
-        return shown.contiguous(memory_format=torch.channels_last)
+        unit = (maps.float() / 255).to(self._device, self._dtype)
+        return unit.contiguous(memory_format=torch.channels_last)
 
 
 def pixels_of(picture: Picture) -> Float[Tensor, "1 3 H W"]:
@@ -230,14 +236,14 @@ T = TypeVar("T", bound=_Sized)
 
 
 class FrameCache(Generic[T]):
-    """Something of single frames: made when first asked for, the oldest dropped beyond ``limit`` bytes."""
+    """Values of single frames: computed at the first request, the oldest dropped beyond ``limit`` bytes."""
 
     def __init__(self, make: Callable[[Sequence[int]], Sequence[T]], limit: int = CACHE_BYTES) -> None:
         self._make, self._limit = make, limit
         self._kept: OrderedDict[int, T] = OrderedDict()
 
     def of(self, frames: Sequence[int]) -> list[T]:
-        """What belongs to these frames."""
+        """The values of these frames."""
         missing = [i for i in frames if i not in self._kept]
         if missing:
             self._kept.update(zip(missing, self._make(missing), strict=True))

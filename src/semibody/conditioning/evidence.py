@@ -1,13 +1,13 @@
-"""What a model is shown of a portrait and of the poses of frames, as arrays.
+"""What a model is conditioned on of a portrait and of the poses of frames, as arrays.
 
     evidence = Evidence(model.config, portrait_pose, 256, 256)
     evidence.own_map(), evidence.hidden(), evidence.audio_mask()    # of the portrait, once
-    evidence.maps(poses), evidence.limbs(poses)                     # of frames
+    evidence.maps(poses), evidence.hints(poses)                     # of frames
     evidence.carried(portrait, poses)
 
-This is the only reader of the switches that say which of it a model is shown (``networks.hints``, and those
-of the restorer): whatever a model is not shown, or nothing is known of, is None. It computes nothing with
-networks, so a training's workers use it as an animation does.
+This is the only reader of the switches that choose among them (``networks.hints``, and those of the
+restorer). What a model is not conditioned on, or what is not known, is None. No network is called here, so
+training's data workers use it as an animation does.
 """
 
 from __future__ import annotations
@@ -15,16 +15,20 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 
 from semibody.networks.model import ModelConfig
+from semibody.pose.body import face_found
 from semibody.pose.draw import draw_parts
-from semibody.pose.limbs import carry_limbs, limb_cover, move_limbs
-from semibody.pose.regions import audio_mask
+from semibody.pose.limbs import carry_limbs, limb_cover, move_limbs, moved_cover
+from semibody.pose.regions import audio_mask, mouth_region
 from semibody.types import Picture, Pose
 
+_SOFT = 7
+"""Pixels over which what moves fades into the portrait."""
 HANDS_ONLY = ("hands",)
 """What is drawn of the frames' poses, as published."""
 
@@ -35,7 +39,7 @@ class Evidence:
 
     config: ModelConfig
     own: Pose | None
-    """the portrait's own pose; None: nobody was looked for or found"""
+    """the portrait's own pose; None: not detected"""
     height: int
     width: int
 
@@ -46,7 +50,7 @@ class Evidence:
     ) -> UInt8[NDArray[np.uint8], "3 H W"] | None:
         """The portrait's own pose map, with ``parts`` beside those the model always has there.
 
-        When nobody was found, the hands of ``otherwise``: the portrait is taken to begin the gesture.
+        Without an own pose, the hands of ``otherwise``, as if the portrait were the gesture's first frame.
         """
         if not self.config.hints.own_pose:
             return None
@@ -56,11 +60,11 @@ class Evidence:
 
     @property
     def compares_poses(self) -> bool:
-        """Whether the frames' pose features are given less the portrait's own."""
+        """Whether the portrait's own pose features are subtracted from the frames'."""
         return self.config.hints.pose == "change" and self.own is not None
 
     def hidden(self) -> Float[NDArray[np.float32], "1 H W"] | None:
-        """1 about the portrait's arms and hands, which a clean plate is painted without."""
+        """1 about the portrait's arms and hands, which the clean plate leaves out."""
         if self.config.plate is None or self.own is None:
             return None
         return limb_cover(self.own, self.height, self.width)[None]
@@ -81,20 +85,40 @@ class Evidence:
         """The drawn pose maps of frames."""
         return np.stack([self._draw(pose, parts) for pose in poses])
 
-    def limbs(self, poses: Sequence[Pose]) -> Float[NDArray[np.float32], "f 3 h w"] | None:
-        """How the portrait's arms and hands come to where frames have them: flow and cover by latent cell."""
+    def hints(self, poses: Sequence[Pose]) -> dict[str, NDArray[np.float32]]:
+        """What frames are conditioned on beside their pose maps, by name, for ``Model.concatenated``.
+
+        ``limbs`` (f, 3, h, w).
+        """
+        limbs = self._limbs(poses)
+        return {} if limbs is None else {"limbs": limbs}
+
+    def _limbs(self, poses: Sequence[Pose]) -> Float[NDArray[np.float32], "f 3 h w"] | None:
+        """Flow and cover, by latent cell, that carry the portrait's arms and hands to the frames' place."""
         if not self.config.hints.limbs or self.own is None:
             return None
         own, aspect = self.own, self.width / self.height
         return np.stack([move_limbs(own, pose, *self.cells, aspect).planes for pose in poses])
 
     def carried(self, portrait: Picture, poses: Sequence[Pose]) -> UInt8[NDArray[np.uint8], "f 4 H W"] | None:
-        """The picture of that, and its cover, for a restorer that is shown it."""
+        """The portrait's arms and hands carried there, as pixels and their cover, for the restorer."""
         restorer = self.config.restorer
         if restorer is None or not restorer.limbs or self.own is None:
             return None
         own = self.own
         return np.stack([carry_limbs(portrait, own, pose) for pose in poses]).transpose(0, 3, 1, 2)
+
+    def moving(self, poses: Sequence[Pose]) -> Float[NDArray[np.float32], "f 1 H W"] | None:
+        """Where frames can differ from the portrait, softly: about the mouth, and arms and hands that are not
+        where the portrait has them. None, everywhere: without a restorer that is shown the limbs, or when
+        nobody was found."""
+        restorer = self.config.restorer
+        if restorer is None or not restorer.limbs or self.own is None or not face_found(self.own):
+            return None
+        own, size = self.own, (self.height, self.width)
+        mouth = mouth_region(own, *size)
+        moving = [np.maximum(mouth, moved_cover(own, pose, *size)) for pose in poses]
+        return np.stack([cv2.blur(cover, (_SOFT, _SOFT)) for cover in moving])[:, None]
 
     @property
     def cells(self) -> tuple[int, int]:

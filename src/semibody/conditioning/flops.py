@@ -15,14 +15,14 @@ from semibody.networks.model import Model, ModelConfig
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """Operations (a multiply-add counts as two) of the parts of an animation."""
+    """Operations (a multiply-add counts as two) of an animation."""
 
     conditional: float
     """one call of the denoiser with all conditions, for one window"""
     unconditional: float
     """the other half of guidance"""
     reference: float
-    """the portrait, once per clip, and its clean plate if one is painted"""
+    """the portrait, once per clip, and its clean plate if there is one"""
     frames: float
     """the pose features and the audio's keys and values of one window"""
     decode_frame: float
@@ -51,22 +51,22 @@ def count_work(config: ModelConfig, height: int, width: int, frames: int = 12) -
         audio = torch.empty(frames, tokens, config.audio.width)
         t = torch.zeros(1)
         portrait = latents[:, 0]
-        base_work, base = _count(lambda: model.base(portrait, model.paint_plate(pixels, hidden)))
+        base_work, base = _count(lambda: model.base(portrait, model.predict_plate(pixels, hidden)))
         reference_work, encoded = _count(
             lambda: encode_portrait(model, portrait, base, own_map, compare=False)
         )
-        frames_work, (pose, heard) = _count(
+        frames_work, (pose, projected) = _count(
             lambda: (model.pose_encoder(maps)[None], model.project_audio(audio))
         )
-        conditions = encoded.conditions(model, pose=pose, audio=heard)
+        conditions = encoded.conditions(model, pose=pose, audio=projected)
         conditional, _ = _count(lambda: model.denoise(latents, t, conditions))
         unconditional, _ = _count(lambda: model.denoise(latents, t, conditions.unconditional()))
         decode, _ = _count(lambda: model.decode(portrait))
         restorer = model.restorer
         if restorer is not None:
-            view = restorer.look(pixels, pixels, pixels, torch.empty(1, 1, h, w), pixels)
+            picture = restorer.encode(pixels, pixels, pixels, torch.empty(1, 1, h, w), pixels)
             mouth, limbs = torch.empty(1, 2), torch.empty(1, 4, height, width, dtype=torch.uint8)
-            decode += _count(lambda: restorer(pixels, pixels, view, mouth, limbs))[0]
+            decode += _count(lambda: restorer(pixels, pixels, picture, mouth, limbs))[0]
     return Work(conditional, unconditional, base_work + reference_work, frames_work, decode)
 
 

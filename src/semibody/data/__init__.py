@@ -1,1 +1,1 @@
-"""Training data (floor 3): the manifest, real video, and rendered people with known truth."""
+"""Training data (floor 4): the manifest, real video, and rendered people with known truth."""

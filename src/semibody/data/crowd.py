@@ -4,7 +4,7 @@
     done = pack_crowd(Path("packed"), "makehuman", order, workers=2, minutes=60)
 
 No video files are written on the way. Every clip depends on (seed, person, take) alone, so the files are the
-same for any number of workers, and a run that was stopped goes on where it was.
+same for any number of workers, and a stopped run continues.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def pack_crowd(
 ) -> int:
     """Render the people that are missing in ``folder``; returns how many are there now.
 
-    After ``minutes`` no further person is begun. Raises SemibodyError when the folder holds a crowd of
+    After ``minutes`` no further person is started. Raises SemibodyError when the folder holds a crowd of
     another kind or is being filled by another run, when EGL, the assets or room on the disk are missing,
     and, after all others are made, when some person could not be made.
     """
@@ -56,7 +56,7 @@ def pack_crowd(
             progress("render people", there, order.people)
     if failures:
         raise SemibodyError(
-            f"{len(failures)} of {order.people} people could not be made; mend this and run the command "
+            f"{len(failures)} of {order.people} people could not be made; correct this and run the command "
             f"again, the others are kept: {failures[0]}"
         )
     return there
@@ -72,13 +72,13 @@ def _name(order: Order, number: int, take: int) -> str:
 
 
 def _missing(folder: Path, order: Order, number: int) -> list[int]:
-    """The takes of person ``number`` that do not stand yet."""
+    """The takes of person ``number`` that are not packed yet."""
     place = folder / packing_of(order).key
     return [k for k in range(order.clips) if not packed_path(place, _name(order, number, k)).exists()]
 
 
 def _pack_person(folder: str, assets: str, order: Order, number: int, until: float) -> str | None:
-    """Runs in a worker: an empty string when done, None when it is too late, or what is wrong."""
+    """Runs in a worker: an empty string when done, None when the time is up, or what is wrong."""
     if time.time() > until:
         return None
     packing = packing_of(order)

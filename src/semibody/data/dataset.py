@@ -1,4 +1,4 @@
-"""Packed clips: what a trainer reads, one file a clip, any frame of it at once.
+"""Packed clips: what a trainer reads, one file a clip with random access to frames.
 
 Video files must be decoded from their start; a trainer wants single frames of many people. So clips are
 *packed* once: pictures as high-quality JPEGs one after another, joints, boxes and jaw of each frame, the
@@ -11,7 +11,7 @@ waveform; all in one safetensors file, of which a sample reads only the rows it 
     clip.speech(), clip.jaw()
 
 Talking-head clips are padded into the half-body frame here (Head Partial Attention): the head gets the
-size and place it has in half-body pictures, the rest is black and outside ``valid``.
+size and place it has in half-body pictures, everything around the clip is black and outside ``valid``.
 
 Latents and audio rows depend on networks, so they are kept beside the clips, in a folder of their own for
 each autoencoder (``LatentStore``).
@@ -79,7 +79,7 @@ class Labels(NamedTuple):
 
 
 class PackedClip:
-    """One packed clip; opening it reads its header, everything else is read when asked for."""
+    """One packed clip; opening it reads its header, everything else is read on request."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -99,7 +99,7 @@ class PackedClip:
         self.size = int(facts["size"])
         self.valid: Box = tuple(json.loads(facts["valid"]))
         self.found: Path | None = None
-        """poses that a detector finds in the pictures (``data.found``), if one was asked"""
+        """file of the poses that a detector finds in the pictures (``data.found``); None: not detected"""
 
     def __len__(self) -> int:
         return self.frames
@@ -131,7 +131,7 @@ class PackedClip:
         return self.labels([frame])[0].boxes
 
     def portrait_pose(self, frame: int) -> Pose:
-        """The pose that a portrait of this moment comes with: the ``found`` one, else the exact one."""
+        """The pose of this frame as a portrait: the ``found`` one, else the exact one."""
         with _open(self.found or self.path) as file:
             return _pose(file, frame)
 
@@ -205,7 +205,7 @@ def packed_path(place: Path, name: str) -> Path:
 def _pack_entry(entry: ClipEntry, place: Path, packing: Packing) -> None:
     for path in filter(None, (entry.video, entry.audio, entry.gesture, entry.truth)):
         if not path.is_file():
-            raise SemibodyError(f"{entry.id}: {path} is missing; mend the manifest or make the data again")
+            raise SemibodyError(f"{entry.id}: {path} is missing; correct the manifest or make the data again")
     gesture = resample(load_gesture(entry.gesture), packing.fps)
     with VideoReader(entry.video) as video:
         pictures = np.stack(list(video.frames(packing.fps)))
@@ -320,7 +320,7 @@ def _joints_boxes(gesture: Gesture, part: str) -> NDArray[np.float32]:
 def pad_head(
     pictures: Pictures, gesture: Gesture, boxes: NDArray[np.float32], packing: Packing
 ) -> tuple[Pictures, Gesture, NDArray[np.float32], Box]:
-    """Put a head clip into the half-body frame: the head as large and high as heads are there.
+    """Put a head clip into the half-body frame: the head as large and as high as in half-body clips.
 
     Returns pictures (f, size, size, 3), joints and boxes in the new frame, and the box of what is picture.
     """
@@ -347,11 +347,11 @@ def pad_head(
     return padded, moved, new_boxes, valid
 
 
-# -- what networks make of the clips -----------------------------------------------------------
+# -- latents and audio rows of the clips --------------------------------------------------------
 
 
 class LatentStore:
-    """Latents and audio rows of packed clips, in a folder named by what made them.
+    """Latents and audio rows of packed clips, in a folder for each autoencoder and audio encoder.
 
     ``latents`` (f, c, h, w) float16; ``rows`` (r, …) float16, the audio encoder's rows.
     """

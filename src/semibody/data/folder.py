@@ -1,4 +1,4 @@
-"""Filling a data folder: one run at a time, the same settings, nothing half-written left behind."""
+"""Filling a data folder: one run at a time, the same settings, no incomplete file left behind."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def filling(
     """Hold ``out`` for this run alone, and keep ``settings`` in its file ``record``.
 
     A folder that holds clips made with other settings (but for those in ``may_change``) is refused with a
-    SemibodyError; so is one that another run is filling. What a killed run left half-written is removed.
+    SemibodyError; so is one that another run is filling. Incomplete files of a killed run are removed.
     """
     with disk_errors_named(out), only_run(out):
         _claim(out, out / record, dict(settings), may_change)
@@ -59,14 +59,14 @@ def _claim(out: Path, file: Path, settings: dict[str, Any], may_change: Sequence
 
 @contextlib.contextmanager
 def only_run(out: Path) -> Iterator[None]:
-    """Let one process at a time fill ``out``; the lock falls with the process, however it ends."""
+    """Let one process at a time fill ``out``; the lock ends with the process, in whatever way it ends."""
     out.mkdir(parents=True, exist_ok=True)
     with (out / ".lock").open("w") as file:
         try:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # not on Windows; there the user takes care
+        except ImportError:  # Windows has no such lock
             pass
         except BlockingIOError:
             raise SemibodyError(f"{out}: another run is filling this folder; wait for its end") from None
@@ -75,7 +75,7 @@ def only_run(out: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def disk_errors_named(out: Path) -> Iterator[None]:
-    """Turn the operating system's refusal to write into a message that says what to do."""
+    """Turn the operating system's refusal to write into a message with the remedy."""
     try:
         yield
     except Exception as error:

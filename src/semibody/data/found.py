@@ -1,10 +1,11 @@
 """Poses of packed clips as a detector finds them, beside the exact ones they come with.
 
     find_poses(clips, workers=2)
-    clips[0].portrait_pose(3)       # as it would be found in a user's portrait of that moment
+    clips[0].portrait_pose(3)       # as the detector finds it in that frame
 
-Who animates a picture has nobody's exact pose: joints are off by some hundredths of the shoulders' width, a
-hand may be missed. Networks that are shown the portrait's pose must have met such poses in training.
+For a user's portrait only a detected pose is known: joints are off by some hundredths of the shoulders'
+width, a hand may be missed. Networks that are conditioned on the portrait's pose must be trained with such
+poses.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from semibody.types import Progress, silent
 
 
 def find_poses(clips: Sequence[PackedClip], *, workers: int = 1, progress: Progress = silent) -> None:
-    """Look for the person in every frame, once, and let the clips' portraits come with what was found.
+    """Detect the person in every frame, once, and use the detected poses for the clips' portraits.
 
     It is kept beside each clip, in ``<id>.found.safetensors``: ``joints`` (f, 128, 2) and ``confidence``
-    (f, 128) of the largest person, the exact ones where nobody was found. Raises MissingPartError without
+    (f, 128) of the largest person, the exact ones where no person was found. Raises MissingPartError without
     the detector's package.
     """
     missing = [clip for clip in clips if not _path(clip).exists()]
@@ -43,7 +44,7 @@ def _path(clip: PackedClip) -> Path:
 
 @cache
 def _detector() -> Detector:
-    return open_detector()  # a worker's, for all of its clips
+    return open_detector()  # one for each worker
 
 
 def _find(path: str) -> None:

@@ -1,11 +1,12 @@
-"""Training clips from real videos: cut, looked at, judged, cropped, written with the same manifest.
+"""Training clips from real videos: cut at scenes, tested, cropped, written with the same manifest.
 
 A video is read twice and never held in memory. First every frame's pose is found, piece by piece between
 scene cuts; a piece that fails a test of ``Wanted`` is rejected with the reason. Then the others are cut to
-the square of EMTD's rule and written. Finished pieces stand as ``clips/<id>.json`` or
-``rejected/<id>.json``, poses of the current video as ``poses/<id>.npz``: a killed run goes on there.
+the square of EMTD's rule and written. Finished pieces have a file ``clips/<id>.json``
+or ``rejected/<id>.json``, poses of the current video are in ``poses/<id>.npz``: a killed run continues there.
 
-What is stored as "truth" of a real clip (boxes, jaw) is what the detector found; ``parameters`` says so.
+What is stored as "truth" of a real clip (boxes, jaw) is what the detector found, and ``parameters.truth`` is
+"detected".
 """
 
 from __future__ import annotations
@@ -167,11 +168,11 @@ def ingest(
     workers: int = 1,
     progress: Progress = silent,
 ) -> Account:
-    """Take in a video, or every video of a folder, and write the manifest.
+    """Ingest a video, or every video of a folder, and write the manifest.
 
     ``listing`` is a published list: EMTD's table (URL, start_timecode, end_timecode) or HumanVid's addresses,
     a line each; only what it names and the folder holds is taken. Raises SemibodyError when there is nothing
-    to take in, or ``out`` holds a set of other settings.
+    to ingest, or ``out`` holds a set of other settings.
     """
     videos, out, wanted = Path(videos), Path(out), wanted or Wanted()
     _require_scene_detection()
@@ -194,7 +195,7 @@ def ingest(
         ]
         done = len(sources) - len(jobs)
         progress("videos", done, len(sources))
-        for _ in in_processes(take_in, jobs, workers, threads=2):
+        for _ in in_processes(ingest_video, jobs, workers, threads=2):
             done += 1
             progress("videos", done, len(sources))
         account = _gather(out)
@@ -253,10 +254,10 @@ def read_listing(path: Path) -> dict[str, list[tuple[float, float]]]:
                 start, stop = (_seconds(cell) for cell in when[:2])
             except ValueError:
                 raise SemibodyError(
-                    f"{path}:{number}: {when[0]}, {when[1]} are not two times; mend it"
+                    f"{path}:{number}: {when[0]}, {when[1]} are not two times; correct the line"
                 ) from None
             if not 0 <= start < stop:
-                raise SemibodyError(f"{path}:{number}: ends before it starts; mend or remove the line")
+                raise SemibodyError(f"{path}:{number}: ends before it starts; correct or remove the line")
             times.append((start, stop))
     if not pieces:
         raise SemibodyError(f"{path}: lists no video")
@@ -279,10 +280,10 @@ def _seconds(text: str) -> float:
 # --- one video ------------------------------------------------------------------------------------------
 
 
-def take_in(
+def ingest_video(
     path: str, name: str, times: Sequence[tuple[float, float]] | None, out: str, wanted: Wanted
 ) -> int:
-    """Cut, judge and write one video; runs in a worker. Gives the number of clips kept.
+    """Cut, test and write one video; runs in a worker. Returns the number of clips kept.
 
     A video that cannot be read is itself rejected; only a missing detector or a full disk stop the run.
     """
@@ -290,7 +291,7 @@ def take_in(
     kept = 0
     with disk_errors_named(folder):
         try:
-            kept = _Video(source, name, folder, wanted).take_in(times)
+            kept = _Video(source, name, folder, wanted).ingest(times)
         except MissingPartError:
             raise
         except SemibodyError as error:
@@ -301,12 +302,12 @@ def take_in(
 
 
 class _Video:
-    """One video being taken in."""
+    """One video being ingested."""
 
     def __init__(self, path: Path, name: str, out: Path, wanted: Wanted) -> None:
         self._path, self._name, self._out, self._wanted = path, name, out, wanted
 
-    def take_in(self, times: Sequence[tuple[float, float]] | None) -> int:
+    def ingest(self, times: Sequence[tuple[float, float]] | None) -> int:
         with VideoReader(self._path) as video:
             seconds = video.frame_count / video.fps
         speech = _speech_of(self._path)
@@ -318,10 +319,10 @@ class _Video:
             detector: Detector | None = None
             for piece, frames in self._frames(pieces, missing=".npz"):
                 detector = detector or stack.enter_context(open_detector(self._wanted.detector))
-                _save_poses(self._poses(piece), _look(frames, detector, self._wanted.fps))
-        judged = [(piece, self._judge(piece, speech)) for piece in pieces if not self._finished(piece)]
-        good = {piece.id: verdict for piece, verdict in judged if verdict is not None}
-        for piece, frames in self._frames([p for p, v in judged if v is not None], missing=""):
+                _save_poses(self._poses(piece), _detect(frames, detector, self._wanted.fps))
+        tested = [(piece, self._test(piece, speech)) for piece in pieces if not self._finished(piece)]
+        good = {piece.id: verdict for piece, verdict in tested if verdict is not None}
+        for piece, frames in self._frames([p for p, v in tested if v is not None], missing=""):
             self._write(piece, good[piece.id], frames, speech)
         for piece in pieces:
             self._poses(piece).unlink(missing_ok=True)
@@ -368,10 +369,12 @@ class _Video:
             Rejection(piece.id, self._path.name, round(piece.start, 3), round(piece.stop, 3), why, detail),
         )
 
-    def _judge(self, piece: Piece, speech: Speech | None) -> _Verdict | None:
+    def _test(self, piece: Piece, speech: Speech | None) -> _Verdict | None:
         try:
-            looked = _load_poses(self._poses(piece))
-            return judge(looked, _part_of(speech, piece, len(looked.joints) / self._wanted.fps), self._wanted)
+            detected = _load_poses(self._poses(piece))
+            return assess(
+                detected, _part_of(speech, piece, len(detected.joints) / self._wanted.fps), self._wanted
+            )
         except _UnwantedError as error:
             why, detail = error.args
             self._reject(piece, why, detail)
@@ -414,7 +417,7 @@ def find_scenes(path: Path, seconds: float) -> list[tuple[float, float]]:
 
     try:
         scenes = [(a.seconds, b.seconds) for a, b in detect(str(path), ContentDetector())]
-    except Exception:  # whatever OpenCV cannot open PyAV often can: then cuts are not known
+    except Exception:  # OpenCV cannot open it, but PyAV may: then cuts are not known
         scenes = []
     last = len(scenes) - 1
     return [
@@ -433,7 +436,7 @@ def _speech_of(path: Path) -> Speech | None:
     try:
         return read_speech(path)
     except SemibodyError:
-        return None  # no sound track: each piece will be rejected for it
+        return None  # no sound track: each piece is rejected for that
 
 
 def _part_of(speech: Speech | None, piece: Piece, seconds: float) -> Speech | None:
@@ -444,13 +447,13 @@ def _part_of(speech: Speech | None, piece: Piece, seconds: float) -> Speech | No
     return Speech(np.pad(wave, (0, count - len(wave))), speech.rate)
 
 
-# --- looking --------------------------------------------------------------------------------------------
+# --- detection --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Looked:
-    """What was seen in a piece: ``joints`` (f, 128, 2), ``confidence`` (f, 128), ``people`` in each searched
-    frame, ``samples`` (k, h, w) grey pictures, ``width`` and ``height`` of the video in pixels."""
+class Detected:
+    """What was detected in a piece: ``joints`` (f, 128, 2), ``confidence`` (f, 128), ``people`` in each
+    searched frame, ``samples`` (k, h, w) grey pictures, ``width`` and ``height`` of the video in pixels."""
 
     joints: Floats
     confidence: Floats
@@ -460,7 +463,7 @@ class Looked:
     height: int
 
 
-def _look(frames: Iterator[Picture], detector: Detector, fps: float) -> Looked:
+def _detect(frames: Iterator[Picture], detector: Detector, fps: float) -> Detected:
     """Find the largest person in every frame; everyone is counted once a second."""
     joints, confidence, people, samples = [], [], [], []
     last: Pose | None = None
@@ -474,15 +477,15 @@ def _look(frames: Iterator[Picture], detector: Detector, fps: float) -> Looked:
         pose = detector.follow(frame, last) if last is not None else None
         pose = pose or (found[0] if found else None)
         last = pose
-        shown = pose or Pose(np.zeros((N_JOINTS, 2)), np.zeros(N_JOINTS))
-        joints.append(shown.joints)
-        confidence.append(shown.confidence)
+        tracked = pose or Pose(np.zeros((N_JOINTS, 2)), np.zeros(N_JOINTS))
+        joints.append(tracked.joints)
+        confidence.append(tracked.confidence)
     if not joints:
-        return Looked(np.zeros((0, N_JOINTS, 2)), np.zeros((0, N_JOINTS)), np.zeros(0, np.int64),
+        return Detected(np.zeros((0, N_JOINTS, 2)), np.zeros((0, N_JOINTS)), np.zeros(0, np.int64),
                       np.zeros((0, 1, 1), np.uint8), *size)  # fmt: skip
     chosen = np.linspace(0, len(samples) - 1, min(_SAMPLES, len(samples))).round().astype(int)
     greys = np.stack([samples[int(i)] for i in chosen])
-    return Looked(np.stack(joints), np.stack(confidence), np.array(people), greys, *size)
+    return Detected(np.stack(joints), np.stack(confidence), np.array(people), greys, *size)
 
 
 def _grey(frame: Picture) -> Picture:
@@ -492,18 +495,18 @@ def _grey(frame: Picture) -> Picture:
     return np.asarray(cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _save_poses(path: Path, looked: Looked) -> None:
+def _save_poses(path: Path, detected: Detected) -> None:
     with atomic_write(path) as unfinished:
-        np.savez_compressed(unfinished, **dataclasses.asdict(looked))
+        np.savez_compressed(unfinished, **dataclasses.asdict(detected))
 
 
-def _load_poses(path: Path) -> Looked:
+def _load_poses(path: Path) -> Detected:
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         values = {name: arrays[name] for name in arrays.files}
-    return Looked(**values | {"width": int(values["width"]), "height": int(values["height"])})
+    return Detected(**values | {"width": int(values["width"]), "height": int(values["height"])})
 
 
-# --- judging --------------------------------------------------------------------------------------------
+# --- tests --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -515,25 +518,25 @@ class _Verdict:
     numbers: dict[str, float]
 
 
-def judge(looked: Looked, speech: Speech | None, wanted: Wanted) -> _Verdict:
+def assess(detected: Detected, speech: Speech | None, wanted: Wanted) -> _Verdict:
     """Decide on a piece. Raises _UnwantedError (why, detail) at the first test it fails."""
-    frames = len(looked.joints)
+    frames = len(detected.joints)
     _want(frames >= wanted.shortest * wanted.fps * 0.9, "too short", f"{frames} frames could be read")
-    seen = looked.confidence.any(axis=1)
+    seen = detected.confidence.any(axis=1)
     _want(seen.mean() > 0.5, "nobody", f"a person in {seen.mean():.0%} of frames")
-    crowd = float((looked.people > 1).mean())
+    crowd = float((detected.people > 1).mean())
     _want(crowd <= 0.2, "several people", f"in {crowd:.0%} of frames")
     joints, confidence, _, _ = clean(
-        looked.joints, looked.confidence, wanted.fps, 0.5, looked.width / looked.height
+        detected.joints, detected.confidence, wanted.fps, 0.5, detected.width / detected.height
     )
     poses = [Pose(j, c) for j, c in zip(joints, confidence, strict=True)]
     face = float(np.mean([face_found(p) for p in poses]))
     _want(face >= wanted.face, "face not seen", f"in {face:.0%} of frames")
     hands, sure, kind = _hands(poses, wanted)
-    crop = emtd_square(joints, confidence, looked.width, looked.height)
+    crop = emtd_square(joints, confidence, detected.width, detected.height)
     if kind == "head":
-        crop = head_square(joints, confidence, looked.width, looked.height)
-    side, outside = crop.size[0], crop.outside(looked.width, looked.height)
+        crop = head_square(joints, confidence, detected.width, detected.height)
+    side, outside = crop.size[0], crop.outside(detected.width, detected.height)
     small = f"{side} pixels for a clip of {wanted.size}"
     _want(side / wanted.size >= wanted.sharpness, "person too small", small)
     beyond = f"{outside:.0%} of the square lies outside"
@@ -541,10 +544,10 @@ def judge(looked: Looked, speech: Speech | None, wanted: Wanted) -> _Verdict:
     gesture = Gesture(crop.joints(joints), confidence, wanted.fps, 1.0)
     tall = float(np.median(np.ptp(gesture.joints[:, FACE, 1], axis=1)))
     _want(tall >= wanted.face_size, "face too small", f"{tall:.1%} of the height")
-    captioned = caption_share(looked.samples, crop, looked.height)
-    _want(captioned < 0.5, "captions", f"in {captioned:.0%} of the frames looked at")
+    captioned = caption_share(detected.samples, crop, detected.height)
+    _want(captioned < 0.5, "captions", f"in {captioned:.0%} of the sampled frames")
     jaw = jaw_opening(gesture.joints[:, FACE])
-    voice, follows = _heard(speech, jaw, wanted)
+    voice, follows = _voice(speech, jaw, wanted)
     numbers = {"face": face, "hands": hands, "hand_confidence": sure, "voice": voice, "lips": follows}
     numbers = {name: round(value, 4) for name, value in numbers.items() if math.isfinite(value)}
     return _Verdict(kind, crop, gesture, Truth(jaw, _boxes(gesture)), numbers)
@@ -570,7 +573,7 @@ def _hands(poses: list[Pose], wanted: Wanted) -> tuple[float, float, Kind]:
     return share, sure, "head"
 
 
-def _heard(speech: Speech | None, jaw: NDArray[np.float32], wanted: Wanted) -> tuple[float, float]:
+def _voice(speech: Speech | None, jaw: NDArray[np.float32], wanted: Wanted) -> tuple[float, float]:
     """Share of time with a voice, and how well the lips follow it."""
     if speech is None:
         raise _UnwantedError("no sound", "the video has no sound track that can be read")
@@ -578,7 +581,7 @@ def _heard(speech: Speech | None, jaw: NDArray[np.float32], wanted: Wanted) -> t
     threshold = max(0.003, 0.12 * float(np.percentile(loud, 95)))
     voice = float((loud > threshold).mean())
     _want(voice >= wanted.voice, "no speech", f"sound in {voice:.0%} of the time")
-    # A smile is open in silence too: lips that move while there is sound count as well as lips that open.
+    # A smiling mouth is open in silence too, so lips that move with the sound count like lips that open.
     moving = _smooth(np.abs(np.gradient(jaw)), wanted.fps)
     follows = max(_shifted(jaw, loud, wanted.fps), _shifted(moving, _smooth(loud, wanted.fps), wanted.fps))
     _want(follows >= wanted.lips, "lips do not follow the sound", f"correlation {follows:.2f}")

@@ -1,4 +1,4 @@
-"""Looks at a data folder: numbers of the whole set, and one HTML page with pictures that needs nothing else.
+"""Inspects a data folder: numbers of the whole set, and one self-contained HTML page with pictures.
 
 The page shows every clip once, a choice of clips with their truth drawn over the picture (skeleton, boxes,
 a bar for the mouth), the numbers, and what is wrong with which clip.
@@ -42,7 +42,7 @@ _BOX_COLOURS = {
 
 @dataclass(frozen=True)
 class ClipNumbers:
-    """One clip. Shares are of its frames; NaN where the clip cannot say.
+    """One clip. Shares are of its frames; NaN where the clip lacks what is needed.
 
     ``face``, ``both_hands`` share of frames that show the face, most of both hands · ``hands_cut`` share of
     frames in which a hand crosses the picture's edge · ``confidence`` mean of the hands' joints (HKC) ·
@@ -144,12 +144,12 @@ def measure(entry: ClipEntry) -> ClipNumbers:
     gesture = load_gesture(entry.gesture)
     _require_length(entry, "gesture", len(gesture))
     with VideoReader(entry.video) as video:
-        # A container may not say how many frames it holds, and by how much decoding would tell.
+        # A container may lack the number of frames, and may be off by one.
         if video.frame_count and abs(video.frame_count - entry.frames) > 1:
             _require_length(entry, "video", video.frame_count)
     seen = gesture.hands_confidence >= SEEN
     hands = gesture.hands
-    shown = np.median(seen, axis=2) >= 1
+    visible = np.median(seen, axis=2) >= 1
     outside = ((hands < 0) | (hands > 1)).any(axis=-1)
     cut = (outside.any(axis=2) & ~outside.all(axis=2)).any(axis=1)
     follows, histogram = math.nan, ()
@@ -164,7 +164,7 @@ def measure(entry: ClipEntry) -> ClipNumbers:
             )
     return ClipNumbers(
         face=float((gesture.confidence[:, FACE].mean(axis=1) >= SEEN).mean()),
-        both_hands=float(shown.all(axis=1).mean()),
+        both_hands=float(visible.all(axis=1).mean()),
         hands_cut=float(cut.mean()),
         confidence=hand_confidence(gesture.hands_confidence),
         variation=hand_variation(hands, gesture.hands_confidence, threshold=SEEN) * _REFERENCE,
@@ -175,7 +175,7 @@ def measure(entry: ClipEntry) -> ClipNumbers:
 
 def _require_length(entry: ClipEntry, what: str, frames: int) -> None:
     if frames != entry.frames:
-        raise SemibodyError(f"{entry.id}: its {what} has {frames} frames, the manifest says {entry.frames}")
+        raise SemibodyError(f"{entry.id}: its {what} has {frames} frames, the manifest {entry.frames}")
 
 
 # --- the page ------------------------------------------------------------------------------------------
@@ -185,18 +185,18 @@ def write_report(folder: Path | str, out: Path, numbers: Survey, progress: Progr
     """Write the page as one HTML file without references to other files."""
     broken = dict(numbers.faults)
     entries = [e for e in read_manifest(folder) if e.id not in broken]
-    shown = entries[:: max(1, -(-len(entries) // _SHOWN))]
+    listed = entries[:: max(1, -(-len(entries) // _SHOWN))]
     chosen = _spread(entries, _OVERLAID)
     stills, labels = [], []
-    for done, entry in enumerate(shown):
-        progress("pictures", done, len(shown) + len(chosen))
+    for done, entry in enumerate(listed):
+        progress("pictures", done, len(listed) + len(chosen))
         stills.append(_frames(entry, [entry.frames // 2])[0])
         labels.append(f"{entry.id} {entry.split} {entry.kind}")
-    parts = [_section("Every clip" if len(shown) == len(entries) else "A choice of clips")]
+    parts = [_section("Every clip" if len(listed) == len(entries) else "A choice of clips")]
     parts += [_picture(contact_sheet(s, t, columns=8, side=160)) for s, t in _chunks(stills, labels, 48)]
     parts.append(_section("Truth over the picture"))
     for done, entry in enumerate(chosen):
-        progress("pictures", len(shown) + done, len(shown) + len(chosen))
+        progress("pictures", len(listed) + done, len(listed) + len(chosen))
         at = np.linspace(0, entry.frames - 1, min(_STILLS, entry.frames)).round().astype(int).tolist()
         drawn = [draw_truth(picture, entry, i) for picture, i in zip(_frames(entry, at), at, strict=True)]
         sheet = contact_sheet(drawn, [f"{entry.id} {i}" for i in at], columns=_STILLS, side=320)
@@ -314,7 +314,7 @@ def _number(value: float) -> str:
 def _bars(shares: Sequence[float]) -> str:
     """A histogram as SVG."""
     if not shares:
-        return "<p>No clip says how far the mouth is open.</p>"
+        return "<p>No clip has the opening of the mouth.</p>"
     top = max(shares)
     bars = []
     for i, share in enumerate(shares):

@@ -41,7 +41,7 @@ class Cache:
             return None
 
     def has(self, key: str) -> bool:
-        """Whether the entry is there and whole (a zip's directory stands at its end)."""
+        """Whether the entry exists and is complete (a zip's directory is at its end)."""
         return zipfile.is_zipfile(self._path(key))
 
     def save(self, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -1,9 +1,9 @@
 """The official test set from local videos: EMTD's crop, 768 × 768 at 24 fps, with sound, poses and a
 portrait.
 
-EMTD is a list of videos that each must get for themselves (110 clips of 40 videos, 1327 s). This makes of a
-folder of such clips what the published script makes of them, as a manifest for `semibody bench-quality`.
-Two of its faults are mended; ``pose.frame.emtd_crop`` names them.
+EMTD is a list of videos that users must download themselves (110 clips of 40 videos, 1327 s). This crops a
+folder of such clips as the published script does, and writes a manifest for `semibody bench-quality`.
+Two of its faults are corrected; ``pose.frame.emtd_crop`` names them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SIDE, FPS = 768, 24.0
 
 
 def build(videos: Path, out: Path, *, detector: str = "auto", progress: Progress = silent) -> list[Problem]:
-    """Make a test set of every video of a folder; running again goes on. Returns what was left out.
+    """Make a test set of every video of a folder; run it again to continue. Returns what was left out.
 
     ``out`` gets ``<name>.mp4 .wav .gesture.npz .png`` (the first frame is the portrait) and a manifest.
     Raises SemibodyError when no video could be used.

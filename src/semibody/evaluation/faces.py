@@ -1,7 +1,7 @@
-"""Faces: where they are, who they are (CSIM), and what they express (E-FID, the jaw).
+"""Faces: detection, identity (CSIM), and expression (E-FID, the jaw).
 
 Faces are found by MediaPipe: with ``face_landmarker.task`` when that part is here (it also gives 52
-blendshapes), otherwise with the face mesh that lies inside the mediapipe package (the same points, no
+blendshapes), otherwise with the face mesh of the mediapipe package (the same points, no
 blendshapes).
 """
 
@@ -117,7 +117,7 @@ class _Landmarker(_Closing):
 
         vision = mp.tasks.vision
         options = vision.FaceLandmarkerOptions(
-            # Each picture is looked at by itself: tracking would make a frame's answer depend on the last.
+            # Each picture is processed by itself: tracking would make a frame's result depend on the last.
             base_options=mp.tasks.BaseOptions(model_asset_buffer=path.read_bytes()),
             running_mode=vision.RunningMode.IMAGE,
             output_face_blendshapes=True,
@@ -155,7 +155,7 @@ class _Mesh(_Closing):
 
 
 def _hush() -> None:
-    # Only effective before the native library is loaded: its notes are no news to the user.
+    # Its log lines mean nothing to the user. Only effective before the native library is loaded.
     os.environ.setdefault("GLOG_minloglevel", "2")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -165,7 +165,7 @@ def _points(landmarks: Any, picture: Picture) -> Floats:
     return np.array([(p.x * width, p.y * height) for p in landmarks[:N_POINTS]], np.float64)
 
 
-# -- who it is ---------------------------------------------------------------------------------------
+# -- identity ----------------------------------------------------------------------------------------
 
 
 class Embedder(Protocol):
@@ -187,7 +187,7 @@ class DlibEmbedder:
             raise MissingPartError("dlib is not installed; run: pip install 'semibody[eval]'")
         import dlib
 
-        # The package's own import would drag in pkg_resources only to name this file.
+        # Importing the package would import pkg_resources only to name this file.
         folder = Path((package.submodule_search_locations or ["."])[0])
         self._dlib = dlib
         self._model = dlib.face_recognition_model_v1(str(folder / "models" / f"{self.name}.dat"))
@@ -226,8 +226,8 @@ class ArcFaceEmbedder:
 
 @functools.lru_cache(maxsize=1)
 def dlib_centre() -> Vector:
-    """(128,) the mean embedding of rendered people. Faces all lie on one side of zero, so that raw cosines
-    are 0.84 to 0.99 even between people; seen from this centre they spread out."""
+    """(128,) the mean embedding of rendered people. All faces lie on one side of zero, so that raw cosines
+    are 0.84 to 0.99 even between people; relative to this centre they spread out."""
     return np.load(Path(__file__).parent / "dlib_centre.npy", allow_pickle=False)
 
 

@@ -21,8 +21,8 @@ from semibody.types import Floats, Picture, SemibodyError
 Mask = NDArray[np.bool_]
 
 IDENTICAL_DB = 100.0
-"""What an identical frame counts in the mean over frames: 8-bit pictures that differ at all stay near or
-below it."""
+"""PSNR of an identical frame in the mean over frames: 8-bit pictures that differ at all stay near or below
+it."""
 
 _RADIUS, _SIGMA, _K1, _K2 = 5, 1.5, 0.01, 0.03
 STILL = 3.0
@@ -103,8 +103,8 @@ class Stillness:
     """Flicker and drift of a generated video where the real one does not move, frame by frame.
 
     A pixel is still at frame t when the real video changed by less than ``STILL`` grey levels between
-    t − 2, t − 1 and t (blurred a little against sensor noise). There the real world has no temporal
-    high-frequency energy, so what the generated video has is flicker: the mean absolute second difference
+    t − 2, t − 1 and t (blurred a little against sensor noise). There the real video has no temporal
+    high-frequency energy, so that of the generated video is flicker: the mean absolute second difference
     |g_t − 2 g_{t−1} + g_{t−2}| minus the real video's own, in grey levels, never below 0. Drift is
     |g_t − g_0| − |r_t − r_0| over the pixels that have not changed since the real video's first frame.
     """
@@ -113,7 +113,7 @@ class Stillness:
     _real: list[Floats] = field(default_factory=list)
     _first: tuple[Floats, Floats] | None = None
 
-    def see(self, generated: Picture, real: Picture, regions: Mapping[str, Mask]) -> dict[str, float]:
+    def add(self, generated: Picture, real: Picture, regions: Mapping[str, Mask]) -> dict[str, float]:
         """Values of the next frame: ``drift`` and ``flicker/<region>``; NaN where a region has no still
         pixel."""
         g, r = _grey(generated), _grey(real)
@@ -134,19 +134,19 @@ class Stillness:
 
 
 @dataclass
-class Changes:
+class ChangeEnergy:
     """How much changes from frame to frame, where the real video moves and where it does not.
 
     A pixel moves when the real video changes by at least ``STILL`` grey levels from frame to frame; all
     others are still; of them those are away that have no moving pixel within ``APART`` pixels. So flicker,
-    which is anywhere, can be told from edges that move along a little off their place. The energy of a
+    which is everywhere, is distinguished from moving edges that are a little off their place. The energy of a
     region is the sum of the squared changes of grey in it, per pixel of the picture, so that the energies
     of frames add up to that of the clip.
     """
 
     _before: tuple[Floats, Floats] | None = None
 
-    def see(self, generated: Picture, real: Picture) -> dict[str, float]:
+    def add(self, generated: Picture, real: Picture) -> dict[str, float]:
         """``energy/<region>`` and ``real-energy/<region>`` of ``REGIONS``; NaN for the first frame."""
         import cv2
 
@@ -222,7 +222,7 @@ def compare(
     """
     rows: list[list[float]] = []
     numbers: list[int] = []
-    still, changes = Stillness(), Changes()
+    still, changes = Stillness(), ChangeEnergy()
     with VideoReader(generated) as ours, VideoReader(real) as theirs:
         fps = None if abs(ours.fps - theirs.fps) < 1e-3 * ours.fps else ours.fps
         for number, (picture, wanted) in enumerate(zip(ours, theirs.frames(fps), strict=False)):
@@ -231,8 +231,8 @@ def compare(
             height, width = picture.shape[:2]
             reference = resize_image(wanted, width, height)
             regions = boxes_to_regions(boxes_at(boxes, number), height, width)
-            values = still.see(picture, reference, regions)
-            values |= changes.see(picture, reference)
+            values = still.add(picture, reference, regions)
+            values |= changes.add(picture, reference)
             values |= {"psnr": psnr(picture, reference), "ssim": ssim(picture, reference)}
             for part in ("face", "hands"):
                 values[f"psnr/{part}"] = psnr(picture, reference, regions[part])

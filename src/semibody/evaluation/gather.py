@@ -27,7 +27,7 @@ Side = Literal["generated", "real", "portrait"]
 
 @dataclass
 class Gathered:
-    """What was found in every clip, read from the cache when a metric asks for it."""
+    """What was found in every clip, read from the cache when a metric needs it."""
 
     items: list[Item]
     rules: Protocol
@@ -52,7 +52,7 @@ class Gathered:
         if key in self._small:
             return self._small[key]
         found = self.cache.load(key)
-        if found is not None and "features" not in found:  # asked for by many metrics
+        if found is not None and "features" not in found:  # small, and read by many metrics
             self._small[key] = found
         return found
 
@@ -65,7 +65,7 @@ class Gathered:
 
 @dataclass(frozen=True)
 class _Job:
-    """What one worker does with one file (or pair): ``keys`` says under which key each kind is kept."""
+    """The work of one worker on one file (or pair): ``keys`` are (kind, key in the cache)."""
 
     name: str
     keys: tuple[tuple[str, str], ...]
@@ -85,7 +85,7 @@ def gather(
     """Measure what the cache does not hold. Damaged files become Problems and their clips are left out.
 
     ``kinds`` names of ``extract.KINDS`` (all must be available); ``pairs`` compare pixels with REAL.
-    Every finished file is kept at once, so an interrupted run goes on.
+    Every finished file is kept at once, so an interrupted run can continue.
     """
     names = sorted(kinds)
     gathered = Gathered(list(items), rules, cache, {})
@@ -95,7 +95,7 @@ def gather(
         with _into(problems, item.name):
             jobs += _file_jobs(gathered, item, names)
     _drop(gathered, problems)
-    problems += _run(jobs, cache, rules, workers, progress, "look at clips")
+    problems += _run(jobs, cache, rules, workers, progress, "measure clips")
     _drop(gathered, problems)
     if pairs:
         pair_jobs: list[_Job] = []
@@ -127,11 +127,11 @@ def _file_jobs(gathered: Gathered, item: Item, names: Sequence[str]) -> Iterator
         sides["real"] = item.real
     facts = {side: probe(path) for side, path in sides.items()}
     fps = gathered.fps[item.name] = facts["generated"].fps
-    # Read for their mistakes: better told now, with the clip's name, than after the work.
+    # Read now, so that their mistakes are reported before the work, with the clip's name.
     gathered.truth(item), gathered.gesture(item)
     spoken = item.speech or next((path for side, path in sides.items() if facts[side].sound), None)
     for side, path in sides.items():
-        source = extract.Source(path, fps, path if facts[side].sound else spoken)
+        source = extract.SampledVideo(path, fps, path if facts[side].sound else spoken)
         yield from _job(gathered, item.name, side, source, names)
     embedders = [name for name in names if name in ("dlib", "arcface")]
     if item.portrait is not None and embedders:
@@ -145,7 +145,7 @@ def _key(name: str, rules: Protocol, *content: str | float) -> str:
 
 
 def _job(
-    gathered: Gathered, name: str, side: Side, source: extract.Source, kinds: Sequence[str]
+    gathered: Gathered, name: str, side: Side, source: extract.SampledVideo, kinds: Sequence[str]
 ) -> Iterator[_Job]:
     sound = content_hash(source.sound) if source.sound else ""
     keys = [
@@ -158,7 +158,7 @@ def _job(
         yield _Job(name, missing, functools.partial(_measure, source, [kind for kind, _ in missing]))
 
 
-def _measure(source: extract.Source, kinds: Sequence[str], rules: Protocol) -> Mapping[str, Arrays]:
+def _measure(source: extract.SampledVideo, kinds: Sequence[str], rules: Protocol) -> Mapping[str, Arrays]:
     return extract.measure(source, [extract.KINDS[name] for name in kinds], rules)
 
 
@@ -167,15 +167,17 @@ def _portrait_job(gathered: Gathered, name: str, portrait: Path, kinds: Sequence
     gathered.keys |= {(name, "portrait", kind): key for kind, key in keys}
     missing = gathered.missing(keys)
     if missing:
-        yield _Job(name, missing, functools.partial(_look_at, portrait, [kind for kind, _ in missing]))
+        yield _Job(
+            name, missing, functools.partial(_measure_portrait, portrait, [kind for kind, _ in missing])
+        )
 
 
-def _look_at(portrait: Path, kinds: Sequence[str], rules: Protocol) -> Mapping[str, Arrays]:
-    view = extract.View(0, read_image(portrait))
+def _measure_portrait(portrait: Path, kinds: Sequence[str], rules: Protocol) -> Mapping[str, Arrays]:
+    frame = extract.Frame(0, read_image(portrait))
     found = {}
     for kind in kinds:
-        extractor = extract.KINDS[kind].open(extract.Source(portrait, 1.0, None), rules)
-        extractor.see(view)
+        extractor = extract.KINDS[kind].open(extract.SampledVideo(portrait, 1.0, None), rules)
+        extractor.add(frame)
         found[kind] = extractor.finish()
     return found
 
@@ -233,7 +235,7 @@ def _run(
 
 
 def _do(job: _Job, cache: Cache, rules: Protocol) -> tuple[str, str]:
-    """Runs in a worker: the clip's name and what the user must know, mostly nothing."""
+    """Runs in a worker; returns the clip's name and its mistake (empty: none)."""
     try:
         found = job.work(rules)
     except SemibodyError as error:

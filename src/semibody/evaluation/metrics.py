@@ -17,7 +17,7 @@ from semibody.types import SemibodyError
 
 @dataclass(frozen=True)
 class Metric:
-    """A column of the table.
+    """A row of the table.
 
     ``family`` what stand-ins and standard share · ``better`` "higher", "lower", "zero" or "" (neither) ·
     ``kinds`` what must be found in the files · ``needs`` of "real", "truth or real" · ``absent`` why it
@@ -60,8 +60,8 @@ def files_kinds(metrics: Iterable[Metric]) -> set[str]:
 # -- the table ----------------------------------------------------------------------------------------
 
 _NO_FACE_MODEL = (
-    "the 3D face models of the field's E-FID (Deep3DFaceRecon and kin) stand on face data whose licence "
-    "forbids passing them on, and no single one is agreed on; E-FID-mediapipe measures the same idea"
+    "the 3D face models of published E-FIDs (Deep3DFaceRecon and others) are made from face data whose "
+    "licence forbids redistribution, and papers do not agree on one; use E-FID-mediapipe instead"
 )
 
 # What a metric needs besides the generated clip.
@@ -99,15 +99,15 @@ _TABLE: tuple[Metric, ...] = (
            ("dlib",), _CLIP, identity.to_reference("dlib", identity.dlib_cosine)),
     Metric("ID-L2-dlib", "CSIM", False, "lower", "", "L2 distance of dlib embeddings; people: 0.6",
            ("dlib",), _CLIP, identity.to_reference("dlib", identity.distance)),
-    Metric("ID-pair", "CSIM", False, "higher", "", "cosine of ArcFace embeddings at the same moment",
+    Metric("ID-pair", "CSIM", False, "higher", "", "cosine of ArcFace embeddings of paired frames",
            ("arcface",), _PAIR, identity.of_pairs("arcface")),
-    Metric("ID-pair-dlib", "CSIM", False, "higher", "", "dlib embeddings at the same moment: cosine",
+    Metric("ID-pair-dlib", "CSIM", False, "higher", "", "cosine of dlib embeddings of paired frames",
            ("dlib",), _PAIR, identity.of_pairs("dlib")),
     Metric("ID-nearest-dlib", "identity", False, "higher", "",
            "share of clips whose face is nearest to its own person's portraits (dlib)", ("dlib",), _CLIP,
            identity.nearest_person("dlib")),
     Metric("ID-drift-dlib", "stability", False, "lower", "",
-           "mean L2 distance of a clip's embeddings from their mean: an identity that wavers",
+           "mean L2 distance of a clip's embeddings from their mean: identity drift",
            ("dlib",), _CLIP, identity.steadiness),
     Metric("Sync-C", "Sync", True, "higher", "", "SyncNet confidence", ("syncnet",), _CLIP,
            mouth.synced(lambda found: found.confidence)),
@@ -197,12 +197,12 @@ def choose(wanted: Sequence[str]) -> list[Metric]:
 
 
 def default_metrics() -> list[Metric]:
-    """Standard metrics all (so that what is missing is told), stand-ins where their family lacks the
+    """All standard metrics (so that what is missing is reported), stand-ins where their family lacks the
     standard."""
     missing = [m for m in METRICS.values() if m.standard and m.missing()]
-    lacking, told = {m.family for m in missing}, {m.kinds for m in missing if m.kinds}
+    lacking, absent = {m.family for m in missing}, {m.kinds for m in missing if m.kinds}
     return [
         m
         for m in METRICS.values()
-        if m.standard or (m.kinds not in told and (m.family in lacking or not m.stand_in))
+        if m.standard or (m.kinds not in absent and (m.family in lacking or not m.stand_in))
     ]

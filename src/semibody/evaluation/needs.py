@@ -1,4 +1,4 @@
-"""What is not installed: an empty string, or a line that says so with the remedy."""
+"""What is not installed: an empty string, or a line that names it with the remedy."""
 
 from __future__ import annotations
 

@@ -27,9 +27,10 @@ class Protocol:
     hands_every: int = 3
     """hands (HKC, HKV, PCK) are found in every n-th frame"""
     pixels_every: int = 1
-    """PSNR, SSIM and flicker compare every n-th pair of frames; 1 for flicker to mean what it says"""
+    """PSNR, SSIM and flicker compare every n-th pair of frames; flicker needs 1"""
     pixels_from: int = 0
-    """first frame they compare: where the portrait is a clip's first frame, the next ones are easy"""
+    """first frame they compare: where the portrait is a clip's first frame, the next ones hardly
+    differ from it"""
     window: int = 16
     """frames of a window of FVD"""
     window_step: int = 8
@@ -60,7 +61,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Item:
-    """One generated clip and what it is judged by; None where there is nothing."""
+    """One generated clip and what it is compared with; None where there is nothing."""
 
     name: str
     generated: Path
@@ -74,7 +75,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something about one file that the reader of the numbers must know. ``fatal``: the clip is left out."""
+    """Something about one file that affects the numbers. ``fatal``: the clip is left out."""
 
     name: str
     what: str
@@ -83,7 +84,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Probe:
-    """What a video's header says."""
+    """The contents of a video's header."""
 
     frames: int
     fps: float
@@ -119,7 +120,7 @@ def pair_clips(
 
 
 def _with_real(items: dict[str, Item], generated: Path, real: Path) -> tuple[dict[str, Item], list[Problem]]:
-    """Those with a partner, which lends what their own line does not name; and those without."""
+    """Those with a partner, completed from its line where their own names nothing; and those without."""
     partners = _clips(real)
     if len(items) == len(partners) == 1 and generated.is_file() and real.is_file():
         partners = {next(iter(items)): next(iter(partners.values()))}
@@ -127,12 +128,12 @@ def _with_real(items: dict[str, Item], generated: Path, real: Path) -> tuple[dic
     for name in sorted(items.keys() ^ partners.keys()):
         side, other = (generated, real) if name in items else (real, generated)
         problems.append(Problem(name, f"is in {side} but not in {other}; left out", fatal=True))
-    lent = ("portrait", "speech", "gesture", "truth")
+    completed = ("portrait", "speech", "gesture", "truth")
     paired = {
         name: replace(
             items[name],
             real=partner.generated,
-            **{kind: getattr(items[name], kind) or getattr(partner, kind) for kind in lent},
+            **{kind: getattr(items[name], kind) or getattr(partner, kind) for kind in completed},
         )
         for name, partner in partners.items()
         if name in items
@@ -186,9 +187,9 @@ def probe(path: Path) -> Probe:
 
 
 def check(items: list[Item]) -> tuple[list[Item], list[Problem]]:
-    """Look at every header before any work: damaged files leave, differences within a pair are told.
+    """Read every header before any work: damaged files are left out, differences within a pair reported.
 
-    Policy for pairs: REAL is sampled at GENERATED's frame rate (at each moment the frame then on screen), the
+    Policy for pairs: REAL is sampled at GENERATED's frame rate (at each time the frame on screen), the
     comparison ends with the shorter one, and REAL is scaled to GENERATED's size; a pair whose shapes differ
     by more than 2 % is left out, because scaling would distort the person.
     """
@@ -219,7 +220,7 @@ def _compare(item: Item) -> Iterable[Problem]:
             item.name, f"real has {real.fps:g} fps; it is sampled at the generated {ours.fps:g} fps"
         )
     seconds = ours.frames / ours.fps, real.frames / real.fps
-    if min(seconds) and abs(seconds[0] - seconds[1]) > 1 / ours.fps + 1e-6:  # some headers do not say
+    if min(seconds) and abs(seconds[0] - seconds[1]) > 1 / ours.fps + 1e-6:  # some headers lack it
         yield Problem(
             item.name,
             f"lasts {seconds[0]:.2f} s, real {seconds[1]:.2f} s; compared over {min(seconds):.2f} s",
@@ -234,6 +235,6 @@ def _compare(item: Item) -> Iterable[Problem]:
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes: the same clip is known again under any name."""
+    """SHA-256 of a file's bytes: the same clip has the same hash under any name."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

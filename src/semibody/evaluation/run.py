@@ -38,7 +38,7 @@ class Evaluation:
     """Numbers, and everything needed to make them again.
 
     ``results`` metric → what was measured; ``not_computed`` metric → why and how to get it; ``items`` the
-    clips that count; ``problems`` what the reader must know about files; ``seconds`` it took.
+    clips that count; ``problems`` of files; ``seconds`` it took.
     """
 
     results: dict[str, Measured]

@@ -1,7 +1,7 @@
-"""Our own small sync network: does the mouth move with the sound?
+"""Our own small sync network: whether the mouth moves with the sound.
 
-Two towers of one-dimensional convolutions put 0.4 s of lip movement (MediaPipe's lip points and mouth
-blendshapes) and of sound (mel cepstra) into one space of 32 numbers, 25 times a second. Trained by
+Two networks of one-dimensional convolutions embed 0.4 s of lip movement (MediaPipe's lip points and mouth
+blendshapes) and of sound (mel cepstra) in 32 dimensions, 25 times a second. Trained by
 ``tools/sync_training.py`` on rendered people only, so its numbers order methods, and find shifts, but are no
 SyncNet's: the metrics are called ``Sync-C-small`` and ``Sync-D-small``.
 """
@@ -128,7 +128,7 @@ def embed(
     return embed_rows(rows, cepstra(mfcc, len(rows)), network or _shipped())
 
 
-def embed_rows(rows: Rows, heard: Rows, network: SyncSmall) -> tuple[Rows, Rows]:
+def embed_rows(rows: Rows, cepstra: Rows, network: SyncSmall) -> tuple[Rows, Rows]:
     with torch.inference_mode():
-        video, audio = network(torch.from_numpy(rows.T.copy())[None], torch.from_numpy(heard)[None])
+        video, audio = network(torch.from_numpy(rows.T.copy())[None], torch.from_numpy(cepstra)[None])
     return video[0].numpy().T, audio[0].numpy().T

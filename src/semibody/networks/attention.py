@@ -3,7 +3,7 @@
 Spatial attention follows official-format EchoMimicV2: the queries are a frame's own tokens, keys and
 values are its own tokens followed by those of the portrait (Appearance), with the same projections
 for both. The portrait's keys and values do not depend on frame, window or step, so they are
-projected once per clip (``project_reference``).
+projected once per clip (``UNet.project_reference``).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from semibody.networks.layers import repeat_rows
 
 
 class KeyValue(NamedTuple):
-    """Projected keys and values, each (b, l, c): attention's memory of something that stays fixed."""
+    """Projected keys and values, each (b, l, c): projected once, attended to many times."""
 
     key: Tensor
     value: Tensor
@@ -103,7 +103,7 @@ class TransformerBlock(nn.Module):
         self.audio_scale = audio_scale
 
     @property
-    def hears(self) -> bool:
+    def attends_to_audio(self) -> bool:
         return hasattr(self, "attn2")
 
     def forward(
@@ -116,16 +116,16 @@ class TransformerBlock(nn.Module):
         """``reference`` has one row per clip, ``audio`` one per frame; None leaves either out.
 
         Without audio the cross-attention is what it is for zero tokens: its output bias
-        (keys and values have no bias). ``audio_mask`` weighs its output per token (APDH, HPA).
+        (keys and values have no bias). ``audio_mask`` weights its output per token (APDH, HPA).
         """
         own = self.norm1(x)
         x = x + self.attn1(own, join(self.attn1.project(own), reference))
-        if self.hears:
+        if self.attends_to_audio:
             output_bias: Any = self.attn2.to_out[0].bias
-            heard = self.attn2(self.norm2(x), audio) if audio is not None else output_bias
+            attended = self.attn2(self.norm2(x), audio) if audio is not None else output_bias
             if audio_mask is not None:
-                heard = heard * audio_mask[:, :, None].to(heard.dtype)
-            x = torch.add(x, heard, alpha=self.audio_scale)
+                attended = attended * audio_mask[:, :, None].to(attended.dtype)
+            x = torch.add(x, attended, alpha=self.audio_scale)
         return x + self.ff(self.norm3(x))
 
 

@@ -40,7 +40,7 @@ class AudioConfig:
     width: int = 384
     """width of a token"""
     mouth_token: bool = False
-    """logmel: one more token that says jaw and mouth as heard (taught by the training stage ``audio``)"""
+    """logmel: one more token, made of jaw and mouth as predicted from speech (training stage ``audio``)"""
     mapped_tokens: int = 77
     """wav2vec2: tokens a frame after the AudioFeatureMapper"""
 
@@ -56,7 +56,7 @@ def build_audio_encoder(config: AudioConfig) -> AudioEncoder:
 
 
 class AudioEncoder(nn.Module):
-    """Common to all: rows at ``rate`` a second, and the rule which rows belong to a frame."""
+    """What all encoders share: rows at ``rate`` a second, and the rule which rows belong to a frame."""
 
     rate: int
 
@@ -85,7 +85,7 @@ class AudioEncoder(nn.Module):
         return rows[self.frame_rows(len(rows), frames, fps)]
 
     def embed(self, windows: Float[Tensor, "n k ..."]) -> Float[Tensor, "n l d"]:
-        """Tokens of frames from their rows: the part that small models train."""
+        """Tokens of frames from their rows: what small models train."""
         raise NotImplementedError
 
     def frame_rows(self, count: int, frames: Int[Tensor, " f"], fps: float) -> Int[Tensor, "f r"]:
@@ -176,10 +176,11 @@ class AudioFeatureMapper(nn.Module):
 
 
 class LogMelEncoder(AudioEncoder):
-    """80 log-mel bands around each frame, two strided convolutions: a trainable ear for small models.
+    """80 log-mel bands around each frame, two strided convolutions: a trainable encoder for small models.
 
     Rows are (r, 80) at 100 a second; ``before`` and ``after`` are in mel columns. A recording is brought to
-    the usual level as a whole, by 20 dB at most, so a quiet one moves lips as far and silence stays silence.
+    the usual level as a whole, by 20 dB at most, so that quiet speech moves the lips as far as loud speech
+    and silence stays silence.
     """
 
     rate = MEL_RATE
@@ -192,11 +193,11 @@ class LogMelEncoder(AudioEncoder):
         self.conv2 = nn.Conv1d(config.width, config.width, 3, padding=1, stride=2)
         self.norm = nn.LayerNorm(config.width)
         if config.mouth_token:
-            # Two layers: how far a sound opens a mouth also depends on how loud it is.
+            # Two layers, because how far a sound opens a mouth also depends on its loudness.
             sound, inner = self._around * config.width, 2 * config.width
             self.mouth = nn.Sequential(nn.Linear(sound, inner), nn.GELU(), nn.Linear(inner, 2))
             self.tell = nn.Linear(2, config.width)
-            # A jaw moves by tenths; beside tokens of unit size it must not be a whisper.
+            # Jaw openings differ by tenths only; large weights bring this token to the size of the others.
             nn.init.normal_(self.tell.weight, std=4.0)
 
     @property
@@ -220,8 +221,8 @@ class LogMelEncoder(AudioEncoder):
             return tokens
         return torch.cat([tokens, self.tell(self.mouth(tokens.flatten(1)))[:, None]], dim=1)
 
-    def mouth_heard(self, windows: Float[Tensor, "n k 80"]) -> Float[Tensor, "n 2"]:
-        """Opening of the jaw, 0..1, and width of the mouth over the distance of the eyes, as heard."""
+    def predict_mouth(self, windows: Float[Tensor, "n k 80"]) -> Float[Tensor, "n 2"]:
+        """Opening of the jaw, 0..1, and width of the mouth over the distance of the eyes."""
         return self.mouth(self._sound(windows).flatten(1))
 
     def _sound(self, windows: Float[Tensor, "n k 80"]) -> Float[Tensor, "n l d"]:

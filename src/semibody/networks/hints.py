@@ -1,7 +1,7 @@
-"""What a denoiser is shown beside what the published one is: hints for small models.
+"""Hints: what small denoisers are conditioned on beside the published conditions.
 
-The published networks see the portrait through the reference network alone, and of the frames' poses only
-drawn hands. Networks of a few million parameters need to be shown more. ``Hints()`` is the published way.
+The published networks are conditioned on the portrait through the reference network alone, and of the frames'
+poses on drawn hands only. Networks of a few million parameters need more. ``Hints()`` is as published.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, kw_only=True)
 class Hints:
-    """Which hints a model is given; the defaults are the published ones, that is none."""
+    """Which hints a model is conditioned on; the defaults are as published: none."""
 
     portrait: Literal["reference", "concat", "residual"] = "reference"
     """how the portrait's latents enter: through the reference network only; also concatenated with the noisy
     latents; or concatenated, and the network predicts what to add to them (for weights that predict the
-    sample: what does not move is right from the start)"""
+    sample: the initial prediction is already right where nothing moves)"""
     base: Literal["portrait", "plate"] = "portrait"
     """which latents are concatenated or added to: the portrait's, or those of its clean plate
-    (``networks.plate``), so that only the frame's arms must be put in and none taken away"""
+    (``networks.plate``), so that arms need only be added, never removed"""
     pose: Literal["frames", "own", "change"] = "frames"
     """which poses are drawn: those of the frames; also the portrait's own, for the reference network; or also
-    that, and the denoiser is given the frames' features less the portrait's: where hands come, and where they
-    go from"""
+    that, and the denoiser is given the frames' features less the portrait's, which show where hands arrive
+    and where they leave"""
     own_parts: tuple[str, ...] = ("hands",)
-    """parts (lips, head, body, hands) that are drawn in the portrait's own pose map: unlike the frames to be
-    made, the portrait shows where its arms are"""
+    """parts of the body (lips, head, body, hands) that are drawn in the portrait's own pose map: its whole
+    pose is known, while frames are conditioned on hands only"""
     limbs: bool = False
     """the portrait's latents with arms and hands carried to where the frame's pose has them (``pose.limbs``)
-    are concatenated too: small networks learn slowly to move things far"""
+    are concatenated too, because small networks learn long movements slowly"""
     audio_region: Literal["body", "face", "lips"] = "body"
-    """where audio attention may write: everywhere, as published, or about the portrait's face or lips, which
-    shows small models where the mouth is"""
+    """where audio attention may write: everywhere, as published, or about the portrait's face or lips, so
+    that small models need not learn where the mouth is"""
     audio_dilation: float = 0.5
     """how far the hull of face or lips grows for that, as a share of its longer side"""
 

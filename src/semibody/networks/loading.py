@@ -18,7 +18,7 @@ from semibody.weights.official import Variant
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsInfo:
-    """What a weights folder says of itself."""
+    """The description in a weights folder."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     schedule: dict[str, Any] = field(default_factory=dict)
@@ -53,41 +53,41 @@ def load_model(
     device: torch.device | str = "cpu",
     progress: Progress = silent,
 ) -> tuple[Model, WeightsInfo]:
-    """Build the networks a folder describes and fill them, part by part, strictly.
+    """Build the networks a folder describes and fill them, network by network, strictly.
 
     Raises SemibodyError naming each missing, extra or misshaped tensor.
     """
     info = describe(folder, variant)
-    model = _shell(info.model)
-    parts = info.model.parts
-    for number, part in enumerate(parts):
-        progress("load weights", number, len(parts))
-        tensors = read_part(folder, part, variant)
-        source = f"{folder} ({part})"
-        module = getattr(model, part)
+    model = _empty_model(info.model)
+    networks = info.model.networks
+    for number, network in enumerate(networks):
+        progress("load weights", number, len(networks))
+        tensors = read_network(folder, network, variant)
+        source = f"{folder} ({network})"
+        module = getattr(model, network)
         state.fill(module, tensors, dtype=dtype, device=torch.device(device), source=source)
-    progress("load weights", len(parts), len(parts))
+    progress("load weights", len(networks), len(networks))
     return model.eval().requires_grad_(False), info
 
 
-def _shell(config: ModelConfig) -> Model:
+def _empty_model(config: ModelConfig) -> Model:
     """The networks with names and shapes but no memory."""
     with torch.device("meta"):
         return Model(config)
 
 
-def read_part(folder: Path, part: str, variant: Variant = "official") -> state.State:
+def read_network(folder: Path, network: str, variant: Variant = "official") -> state.State:
     if store.is_store(folder):
-        return store.read_part(folder, part)
-    return official.read_part(folder, part, variant)
+        return store.read_network(folder, network)
+    return official.read_network(folder, network, variant)
 
 
 def save_model(
     folder: Path, model: Model, info: Mapping[str, Any] | None = None, dtype: torch.dtype | None = None
 ) -> None:
     """Write ``model`` as a weights folder; ``info`` may hold schedule, defaults and origin."""
-    for part in model.config.parts:
-        store.write_part(folder, part, getattr(model, part).state_dict(), dtype)
+    for network in model.config.networks:
+        store.write_network(folder, network, getattr(model, network).state_dict(), dtype)
     store.write_index(folder, {**(info or {}), "model": settings.to_dict(model.config)})
 
 
@@ -100,38 +100,38 @@ def convert(
     defaults: Mapping[str, Any] | None = None,
     progress: Progress = silent,
 ) -> None:
-    """Copy a folder into our format, part by part, checked against the networks it describes.
+    """Copy a folder into our format, network by network, checked against the networks it describes.
 
-    ``defaults`` are settings for what the folder itself says nothing of.
+    ``defaults`` are settings for which the folder itself names no value.
     """
     info = describe(source, variant)
-    model = _shell(info.model)
-    parts = info.model.parts
-    for number, part in enumerate(parts):
-        progress("convert", number, len(parts))
-        tensors = read_part(source, part, variant)
-        module = getattr(model, part)
-        state.check(tensors, state.shapes_of(module), f"{source} ({part})")
-        store.write_part(target, part, tensors, dtype)
-    progress("convert", len(parts), len(parts))
+    model = _empty_model(info.model)
+    networks = info.model.networks
+    for number, network in enumerate(networks):
+        progress("convert", number, len(networks))
+        tensors = read_network(source, network, variant)
+        module = getattr(model, network)
+        state.check(tensors, state.shapes_of(module), f"{source} ({network})")
+        store.write_network(target, network, tensors, dtype)
+    progress("convert", len(networks), len(networks))
     index = settings.to_dict(info)
     index["defaults"] = {**(defaults or {}), **index["defaults"]}
     store.write_index(target, index)
 
 
 def verify(folder: Path, variant: Variant = "official") -> dict[str, list[str]]:
-    """For each part the phrases of what does not fit (empty lists: everything does)."""
+    """For each network the phrases of what does not fit (empty lists: everything does)."""
     info = describe(folder, variant)
-    model = _shell(info.model)
+    model = _empty_model(info.model)
     report: dict[str, list[str]] = {}
-    for part in info.model.parts:
-        module = getattr(model, part)
+    for network in info.model.networks:
+        module = getattr(model, network)
         try:
-            tensors = read_part(folder, part, variant)
+            tensors = read_network(folder, network, variant)
         except SemibodyError as error:
-            report[part] = [str(error)]
+            report[network] = [str(error)]
             continue
-        report[part] = state.mismatches(tensors, state.shapes_of(module)) or _not_finite(tensors)
+        report[network] = state.mismatches(tensors, state.shapes_of(module)) or _not_finite(tensors)
     return report
 
 

@@ -1,24 +1,24 @@
 """The networks together, and the conditioning that training and inference share.
 
-``Model`` holds five parts: ``vae``, ``audio_encoder``, ``pose_encoder``, ``reference_unet`` and
+``Model`` holds five networks: ``vae``, ``audio_encoder``, ``pose_encoder``, ``reference_unet`` and
 ``denoising_unet``; small models may also have ``plate`` and ``restorer``. A clip is made in this order:
 
     portrait  = model.encode(picture)                  # latents of the portrait, once
     reference = model.project_reference(portrait)      # its keys and values for the denoiser, once
     rows      = model.audio_encoder.rows(waveform)     # once
-    plate     = model.paint_plate(picture, hidden)     # once, where there is one
+    plate     = model.predict_plate(picture, hidden)   # once, where there is one
     ...for every window and step:
     v         = model.denoise(latents, t, Conditions(...))
     ...
     pixels    = model.decode(latents)
-    pixels    = model.restorer(pixels, maps, view)     # where there is one
+    pixels    = model.restorer(pixels, maps, encoded)  # where there is one
 
 ``conditioning.clip`` does this for a whole clip.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -34,7 +34,7 @@ from semibody.networks.restorer import Restorer, RestorerConfig
 from semibody.networks.unet import Appearance, AudioProjection, KeyValues, UNet, UNetConfig
 from semibody.networks.vae import VAE, VAEConfig
 
-PARTS = ("reference_unet", "denoising_unet", "pose_encoder", "vae", "audio_encoder")
+NETWORKS = ("reference_unet", "denoising_unet", "pose_encoder", "vae", "audio_encoder")
 """What every model has."""
 
 
@@ -48,11 +48,11 @@ class ModelConfig:
     vae: VAEConfig = field(default_factory=VAEConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
     hints: Hints = field(default_factory=Hints)
-    """what the denoiser is shown beside what the published one is"""
+    """what the denoiser is conditioned on beside the published conditions"""
     restorer: RestorerConfig | None = None
-    """gives decoded frames the portrait's fine detail (small models); None: there is no such network"""
+    """adds the portrait's fine detail to decoded frames (small models); None: there is no such network"""
     plate: PlateConfig | None = None
-    """paints the portrait without arms and hands, for ``hints.base`` and the restorer; None: there is no
+    """predicts the portrait without arms and hands, for ``hints.base`` and the restorer; None: there is no
     such network"""
     side: int | None = None
     """side in pixels of the square pictures the networks were trained on, for small models: pictures of other
@@ -67,7 +67,7 @@ class ModelConfig:
             raise ValueError(fault)
 
     def _faults(self) -> Iterator[str]:
-        """What cannot work together."""
+        """Combinations that cannot work."""
         hints, restorer = self.hints, self.restorer
         if self.unet.widths[0] != self.pose_encoder.out_channels:
             yield "pose_encoder.out_channels must be the U-Net's first width"
@@ -77,8 +77,8 @@ class ModelConfig:
             return
         if not hints.own_pose:
             yield 'restorer needs hints.pose = "own" or "change"'
-        hears_mouth = self.audio.kind == "logmel" and self.audio.mouth_token
-        if restorer.heard and not (hears_mouth and hints.audio_region == "lips"):
+        predicts_mouth = self.audio.kind == "logmel" and self.audio.mouth_token
+        if restorer.heard and not (predicts_mouth and hints.audio_region == "lips"):
             yield 'restorer.heard needs logmel audio with mouth_token and hints.audio_region = "lips"'
         if restorer.plate and self.plate is None:
             yield "restorer.plate needs the network plate, for example plate = {}"
@@ -93,10 +93,10 @@ class ModelConfig:
         return max(1, round(height * scale / cell)) * cell, max(1, round(width * scale / cell)) * cell
 
     @property
-    def parts(self) -> tuple[str, ...]:
+    def networks(self) -> tuple[str, ...]:
         """The networks of this model, by name."""
         more = {"plate": self.plate, "restorer": self.restorer}
-        return (*PARTS, *(name for name, config in more.items() if config is not None))
+        return (*NETWORKS, *(name for name, config in more.items() if config is not None))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,9 +113,8 @@ class Conditions:
     """0..1 weight of the audio attention's output"""
     pose: Float[Tensor, "b f d h w"] | None = None
     """pose features"""
-    carried: Float[Tensor, "b f c+1 h w"] | None = None
-    """the portrait's latents with arms and hands carried to their place, for models that are shown them
-    (``Model.carry``); None: nothing is known of them"""
+    concatenated: Float[Tensor, "b f _ h w"] | None = None
+    """what hints concatenate beside the base (``Model.concatenated``); None: not known"""
 
     def unconditional(self) -> Conditions:
         """The other half of guidance: no audio, no pose, no reference; the base stays."""
@@ -148,11 +147,11 @@ class Model(nn.Module):
     def appearance(
         self, portrait: Float[Tensor, "b c h w"], own_map: Float[Tensor, "b 3 H W"] | None = None
     ) -> Appearance:
-        """The portrait as the reference network sees it; ``own_map`` is its pose map, where one is drawn."""
+        """The portrait's Appearance; ``own_map`` is its pose map, where one is drawn."""
         pose = None if own_map is None else self.pose_encoder(own_map)
         tokens = self.reference_unet.appearance(portrait, pose)
         if self.config.half_appearance:
-            tokens = {name: rounded.half().to(rounded.dtype) for name, rounded in tokens.items()}
+            tokens = {name: x.half().to(x.dtype) for name, x in tokens.items()}
         return tokens
 
     def project_reference(
@@ -165,11 +164,11 @@ class Model(nn.Module):
         """Keys and values of frames' audio tokens for every layer of the denoiser."""
         return self.denoising_unet.project_audio(tokens)
 
-    def paint_plate(
+    def predict_plate(
         self, pixels: Float[Tensor, "b 3 H W"], hidden: Float[Tensor, "b 1 H W"] | None
     ) -> Float[Tensor, "b 3 H W"] | None:
         """The portrait (−1..1) without arms and hands, which are where ``hidden`` is 1. None without the
-        network or where nothing is known of the arms."""
+        network or without ``hidden``."""
         return None if self.plate is None or hidden is None else self.plate(pixels, hidden)
 
     def base(
@@ -182,13 +181,19 @@ class Model(nn.Module):
             return portrait
         return self.encode(plate.to(portrait.dtype)).to(portrait.dtype)
 
+    def concatenated(
+        self, portrait: Float[Tensor, "b c h w"], hints: Mapping[str, Float[Tensor, "b f _ h w"]]
+    ) -> Float[Tensor, "b f _ h w"] | None:
+        """What frames' ``hints`` (``conditioning.evidence``) concatenate beside the base; None: nothing."""
+        return self.carry(portrait, hints["limbs"]) if "limbs" in hints else None
+
     def carry(
         self, portrait: Float[Tensor, "b c h w"], limbs: Float[Tensor, "b f 3 h w"]
     ) -> Float[Tensor, "b f c+1 h w"]:
         """The portrait's latents, arms and hands where ``limbs`` (flow and cover, ``pose.limbs``) carries
         them, zeros elsewhere; and the cover."""
         b, f = limbs.shape[:2]
-        # In float32: a flow rounded to bfloat16 would miss by quarters of a pixel.
+        # In float32: a flow rounded to bfloat16 is off by quarters of a pixel.
         flow, cover = limbs.flatten(0, 1).float().split([2, 1], dim=1)
         latents = portrait.repeat_interleave(f, dim=0).float()
         carried = torch.cat([warp(latents, flow) * cover, cover], dim=1)
@@ -219,15 +224,16 @@ class Model(nn.Module):
 
     def _concatenated(self, conditions: Conditions, b: int, f: int) -> Iterator[Float[Tensor, "n _ h w"]]:
         """What is concatenated with the noisy latents of b windows of f frames."""
-        base = conditions.base
-        if not self.config.hints.concatenates:
+        base, hints = conditions.base, self.config.hints
+        if not hints.concatenates:
             return
         assert base is not None, "this model needs the portrait's latents"
         yield base.repeat_interleave(f, dim=0)
-        if conditions.carried is not None:
-            yield conditions.carried.flatten(0, 1)
-        elif self.config.hints.limbs:
-            yield base.new_zeros(b * f, base.shape[1] + 1, *base.shape[2:])
+        if conditions.concatenated is not None:
+            yield conditions.concatenated.flatten(0, 1)
+        else:
+            latents = base.shape[1]
+            yield base.new_zeros(b * f, hints.channels(latents) - 2 * latents, *base.shape[2:])
 
 
 def small_config(unet: UNetConfig, **changes: object) -> ModelConfig:

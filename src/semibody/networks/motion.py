@@ -29,7 +29,7 @@ class MotionModule(nn.Module):
 class TemporalTransformer(nn.Module):
     """Group norm per frame, linear in, one temporal block, linear out, residual.
 
-    Tokens stay in the order (b, f, pixel, c) throughout; only attention itself looks along time.
+    Tokens stay in the order (b, f, pixel, c) throughout; only attention itself runs along time.
     """
 
     def __init__(self, width: int, heads: int, groups: int, longest: int) -> None:

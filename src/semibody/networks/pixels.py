@@ -2,7 +2,7 @@
 plate have in common.
 
     x = ... a first convolution of ``fold(picture)``, as each of them needs it
-    said = network.say(x)                        # float32, ``out`` channels at the folded size
+    prediction = network.predict_blocks(x)       # float32, ``out`` channels at the folded size
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from semibody.networks.layers import Downsample, Upsample
 
 
 class PixelUNet(nn.Module):
-    """Levels of one residual block each; the last convolution begins with zeros, so it says its bias."""
+    """Levels of one residual block each. The last convolution's weight is initialised to zero, so the first
+    prediction is its bias everywhere."""
 
     def __init__(self, widths: tuple[int, ...], *, groups: int, middle: int, patch: int, out: int) -> None:
         """``widths``: channels of each level, finest first; ``middle``: blocks of the coarsest;
-        ``patch``: side of the blocks of pixels that become channels; ``out``: channels said."""
+        ``patch``: side of the blocks of pixels that become channels; ``out``: channels of the
+        prediction."""
         super().__init__()
         self.patch = patch
         steps = list(itertools.pairwise(widths))
@@ -34,13 +36,13 @@ class PixelUNet(nn.Module):
         self.norm_out = nn.GroupNorm(groups, widths[0])
         self.conv_out = nn.Conv2d(widths[0], out, 3, padding=1)
 
-    def begin(self, bias: list[float]) -> None:
-        """What is said everywhere before anything is learned."""
+    def initialise(self, bias: list[float]) -> None:
+        """Set the last convolution's weight to zero and its bias (``out`` numbers) to ``bias``."""
         zeros = torch.zeros_like(self.conv_out.weight)
         self.conv_out.load_state_dict({"weight": zeros, "bias": torch.tensor(bias)})
 
-    def say(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h w"]:
-        """From the first level's features to what is said of every block of pixels."""
+    def predict_blocks(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h w"]:
+        """From the first level's features to a prediction for every block of pixels."""
         skips = []
         for down, block in zip(self.downs, self.down_blocks, strict=True):
             skips.append(x)
@@ -49,17 +51,17 @@ class PixelUNet(nn.Module):
         for up, block in zip(self.ups, self.up_blocks, strict=True):
             skip = skips.pop()
             x = block(torch.cat([up(x, (skip.shape[2], skip.shape[3])), skip], dim=1))
-        # Pixels are mixed in float32: rounding them to bfloat16 would cost a level of 256 or more. And
-        # in whole planes: two or four channels of channels-last data take several times as long.
+        # In float32, because rounding pixels to bfloat16 is an error of one level of 256 or more. Contiguous,
+        # because two or four channels of channels-last data take several times as long.
         return self.conv_out(F.silu(self.norm_out(x))).contiguous().float()
 
     def fold(self, pixels: Float[Tensor, "n c H W"]) -> Float[Tensor, "n d h w"]:
         """Blocks of pixels as channels, in the precision of the weights."""
         return F.pixel_unshuffle(pixels.to(self.conv_out.weight.dtype), self.patch)
 
-    def unfold(self, said: Float[Tensor, "n d h w"]) -> Float[Tensor, "n c H W"]:
-        """And back."""
-        return F.pixel_shuffle(said, self.patch)
+    def unfold(self, prediction: Float[Tensor, "n d h w"]) -> Float[Tensor, "n c H W"]:
+        """The inverse of ``fold``."""
+        return F.pixel_shuffle(prediction, self.patch)
 
 
 class Residual(nn.Module):
@@ -78,7 +80,7 @@ class Residual(nn.Module):
 
 
 def warp(pixels: Float[Tensor, "n 3 H W"], flow: Float[Tensor, "n 2 h w"]) -> Float[Tensor, "n 3 H W"]:
-    """Take every pixel from ``x + flow``: (right, down) in units of half the picture; the border repeats."""
+    """Sample every pixel at ``x + flow``: (right, down) in units of half the picture; the border repeats."""
     size = (pixels.shape[2], pixels.shape[3])
     moved = F.interpolate(flow, size=size, mode="bilinear", align_corners=False)
     ys, xs = (torch.arange(n, device=flow.device, dtype=flow.dtype) * (2 / n) + (1 / n - 1) for n in size)

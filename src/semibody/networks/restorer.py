@@ -1,21 +1,20 @@
-"""The restorer: gives decoded frames back what the portrait shows and latents lose.
+"""The restorer: adds the portrait's fine detail, which latents lose, to decoded frames.
 
-    view   = restorer.look(portrait, decoded_portrait, portrait_map, lips)   # once per clip
-    pixels = restorer(decoded, maps, view, mouth)                            # any number of frames
+    encoded = restorer.encode(portrait, decoded_portrait, portrait_map, lips)   # once per clip
+    pixels  = restorer(decoded, maps, encoded, mouth)                           # any number of frames
 
-A small autoencoder blurs eyes, texture and edges, and a small denoiser blurs more; most of a frame,
-though, is the portrait moved by a few pixels. For every pixel the restorer says three things: from where
-in the portrait to take it (a flow), how much of it to take (a share), and what to add (a correction):
+A small autoencoder blurs eyes, texture and edges, and a small denoiser blurs more. Most of a frame is the
+portrait moved by a few pixels, so for every pixel the restorer predicts where in the portrait to sample it
+(a flow), how much of that to take (a share), and what to add (a correction):
 
     out = (1 - share) * decoded + share * portrait(x + flow) + correction
 
-It sees the decoded frame, the portrait, the portrait as the autoencoder gives it back, so that it can tell
-what the autoencoder lost from what has changed, and the pose maps of both. With ``heard`` it is also told
-how open and wide the mouth sounds: a mouth is two or three cells of the latents, but hundreds of pixels.
-With ``limbs`` it is given the portrait's arms and hands, carried to where the pose has them, and with
-``plate`` the portrait without them (``networks.plate``), and says the same of each: how far off it is, and
-how much of it to take.
-It belongs to small models and is neither in the paper nor in the published code.
+It is conditioned on the decoded frame, the portrait, the portrait encoded and decoded by the autoencoder (so
+that it can distinguish what the autoencoder lost from what has changed), and the pose maps of both. With
+``heard`` it is also conditioned on the mouth's opening and width as predicted from speech: a mouth is two or
+three latent cells, but hundreds of pixels. With ``limbs`` it is given the portrait's arms and hands, carried
+to where the pose has them, and with ``plate`` the portrait without them (``networks.plate``), and predicts a
+flow and a share of each. It belongs to small models and is neither in the paper nor in the published code.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class RestorerConfig:
     reach: float = 0.06
     """longest flow, as a share of the picture's sides"""
     heard: bool = False
-    """told what the audio encoder hears of the mouth (``LogMelEncoder.mouth_heard``), about the lips"""
+    """conditioned, about the lips, on the mouth predicted from speech (``LogMelEncoder.predict_mouth``)"""
     limbs: bool = False
     """given the portrait's arms and hands where the pose has them (``pose.limbs``)"""
     plate: bool = False
@@ -75,8 +74,8 @@ class Mixture:
 
 
 @dataclass(frozen=True)
-class View:
-    """A portrait as the restorer knows it."""
+class PortraitDetail:
+    """What the restorer computes of b portraits once per clip."""
 
     pixels: Float[Tensor, "b 3 H W"]
     features: Float[Tensor, "b c h w"]
@@ -84,19 +83,19 @@ class View:
     lips: Float[Tensor, "b 1 h w"] | None = None
     """0..1, where the mouth is, at any size; None: not known"""
     plate: Float[Tensor, "b 3 H W"] | None = None
-    """the portrait without arms and hands, for restorers that are given it"""
+    """the clean plate, for restorers that are given it"""
 
 
 class Restorer(PixelUNet):
-    """Where it begins, it gives decoded frames back almost as they are."""
+    """As initialised, it returns decoded frames almost unchanged: shares are 5 %, flows and corrections 0."""
 
     def __init__(self, config: RestorerConfig) -> None:
         widths, folded, cells = config.widths, 3 * config.patch**2, config.patch**2
         # A correction; a share and a flow of the portrait, and of each other picture it is given.
         others = 1 + config.limbs + config.plate
-        self._said = [folded, *[cells, 2] * others]
+        self._channels = [folded, *[cells, 2] * others]
         super().__init__(
-            widths, groups=config.groups, middle=config.middle, patch=config.patch, out=sum(self._said)
+            widths, groups=config.groups, middle=config.middle, patch=config.patch, out=sum(self._channels)
         )
         self.config = config
         # Two halves of one convolution: the portrait's is computed once.
@@ -108,79 +107,79 @@ class Restorer(PixelUNet):
             self.plate_in = nn.Conv2d(folded, widths[0], 3, padding=1, bias=False)
         if config.heard:
             self.mouth_in = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
-        self.begin([0.0] * folded + [*[-3.0] * cells, 0.0, 0.0] * others)  # shares begin at 5 %
+        self.initialise([0.0] * folded + [*[-3.0] * cells, 0.0, 0.0] * others)  # sigmoid(-3) = 5 %
 
-    def look(
+    def encode(
         self,
         portrait: Float[Tensor, "b 3 H W"],
         decoded_portrait: Float[Tensor, "b 3 H W"],
         portrait_map: Float[Tensor, "b 3 H W"],
         lips: Float[Tensor, "b 1 h w"] | None = None,
         plate: Float[Tensor, "b 3 H W"] | None = None,
-    ) -> View:
-        """The portrait (−1..1), its picture by the autoencoder, its pose map (0..1), where its lips are, and
-        the portrait without its arms; without ``plate`` the arms are taken to be in nobody's way."""
-        seen = torch.cat([self.fold(x) for x in (portrait, decoded_portrait, portrait_map)], dim=1)
-        features = self.portrait_in(seen)
+    ) -> PortraitDetail:
+        """Encode portraits: pixels (−1..1), the same encoded and decoded by the autoencoder, the pose map
+        (0..1), where the lips are (0..1), and the clean plate; without ``plate`` the portrait is its own."""
+        inputs = torch.cat([self.fold(x) for x in (portrait, decoded_portrait, portrait_map)], dim=1)
+        features = self.portrait_in(inputs)
         if not self.config.plate:
-            return View(portrait, features, lips)
+            return PortraitDetail(portrait, features, lips)
         plate = portrait if plate is None else plate
-        return View(portrait, features + self.plate_in(self.fold(plate)), lips, plate)
+        return PortraitDetail(portrait, features + self.plate_in(self.fold(plate)), lips, plate)
 
     def forward(
         self,
         decoded: Float[Tensor, "n 3 H W"],
         maps: Float[Tensor, "n 3 H W"],
-        view: View,
+        encoded: PortraitDetail,
         mouth: Float[Tensor, "n 2"] | None = None,
         limbs: UInt8[Tensor, "n 4 H W"] | None = None,
     ) -> Float[Tensor, "n 3 H W"]:
-        """Decoded frames (−1..1), their pose maps (0..1), how open and wide their mouth sounds, and the
-        portrait's arms and hands carried to where they should be, as ``pose.limbs.carry_limbs`` gives them.
+        """Decoded frames (−1..1), their pose maps (0..1), opening and width of the mouth predicted from
+        speech, and the portrait's arms and hands carried to the pose's place (``pose.limbs.carry_limbs``).
 
-        n/b frames in a row belong to each of b portraits. Without ``mouth``, or where nobody knows the lips,
-        the mouth is what the decoded frame shows; without ``limbs`` arms and hands are.
+        n/b consecutive frames belong to each of b portraits. Without ``mouth`` or ``encoded.lips`` the mouth
+        comes from the decoded frame alone; without ``limbs`` so do arms and hands.
         """
-        return self.mix(decoded, self.predict(decoded, maps, view, mouth, limbs), view, limbs)
+        return self.mix(decoded, self.predict(decoded, maps, encoded, mouth, limbs), encoded, limbs)
 
     def predict(
         self,
         decoded: Float[Tensor, "n 3 H W"],
         maps: Float[Tensor, "n 3 H W"],
-        view: View,
+        encoded: PortraitDetail,
         mouth: Float[Tensor, "n 2"] | None = None,
         limbs: UInt8[Tensor, "n 4 H W"] | None = None,
     ) -> Mixture:
         """How the frames are to be mixed; arguments as for ``forward``."""
-        times = len(decoded) // len(view.pixels)
+        times = len(decoded) // len(encoded.pixels)
         x = self.frame_in(torch.cat([self.fold(decoded), self.fold(maps)], dim=1))
-        x = x + view.features.repeat_interleave(times, dim=0)
-        if self.config.heard and mouth is not None and view.lips is not None:
-            x = x + self.mouth_in(_spread(mouth.to(x.dtype), view.lips.to(x.dtype), x))
+        x = x + encoded.features.repeat_interleave(times, dim=0)
+        if self.config.heard and mouth is not None and encoded.lips is not None:
+            x = x + self.mouth_in(_spread(mouth.to(x.dtype), encoded.lips.to(x.dtype), x))
         if self.config.limbs and limbs is not None:
             cover = limbs[:, 3:].float() / 255
             x = x + self.limbs_in(self.fold(torch.cat([_carried(limbs), cover], dim=1)))
-        correction, *parts = self.say(x).split(self._said, dim=1)
+        correction, *mixing = self.predict_blocks(x).split(self._channels, dim=1)
         return Mixture(
             self.unfold(correction),
-            tuple(self.unfold(share).sigmoid() for share in parts[::2]),
-            tuple(2 * self.config.reach * flow.tanh() for flow in parts[1::2]),
+            tuple(self.unfold(share).sigmoid() for share in mixing[::2]),
+            tuple(2 * self.config.reach * flow.tanh() for flow in mixing[1::2]),
         )
 
     def mix(
         self,
         pixels: Float[Tensor, "n 3 H W"],
         mixture: Mixture,
-        view: View,
+        encoded: PortraitDetail,
         limbs: UInt8[Tensor, "n 4 H W"] | None = None,
     ) -> Float[Tensor, "n 3 H W"]:
-        """Frames (−1..1) mixed with the pictures of ``view`` and ``limbs``: all of one size, which need not
-        be the one that ``mixture`` was predicted at."""
-        times = len(pixels) // len(view.pixels)
+        """Frames (−1..1) mixed with the pictures of ``encoded`` and ``limbs``. Their size may differ
+        from the size that ``mixture`` was predicted at."""
+        times = len(pixels) // len(encoded.pixels)
         mixed = pixels.float()
-        pictures = [(0, view.pixels.float().repeat_interleave(times, dim=0))]
-        if view.plate is not None:
-            pictures.append((-1, view.plate.float().repeat_interleave(times, dim=0)))
+        pictures = [(0, encoded.pixels.float().repeat_interleave(times, dim=0))]
+        if encoded.plate is not None:
+            pictures.append((-1, encoded.plate.float().repeat_interleave(times, dim=0)))
         if self.config.limbs and limbs is not None:
             pictures.append((1, _carried(limbs)))
         for number, picture in pictures:
@@ -205,7 +204,7 @@ def resized(x: Float[Tensor, "n c h w"], like: Float[Tensor, "n d H W"]) -> Floa
 def _spread(
     mouth: Float[Tensor, "n 2"], lips: Float[Tensor, "b 1 h w"], like: Float[Tensor, "n c H W"]
 ) -> Float[Tensor, "n 3 H W"]:
-    """The lips' region, and what is heard of the mouth inside it, at the size of ``like``."""
+    """The lips' region, and inside it the mouth's opening and width, at the size of ``like``."""
     size = (like.shape[2], like.shape[3])
     region = F.interpolate(lips, size=size, mode="bilinear", align_corners=False)
     region = region.repeat_interleave(len(mouth) // len(lips), dim=0)

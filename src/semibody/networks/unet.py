@@ -5,7 +5,7 @@ transformer, where a level has attention) is followed by a motion module; audio 
 cross-attention, the portrait by reference attention, the pose after the first convolution.
 
 *Reference role*: one frame, no motion, no audio, no output convolution (``out_channels=None``).
-``appearance`` runs it and returns what each of its spatial transformers sees.
+``appearance`` runs it and returns the normed input tokens of each of its spatial transformers.
 
 The published EchoMimicV2 networks are ``UNetConfig()`` and ``UNetConfig().as_reference()``.
 """
@@ -37,7 +37,7 @@ KeyValues = Mapping[str, KeyValue]
 
 @dataclass(frozen=True)
 class AudioProjection:
-    """What n frames' audio tokens are to the layers of a denoiser."""
+    """n frames' audio tokens, projected for the layers of a denoiser."""
 
     layers: KeyValues
     """keys and values (n, l, c) of each spatial transformer"""
@@ -45,13 +45,13 @@ class AudioProjection:
     """what is added to the time embedding, in networks with ``audio_time_tokens``"""
 
     def frame(self, i: int) -> AudioProjection:
-        """Of one frame alone."""
+        """The projection of one frame."""
         layers = {name: KeyValue(kv.key[i : i + 1], kv.value[i : i + 1]) for name, kv in self.layers.items()}
         return AudioProjection(layers, None if self.time is None else self.time[i : i + 1])
 
     @staticmethod
     def joined(frames: Sequence[AudioProjection]) -> AudioProjection:
-        """Of several frames."""
+        """The projections of several frames as one."""
         layers = {
             name: KeyValue(*(torch.cat(x) for x in zip(*(f.layers[name] for f in frames), strict=True)))
             for name in frames[0].layers
@@ -161,7 +161,7 @@ class Context:
     reference: KeyValues = field(default_factory=dict)
     audio: KeyValues = field(default_factory=dict)
     audio_time: Float[Tensor, "n e"] | None = None
-    """SiLU of the time embedding with audio, which takes the place of ``time`` as ``audio_mask`` says"""
+    """SiLU of the time embedding with audio, which replaces ``time`` as far as ``audio_mask`` allows"""
     audio_mask: Float[Tensor, "n 1 h w"] | None = None
 
     def residual(self, resnet: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h w"]:
@@ -198,7 +198,7 @@ class UNet(nn.Module):
         super().__init__()
         self.config = config
         self.recompute = False
-        """training: keep only what goes from layer to layer; the backward pass computes the rest again"""
+        """training: activation checkpointing, layer by layer"""
         widths, levels = config.widths, len(config.widths)
         time_width = 4 * widths[0]
         self.conv_in = nn.Conv2d(in_channels, widths[0], 3, padding=1)
@@ -235,7 +235,7 @@ class UNet(nn.Module):
             self.conv_norm_out = nn.GroupNorm(config.groups, widths[0], eps=1e-5)
             self.conv_out = nn.Conv2d(widths[0], config.out_channels, 3, padding=1)
 
-    # -- the four things a U-Net is asked for ----------------------------------------------
+    # -- forward pass, Appearance and projections -------------------------------------------
 
     def forward(
         self,
@@ -272,7 +272,7 @@ class UNet(nn.Module):
     ) -> Appearance:
         """The normed tokens of clean latents ``x`` (timestep 0) at every spatial transformer, by its name.
 
-        The pass ends at the last of them: what follows would change none.
+        The pass ends at the last of them, because later layers would change none.
         """
         context = self._context(torch.zeros(1, device=x.device), 1, None, None, None)
         appearance: Appearance = {}
@@ -302,7 +302,7 @@ class UNet(nn.Module):
         time = self.audio_time(tokens.flatten(1)) if hasattr(self, "audio_time") else None
         return AudioProjection(layers, time)
 
-    # -- how -------------------------------------------------------------------------------
+    # -- the pass --------------------------------------------------------------------------
 
     def _context(
         self,
@@ -314,11 +314,11 @@ class UNet(nn.Module):
     ) -> Context:
         time, local = self.time_embedding(t), None
         if audio is not None and audio.time is not None:
-            heard = repeat_rows(time, len(audio.time)) + audio.time
+            with_audio = repeat_rows(time, len(audio.time)) + audio.time
             if audio_mask is None:
-                time = heard
+                time = with_audio
             else:
-                time, local = time + self.audio_time.bias, F.silu(heard)  # the bias: what silence adds
+                time, local = time + self.audio_time.bias, F.silu(with_audio)  # the bias: zero tokens
         layers = {} if audio is None else audio.layers
         return Context(F.silu(time), frames, reference or {}, layers, local, audio_mask)
 

@@ -3,6 +3,7 @@
     limbs = move_limbs(portrait_pose, pose, 32, 32)          # a flow and a cover, on a grid
     carried = carry_limbs(portrait, portrait_pose, pose)     # the picture they make
     hidden = limb_cover(portrait_pose, 256, 256)             # where they are, with a margin
+    moving = moved_cover(portrait_pose, pose, 256, 256)      # of those that move: where they were and are
 
 Every bone of arms and hands takes what surrounds it along, stretched with its length; between bones the
 nearest decide (skinning, in the plane). It knows nothing of depth: a palm that turns away, or fingers that
@@ -36,6 +37,8 @@ _STEEP = 4
 _COARSE = 4
 """Pixels per cell of the grid that pictures are carried on."""
 _GREY = 128
+_AT_REST = 0.03
+"""Shoulder widths by which a joint of an arm that moves is off its place; below it the cover fades."""
 
 _Floats32 = NDArray[np.float32]
 
@@ -101,6 +104,37 @@ def limb_cover(pose: Pose, height: int, width: int) -> Float[NDArray[np.float32]
     limbs = move_limbs(pose, pose, -(-height // _COARSE), -(-width // _COARSE), width / height)
     cover = cv2.resize(limbs.cover, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray((_STEEP * cover).clip(0, 1), np.float32)
+
+
+def moved_cover(portrait: Pose, pose: Pose, height: int, width: int) -> Float[NDArray[np.float32], "H W"]:
+    """1 on the arms and hands that ``pose`` has elsewhere than the portrait, where they were and where they
+    are, and on a margin about them; 0 elsewhere. An arm at rest is 0 too, with a way from 0 to 1 between.
+
+    1 everywhere when the portrait's shoulders are not seen, because nothing is known of its arms then.
+    """
+    aspect, cover = width / height, np.zeros((height, width), np.float32)
+    across = shoulder_width(portrait.joints[None] * [aspect, 1.0], portrait.confidence[None] >= SEEN)
+    if across is None:
+        return np.ones_like(cover)
+    for hand, _, *joints in ARMS:
+        arm = np.array([*joints, *range(hand.start, hand.stop)])
+        old, new = (x.confidence[arm] >= SEEN for x in (portrait, pose))
+        away = np.linalg.norm((pose.joints - portrait.joints)[arm] * [aspect, 1.0], axis=1)
+        farthest = np.inf if (old != new).any() else float(away[old].max(initial=0.0))
+        share = min(1.0, farthest / (_AT_REST * across))
+        if share > 0:
+            covers = [limb_cover(_with_one_arm(x, arm), height, width) for x in (portrait, pose)]
+            cover = np.maximum(cover, np.float32(share) * np.maximum(*covers))
+    return cover
+
+
+def _with_one_arm(pose: Pose, arm: NDArray[np.int_]) -> Pose:
+    """The pose without elbow, wrist and hand of the other arm."""
+    confidence = pose.confidence.copy()
+    for hand, _, *joints in ARMS:
+        if hand.start not in arm:
+            confidence[[*joints, *range(hand.start, hand.stop)]] = 0.0
+    return Pose(pose.joints, confidence)
 
 
 @dataclass(frozen=True)

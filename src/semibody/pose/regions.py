@@ -13,13 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semibody.pose.skeleton import GROUPS
-from semibody.types import Floats, Pose
+from semibody.types import FACE, Floats, Pose
 
 Region = Literal["none", "lips", "face", "body"]
 """Where audio attention may write: nowhere, on the lips, on the face, everywhere."""
 
 _SEEN = 0.05
 """Confidence above which a joint takes part in a mask (joints hidden by other parts have 0.3)."""
+
+
+_LOWER_FACE = FACE.start + np.array([*range(3, 14), *range(31, 36), *range(48, 68)])
+"""The jaw without its upper ends, the nostrils, the lips."""
 
 
 def audio_mask(
@@ -35,6 +39,13 @@ def audio_mask(
     joints = GROUPS[region]
     points = pose.joints[joints[pose.confidence[joints] > _SEEN]]
     return hull_mask(points, height, width, dilation, oversample=oversample)
+
+
+def mouth_region(pose: Pose, height: int, width: int) -> NDArray[np.float32]:
+    """What a mouth moves: lips, chin and the cheeks beside them, (height, width) in 0..1; nothing without a
+    face."""
+    points = pose.joints[_LOWER_FACE[pose.confidence[_LOWER_FACE] > _SEEN]]
+    return hull_mask(points, height, width, 0.04)
 
 
 def hull_mask(

@@ -7,14 +7,14 @@
 ``goals``        the table: measure, baseline, value, interval, goal
 """
 
-from semibody.quality.bench import Benchmark, Recipe, bench_quality, read_cases
+from semibody.quality.bench import Benchmark, BenchRecipe, bench_quality, read_cases
 from semibody.quality.photographs import Album, Photographs, bench_photographs, is_of_photographs
 
 __all__ = [
     "Album",
+    "BenchRecipe",
     "Benchmark",
     "Photographs",
-    "Recipe",
     "bench_photographs",
     "bench_quality",
     "is_of_photographs",

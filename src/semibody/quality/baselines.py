@@ -20,7 +20,7 @@ _AT_ONCE = 8
 
 
 def write_repeat(path: Path, portrait: Path, clip: Path, settings: Settings, crf: int) -> None:
-    """A video as long as ``clip`` that shows the framed portrait all the time."""
+    """A video as long as ``clip`` that repeats the framed portrait."""
     picture = fit_portrait(read_image(portrait), settings).picture
     with VideoReader(clip) as video:
         frames = sum(1 for _ in video)
@@ -30,7 +30,7 @@ def write_repeat(path: Path, portrait: Path, clip: Path, settings: Settings, crf
 
 
 def write_ceiling(path: Path, animator: Animator, real: Path, settings: Settings, crf: int) -> None:
-    """The real clip as the model's autoencoder gives it back: no denoiser can be nearer to the truth."""
+    """The real clip, encoded and decoded by the autoencoder: no denoiser can be nearer to the truth."""
     with _writer(path, settings, crf) as writer, VideoReader(real) as video:
         for pictures in _slices(video.frames(settings.fps), settings):
             writer.write(through_autoencoder(animator, pictures))

@@ -12,8 +12,8 @@ A case is a line of a manifest: ``portrait``, ``audio``, ``gesture`` and, as far
 real clip), ``truth``, ``person`` and ``id``. Without a portrait the first frame of the real clip is taken,
 without audio its sound. The manifest of rendered people (``semibody data synthesise``) is one.
 
-Recipes that come with the package are named by their file (``starter``); their paths start from where you
-are.
+Recipes that come with the package are named by their file (``starter``); their paths are relative to the
+current folder.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ from semibody.weights import hub
 
 _GRID_CASES, _GRID_SIDE = 4, 256
 _SWAPPED = 60
-"""Most cases that are made with another's speech."""
+"""Most cases that are animated with another clip's speech."""
 _LARGE = 100 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class BenchRecipe:
     """What is benchmarked. Paths are relative to the recipe's folder."""
 
     cases: str
@@ -63,13 +63,13 @@ class Recipe:
     weights: str = "official"
     """name or folder of the weights"""
     out: str = "out/bench-quality"
-    """folder of clips and results; running again goes on"""
+    """folder of clips and results; run it again to continue"""
     limit: int | None = None
-    """only the first so many cases"""
+    """at most this many cases; None: all"""
     metrics: tuple[str, ...] = ()
-    """names or families; none: all that can be had"""
+    """names or families; none: all that can be computed"""
     crf: int = 18
-    """how finely clips are kept: 0 to 51, lower is better and larger"""
+    """video quality of the clips: 0 to 51, lower is better and larger"""
     baselines: tuple[Baseline, ...] = ()
     """repeat: the portrait all the time; ceiling: the real clip through the autoencoder; swapped: with the
     speech of another case"""
@@ -85,7 +85,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to animate, and what it is judged by."""
+    """One clip to animate, and what it is compared with."""
 
     name: str
     person: str
@@ -124,8 +124,8 @@ def bundled() -> dict[str, Path]:
 
 def find_recipe(recipe: Path | str) -> tuple[Path, Path]:
     """The file of a recipe given by path or bundled name, and the folder its paths start from."""
-    come_along = bundled().get(str(recipe))
-    return (come_along, Path()) if come_along else (Path(recipe), Path(recipe).parent)
+    packaged = bundled().get(str(recipe))
+    return (packaged, Path()) if packaged else (Path(recipe), Path(recipe).parent)
 
 
 def bench_quality(
@@ -138,7 +138,7 @@ def bench_quality(
     Clips that exist are not made again. Raises SemibodyError for mistakes in the recipe or its cases.
     """
     path, base = find_recipe(recipe)
-    rules = config.load(Recipe, toml=path, overrides=overrides)
+    rules = config.load(BenchRecipe, toml=path, overrides=overrides)
     goals = parse_goals(rules.goals)
     if str(recipe) in bundled() and not (base / rules.cases).exists():
         raise SemibodyError(f"{rules.cases}: no test set is here; `make bench-{recipe}` renders it first")
@@ -155,10 +155,10 @@ def bench_quality(
 
 
 class _Run:
-    """One benchmark on its way: ``out`` holds what is done, so that it goes on where it stopped."""
+    """A running benchmark: ``out`` holds what is finished, so that it continues where it stopped."""
 
     def __init__(
-        self, rules: Recipe, out: Path, cases: Sequence[Case], animator: Animator | None, workers: int,
+        self, rules: BenchRecipe, out: Path, cases: Sequence[Case], animator: Animator | None, workers: int,
         progress: Progress,
     ) -> None:  # fmt: skip
         self.rules, self.out, self.workers, self.progress = rules, out, workers, progress
@@ -196,7 +196,7 @@ class _Run:
         return self.evaluate(name, tuple(wanted) if wanted else self.rules.metrics)
 
     def swapped(self, *, own: bool) -> Evaluation:
-        """Clips with another's speech, judged by that one's truth, or by their ``own``."""
+        """Clips with another clip's speech, compared with that clip's truth, or with their ``own``."""
         cases = self.cases[:_SWAPPED]
         others = cases[len(cases) // 2 :] + cases[: len(cases) // 2]
         for number, (case, other) in enumerate(zip(cases, others, strict=True)):
@@ -283,7 +283,7 @@ def claim(out: Path, weights: str, facts: Mapping[str, Any]) -> None:
     """Refuse a folder whose clips other weights or settings (``facts``) made. Raises SemibodyError."""
     try:
         made_with: dict[str, Any] = {"weights": _fingerprint(hub.find_weights(weights)[0]), **facts}
-    except SemibodyError:  # not here: then nothing can be made, only what is here be measured
+    except SemibodyError:  # without weights no clip can be made, but existing ones can be measured
         return
     record = out / "made_with.json"
     if record.exists() and read_json(record, "delete it") != made_with:
@@ -328,7 +328,7 @@ def _case(line: Line) -> Case:
         raise SemibodyError(f"{line.where}: a case needs gesture, and portrait and audio or a video")
     for file in filter(None, (portrait, audio, gesture, video, truth)):
         if not file.exists():
-            raise SemibodyError(f"{line.where}: {file} does not exist; mend the path")
+            raise SemibodyError(f"{line.where}: {file} does not exist; correct the path")
     return Case(line.id, line.person, portrait, audio, gesture, video, truth)
 
 

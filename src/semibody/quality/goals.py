@@ -40,7 +40,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; None where there is nothing to say."""
+    """One line of the table; None where there is no value."""
 
     measure: str
     unit: str
@@ -118,8 +118,8 @@ def _measured(evaluation: Evaluation | None, name: str) -> Measured:
 
 def _title(subject: str, name: str) -> str:
     if subject == "swapped":
-        whose = "its own, unheard" if name == "own" else "the heard"
-        return f"another's speech: mouth-correlation with {whose} jaw"
+        whose = "its own" if name == "own" else "the other clip's"
+        return f"another clip's speech: mouth-correlation with {whose} jaw"
     return f"autoencoder alone: {name}" if subject == "ceiling" else name
 
 

@@ -25,19 +25,16 @@ def generator(seed: int, source: int, step: int, sample: int = 0) -> Generator:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Tensors, lists of them, and what says where they are from."""
+    """Tensors, lists and mappings of them, and what says where they are from."""
 
     names: list[str]
     """clip and first frame of each sample, for messages"""
 
     @classmethod
     def stacked(cls, samples: Sequence[Mapping[str, Any]], **others: Any) -> Self:
-        """A batch of samples, each its arrays (or None) and its ``name``; ``others`` are taken as is."""
-        tensors = {
-            key: None if value is None else torch.from_numpy(np.stack([sample[key] for sample in samples]))
-            for key, value in samples[0].items()
-            if key != "name"
-        }
+        """A batch of samples, each its arrays, mappings of them or None, and its ``name``; ``others`` are
+        taken as they are."""
+        tensors = {key: _stacked([one[key] for one in samples]) for key in samples[0] if key != "name"}
         return cls(**tensors, **others, names=[sample["name"] for sample in samples])
 
     def to(self, device: torch.device) -> Self:
@@ -46,9 +43,20 @@ class Batch:
         return dataclasses.replace(self, **moved)
 
 
+def _stacked(values: Sequence[Any]) -> Any:
+    """Arrays as one tensor, mappings of them as a mapping; None stays."""
+    if values[0] is None:
+        return None
+    if isinstance(values[0], Mapping):
+        return {key: _stacked([one[key] for one in values]) for key in values[0]}
+    return torch.from_numpy(np.stack(values))
+
+
 def _moved(value: Any, device: torch.device) -> Any:
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
+    if isinstance(value, dict):
+        return {key: _moved(one, device) for key, one in value.items()}
     if isinstance(value, list):
         return [_moved(one, device) for one in value]
     return value

@@ -47,18 +47,18 @@ class Denoiser(nn.Module):
         base = self._base(batch)
         if not batch.conditional:
             return Conditions(base=base)
+        pose = model.pose_encoder(batch.pose.flatten(0, 1).float() / 255).unflatten(0, batch.pose.shape[:2])
         own_map = None if batch.portrait_pose is None else batch.portrait_pose.float() / 255
         portrait = encode_portrait(
             model, channels_last(batch.portrait), base, own_map, compare=batch.compares_poses
         )
-        pose = model.pose_encoder(batch.pose.flatten(0, 1).float() / 255).unflatten(0, batch.pose.shape[:2])
         has_pose = batch.has_pose.view(-1, 1, 1, 1, 1)
         made = portrait.conditions(
             model,
             pose=pose,
             audio=model.project_audio(model.audio_encoder.embed(batch.rows.flatten(0, 1))),
             audio_mask=batch.audio_mask,
-            limbs=None if batch.limbs is None else batch.limbs * has_pose,
+            hints={name: hint * has_pose for name, hint in batch.hints.items()},
         )
         assert made.pose is not None
         return dataclasses.replace(made, pose=made.pose * has_pose.to(made.pose.dtype))
@@ -68,7 +68,7 @@ class Denoiser(nn.Module):
         """``Model.base`` of the portraits or of their clean plates."""
         if batch.picture is None:
             return self.model.base(batch.portrait, None)
-        plate = self.model.paint_plate(channels_last(to_pixels(batch.picture)), batch.hidden)
+        plate = self.model.predict_plate(channels_last(to_pixels(batch.picture)), batch.hidden)
         return self.model.base(batch.portrait, None if plate is None else channels_last(plate))
 
 

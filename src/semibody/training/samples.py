@@ -84,8 +84,8 @@ class DenoisingBatch(Batch):
     """(b, f, 3, H, W) uint8"""
     has_pose: Float[Tensor, " b"]
     """0 where the whole pose map is dropped"""
-    limbs: Float[Tensor, "b f 3 h w"] | None
-    """flow and cover that carry the portrait's arms and hands, for models that are shown them"""
+    hints: dict[str, Float[Tensor, "b f _ h w"]]
+    """what frames are conditioned on beside their pose maps, by name (``Evidence.hints``)"""
     rows: Tensor
     """(b, f, k, …) the audio encoder's rows of each frame"""
     audio_mask: Float[Tensor, "b f h w"]
@@ -209,7 +209,7 @@ class DenoisingSamples:
             "compares_poses": evidence.compares_poses,
             "pose": evidence.maps(poses, groups),
             "has_pose": np.float32(1),
-            "limbs": evidence.limbs(poses),
+            "hints": evidence.hints(poses),
             "rows": self.windows(clip, frames).numpy(),
             "audio_mask": self._audio_mask(evidence, poses, region),
             "weight": self._weight(draw, labels, *evidence.cells),

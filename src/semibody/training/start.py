@@ -26,8 +26,8 @@ def given_model(start: StartSettings) -> Model | None:
 
 def take_given(model: Model, given: Model, source: str, *, but: Collection[str] = ()) -> None:
     """Copy the parts of ``given`` that ``model`` has too, all but some. Raises SemibodyError on misfits."""
-    for part in model.config.parts:
-        if part not in given.config.parts or part in but:
+    for part in model.config.networks:
+        if part not in given.config.networks or part in but:
             continue
         theirs, ours = getattr(given, part).state_dict(), getattr(model, part)
         # A stage without motion modules takes a model that has them, and the other way round.

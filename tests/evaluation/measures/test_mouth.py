@@ -11,7 +11,7 @@ from semibody.evaluation.measures.mouth import best_lag, sync
 
 
 def test_sync_by_hand() -> None:
-    # One number per window; the sound says at window t what the picture said at t − 1: it comes one late.
+    # One number per window; the sound at window t equals the picture at t − 1: it is one late.
     video = np.array([[0.0], [1.0], [2.0], [3.0]])
     audio = np.array([[9.0], [0.0], [1.0], [2.0]])
     # Shift −1 hears 0, 9, 0, 1: |0| + |8| + |2| + |2| = 12; shift 0: 9 + 1 + 1 + 1; shift 1: 0 + 0 + 0 + 3.
@@ -22,17 +22,17 @@ def test_sync_by_hand() -> None:
     assert found.confidence == pytest.approx(12 / 4 - 3 / 4, abs=1e-5)  # the median of 3, 3 and 0.75
 
 
-def test_sync_inside_leaves_out_what_was_not_heard() -> None:
+def test_sync_inside_leaves_out_windows_beyond_the_sound() -> None:
     rng = np.random.default_rng(0)
-    said = rng.normal(size=(60, 8))
-    said /= np.linalg.norm(said, axis=1, keepdims=True)
-    late = np.roll(said, 4, axis=0)
-    found = sync(said, late, 15, inside=True)
+    shown = rng.normal(size=(60, 8))
+    shown /= np.linalg.norm(shown, axis=1, keepdims=True)
+    late = np.roll(shown, 4, axis=0)
+    found = sync(shown, late, 15, inside=True)
     assert found is not None
     assert (found.offset, round(found.distance, 4)) == (-4, 0.0)
     assert found.confidence == pytest.approx(math.sqrt(2), abs=0.15)  # strangers on a sphere
-    assert sync(said[:20], late[:20], 15, inside=True) is None
-    assert sync(said[:0], late[:0], 15) is None
+    assert sync(shown[:20], late[:20], 15, inside=True) is None
+    assert sync(shown[:0], late[:0], 15) is None
 
 
 @pytest.mark.parametrize("late", [-7, -1, 0, 3, 10])

@@ -39,7 +39,7 @@ def test_it_learns_the_jaw_from_sound(folder: Path, tmp_path: Path) -> None:
     figures, _ = task.validate()
     assert figures["jaw_r"] > 0.5
     windows = task.batch(0, range(16)).windows
-    tokens, heard = encoder.embed(windows), encoder.mouth_heard(windows)
+    tokens, heard = encoder.embed(windows), encoder.predict_mouth(windows)
     assert tokens.shape[1] == encoder.tokens_per_frame
     torch.testing.assert_close(tokens[:, -1], encoder.tell(heard))
 

@@ -1,4 +1,4 @@
-"""Where arms and fingers go: movements of our own, planned from the speech, or lifted from gestures."""
+"""Movement of arms and fingers: drawn at random, planned from the speech, or lifted from gestures."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _ZONES = {
 }
 
 
-# --- movements of our own -------------------------------------------------------------------------------
+# --- drawn movements -------------------------------------------------------------------------------
 
 
 def draw_arms(
@@ -115,7 +115,7 @@ def _schedule(rng: np.random.Generator, times: Floats, liveliness: float) -> Flo
     return np.array(moves)
 
 
-# --- movements that come from elsewhere -----------------------------------------------------------------
+# --- planned and lifted movements -----------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def follow(pose: Posing, followed: Followed) -> dict[str, ArmPath]:
         chains = arm.hand[:, 1:].reshape(-1, 5, 4, 3)
         bones = np.diff(chains, axis=2)
         bones /= np.linalg.norm(bones, axis=-1, keepdims=True)
-        # A straight arm says nothing about its elbow: that is then held as usual.
+        # A straight arm does not determine the plane of its elbow: then the usual plane is used.
         held = elbow * to_rig + _HELD * np.array([sign * 0.4, -1.0, -0.5])
         paths[side] = ArmPath(
             shoulders[side] + width * wrist * to_rig, held, hand=palm * to_rig[:, None],
@@ -170,7 +170,7 @@ def plan_arms(
         states = played[(start + np.arange(frames)) % len(played)]
         facts: dict[str, Any] = {"kind": "library", "gesture": name, "start": round(start / fps, 3)}
     else:
-        # Half of the clips begin in the middle of a talk: as if all had been said before.
+        # Half of the clips start in the middle of a talk: the recording is planned as its own repetition.
         spoken = np.concatenate([speech.waveform] * (2 if rng.random() < 0.5 else 1))
         seed = int(rng.integers(2**31))
         plan = plan_gesture(Speech(spoken, speech.rate), seed=seed, fps=fps, liveliness=1.6 * liveliness)

@@ -1,7 +1,7 @@
 """What a camera does to a clean picture: exposure, white balance, softness, grain, compression.
 
 One camera is drawn for a clip, so that the portrait and every other frame of it agree; only the grain is new
-in each frame. Networks trained on such clips find real photographs less foreign.
+in each frame. Networks trained on such clips do better on real photographs.
 """
 
 from __future__ import annotations

@@ -52,20 +52,20 @@ palm. All measured on 120 people with mediapipe: without, found and exact poses 
 
 @dataclass(frozen=True)
 class Style:
-    """How clips are made, beside what is drawn for each of them."""
+    """How clips are made, beside what is drawn at random for each."""
 
     sway: float = 1.0
-    """how far head and torso wander about their place; nothing but the pictures tells where they are, so a
-    small model that sees hands and sound alone makes sharper faces of calmer people"""
+    """how far head and torso move about their place; hands and sound do not determine it, so a small model
+    that is conditioned on them alone predicts sharper faces for calmer people"""
     photographed: float = 0.0
-    """share of clips taken with a camera's faults: exposure, colour, softness, grain, compression"""
+    """share of clips with camera faults: exposure, colour, softness, grain, compression"""
     planned: float = 0.5
     """share of clips whose arms follow a gesture planned from the speech or taken from the library; those of
     the others are drawn"""
     gestures: tuple[Path, ...] = ()
     """gesture files or folders that arms are lifted from instead"""
     lifted: float = 1.0
-    """share of clips for which that is so"""
+    """share of clips whose arms are lifted from them"""
     articulation: float = 1.0
     """how far mouths open in speech; 1 is a calm speaker, whose lips part by a pixel or two at 256 x 256"""
 

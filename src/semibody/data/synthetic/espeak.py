@@ -50,7 +50,7 @@ class Utterance:
 
 
 class EspeakError(Exception):
-    """espeak-ng cannot speak; the message says why."""
+    """espeak-ng failed; the message gives the reason."""
 
 
 @functools.lru_cache(maxsize=1)

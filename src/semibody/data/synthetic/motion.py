@@ -1,6 +1,6 @@
 """Movement of a person over a clip: where every bone is, and how much every face unit acts.
 
-Head, torso, gaze and face are drawn here, in step with the speech; ``arms`` says where arms and fingers go,
+Head, torso, gaze and face are drawn here, in step with the speech; ``arms`` moves arms and fingers,
 and ``rig`` poses the bones.
 """
 

@@ -41,9 +41,9 @@ class Order:
     speech: str = option("", metavar="<path>")
     """Folder of recordings to speak instead of synthesised sentences."""
     sway: float = option(1.0, at_least=0, at_most=2)
-    """How far head and torso wander about their place; 1 is lively."""
+    """How far head and torso move about their place; 1 is lively."""
     photographed: float = option(0.0, at_least=0, at_most=1)
-    """Share of clips taken with a camera's faults: grain, blur, compression, colour casts."""
+    """Share of clips with camera faults: grain, blur, compression, colour casts."""
     planned: float = option(0.5, at_least=0, at_most=1)
     """Share of clips whose arms follow a gesture planned from the speech; those of the others are drawn."""
     gestures: str = option("", metavar="<path>")

@@ -1,7 +1,7 @@
 """A data set of rendered people: many clips by several processes, resumable after a kill.
 
 Every clip depends on (seed, person, take) alone, so the files are the same for any number of workers.
-A clip is done when its ``.json`` stands; it is written last. The manifest is written when all are done.
+A clip is complete when its ``.json`` exists; it is written last. The manifest is written when all are done.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def prepare(order: Order, assets: Path | str | None) -> tuple[Path | str, dict[str, Any]]:
-    """Find the assets and check all that clips need, so that mistakes are told before processes start.
+    """Find the assets and check all that clips need, so that mistakes are reported before processes start.
 
     Returns the assets' folder and the order's record. Raises SemibodyError as ``synthesise``.
     """
@@ -44,7 +44,7 @@ def prepare(order: Order, assets: Path | str | None) -> tuple[Path | str, dict[s
 
     for folder in (order.backgrounds, order.speech):
         if folder and not Path(folder).is_dir():
-            raise SemibodyError(f"{folder}: not a folder")
+            raise SemibodyError(f"{folder}: is not a folder; give a folder")
     found = find_assets(assets)
     record = order.record(load_assets(str(found)))
     if order.gestures:
@@ -80,7 +80,7 @@ def synthesise(
         write_manifest(entries, out)
     if failures:
         raise SemibodyError(
-            f"{len(failures)} of {order.people} people could not be made; mend this and run the command "
+            f"{len(failures)} of {order.people} people could not be made; correct this and run the command "
             f"again, the others are kept: {failures[0]}"
         )
     return read_manifest(out)

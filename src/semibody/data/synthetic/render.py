@@ -234,7 +234,7 @@ _KINDS = {
 def _for_group(text: str, group: tuple[int, ...]) -> str:
     """A shader for some kinds of surface only.
 
-    llvmpipe computes both sides of every branch, so a shader that knows its kinds is twice as fast.
+    llvmpipe computes both sides of every branch, so a shader for its own kinds only is twice as fast.
     """
     tests = (f"#define {name} {f'(kind == {k})' if k in group else 'false'}" for name, k in _KINDS.items())
     return text.replace("#KINDS#", "\n".join(tests) + _CUT)

@@ -23,7 +23,7 @@ SHAPES = ("jaw", "round", "wide", "press", "lower", "upper")
 """Columns of a mouth track: jaw open, lips forward, lips spread, lips pressed, lower lip in, upper lip up."""
 JAW = SHAPES.index("jaw")
 _EXPOSURE = 1 / 24
-"""seconds, the longest a frame sees a mouth move"""
+"""seconds, longest exposure of a frame"""
 
 _VOWELS = {
     "a": (0.85, 0.0, 0.15), "A": (0.9, 0.1, 0.0), "{": (0.8, 0.0, 0.35), "V": (0.6, 0.0, 0.1),
@@ -60,7 +60,7 @@ class Spoken:
 
 
 def speak(rng: np.random.Generator, seconds: float, female: bool) -> Spoken:
-    """About ``seconds`` of random sentences in a random voice, possibly after a moment of silence.
+    """About ``seconds`` of random sentences in a random voice, possibly after a short silence.
 
     Raises MissingPartError when neither espeak-ng nor flite is installed.
     """
@@ -81,8 +81,8 @@ def speak(rng: np.random.Generator, seconds: float, female: bool) -> Spoken:
     return _cut(spoken, lead, seconds)
 
 
-def say(text: str, voice: str = "slt", stretch: float = 1.0) -> Spoken:
-    """A given English text in one of flite's voices; ``stretch`` over 1 is slower.
+def speak_text(text: str, voice: str = "slt", stretch: float = 1.0) -> Spoken:
+    """Synthesise an English text in one of flite's voices; ``stretch`` over 1 is slower.
 
     Raises MissingPartError when flite is not installed, SemibodyError for a voice it does not have.
     """
@@ -94,7 +94,7 @@ def say(text: str, voice: str = "slt", stretch: float = 1.0) -> Spoken:
 def mouth_track(spoken: Spoken, frames: int, fps: float) -> NDArray[np.float32]:
     """The mouth at every frame: (f, 6), columns as in SHAPES, 0..1."""
     oversample = 4
-    times = _seen(frames, fps, oversample).ravel()
+    times = _exposures(frames, fps, oversample).ravel()
     values = np.zeros((len(times), len(SHAPES)))
     total = np.full(len(times), 1e-6)
     closure = np.zeros(len(times))
@@ -112,7 +112,7 @@ def mouth_track(spoken: Spoken, frames: int, fps: float) -> NDArray[np.float32]:
     values /= total[:, None]
     loud = _envelope(spoken.speech, times)
     values[:, 0] *= 0.45 + 0.55 * loud
-    values *= (np.clip(loud * 6, 0, 1) ** 0.5)[:, None]  # lips rest while nothing is heard
+    values *= (np.clip(loud * 6, 0, 1) ** 0.5)[:, None]  # lips close in silence
     values[:, [0, 2, 5]] *= (1 - closure)[:, None]
     values[:, 3] = np.maximum(values[:, 3], closure * (loud > 0.01))
     return values.reshape(frames, oversample, -1).mean(axis=1).astype(np.float32)
@@ -120,25 +120,25 @@ def mouth_track(spoken: Spoken, frames: int, fps: float) -> NDArray[np.float32]:
 
 def loudness(speech: Speech, frames: int, fps: float) -> NDArray[np.float32]:
     """The speech's smoothed envelope at every frame, 0..1: (f,)."""
-    return _envelope(speech, _seen(frames, fps)[:, 0], window=0.08).astype(np.float32)
+    return _envelope(speech, _exposures(frames, fps)[:, 0], window=0.08).astype(np.float32)
 
 
 def mouth_from_energy(speech: Speech, frames: int, fps: float) -> NDArray[np.float32]:
     """The mouth of a recording whose phonemes are unknown: it opens with the energy. (f, 6) as SHAPES."""
-    loud = _envelope(speech, _seen(frames, fps)[:, 0], window=0.05)
+    loud = _envelope(speech, _exposures(frames, fps)[:, 0], window=0.05)
     track = np.zeros((frames, len(SHAPES)), np.float32)
     track[:, 0] = 0.75 * loud
     track[:, 2] = 0.25 * loud
     return track
 
 
-def _seen(frames: int, fps: float, moments: int = 1) -> NDArray[np.float64]:
-    """(f, moments): seconds, evenly over what each frame sees.
+def _exposures(frames: int, fps: float, samples: int = 1) -> NDArray[np.float64]:
+    """(f, samples): seconds, evenly over the exposure of each frame.
 
-    A frame is open for a 24th of a second at most: a clip of few frames a second shows the mouths of one
-    with many, not their mean over all that lies between.
+    The exposure is at most a 24th of a second, so that a clip of few frames a second shows the same mouths as
+    one of many, not their mean over the time between.
     """
-    within = (np.arange(moments) + 0.5) / moments * min(1 / fps, _EXPOSURE)
+    within = (np.arange(samples) + 0.5) / samples * min(1 / fps, _EXPOSURE)
     return np.arange(frames)[:, None] / fps + within
 
 
@@ -176,7 +176,7 @@ def _cut(spoken: Spoken, lead: float, seconds: float) -> Spoken:
     return Spoken(Speech(wave, RATE), moved, spoken.voice, spoken.text)
 
 
-# --- what is said -------------------------------------------------------------------------------------
+# --- sentences -------------------------------------------------------------------------------------
 
 _THINGS = (
     "a blue house", "the whole map", "fifty maps", "a much better idea", "five big boxes",
@@ -244,7 +244,7 @@ def _espeak(text: str, voice: str, words_per_minute: int, pitch: int) -> Spoken:
         spoken = espeak.utter(text, voice, words_per_minute, pitch)
     except espeak.EspeakError as error:
         raise MissingPartError(
-            f"espeak-ng cannot speak ({error}); install espeak-ng or flite (Debian: apt install espeak-ng)"
+            f"espeak-ng failed ({error}); install espeak-ng or flite (Debian: apt install espeak-ng)"
         ) from None
     wave = _resample(np.frombuffer(spoken.samples, "<i2").astype(np.float32) / 32768, spoken.rate)
     starts = [at / 1000 for at, _ in spoken.marks]

@@ -15,7 +15,7 @@ _COUNTS = "num_batches_tracked"
 
 
 def load_published(network: Network, path: Path, *, without: tuple[str, ...] = ()) -> Network:
-    """``network`` with the weights of a file, for inference; keys that begin with ``without`` are left out.
+    """``network`` with the weights of a file, for inference; keys that start with ``without`` are left out.
 
     Raises SemibodyError, naming the file and what does not fit.
     """

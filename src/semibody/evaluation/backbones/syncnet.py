@@ -1,4 +1,4 @@
-"""SyncNet (Chung & Zisserman 2016, "Out of time: automated lip sync in the wild"), and the sound it hears.
+"""SyncNet (Chung & Zisserman 2016, "Out of time: automated lip sync in the wild"), and its MFCCs.
 
 Names are those of the published ``syncnet_v2.model``, which is a state dict.
 """
@@ -24,7 +24,7 @@ _WINDOW, _HOP = 400, 160
 
 
 class SyncNet(nn.Module):
-    """Two towers that put a moving mouth and its sound at the same place in a space of 1024 numbers."""
+    """Two networks that embed a moving mouth and its sound near each other in 1024 dimensions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,11 +50,11 @@ class SyncNet(nn.Module):
             nn.Conv3d(256, 512, (1, 6, 6)), nn.BatchNorm3d(512), nn.ReLU(),
         )  # fmt: skip
 
-    def hear(self, mfcc: Tensor) -> Tensor:
+    def embed_sound(self, mfcc: Tensor) -> Tensor:
         """Sound (b, 1, 13, 20) to (b, 1024)."""
         return self.netfcaud(self.netcnnaud(mfcc).flatten(1))
 
-    def see(self, faces: Tensor) -> Tensor:
+    def embed_faces(self, faces: Tensor) -> Tensor:
         """Face crops (b, 3 [blue, green, red], f=5, 224, 224) in 0..255 to (b, 1024)."""
         return self.netfclip(self.netcnnlip(faces).flatten(1))
 
@@ -75,7 +75,7 @@ def mfcc(speech: Speech) -> NDArray[np.float32]:
     0..8 kHz, orthonormal DCT, lifter 22, and the log energy in place of the first coefficient.
     """
     if speech.rate != RATE:
-        raise ValueError(f"SyncNet hears {RATE} Hz, got {speech.rate}")
+        raise ValueError(f"SyncNet needs {RATE} Hz, got {speech.rate}")
     samples = np.rint(speech.waveform.astype(np.float64) * 32768)
     samples = np.append(samples[:1], samples[1:] - 0.97 * samples[:-1])
     steps = 1 if len(samples) <= _WINDOW else 1 + -(-(len(samples) - _WINDOW) // _HOP)

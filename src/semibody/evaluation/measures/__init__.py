@@ -2,9 +2,9 @@
 
 ``pixels``    pictures against pictures
 ``sets``      distances between sets of feature vectors
-``identity``  who is seen
+``identity``  whether the person is the same
 ``mouth``     lips and jaw against the sound and the truth
-``hands``     how surely they are seen, how richly they move, how far they are from the truth
+``hands``     their confidence, their variation, their distance from the truth
 
 A measure takes a ``Gathered`` and gives a ``Measured``; most are means over clips of a value of one clip
 (``over_clips``). ``evaluation.metrics`` is the table that names them all.

@@ -1,4 +1,4 @@
-"""Hands: how surely they are seen (HKC), how richly they move (HKV), how far off they are (PCK)."""
+"""Hands: confidence (HKC), variation (HKV), errors (PCK)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from semibody.types import LEFT_HAND, RIGHT_HAND, Floats
 
 
 def hand_size(hands: Floats, confidence: Floats, *, threshold: float) -> Floats:
-    """(hand=2,) the median over frames of the longer side of each hand's box; NaN for a hand never whole."""
+    """(hand=2,) the median over frames of the longer side of each hand's box; NaN for one never complete."""
     sides = (hands.max(axis=2) - hands.min(axis=2)).max(axis=-1)
     whole = (confidence >= threshold).mean(axis=2) > 0.5
     return np.array([np.median(sides[whole[:, k], k]) if whole[:, k].any() else math.nan for k in (0, 1)])
@@ -27,9 +27,9 @@ def hand_size(hands: Floats, confidence: Floats, *, threshold: float) -> Floats:
 
 @dataclass(frozen=True)
 class HandErrors:
-    """``pck`` share of keypoints within the tolerance, of all that should be seen · ``error`` mean distance
-    of those found, in the unit of the hands · ``missed`` share of keypoints that should be seen but were
-    not found."""
+    """``pck`` share of keypoints within the tolerance, of all visible ones · ``error`` mean distance of those
+    found, in the unit of the hands · ``missed`` share of the visible keypoints that were not found. Visible:
+    by the truth."""
 
     pck: float
     error: float
@@ -47,8 +47,8 @@ def hand_errors(
 ) -> HandErrors:
     """Compare hands (f, 2, 21, 2) with where they should be, in the same unit.
 
-    ``tolerance`` is a share of each true hand's size (``hand_size``). Keypoints that are not seen in truth
-    are not asked for. All NaN when truth shows no hand.
+    ``tolerance`` is a share of each true hand's size (``hand_size``). Keypoints that are not visible by the
+    truth are left out. All NaN when no hand is visible.
     """
     frames = min(len(hands), len(true))
     hands, confidence = hands[:frames], confidence[:frames]
@@ -88,7 +88,7 @@ def _hands(gathered: Gathered, item: Item, side: Side, kind: str) -> Hands | Non
 def _unseen(found: Hands, threshold: float) -> dict[str, int]:
     seen = (found.confidence >= threshold).any(axis=2)
     none, one = int((~seen.any(axis=1)).sum()), int((seen.sum(axis=1) == 1).sum())
-    return {"frames looked at": len(seen), "of them without a hand": none, "with one hand": one}
+    return {"frames measured": len(seen), "of them without a hand": none, "with one hand": one}
 
 
 def hkc(kind: str) -> Measure:
@@ -147,7 +147,7 @@ def _true_hands(gathered: Gathered, item: Item, kind: str) -> Hands | None:
         return _hands(gathered, item, "real", kind)
     longer = max(gesture.aspect, 1.0)
     scale = np.array([gesture.aspect / longer, 1 / longer]) * gathered.rules.crop
-    # Joints that the rendering hides have the confidence 0.3 at most: they are not asked for.
+    # Joints that the rendering hides have the confidence 0.3 at most: they are left out.
     known = np.isfinite(gesture.hands).all(axis=-1) & (gesture.hands_confidence > 0.3)
     sure = np.where(known, gesture.hands_confidence, 0.0)
     fps = gathered.fps[item.name]
@@ -157,7 +157,7 @@ def _true_hands(gathered: Gathered, item: Item, kind: str) -> Hands | None:
 
 
 def share_found(gathered: Gathered) -> Measured:
-    """Of the hands that the truth shows, the share in which the detector sees a hand."""
+    """Of the hands that are visible by the truth, the share that the detector finds."""
 
     def one(gathered: Gathered, item: Item, side: Side) -> OneClip | None:
         both = _both_hands(gathered, item, side)
@@ -165,11 +165,11 @@ def share_found(gathered: Gathered) -> Measured:
             return None
         found, wanted = both
         threshold = gathered.rules.hand_threshold
-        shown = (wanted.confidence >= threshold).mean(axis=2) > 0.5
-        seen = (found.confidence >= threshold).mean(axis=2) > 0.5
-        if not shown.any():
+        visible = (wanted.confidence >= threshold).mean(axis=2) > 0.5
+        detected = (found.confidence >= threshold).mean(axis=2) > 0.5
+        if not visible.any():
             return OneClip(math.nan)
-        return OneClip(float(seen[shown].mean()), None, {"hands shown": int(shown.sum())})
+        return OneClip(float(detected[visible].mean()), None, {"hands shown": int(visible.sum())})
 
     return over_clips(gathered, one, real=True)
 

@@ -1,4 +1,4 @@
-"""Who is seen: the faces of a clip against its portrait, against REAL's, and against each other."""
+"""Identity: the faces of a clip compared with its portrait, with REAL's, and with each other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from semibody.types import Floats
 
 
 def _reference(gathered: Gathered, item: Item, kind: str) -> tuple[NDArray[Any] | None, str]:
-    """The embedding a clip's face is held against, and where it comes from."""
+    """The embedding that a clip's faces are compared with, and its source."""
     sides: tuple[tuple[Side, str], ...] = (
         ("portrait", "portrait"), ("real", "REAL's first face"), ("generated", "its own first face"),
     )  # fmt: skip
@@ -65,7 +65,7 @@ def _mean_of_faces(arrays: dict[str, NDArray[Any]], value: Callable[[NDArray[Any
 
 
 def of_pairs(kind: str) -> Measure:
-    """Cosine between the faces of the generated and of the real frame of the same moment."""
+    """Cosine between the faces in the generated and the real frame of the same time."""
 
     def one(gathered: Gathered, item: Item, side: Side) -> OneClip | None:
         ours, real = (gathered.arrays(item.name, which, kind) for which in (side, "real"))

@@ -21,7 +21,7 @@ from semibody.types import Floats
 Leader = Literal["sound", "truth"]
 """What a mouth is held against: the loudness of its sound, or the true jaw (without truth, REAL's)."""
 _LEAST_FRAMES = 8
-"""Fewer frames than these say nothing about a lag."""
+"""Fewer frames than these do not determine a lag."""
 
 
 @dataclass(frozen=True)
@@ -39,20 +39,20 @@ def sync(video: NDArray[Any], audio: NDArray[Any], shift: int, *, inside: bool =
 
     For every shift −s … s of the sound the mean L2 distance over all windows; the smallest is Sync-D, the
     median of all minus the smallest is Sync-C (Chung & Zisserman 2016). As in the published code, shifts that
-    leave the clip meet zeros, the median of an even number is the lower one, and 1e-6 is added to
+    leave the clip are padded with zeros, the median of an even number is the lower one, and 1e-6 is added to
     differences. ``inside`` leaves those windows out instead: for embeddings of unit length zeros are nearer
-    than strangers, and would win; None then for clips shorter than 2·``shift`` windows.
+    than other embeddings, and would be chosen; None then for clips shorter than 2·``shift`` windows.
     """
     windows = min(len(video), len(audio))
     if windows < (2 * shift if inside else 1):
         return None
     v = np.asarray(video[:windows], np.float64)
     padded = np.pad(np.asarray(audio[:windows], np.float64), ((shift, shift), (0, 0)))
-    heard = np.pad(np.ones(windows, bool), shift)
+    inside_clip = np.pad(np.ones(windows, bool), shift)
     distances = np.array(
         [
             np.linalg.norm(v - padded[k : k + windows] + 1e-6, axis=1)[
-                heard[k : k + windows] if inside else slice(None)
+                inside_clip[k : k + windows] if inside else slice(None)
             ].mean()
             for k in range(2 * shift + 1)
         ]
@@ -86,7 +86,7 @@ def best_lag(follower: Floats, leader: Floats, max_lag: int) -> Lag | None:
 
 
 def _outwards(reach: int) -> list[int]:
-    return sorted(range(-reach, reach + 1), key=abs)  # on equal terms the smaller lag is believed
+    return sorted(range(-reach, reach + 1), key=abs)  # of equal correlations the smaller lag is taken
 
 
 def _shifted(follower: Floats, leader: Floats, lag: int) -> tuple[Floats, Floats]:
@@ -158,7 +158,7 @@ def _lag(
             return None
         lag = best_lag(ours, wanted, gathered.rules.max_lag if search else 0)
         unseen = {"frames without a face": int(np.isnan(ours).sum())}
-        if lag is None:  # a mouth that never moves follows nothing
+        if lag is None:  # a mouth that never moves is correlated with nothing
             return OneClip(still, None, unseen)
         return OneClip(value(lag), (np.arange(len(ours)), ours), unseen)
 

@@ -40,7 +40,7 @@ def psnr(gathered: Gathered) -> Measured:
 
 
 def psnr_of(part: str) -> Measure:
-    """Of a part ("face", "hands"), over the frames in which it is seen."""
+    """Of a part ("face", "hands"), over the frames in which it is visible."""
     return column(f"psnr/{part}", mean=lambda values: frames.mean_psnr(values[~np.isnan(values)]))
 
 

@@ -39,7 +39,7 @@ class MouthPrediction(nn.Module):
         self.audio_encoder = encoder
 
     def forward(self, windows: Float[Tensor, "n k 80"]) -> Float[Tensor, "n 2"]:
-        return self.audio_encoder.mouth_heard(windows)
+        return self.audio_encoder.predict_mouth(windows)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -99,7 +99,7 @@ class Stage(ABC, Generic[S]):
     @classmethod
     def put(cls, final: checkpoint.Snapshot, model: Model, source: str) -> None:
         """Put what this stage left into a Model. Raises SemibodyError on misfits."""
-        if cls.part in model.config.parts:
+        if cls.part in model.config.networks:
             fill(getattr(model, cls.part), below(final.weights, f"{cls.part}."), source)
 
     def facts(self) -> dict[str, Any]:
@@ -176,6 +176,8 @@ class Context:
             unet=dataclasses.replace(sizes.unet, motion=motion),
             restorer=sizes.restorer if restorer else None,
             plate=sizes.plate if plate else None,
+            # Networks of this size know pictures of the trained size alone; published ones know any.
+            side=self.recipe.data.size if sizes.hints.concatenates else None,
         )
         self._require_parts(sizes, done)
         if given is not None:
@@ -199,9 +201,14 @@ class Context:
         return model
 
     def _require_parts(self, sizes: ModelConfig, done: Sequence[type[Stage[Any]]]) -> None:
-        given = () if self.given is None else self.given.config.parts
+        given = () if self.given is None else self.given.config.networks
         for stage in self.before:
-            if stage.missing and stage.part in sizes.parts and stage not in done and stage.part not in given:
+            if (
+                stage.missing
+                and stage.part in sizes.networks
+                and stage not in done
+                and stage.part not in given
+            ):
                 raise SemibodyError(stage.missing)
 
     def _require_stages(self, done: Sequence[type[Stage[Any]]]) -> None:

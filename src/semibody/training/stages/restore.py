@@ -133,7 +133,7 @@ class Restoring(nn.Module):
         self.restorer, self.critic, self.most = restorer, critic, most
 
     def forward(self, batch: RestoringBatch) -> Restored:
-        view = self.restorer.look(
+        view = self.restorer.encode(
             to_pixels(batch.portrait),
             to_pixels(batch.decoded_portrait),
             batch.portrait_map.float() / 255,
@@ -267,7 +267,7 @@ class RestoreStage(Stage[RestoreSettings]):
             decoded_portrait = self.model.decode(batch.portrait)
             ear, mouth = self.model.audio_encoder, torch.zeros(self.frames, 2)
             if isinstance(ear, LogMelEncoder) and ear.config.mouth_token:
-                mouth = ear.mouth_heard(batch.rows[0])
+                mouth = ear.predict_mouth(batch.rows[0])
         return {
             "decoded": to_picture(decoded).transpose(0, 3, 1, 2),
             "decoded_portrait": to_picture(decoded_portrait)[0].transpose(2, 0, 1),
@@ -286,7 +286,7 @@ class RestoreStage(Stage[RestoreSettings]):
             return picture.transpose(2, 0, 1)
         pixels = to_pixels(torch.from_numpy(picture).permute(2, 0, 1)[None]).to(device)
         with self.autocast():
-            plate = self.model.paint_plate(pixels, torch.from_numpy(hidden)[None].to(device))
+            plate = self.model.predict_plate(pixels, torch.from_numpy(hidden)[None].to(device))
         assert plate is not None
         return to_picture(plate)[0].transpose(2, 0, 1)
 
