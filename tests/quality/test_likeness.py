@@ -121,9 +121,8 @@ def test_arms_are_no_cloth() -> None:
     frame = portrait.copy()
     for pose in (own, moved):
         for hand, _ in HANDS_AT:
-            x0, y0 = (pose.joints[hand].min(axis=0) * SIDE).astype(int)
-            x1, y1 = (pose.joints[hand].max(axis=0) * SIDE).astype(int) + 1
-            frame[y0:y1, x0:x1] = 128
+            x, y = (pose.joints[hand].mean(axis=0) * SIDE).astype(int)
+            frame[y - 2 : y + 3, x - 2 : x + 3] = 128
     assert sharpness(frame[None], [moved], portrait, own)[1] == pytest.approx(1)
     unseen = Pose(own.joints, np.where(np.isin(np.arange(128), [2, 5]), 0.0, own.confidence))
     assert math.isnan(sharpness(frame[None], [moved], portrait, unseen)[1])
