@@ -44,6 +44,8 @@ _LEAST = 0.002
 """Share of the picture below which a region is too small to tell how sharp it is."""
 _EXACT = 1e-6
 """Fraction of the picture within which a pose is the portrait's own."""
+_EQUAL = 60.0
+"""dB from which frames count as equal to the portrait, so that one exact clip does not decide a mean."""
 
 
 @dataclass(frozen=True)
@@ -193,14 +195,14 @@ def at_rest(gesture: Gesture, own: Pose) -> NDArray[np.bool_]:
 
 
 def rest_psnr(frames: NDArray[np.uint8], portrait: Picture, own: Pose) -> float:
-    """PSNR in dB outside the lower half of the face; NaN without frames."""
+    """PSNR in dB outside the lower half of the face, at most 60; NaN without frames."""
     if not len(frames):
         return math.nan
     face = own.joints[FACE]
     height, width = portrait.shape[:2]
     mouth = hull_mask(np.concatenate([face[2:15], face[31:36]]), height, width, 0.1) > 0
     errors = [((frame.astype(float) - portrait) ** 2)[~mouth].mean() for frame in frames]
-    return float(10 * np.log10(255**2 / max(float(np.mean(errors)), 1e-9)))
+    return float(min(10 * np.log10(255**2 / max(float(np.mean(errors)), 1e-9)), _EQUAL))
 
 
 # -- sharpness -------------------------------------------------------------------------------
