@@ -84,7 +84,9 @@ def small_config() -> ModelConfig:
 
 
 def animator(**settings: Any) -> Animator:
-    defaults = {"width": 64, "height": 64, "steps": 2, "guidance": 1.0, "fps": 12.0, **settings}
+    """Small, and without the search for a person, whom ``picture`` does not show."""
+    published = {"frame": "keep", "align": "none"}
+    defaults = {"width": 64, "height": 64, "steps": 2, "guidance": 1.0, "fps": 12.0, **published, **settings}
     return Animator.random(small_config(), seed=0, **defaults)
 
 

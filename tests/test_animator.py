@@ -18,6 +18,16 @@ from semibody.pose.skeleton import GROUPS
 from semibody.settings import Settings
 from semibody.types import Gesture, Pose, SemibodyError, Speech
 
+PLAIN = {
+    "width": 64,
+    "height": 64,
+    "steps": 1,
+    "guidance": 1.0,
+    "fps": 12.0,
+    "frame": "keep",
+    "align": "none",
+}
+
 
 @pytest.fixture(scope="module")
 def animator() -> Animator:
@@ -63,7 +73,7 @@ def test_same_seed_same_file(animator: Animator, tmp_path: Path) -> None:
 
 def test_audio_acts_where_the_portraits_mouth_is() -> None:
     config = dataclasses.replace(made.small_config(), hints=Hints(audio_region="lips"))
-    animator = Animator.random(config, seed=0, width=64, height=64, steps=1, guidance=1.0, fps=12.0)
+    animator = Animator.random(config, seed=0, **PLAIN)
     inputs = prepare(made.picture(), made.tone(), made.gesture(), animator.defaults)
     pose = Pose.empty()
     pose.joints[GROUPS["lips"]] = [[0.45 + 0.1 * (i % 2), 0.3 + 0.03 * (i % 3)] for i in range(20)]
@@ -81,7 +91,7 @@ def test_audio_acts_where_the_portraits_mouth_is() -> None:
 def test_pose_features_are_given_less_the_portraits_own() -> None:
     parts = ("body", "hands")
     config = dataclasses.replace(made.small_config(), hints=Hints(pose="change", own_parts=parts))
-    animator = Animator.random(config, seed=0, width=64, height=64, steps=1, guidance=1.0, fps=12.0)
+    animator = Animator.random(config, seed=0, **PLAIN)
     inputs = prepare(made.picture(), made.tone(), made.gesture(), animator.defaults)
 
     def features(shown: Pose | None) -> torch.Tensor:
@@ -113,7 +123,7 @@ def test_size_is_rounded_to_the_grid(animator: Animator) -> None:
 @pytest.mark.parametrize(
     "bad",
     [{"steps": 0}, {"fps": 0.0}, {"guidance": -1.0}, {"length": 0}, {"overlap": 12}, {"width": 8},
-     {"window": 64}, {"seed": -1}, {"solver": "euler"}, {"stepz": 3}],
+     {"window": 64}, {"seed": -2}, {"solver": "euler"}, {"stepz": 3}],
 )  # fmt: skip
 def test_impossible_settings(animator: Animator, bad: dict[str, object]) -> None:
     with pytest.raises(SemibodyError):
@@ -170,6 +180,27 @@ def test_memory_grows_by_latents_only(animator: Animator) -> None:
     assert long - short < 108 * one_frame, "pixels of the whole clip are never held"
 
 
+@pytest.mark.parametrize(("part", "where"), [("denoising_unet.conv_out", "step 1 of 2"), ("vae", "frame 0")])
+@pytest.mark.parametrize(
+    ("dtype", "remedy"), [(torch.bfloat16, "--precision fp32"), (torch.float32, "weights verify")]
+)
+def test_values_that_are_not_finite_never_become_a_video(
+    part: str, where: str, dtype: torch.dtype, remedy: str, tmp_path: Path
+) -> None:
+    broken = made.animator()
+    for parameter in broken.model.get_submodule(part).parameters():
+        parameter.data.fill_(float("inf"))
+    broken = Animator(broken.model.to(dtype), defaults=broken.defaults)
+    if part == "vae":
+        for parameter in broken.model.vae.encoder.parameters():
+            parameter.data.fill_(0.0)
+        broken.model.vae.quant_conv.weight.data.fill_(0.0)
+        broken.model.vae.quant_conv.bias.data.fill_(0.0)
+    with pytest.raises(SemibodyError, match=f"{where}.*{remedy}"):
+        broken.animate_to(tmp_path / "out.mp4", made.picture(), made.tone(), made.gesture())
+    assert not list(tmp_path.iterdir())
+
+
 def test_pipeline_round_trip(animator: Animator, tmp_path: Path) -> None:
     pipeline = SemibodyPipeline(animator)
     pipeline.save_pretrained(tmp_path / "w")
@@ -201,8 +232,10 @@ def test_machine_choices() -> None:
     for precision in ("fp16", "int3"):
         with pytest.raises(SemibodyError, match=precision):
             runtime.choose_dtype(precision, cpu)
-    with pytest.raises(SemibodyError, match="--device"):
-        runtime.choose_device("cuda:99")
+    for device in ("cuda:99", "meta", "gpu"):
+        with pytest.raises(SemibodyError, match=f"--device {device} .*--device cpu") as error:
+            runtime.choose_device(device)
+        assert "\n" not in str(error.value)
     assert runtime.peak_memory() > 10**7
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ class Finder:
 
 @pytest.fixture
 def found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "open_detector", lambda: Finder(OWN))
+    monkeypatch.setattr(inputs, "shared_detector", lambda: Finder(OWN))
 
 
 def fitted(gesture: str | Path | Gesture, **settings: object) -> Inputs:
@@ -77,12 +78,13 @@ def test_still_is_the_portraits_pose_all_the_time() -> None:
 
 
 def test_without_a_person_gestures_are_nobodys_in_particular(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "open_detector", Finder)
-    still, planned = fitted("still"), fitted("auto")
+    monkeypatch.setattr(inputs, "shared_detector", Finder)
+    as_it_is = {"align": "none", "find_person": True}
+    still, planned = fitted("still", **as_it_is), fitted("auto", **as_it_is)
     assert np.ptp(still.gesture.joints, axis=0).max() == 0
     assert still.gesture.confidence[0, HANDS].min() >= SEEN
     assert np.ptp(planned.gesture.joints[:, HANDS], axis=0).max() > 0.1
-    assert np.ptp(fitted("auto", liveliness=0.0).gesture.joints, axis=0).max() == 0
+    assert np.ptp(fitted("auto", liveliness=0.0, **as_it_is).gesture.joints, axis=0).max() == 0
     assert not any("one pose" in notice for notice in still.notices)
 
 
@@ -107,7 +109,7 @@ def test_hands_that_rest_and_hands_that_are_missing_are_said(monkeypatch: pytest
     confidence = OWN.confidence.copy()
     confidence[LEFT_HAND] = 0.0
     confidence[LEFT_HAND.stop :] = 0.4
-    monkeypatch.setattr(inputs, "open_detector", lambda: Finder(Pose(OWN.joints, confidence)))
+    monkeypatch.setattr(inputs, "shared_detector", lambda: Finder(Pose(OWN.joints, confidence)))
     planned = fitted("auto")
     assert all(at_own(planned))
     said = " ".join(planned.notices)
@@ -129,3 +131,25 @@ def test_planning_needs_a_recording_and_still_does_not() -> None:
     still = inputs.fit(made.picture(), None, "still", settings).gesture
     assert still is not None
     assert len(still) == 1
+
+
+@pytest.mark.usefixtures("found")
+def test_what_the_user_says_of_a_gestures_file_goes_over_the_file(tmp_path: Path) -> None:
+    """Poses of twice the rate are as many seconds over in half the time; pixels need their picture's size."""
+    file = tmp_path / "mine.npz"
+    wave = library.find_gesture("wave")
+    save_gesture(wave, file)
+    plain = {"align": "none", "on_short_gesture": "stop"}
+    usual, faster = fitted(file, **plain), fitted(file, gesture_fps=2 * wave.fps, **plain)
+    assert len(faster) == pytest.approx(len(usual) / 2, abs=1)
+    people = np.zeros((1, 3 * 25))
+    people[0, ::3], people[0, 1::3], people[0, 2::3] = 320.0, 180.0, 0.9
+    (tmp_path / "poses").mkdir()
+    text = {"version": 1.3, "people": [{"pose_keypoints_2d": people[0].tolist()}]}
+    for number in range(3):
+        (tmp_path / "poses" / f"a_{number:012d}_keypoints.json").write_text(json.dumps(text))
+    found = fitted(tmp_path / "poses", gesture_canvas="640x360", **plain).gesture
+    np.testing.assert_allclose(found.joints[0, 1], [0.5, 0.5])
+    for wrong in ("640", "0x4", "²x3", "9x9x9"):
+        with pytest.raises(SemibodyError, match="--gesture-canvas"):
+            fitted(tmp_path / "poses", gesture_canvas=wrong)

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 import made
+from semibody import plan
 from semibody.animator import Animator
 from semibody.networks.hints import Hints
 from semibody.networks.loading import save_model
+from semibody.networks.model import ModelConfig
 from semibody.plan import make_plan
 from semibody.settings import PRESETS, Settings, Source, check, resolve
 from semibody.types import SemibodyError
@@ -36,7 +38,7 @@ def test_changes_go_over_the_folder_and_that_over_the_preset(folder: Path) -> No
 
 
 def test_plan_and_animator_agree(folder: Path) -> None:
-    changes = {"steps": 2, "width": 67, "frame": "keep"}
+    changes = {"steps": 2, "width": 67, "frame": "keep", "align": "none"}
     animator = Animator.load(folder, preset="accelerated", precision="fp32", device="cpu")
     source = Source(weights=str(folder), preset="accelerated", precision="fp32", device="cpu")
     planned = make_plan(
@@ -87,7 +89,7 @@ def test_defaults_of_a_folder_that_are_none_are_refused(tmp_path: Path) -> None:
         ({"window": 0, "overlap": 0}, "--context 0"),
         ({"window": 33}, "--context 33 is more than these weights allow"),
         ({"shared_noise": 1.1}, "--shared-noise 1.1"),
-        ({"seed": -1}, "--seed -1"),
+        ({"seed": -2}, "--seed -2"),
         ({"seed": 2**63}, "--seed"),
     ],
 )  # fmt: skip
@@ -104,3 +106,37 @@ def test_settings_are_fitted_to_the_model() -> None:
     assert check(Settings(), dataclasses.replace(model, hints=Hints(pose="own"))).find_person
     unlimited = dataclasses.replace(model, unet=dataclasses.replace(model.unet, motion=False))
     assert check(Settings(window=200), unlimited).window == 200
+
+
+def test_the_plan_knows_the_length_and_the_start() -> None:
+    """Four minutes of the starter: latents of 64 x 64 x 4 in float32 a frame, at least twice; and no less
+    than the pages of the process itself. Tuning trains a decoder on crops, which is minutes, not an hour."""
+    model, settings = plan_model()
+    short, long = (plan.estimate_work(model, settings, n, bytes_per_number=2)[1] for n in (240, 5760))
+    latents = 5520 * 64 * 64 * 4 * 4
+    assert 2 * latents < long - short < 4 * latents + 2 * 256 * 2**20
+    assert short > 0.9 * 2**30
+
+
+def plan_model() -> tuple[ModelConfig, Settings]:
+    found = resolve(Source(weights="starter"))
+    return found.info.model, found.settings({})
+
+
+def test_short_clips_take_longer_than_their_networks(folder: Path) -> None:
+    source = Source(weights=str(folder), precision="fp32", device="cpu")
+    changes = {"frame": "keep", "align": "none"}
+    planned = make_plan(
+        source, changes, portrait=made.picture(), speech=made.tone(0.3), gesture=made.gesture()
+    )
+    assert planned.seconds > plan.START_SECONDS
+
+
+def test_a_seed_of_minus_one_is_random_and_recorded(folder: Path) -> None:
+    source = Source(weights=str(folder), precision="fp32", device="cpu")
+    seeds = {resolve(source).settings({"seed": -1}).seed for _ in range(4)}
+    assert len(seeds) > 1
+    assert min(seeds) >= 0
+    animator = Animator.load(folder, precision="fp32", device="cpu")
+    chosen = animator.settings(seed=-1)
+    assert animator.metadata(chosen)["settings"]["seed"] == chosen.seed >= 0

@@ -24,7 +24,7 @@ from semibody.types import HANDS, Speech
 from semibody.weights.hub import STARTER
 
 SEED, SIDE = 20261123, 512
-PERSON, VOICE, STRETCH = 5, "rms", 0.82
+PERSON, VOICE, STRETCH = 8, "rms", 0.82
 TEXT = (
     "Hello, and welcome! Nobody filmed me: I was drawn by a computer. "
     "But my hands move with my words, and so do my lips."

@@ -33,7 +33,7 @@ from semibody.inputs import Inputs, prepare
 from semibody.networks.loading import load_model
 from semibody.networks.model import Conditions, Model, ModelConfig
 from semibody.settings import Settings, Source, change, resolve
-from semibody.types import Clip, Gesture, Picture, Progress, Speech, silent
+from semibody.types import Clip, Gesture, Picture, Progress, SemibodyError, Speech, silent
 
 
 class Animator:
@@ -210,15 +210,18 @@ class Animator:
         def unconditional(latents: Tensor, t: Tensor, window: Window) -> Tensor:  # noqa: ARG001
             return self._predict(latents, t, conditions.none())
 
-        return sample(
-            guide(conditional, unconditional, settings.guidance),
-            noise,
-            build_scheduler(self.schedule, settings.solver, settings.steps),
-            lambda step: ring_windows(
-                len(conditions), settings.window, settings.overlap, shift=settings.shift * step
-            ),
-            progress=progress,
-        )
+        try:
+            return sample(
+                guide(conditional, unconditional, settings.guidance),
+                noise,
+                build_scheduler(self.schedule, settings.solver, settings.steps),
+                lambda step: ring_windows(
+                    len(conditions), settings.window, settings.overlap, shift=settings.shift * step
+                ),
+                progress=progress,
+            )
+        except FloatingPointError as error:
+            raise self._not_finite(f"denoising, {error}") from None
 
     def _predict(self, latents: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         return self.model.denoise(latents[None].to(self.dtype), t, conditions)[0]
@@ -231,8 +234,20 @@ class Animator:
         for start in range(0, len(latents), self._decode_slice):
             frames = range(start, min(start + self._decode_slice, len(latents)))
             pixels = self.model.decode(latents[start : frames.stop].to(self.dtype))
-            yield to_uint8(_unit(conditions.restored(pixels, frames)))
+            pixels = conditions.restored(pixels, frames)
+            if not bool(torch.isfinite(pixels).all()):
+                raise self._not_finite(f"decoding frame {start}")
+            yield to_uint8(_unit(pixels))
             progress("decode", frames.stop, len(latents))
+
+    def _not_finite(self, where: str) -> SemibodyError:
+        """What to do about values that would make a black video."""
+        remedy = {
+            torch.float16: "use --precision bf16, or fp32 where that is unknown to the GPU",
+            torch.bfloat16: "use --precision fp32",
+        }.get(self.dtype, "the weights may be damaged: run `semibody weights verify`")
+        name = str(self.dtype).removeprefix("torch.")
+        return SemibodyError(f"{where}: the networks gave values that are not finite in {name}; {remedy}")
 
     def decode_pixels(self, latents: Float[Tensor, "f c h w"]) -> Float[Tensor, "f 3 H W"]:
         """Latents to pixels in 0..1, float32, as the autoencoder alone gives them."""

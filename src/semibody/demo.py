@@ -93,7 +93,9 @@ def _command() -> str:
 
 def make_drawn_demo(out: Path, *, progress: Progress = silent) -> list[str]:
     """Every stage of an animation with small seeded random weights, on inputs drawn by code."""
-    animator = Animator.random(small_model(), seed=0, width=SIDE, height=SIDE, steps=4, guidance=1.0, fps=FPS)
+    animator = Animator.random(small_model(), seed=0, width=SIDE, height=SIDE, steps=4, guidance=1.0, fps=FPS,
+        frame="keep", align="none",
+    )  # fmt: skip
     settings = animator.settings()
     inputs = prepare(draw_portrait(SIDE), babble(SECONDS), waving_hands(SECONDS), settings)
     done = 0

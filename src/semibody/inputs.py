@@ -10,6 +10,7 @@ detector (the ``pose`` extra) picture and gesture are used as they are, which is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,8 @@ from semibody.networks.audio_encoders import frame_count
 from semibody.pose import anchor, check, timing
 from semibody.pose.align import align
 from semibody.pose.check import Finding
-from semibody.pose.detectors import open_detector
+from semibody.pose.detectors import shared_detector
+from semibody.pose.formats.reading import Stated
 from semibody.pose.frame import Framing, frame_portrait, keep_whole
 from semibody.pose.library import REST_NAME, find_gesture, in_library
 from semibody.pose.plan import LEAST_LIVELY, plan_gesture
@@ -192,7 +194,8 @@ def fit_portrait(picture: Picture, settings: Settings, name: str = "the portrait
             f"{name}: is {width} x {height} pixels; give a half-body picture of at least "
             f"{SMALLEST_SIDE} x {SMALLEST_SIDE} that is at most {LARGEST_ASPECT:g} times longer than wide"
         )
-    people, findings = _find_people(picture, settings)
+    picture, people, findings = _find_people(picture, settings)
+    height, width = picture.shape[:2]
     pose = people[0] if people else None
     wanted = settings.width / settings.height
     if settings.frame == "keep":
@@ -202,9 +205,10 @@ def fit_portrait(picture: Picture, settings: Settings, name: str = "the portrait
     framed = media.resize_image(framing.crop.apply(picture), settings.width, settings.height)
     if pose is not None:
         findings += check.check_portrait(picture, pose)
+        auto_helps = settings.frame == "keep" and not frame_portrait(pose, width, height, wanted).kept
         inside = framing.crop.joints(pose.joints)
         pose = Pose(inside, np.where(_within(inside), pose.confidence, 0.0))
-        findings += check.check_framing(framing, pose)
+        findings += check.check_framing(framing, pose, auto_helps=auto_helps)
     if not framing.kept:
         x0, y0, (wide, high) = framing.crop.x0, framing.crop.y0, framing.crop.size
         text = f"the portrait is cut to {wide} x {high} pixels at {x0}, {y0}"
@@ -214,20 +218,46 @@ def fit_portrait(picture: Picture, settings: Settings, name: str = "the portrait
     return FittedPortrait(framed, pose, tuple(findings))
 
 
-def _find_people(picture: Picture, settings: Settings) -> tuple[list[Pose], list[Finding]]:
-    if settings.frame == "keep" and settings.align == "none" and not settings.find_person:
-        return [], []
+def _find_people(picture: Picture, settings: Settings) -> tuple[Picture, list[Pose], list[Finding]]:
+    """The picture, turned upright where ``frame`` is auto and the person lies in it; who is in it."""
+    if not settings.looks_for_person:
+        return picture, [], []
     try:
-        with open_detector() as detector:
+        with shared_detector() as detector:
             people = detector.people(picture)
+            turns = check.quarter_turns(people[0], *picture.shape[1::-1]) if people else 0
+            if settings.frame == "auto":
+                for tried in (turns,) if people else (1, 3):
+                    if tried == 0:
+                        break
+                    upright = np.ascontiguousarray(np.rot90(picture, tried))
+                    found = detector.people(upright)
+                    if found and check.quarter_turns(found[0], *upright.shape[1::-1]) == 0:
+                        findings = [*check.check_turn(tried, turned=True), *check.check_people(found)]
+                        return upright, found, findings
     except MissingPartError as error:
         text = "the person in the portrait was not detected, so framing and gesture may not fit"
-        return [], [Finding("note", "person", text, str(error))]
-    return people, check.check_people(people)
+        return picture, [], [Finding("note", "person", text, str(error))]
+    needed = settings.frame == "auto" or settings.align == "auto"
+    findings = check.check_people(people, needed=needed)
+    return picture, people, [*check.check_turn(turns, turned=False), *findings]
 
 
 def _within(joints: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray(((joints >= 0) & (joints <= 1)).all(axis=1))
+
+
+def _stated(settings: Settings) -> Stated:
+    """What the user says of a gesture's file."""
+    canvas, size = settings.gesture_canvas, None
+    if canvas is not None:
+        sides = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", canvas.lower().strip())
+        if sides is None:
+            raise SemibodyError(
+                f"--gesture-canvas {canvas}: write it as width x height, for example 1280x720"
+            )
+        size = (int(sides[1]), int(sides[2]))
+    return Stated(fps=settings.gesture_fps, canvas=size, person=settings.person)
 
 
 # -- the gesture ---------------------------------------------------------------------------
@@ -248,7 +278,7 @@ def read_gesture(
     if name == STILL or (name == AUTO and settings.liveliness == 0):
         return timing.fill(find_gesture(REST_NAME), 1)
     if name != AUTO:
-        return find_gesture(gesture)
+        return find_gesture(gesture, _stated(settings))
     often = max(settings.liveliness, LEAST_LIVELY)
     spoken = _require_heard(speech)
     return plan_gesture(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from semibody import runtime
+from semibody.conditioning.clip import CACHE_BYTES
 from semibody.conditioning.flops import count_work
+from semibody.diffusion.sample import COPIES
 from semibody.diffusion.windows import ring_windows
 from semibody.inputs import prepare
 from semibody.networks.model import ModelConfig
@@ -16,6 +19,16 @@ from semibody.types import Gesture, Picture, Speech
 
 EFFICIENCY = 0.45
 """Share of the machine's measured matmul rate that a step reaches (``make bench-step`` prints it)."""
+START_SECONDS = 7.0
+"""What every clip takes beside the networks, measured on two cores: imports, the search for the person."""
+LOAD_RATE = 0.5e9
+"""Bytes of weights that are read and converted in a second."""
+RESIDENT = 0.56 * 2**30
+"""Bytes of a process that has imported torch and diffusers and keeps freed memory, measured."""
+DETECTOR = 0.35 * 2**30
+"""Bytes of the open detector, measured."""
+SPEECH_SECOND = 0.6e6
+"""Bytes of a second of speech: the waveform, its spectrum while it is taken, what the model hears of it."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +75,15 @@ def make_plan(
     settings, model = found.settings(changes), found.info.model
     inputs = prepare(portrait, speech, gesture, settings)
     tflop, memory = estimate_work(model, settings, len(inputs), bytes_per_number=dtype.itemsize)
+    memory += inputs.speech.seconds * SPEECH_SECOND
+    weights = sum(count_parameters(model).values()) * dtype.itemsize
     rate = runtime.matmul_tflops(dtype, target) * EFFICIENCY
     return Plan(
         settings=settings,
         frames=len(inputs),
         windows=len(ring_windows(len(inputs), settings.window, settings.overlap)),
         tflop=tflop,
-        seconds=tflop / rate,
+        seconds=START_SECONDS + weights / LOAD_RATE + tflop / rate,
         memory_gib=memory / 2**30,
         device=str(target),
         precision=str(dtype).removeprefix("torch."),
@@ -86,10 +101,14 @@ def estimate_work(
     step = work.step(settings.guidance) + work.frames
     total = settings.steps * windows * step + frames * work.decode_frame + work.reference
     parameters = sum(count_parameters(model).values()) * bytes_per_number
-    pixels = settings.width * settings.height
+    pixels = math.prod(model.working_size(settings.height, settings.width))
     # The widest layers of a window, and the decoder's of one frame, are alive at the peak.
     activations = max(window * pixels / 64 * model.unet.widths[0] * 40, pixels * model.vae.widths[0] * 8)
-    return total / 1e12, parameters + activations * bytes_per_number + 0.5 * 2**30
+    latents = 4 * model.vae.latent_channels * pixels / model.vae.factor**2
+    cached = min(frames * work.kept_frame * bytes_per_number, 2 * CACHE_BYTES)
+    resident = RESIDENT + (DETECTOR if settings.looks_for_person else 0)
+    whole_clip = frames * latents * COPIES[settings.solver] + cached
+    return total / 1e12, resident + parameters + activations * bytes_per_number + whole_clip
 
 
 def count_parameters(model: ModelConfig) -> dict[str, int]:

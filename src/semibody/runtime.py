@@ -32,10 +32,12 @@ def choose_device(device: str = "auto") -> torch.device:
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        torch.empty(1, device=device)
+        # On some devices ("meta") numbers are never computed.
+        if float(torch.ones(1, device=device).sum()) != 1:
+            raise RuntimeError("it does not compute")
         return torch.device(device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0].split(". ")[0].split(" (")[0][:120]
         raise SemibodyError(f"--device {device} cannot be used here ({reason}); try --device cpu") from None
 
 

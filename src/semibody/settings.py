@@ -11,6 +11,7 @@ command line can ask for the fields at no cost.
 from __future__ import annotations
 
 import dataclasses
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,8 @@ class Settings:
     solver: Solver = "ddim"
     """ddim as published; dpm++ or unipc need fewer steps."""
     seed: int = 3407
-    """Same seed, same inputs, same machine: the same file."""
+    """Same seed, same inputs, same machine, same number of threads: the same file. -1: another one each time;
+    the video's metadata tell which."""
     shared_noise: float = 0.0
     """Share of the first noise that all frames have in common: 0 as published, 1 flickers least."""
     length: int | None = option(None, short="-L")
@@ -63,6 +65,12 @@ class Settings:
     """Frames by which windows move on after every step."""
     on_short_gesture: OnShort = "pingpong"
     """When the poses end before the speech: pingpong, loop, hold or stop."""
+    gesture_fps: float | None = None
+    """Poses a second of a gesture from a file, where the file does not say it or is wrong."""
+    gesture_canvas: str | None = None
+    """Size of the picture its poses were found in, as 1280x720, where the file does not say it."""
+    person: int | None = None
+    """Whom of several people in it to take, counted from 0; without it whoever is seen best."""
     frame: Literal["auto", "keep"] = "auto"
     """auto: frame the person as in training; keep: all of the picture, continued where needed."""
     align: Literal["auto", "none"] = "auto"
@@ -78,6 +86,11 @@ class Settings:
     """Stop at warnings about the inputs."""
     allow_silence: bool = False
     """Animate even if the recording is silent."""
+
+    @property
+    def looks_for_person(self) -> bool:
+        """Whether something asks for the person in the portrait."""
+        return self.find_person or self.frame != "keep" or self.align != "none"
 
 
 DENOISING = ("steps", "guidance", "solver", "shared_noise", "window", "overlap", "shift")
@@ -151,7 +164,8 @@ def change(defaults: Settings, changes: Mapping[str, Any], model: ModelConfig) -
 def check(settings: Settings, model: ModelConfig) -> Settings:
     """Raise SemibodyError for settings that cannot work together; fit them to the model.
 
-    The size is rounded to its latent cells, and the person is detected for a model that needs the own pose.
+    A seed of -1 becomes a random one. The size is rounded to the model's latent cells, and the person is
+    detected for a model that needs the own pose.
     """
     s, grid, smallest = settings, model.vae.factor, 8 * model.vae.factor
     longest = model.unet.motion_frames if model.unet.motion else s.window
@@ -167,7 +181,7 @@ def check(settings: Settings, model: ModelConfig) -> Settings:
         (s.window > longest, f"--context {s.window} is more than these weights allow ({longest})"),
         (not 0 <= s.shared_noise <= 1, f"--shared-noise {s.shared_noise:g} must be from 0 to 1"),
         (not 0 <= s.liveliness <= 3, f"--liveliness {s.liveliness:g} must be from 0 to 3"),
-        (not 0 <= s.seed < 2**63, f"--seed {s.seed} must be a positive whole number"),
+        (not -1 <= s.seed < 2**63, f"--seed {s.seed} must be a positive whole number, or -1: random"),
     ]  # fmt: skip
     for found, text in faults:
         if found:
@@ -176,6 +190,7 @@ def check(settings: Settings, model: ModelConfig) -> Settings:
         settings,
         width=_to_grid(settings.width, grid),
         height=_to_grid(settings.height, grid),
+        seed=secrets.randbelow(2**31) if settings.seed == -1 else settings.seed,
         find_person=settings.find_person or model.hints.own_pose,
     )
 

@@ -159,7 +159,7 @@ def page(studio: Studio) -> Any:
                         ["auto", "keep"], value=usual.frame, label="Framing",
                         info="auto: as the training pictures are; keep: all of the picture",
                     )  # fmt: skip
-                    seed = gr.Number(usual.seed, label="Seed", precision=0, minimum=0)
+                    seed = gr.Number(usual.seed, label="Seed (-1: random)", precision=0, minimum=-1)
                     steps = gr.Slider(1, 60, usual.steps, step=1, label="Steps")
                     guidance = gr.Slider(1.0, 6.0, usual.guidance, step=0.1, label="Guidance")
                     seconds = gr.Number(0, label="At most so many seconds (0: all of the speech)", minimum=0)

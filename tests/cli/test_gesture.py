@@ -113,14 +113,19 @@ def test_check_of_a_picture_without_people(tmp_path: Path, capsys: Any, monkeypa
     media.write_speech(tmp_path / "s.wav", made.tone(2.0))
     words = ["check", tmp_path / "landscape.png", "auto", tmp_path / "s.wav"]
     code, out, _ = run(capsys, monkeypatch, *words, "--overlay", tmp_path / "o.png", "--json")
-    assert code == 0
+    assert code == 2
     report = json.loads(out)
-    assert report["worst"] == "warning"
+    assert report["worst"] == "error"
     assert report["findings"][0]["topic"] == "person"
-    assert media.read_image(tmp_path / "o.png").shape == (768, 1536, 3)
-    code, _, err = run(capsys, monkeypatch, *words, "--strict")
+    assert media.read_image(tmp_path / "o.png").shape == (512, 1024, 3)  # the size of the starter's clips
+    code, _, err = run(capsys, monkeypatch, *words)
     assert code == 2
     assert "nobody was found" in err
+    kept = ["--frame", "keep", "--align", "none", "--json"]
+    code, out, _ = run(capsys, monkeypatch, *words, *kept)
+    assert code == 0
+    assert json.loads(out)["findings"][0]["topic"] == "person"
+    assert run(capsys, monkeypatch, *words, *kept, "--strict")[0] == 2
 
 
 @needs_shared

@@ -123,3 +123,22 @@ def test_a_short_recording_ends_before_the_video(tmp_path: Path) -> None:
     path = record(tmp_path / "a.wav", 44100, "stereo", (440.0, 880.0), seconds=0.5)
     rate, samples = carried(write(tmp_path / "a.mp4", media.read_speech(path)))
     assert samples.shape[1] / rate == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("silent", [0, 1])
+def test_a_silent_channel_is_not_averaged_in(tmp_path: Path, silent: int) -> None:
+    hertz = [440.0, 440.0]
+    hertz[silent] = 0.0
+    one = media.read_speech(record(tmp_path / "one.wav", 16000, "stereo", tuple(hertz)))
+    both = media.read_speech(record(tmp_path / "both.wav", 16000, "stereo", (440.0, 440.0)))
+    assert np.abs(one.waveform).max() == pytest.approx(np.abs(both.waveform).max(), rel=0.01)
+    assert len(one.waveform) == len(both.waveform)
+
+
+def test_two_channels_that_speak_are_averaged(tmp_path: Path) -> None:
+    path = record(tmp_path / "two.wav", 16000, "stereo", (440.0, 1000.0))
+    left, right = (
+        media.read_speech(record(tmp_path / f"{h:g}.wav", 16000, "mono", (h,))).waveform
+        for h in (440.0, 1000.0)
+    )
+    np.testing.assert_allclose(media.read_speech(path).waveform, (left + right) / 2, atol=2e-4)

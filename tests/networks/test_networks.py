@@ -9,7 +9,7 @@ import made
 from semibody import config
 from semibody.conditioning.clip import encode_portrait
 from semibody.conditioning.flops import count_work
-from semibody.networks.audio_encoders import AudioConfig, AudioFeatureMapper, build_audio_encoder
+from semibody.networks.audio_encoders import AudioConfig, AudioFeatureMapper, audible, build_audio_encoder
 from semibody.networks.hints import Hints
 from semibody.networks.model import Conditions, Model, ModelConfig
 from semibody.networks.plate import PlateConfig
@@ -284,3 +284,22 @@ def test_work_of_a_step_is_no_more_than_needed(shared_golden: object) -> None:
 
 def test_work_at_768_stays_below_the_target() -> None:
     assert count_work(ModelConfig(), 768, 768, 12).step(2.5) / 1e12 <= 74.8
+
+
+@pytest.mark.parametrize("kind", ["whisper", "logmel"])
+def test_very_quiet_speech_is_heard_as_usual_speech_is(kind: str) -> None:
+    """At −54 dB the small model's lips moved half as far; usual speech and silence stay as they are."""
+    time = torch.arange(2 * 16000) / 16000
+    syllables = (
+        torch.sin(2 * torch.pi * 3 * time).clamp(min=0) * torch.sin(2 * torch.pi * 440 * time)
+    ).float()
+    usual = 0.1 * syllables  # −26 dB where it is loud
+    quiet = usual * 10 ** (-28 / 20)
+    assert torch.equal(audible(usual), usual)
+    assert not audible(torch.zeros(16000)).any()
+    torch.testing.assert_close(audible(quiet).abs().max(), usual.abs().max(), rtol=0.3, atol=0)
+    width = {"whisper": 384, "logmel": 32}[kind]
+    ear = build_audio_encoder(AudioConfig(kind=kind, width=width))  # type: ignore[arg-type]
+    with torch.inference_mode():
+        heard, raised, left = (ear.rows(x).flatten() for x in (usual, audible(quiet), quiet))
+    assert (raised - heard).abs().max() < 0.1 * (left - heard).abs().max()

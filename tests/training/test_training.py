@@ -238,7 +238,7 @@ def test_a_stage_stops_at_a_signal_with_a_checkpoint(finished: Path, clips: Path
     process.send_signal(signal.SIGTERM)
     said, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
-    assert "--resume goes on" in said
+    assert "--resume to continue" in said
     assert len(checkpoint.checkpoints(out / "still")) == 1
 
 
@@ -387,7 +387,7 @@ def test_the_command_explains_and_plans(tmp_path: Path, monkeypatch: pytest.Monk
         (["starter", "--out", "x"], "give --data"),
         (["nonsense", "--out", "x"], "no such recipe"),
         (["tiny", "--out", "x", "--set", "still.lr=1"], "unknown setting still.lr"),
-        (["tiny", "--out", "x", "--data", "nowhere"], "no readable manifest"),
+        (["tiny", "--out", "x", "--data", "nowhere"], "semibody data synthesise"),
     ],
 )
 def test_mistakes_are_one_line_and_code_2(

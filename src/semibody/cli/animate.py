@@ -52,6 +52,7 @@ def animate(
     from semibody.inputs import prepare
     from semibody.plan import make_plan
     from semibody.weights.hub import default_weights
+    from semibody.weights.official import find_lora
 
     if source.weights is None:
         source = dataclasses.replace(source, weights=source.preset or default_weights())
@@ -73,6 +74,8 @@ def animate(
         _print(f"{finding.level if finding.level != 'good' else 'note'}: {finding.line()}")
     with progress_bar(quiet=quiet) as progress:
         animator = Animator.load(**dataclasses.asdict(source), progress=progress)
+        for lora in find_lora(found.folder):
+            _print(f"note: {lora}: is a LoRA, which is not applied; merge it into its weights")
         for notice in _notices(settings, changes, animator.origin, found.info.model.vae.factor):
             _print(f"note: {notice}")
         animator.write(out, inputs, settings, crf=crf, progress=progress)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from semibody.cli.app import app
-from semibody.cli.options import Built, parse_size, with_options
-from semibody.settings import DENOISING, Settings
+from semibody.cli.options import Changes, parse_size, with_options
+from semibody.settings import DENOISING, Settings, Source, resolve
 from semibody.types import SemibodyError
 
 _MARKS = {"good": "ok", "note": "note", "warning": "WARNING", "error": "ERROR"}
@@ -27,9 +26,15 @@ def check(
     speech: Annotated[Path | None, typer.Argument(help="Recording.")] = None,
     *,
     size: Annotated[
-        str | None, typer.Option(help="Side, or width x height, of the video to be made.", show_default="768")
+        str | None,
+        typer.Option(
+            help="Side, or width x height, of the video to be made.", show_default="that of the weights"
+        ),
     ] = None,
-    settings: Annotated[Settings, Built(Settings, skip=DENOISING)],
+    weights: Annotated[
+        str | None, typer.Option("--weights", "-w", help="As for `animate`; their size is looked at.")
+    ] = None,
+    changes: Annotated[dict[str, Any], Changes(Settings, skip=DENOISING)],
     overlay: Annotated[
         Path | None, typer.Option("--overlay", "-o", help="Write a picture of portrait, pose and gesture.")
     ] = None,
@@ -44,7 +49,8 @@ def check(
         refuse_input(overlay, portrait, gesture, speech)
     if size is not None:
         width, height = parse_size(size)
-        settings = dataclasses.replace(settings, width=width, height=height)
+        changes |= {"width": width, "height": height}
+    settings = resolve(Source(weights=weights), need_files=False).settings(changes)
     report = check_inputs(portrait, gesture, speech, settings)
     if overlay is not None:
         media.write_image(overlay, report.overlay)

@@ -110,9 +110,12 @@ def verify(
     """Check every tensor's name, shape and values. Exit code 2 if anything does not fit."""
     from semibody.networks import loading
     from semibody.weights.hub import find_weights
+    from semibody.weights.official import find_lora
 
     folder, named = find_weights(source)
     report = loading.verify(folder, _variant(named or variant))
+    for lora in find_lora(folder):
+        typer.echo(f"note: {lora}: is a LoRA, which is not applied", err=True)
     if as_json:
         typer.echo(json.dumps(report, indent=1))
     else:

@@ -24,7 +24,7 @@ from torch import Tensor
 from semibody import media
 from semibody.conditioning.evidence import Evidence
 from semibody.diffusion.windows import Window
-from semibody.networks.audio_encoders import LogMelEncoder
+from semibody.networks.audio_encoders import LogMelEncoder, audible
 from semibody.networks.model import Conditions, Model
 from semibody.networks.restorer import PortraitDetail, resized
 from semibody.networks.unet import AudioProjection, KeyValues
@@ -100,7 +100,7 @@ class ClipConditions:
         height, width = model.config.working_size(*portrait.shape[:2])
         self._full, self._picture = portrait, media.resize_image(portrait, width, height)
         self._evidence = evidence = Evidence(model.config, own, height, width)
-        self._rows = model.audio_encoder.rows(torch.from_numpy(speech.waveform).to(self._device))
+        self._rows = model.audio_encoder.rows(audible(torch.from_numpy(speech.waveform).to(self._device)))
         mask = evidence.audio_mask()
         self._audio_mask = None if mask is None else torch.from_numpy(mask).to(self._device, self._dtype)
         self._encode(pixels_of(self._picture).to(self._device, self._dtype))

@@ -27,6 +27,8 @@ class Work:
     """the pose features and the audio's keys and values of one window"""
     decode_frame: float
     """the VAE's decoder, and the restorer if there is one, for one frame"""
+    kept_frame: int
+    """numbers of one frame's pose features and of its audio's keys and values, kept between steps"""
 
     def step(self, guidance: float) -> float:
         return self.conditional + (self.unconditional if guidance > 1.0 else 0.0)
@@ -67,7 +69,11 @@ def count_work(config: ModelConfig, height: int, width: int, frames: int = 12) -
             picture = restorer.encode(pixels, pixels, pixels, torch.empty(1, 1, h, w), pixels)
             mouth, limbs = torch.empty(1, 2), torch.empty(1, 4, height, width, dtype=torch.uint8)
             decode += _count(lambda: restorer(pixels, pixels, picture, mouth, limbs))[0]
-    return Work(conditional, unconditional, base_work + reference_work, frames_work, decode)
+    kept = pose.nbytes + projected.nbytes
+    return Work(
+        conditional, unconditional, base_work + reference_work, frames_work, decode,
+        kept_frame=kept // (frames * pose.itemsize),
+    )  # fmt: skip
 
 
 def _count(call):  # type: ignore[no-untyped-def]

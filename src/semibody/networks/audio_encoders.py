@@ -24,6 +24,8 @@ from torch import Tensor, nn
 
 from semibody.types import RATE
 
+QUIET_DB, RAISED_DB = -38.0, -26.0
+"""Levels of speech: below the first it is brought to the second before it is encoded (``audible``)."""
 MEL_RATE = 100
 """columns per second of the log-mel spectrogram: a hop of 160 samples"""
 
@@ -47,6 +49,22 @@ class AudioConfig:
     @property
     def rows_per_frame(self) -> int:
         return self.before + 1 + self.after
+
+
+def audible(waveform: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """A recording as encoders are to hear it: unchanged, as published, unless it is very quiet.
+
+    Its level is the power that one in ten stretches of 20 ms exceeds; silence stays silence.
+    """
+    width = RATE // 50
+    stretches = waveform[: len(waveform) // width * width].float().view(-1, width)
+    if not len(stretches):
+        return waveform
+    power = stretches.square().mean(dim=1)
+    level = 10 * power.quantile(0.9).clamp(min=1e-12).log10()
+    if not -100 < float(level) < QUIET_DB:
+        return waveform
+    return waveform * 10 ** ((RAISED_DB - level) / 20)
 
 
 def build_audio_encoder(config: AudioConfig) -> AudioEncoder:

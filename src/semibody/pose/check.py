@@ -23,8 +23,10 @@ from semibody.types import BODY, FACE, Floats, Gesture, Picture, Pose, Speech
 Level = Literal["good", "note", "warning", "error"]
 LEVELS: tuple[Level, ...] = ("good", "note", "warning", "error")
 
-SMALL_FACE, SMALL_FACE_PIXELS = 0.10, 56
-"""Height of the face, brows to chin, as a share of the frame and in pixels of the portrait."""
+SMALL_FACE, LARGE_FACE, SMALL_FACE_PIXELS = 0.10, 0.40, 56
+"""Height of the face, brows to chin, as a share of the frame (two) and in pixels of the portrait."""
+FEWEST_SYLLABLES = 2.5
+"""Syllables in a second of sound: people speak 3 to 7, music has fewer peaks that look like one."""
 LITTLE_HEAD_ROOM, MUCH_HEAD_ROOM = 0.05, 0.30
 """Space above the brows as a share of the frame."""
 BLURRED = 12.0
@@ -38,6 +40,8 @@ SHORTEST_SECONDS, SHORT_SECONDS = 0.1, 1.0
 SILENT_BELOW = 1e-3
 """RMS level under which a recording counts as silent (−60 dB)."""
 SCALE = (0.7, 1.4)
+CHIN, EYES = 8, slice(36, 48)
+"""Of the 68 points of a face."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +61,15 @@ def worst(findings: Sequence[Finding]) -> Level:
     return max((finding.level for finding in findings), key=LEVELS.index, default="good")
 
 
-def check_people(people: Sequence[Pose]) -> list[Finding]:
-    """Is there one person, and can the networks see them?"""
+def check_people(people: Sequence[Pose], *, needed: bool = False) -> list[Finding]:
+    """Is there one person, and can the networks see them? ``needed``: without one nothing is to be made."""
     if not people:
+        remedy = "use a photograph of a person from head to waist"
+        if needed:
+            remedy += ", or animate it as it is with --frame keep --align none"
         return [
-            Finding(
-                "warning", "person", "nobody was found in the portrait",
-                "use a photograph of a person from head to waist",
-            )
-        ]  # fmt: skip
+            Finding("error" if needed else "warning", "person", "nobody was found in the portrait", remedy)
+        ]
     found = []
     if len(people) > 1:
         found.append(
@@ -76,6 +80,30 @@ def check_people(people: Sequence[Pose]) -> list[Finding]:
     if not face_found(pose):
         found.append(Finding("warning", "face", "no face was found", "use a picture that shows the face"))
     return found
+
+
+def quarter_turns(pose: Pose, width: int, height: int) -> int:
+    """By how many quarters to the left (``numpy.rot90``) a picture must be turned for its face to stand
+    upright: 0 where none was found. ``pose`` in fractions."""
+    if not face_found(pose):
+        return 0
+    face = pose.joints[FACE] * (width, height)
+    # From the chin to the middle of the eyes; y goes down.
+    x, y = face[EYES].mean(axis=0) - face[CHIN]
+    return round(float(np.arctan2(x, -y)) / (np.pi / 2)) % 4
+
+
+def check_turn(turns: int, *, turned: bool) -> list[Finding]:
+    """Does the person stand upright, or was the picture ``turned`` for that?"""
+    if turns == 0:
+        return []
+    degrees = {1: "90 degrees to the left", 2: "upside down", 3: "90 degrees to the right"}[turns]
+    if turned:
+        text = "the portrait was turned upright" + ("" if turns == 2 else f": {degrees}")
+        return [Finding("note", "rotation", text, "use --frame keep to leave it as it is")]
+    lies = "the person in the portrait is upside down" if turns == 2 else "the person in the portrait lies"
+    remedy = "turn it upright" if turns == 2 else f"turn it by {degrees}"
+    return [Finding("warning", "rotation", lies, f"{remedy}, or use --frame auto")]
 
 
 def check_portrait(image: Picture, pose: Pose) -> list[Finding]:
@@ -95,25 +123,39 @@ def check_portrait(image: Picture, pose: Pose) -> list[Finding]:
             found.append(Finding("warning", "direction", "the head is turned to the side",
                                  "use a picture that faces the camera"))  # fmt: skip
     notices = [notice for notice in portrait_notices(pose) if "no face" not in notice]
-    found += [Finding("note", "body", notice) for notice in notices]
+    found += [Finding("note", "body", notice, _shown_remedy(notice)) for notice in notices]
     return found
 
 
-def check_framing(framing: Framing, pose: Pose) -> list[Finding]:
-    """Head room and size in the frame; ``pose`` in fractions of the frame."""
+def _shown_remedy(notice: str) -> str:
+    return f"use a picture that shows {'the person to the waist' if 'shoulders' in notice else 'both hands'}"
+
+
+def check_framing(framing: Framing, pose: Pose, *, auto_helps: bool = False) -> list[Finding]:
+    """Head room and size in the frame; ``pose`` in fractions of the frame.
+
+    ``auto_helps``: the picture was kept as it is, and framing it would change that.
+    """
+    auto = "use --frame auto, or " if auto_helps else ""
     found = [Finding("note", "framing", notice) for notice in framing.notices]
     if not face_found(pose):
         return found
     brows, chin = pose.joints[FACE, 1].min(), pose.joints[FACE, 1].max()
     if chin - brows < SMALL_FACE:
         text = f"the face fills only {chin - brows:.0%} of the frame's height"
-        found.append(Finding("warning", "face size", text, "use --frame auto, or crop closer"))
+        remedy = f"{auto}crop the picture closer to the person"
+        found.append(Finding("warning", "face size", text, remedy))
+    if chin - brows > LARGE_FACE:
+        text = f"the face fills {chin - brows:.0%} of the frame's height: chin and neck may swell or darken"
+        found.append(Finding("warning", "close-up", text, "use a picture that shows the person to the waist"))
+        return found
     if brows < LITTLE_HEAD_ROOM:
         found.append(Finding("warning", "head room", "the head touches or crosses the upper edge",
-                             "use a picture with some space above the head, or --frame auto"))  # fmt: skip
+                             f"{auto}use a picture with some space above the head"))  # fmt: skip
     elif brows > MUCH_HEAD_ROOM:
         text = f"{brows:.0%} of the frame is empty above the brows: the person may be stretched"
-        found.append(Finding("warning", "head room", text, "use --frame auto"))
+        remedy = f"{auto}cut the upper part of the picture away, or use one that shows more below"
+        found.append(Finding("warning", "head room", text, remedy))
     return found
 
 
@@ -192,8 +234,8 @@ def check_speech(speech: Speech, prosody: Prosody | None = None) -> list[Finding
     found = []
     level = 10 * np.log10(float(np.percentile(_power(speech), 90)) + 1e-12)
     if level < QUIET_DB:
-        found.append(Finding("warning", "speech", f"the speech is very quiet ({level:.0f} dB)",
-                             "make it louder: lips follow loud speech better"))  # fmt: skip
+        text = f"the speech is very quiet ({level:.0f} dB); it is raised for the model, not in the video"
+        found.append(Finding("warning", "speech", text, "record it louder, because noise is raised too"))
     if float((np.abs(wave) > 0.999).mean()) > CLIPPED:
         found.append(
             Finding("warning", "speech", "the recording is clipped (too loud)", "record or export it softer")
@@ -204,6 +246,10 @@ def check_speech(speech: Speech, prosody: Prosody | None = None) -> list[Finding
     if prosody is not None and not prosody.syllables:
         found.append(Finding("warning", "speech", "no speech was found in the recording",
                              "music and noise move the lips little"))  # fmt: skip
+    elif prosody is not None and speech.seconds >= 2 and prosody.rate < FEWEST_SYLLABLES:
+        text = f"the recording hardly sounds like speech ({prosody.rate:.1f} syllables a second)"
+        remedy = "with music alone the mouth hangs open; give the voice without it"
+        found.append(Finding("warning", "speech", text, remedy))
     return found
 
 

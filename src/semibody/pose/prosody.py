@@ -27,6 +27,8 @@ _DIP = 1.5
 """dB by which energy must fall between two syllables."""
 _PITCH = (65.0, 420.0)
 _SHORTEST_PAUSE, _SHORTEST_SPEECH = 0.25, 0.12
+_BLOCK = 512
+"""Measurements made at once: 5 s take 20 MB."""
 _ROUND = 2.5
 """Seconds around a syllable that it is compared with."""
 
@@ -82,8 +84,8 @@ def _measure(speech: Speech) -> tuple[Floats, Floats, Floats]:
     # The window's own falling-off must not speak for short periods (Boersma 1993).
     fade = np.fft.irfft(np.abs(np.fft.rfft(window, size)) ** 2)
     level, pitch, periodic = np.zeros(count), np.full(count, np.nan), np.zeros(count)
-    for block in range(0, count, 4096):  # of 41 s: memory does not grow with the recording
-        starts = np.arange(block, min(block + 4096, count)) * step
+    for block in range(0, count, _BLOCK):  # memory does not grow with the recording
+        starts = np.arange(block, min(block + _BLOCK, count)) * step
         frames = np.lib.stride_tricks.sliding_window_view(wave, width)[starts] * window
         power = np.abs(np.fft.rfft(frames, size)) ** 2
         rows = slice(block, block + len(starts))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
 
-from semibody.media import VideoReader, VideoWriter, resize_image, write_image
+from semibody.media import VideoReader, VideoWriter, read_speech, resize_image, write_image
 from semibody.pose.align import align
 from semibody.pose.detectors import detect_pose
 from semibody.pose.frame import frame_portrait
@@ -52,12 +53,15 @@ def on_portrait(gesture: Gesture, portrait: Picture, size: int) -> tuple[Gesture
 
 
 def write_overlay_video(path: Path, gesture: Gesture, video: Path, progress: Progress = silent) -> None:
-    """The video a gesture was taken from, with its poses drawn on it; at most 720 lines high."""
+    """The video a gesture was taken from, its sound, and its poses drawn on it; at most 720 lines high."""
+    speech = None
+    with contextlib.suppress(SemibodyError):  # a video without sound, or whose sound is damaged
+        speech = read_speech(video)
     with VideoReader(video) as reader:
         frames = reader.frames(gesture.fps)
         first = _at_most(next(frames))
         height, width = first.shape[:2]
-        with VideoWriter(path, fps=gesture.fps, width=width, height=height) as writer:
+        with VideoWriter(path, fps=gesture.fps, width=width, height=height, speech=speech) as writer:
             writer.write(draw_skeleton(first, gesture[0]))
             for number, frame in enumerate(frames, start=1):
                 if number >= len(gesture):

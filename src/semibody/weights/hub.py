@@ -88,7 +88,19 @@ def find_weights(name: str) -> tuple[Path, str | None]:
     if not folder.is_dir():
         known = ", ".join(("starter", *SETS))
         raise SemibodyError(f"{name}: no such weights folder; give a folder or one of: {known}")
-    return folder, None
+    return _snapshot(folder), None
+
+
+def _snapshot(folder: Path) -> Path:
+    """Of the Hub's own cache (``models--owner--name``, its ``snapshots``) the snapshot to use: the
+    one that ``refs/main`` names, else the newest that holds weights; any other folder as it is."""
+    kept = folder if folder.name == "snapshots" else folder / "snapshots"
+    if store.is_store(folder) or official.is_official(folder) or not kept.is_dir():
+        return folder
+    found = [one for one in kept.iterdir() if store.is_store(one) or official.is_official(one)]
+    main = kept.parent / "refs" / "main"
+    named = main.read_text(encoding="utf-8").strip() if main.is_file() else ""
+    return max(found, key=lambda one: (one.name == named, one.stat().st_mtime), default=folder)
 
 
 def complete_weights(name: str) -> Path:

@@ -8,6 +8,8 @@ A folder as published (or as its readme asks to arrange it)::
     sd-vae-ft-mse/diffusion_pytorch_model.safetensors (or .bin)
     audio_processor/tiny.pt   (or whisper-tiny/model.safetensors)
 
+A ``.pth`` file may have been made a ``.safetensors`` file of the same name.
+
 Foreign key names are turned into ours here and nowhere else.
 """
 
@@ -61,20 +63,20 @@ _WHISPER_UNUSED = ("encoder.ln_post.", "encoder.layer_norm.")
 
 def is_official(folder: Path) -> bool:
     names = [name for pair in DENOISER_FILES.values() for name in pair] + ["reference_unet.pth"]
-    return any((folder / name).is_file() for name in names)
+    return any(_published(folder, name).is_file() for name in names)
 
 
 def files_of(folder: Path, network: str, variant: Variant = "official") -> list[Path]:
     """The files that hold ``network``, in loading order. Raises SemibodyError naming one that is missing."""
     if network == "denoising_unet":
         names = DENOISER_FILES[variant]
-        found = [folder / name for name in names]
+        found = [_published(folder, name) for name in names]
     elif network == "vae":
         found = [_first_of(folder, VAE_FILES)]
     elif network == "audio_encoder":
         found = [_first_of(folder, WHISPER_FILES)]
     else:
-        found = [folder / f"{network}.pth"]
+        found = [_published(folder, f"{network}.pth")]
     for path in found:
         if not path.is_file():
             raise SemibodyError(
@@ -87,6 +89,30 @@ def require_complete(folder: Path, variant: Variant = "official") -> None:
     """Raise SemibodyError naming a file that ``variant`` lacks."""
     for network in ("reference_unet", "denoising_unet", "pose_encoder", "vae", "audio_encoder"):
         files_of(folder, network, variant)
+
+
+def _published(folder: Path, name: str) -> Path:
+    """A published file, or the safetensors that somebody made of it."""
+    converted = (folder / name).with_suffix(".safetensors")
+    return converted if converted.is_file() and not (folder / name).is_file() else folder / name
+
+
+def find_lora(folder: Path) -> list[Path]:
+    """LoRA files that lie in a folder; nothing applies them."""
+    files = [p for kind in ("*.safetensors", "*.pth", "*.pt", "*.bin") for p in folder.glob(kind)]
+    return sorted(path for path in files if "lora" in path.name.lower() or _names_lora(path))
+
+
+def _names_lora(path: Path) -> bool:
+    from safetensors import SafetensorError, safe_open
+
+    if path.suffix != ".safetensors":
+        return False
+    try:
+        with safe_open(path, "pt") as opened:
+            return any("lora" in key.lower() for key in opened.keys())  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError):
+        return False
 
 
 def _first_of(folder: Path, names: tuple[str, ...]) -> Path:

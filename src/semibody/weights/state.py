@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import pickle
 import sys
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -27,6 +28,7 @@ def read_state(path: Path) -> State:
     """
     if not path.is_file():
         raise SemibodyError(f"{path}: no such weights file; run: semibody weights fetch official")
+    _refuse_placeholder(path)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -36,6 +38,12 @@ def read_state(path: Path) -> State:
         mapped = zipfile.is_zipfile(path)
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # damaged archives fail in many ways
+        if isinstance(error, pickle.UnpicklingError):
+            # torch's own words advise to load it unsafely.
+            raise SemibodyError(
+                f"{path}: holds something other than tensors, which could run code and is not loaded; "
+                "fetch it again, or have it exported as safetensors"
+            ) from None
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise SemibodyError(f"{path}: damaged or not a weights file ({reason}); fetch it again") from None
     if isinstance(content, dict):
@@ -45,6 +53,23 @@ def read_state(path: Path) -> State:
     if not isinstance(content, dict) or not content:
         raise SemibodyError(f"{path}: holds no named tensors; fetch it again")
     return {key: value for key, value in content.items() if isinstance(value, Tensor)}
+
+
+def _refuse_placeholder(path: Path) -> None:
+    """Raise SemibodyError for what is often saved under a weights file's name in its stead."""
+    with path.open("rb") as file:
+        start = file.read(256).lstrip().lower()
+    if not start:
+        raise SemibodyError(f"{path}: is empty; fetch it again")
+    if start.startswith(b"version https://git-lfs"):
+        raise SemibodyError(
+            f"{path}: is a Git LFS pointer, not the file itself; run `git lfs pull` there, or fetch it again"
+        )
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")):
+        raise SemibodyError(
+            f"{path}: is a web page, not a weights file; fetch it by the site's download link (on the Hub "
+            "/resolve/, not /blob/)"
+        )
 
 
 def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:

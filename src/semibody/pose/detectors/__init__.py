@@ -4,13 +4,19 @@
         people = detector.people(image)            # the largest first
         pose = detector.follow(image, people[0])   # the same person in the next frame
 
+    with shared_detector() as detector: ...        # the one that the process keeps open
+
 ``mediapipe`` works offline and is the default; ``dwpose`` is the published system's detector and
 needs its two ONNX files. For a whole video see ``pose.track``.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -59,14 +65,30 @@ def open_detector(name: str = "auto", folder: Path | str | None = None) -> Detec
     return MediapipeDetector()
 
 
+_shared: dict[tuple[int, str, str | None], Detector] = {}
+_one_at_a_time = threading.RLock()
+
+
+@contextlib.contextmanager
+def shared_detector(name: str = "auto") -> Iterator[Detector]:
+    """The process's own detector, for one thread at a time: opened at its first use, closed at exit.
+
+    Opening one takes seconds, and its native library keeps megabytes of every one that is closed. Raises
+    MissingPartError as ``open_detector`` does.
+    """
+    with _one_at_a_time:
+        # A forked process has none of the threads of its parent's detector.
+        key = (os.getpid(), name, os.environ.get(DWPOSE_VARIABLE))
+        if key not in _shared:
+            _shared[key] = detector = open_detector(name)
+            atexit.register(detector.close)
+        yield _shared[key]
+
+
 def detect_pose(image: Picture, detector: Detector | None = None, person: int = 0) -> Pose:
     """The pose of one person: ``person`` 0 is the largest. Raises SemibodyError when there is none."""
-    opened = detector or open_detector()
-    try:
+    with contextlib.nullcontext(detector) if detector is not None else shared_detector() as opened:
         people = opened.people(image)
-    finally:
-        if detector is None:
-            opened.close()
     if person >= len(people):
         found = f"{len(people)} people were" if people else "nobody was"
         raise SemibodyError(f"person {person} was asked for, but {found} found in the picture")
