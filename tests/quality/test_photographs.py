@@ -63,7 +63,7 @@ def observer() -> Observer:
 
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("semibody.inputs.open_detector", Detector)
+    monkeypatch.setattr("semibody.inputs.shared_detector", Detector)
     (tmp_path / "faces").mkdir()
     for number in range(2):
         media.write_image(tmp_path / "faces" / f"p{number}.png", np.roll(made.picture(), 9 * number, axis=1))

@@ -162,9 +162,12 @@ def bench_photographs(
     claim(run.out, rules.weights, made_with)
     shots = list(run.shots(portraits, _recordings(rules.speech, base)))
     clips = []
-    for number, shot in enumerate(shots):
-        progress("photographs", number, len(shots))
-        clips.append(run.measure(shot))
+    try:
+        for number, shot in enumerate(shots):
+            progress("photographs", number, len(shots))
+            clips.append(run.measure(shot))
+    finally:
+        run.close()
     progress("photographs", len(shots), len(shots))
     album = Album(tuple(clips), tuple(make_rows(goals, clips)), run.without)
     write(album, rules, run.out, shots)
@@ -208,7 +211,7 @@ class _Run:
     ) -> None:
         self.rules, self.out = rules, out
         self._animator, self._loading = animator, 0.0
-        self._observer = observer
+        self._observer, self._opened = observer, observer is None
 
     @cached_property
     def animator(self) -> Animator:
@@ -228,6 +231,11 @@ class _Run:
     def without(self) -> dict[str, str]:
         """What the clips made in this run have no value of, and why."""
         return self._observer.without if self._observer is not None else {}
+
+    def close(self) -> None:
+        """Close the detectors that this run opened."""
+        if self._observer is not None and self._opened:
+            self._observer.close()
 
     def settings(self, changes: Mapping[str, Any]) -> Settings:
         """Of a clip; no tensor is read for them."""
