@@ -85,8 +85,10 @@ bench-starter: $(STAMP)-all ## the starter's numbers against its goals: out/star
 	$(SEMIBODY) bench-quality starter --set weights=$(WEIGHTS) --set cases=$(STARTER)/held-out/manifest.jsonl \
 	  --set out=$(STARTER)/bench
 
-test: $(STAMP)-all ## the fast tests, a few minutes
-	$(PY) -m pytest
+# Processes divide the tests better than threads divide one: each has one.
+WORKERS ?= 2
+test: $(STAMP)-all ## the fast tests, a few minutes (WORKERS= processes)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist worksteal
 
 slow: $(STAMP)-all ## the slow tests: full-size networks, long clips (minutes, 10 GB of memory)
 	$(PY) -m pytest -m slow
