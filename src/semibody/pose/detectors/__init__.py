@@ -28,7 +28,7 @@ class Detector(Protocol):
     name: str
 
     def people(self, image: Picture) -> list[Pose]:
-        """Everyone in the picture, the largest first; empty when there is nobody."""
+        """All people in the picture, the largest first; empty when there are none."""
         ...
 
     def follow(self, image: Picture, last: Pose) -> Pose | None:
@@ -68,6 +68,6 @@ def detect_pose(image: Picture, detector: Detector | None = None, person: int = 
         if detector is None:
             opened.close()
     if person >= len(people):
-        found = f"{len(people)} people were" if people else "nobody was"
+        found = f"{len(people)} people were" if people else "no person was"
         raise SemibodyError(f"person {person} was asked for, but {found} found in the picture")
     return people[person]
