@@ -122,7 +122,7 @@ def test_someone_small(animator: Animator, portraits: Callable[[str], Picture]) 
 
 
 def test_nobody(animator: Animator) -> None:
-    with pytest.raises(SemibodyError, match="nobody was found"):
+    with pytest.raises(SemibodyError, match="no person was found"):
         animated(animator, made.picture(256, 256))
 
 

@@ -47,7 +47,7 @@ def test_a_picture_that_lies_is_turned_upright(portrait: Picture, turns: int) ->
 def test_nothing_is_made_of_a_picture_without_a_person() -> None:
     pytest.importorskip("mediapipe")
     empty = np.full((200, 200, 3), 128, np.uint8)
-    with pytest.raises(SemibodyError, match=r"nobody was found.*--frame keep --align none"):
+    with pytest.raises(SemibodyError, match=r"no person was found.*--frame keep --align none"):
         prepare(empty, made.tone(), made.gesture(), SMALL)
     as_it_is = Settings(width=128, height=128, frame="keep", align="none")
     for settings in (as_it_is, Settings(width=128, height=128, frame="keep", align="none", find_person=True)):
