@@ -75,7 +75,7 @@ def test_the_still_stage_keeps_the_encoder_frozen(folder: Path, tmp_path: Path) 
 
 
 def test_pretrained_encoders_have_no_audio_stage() -> None:
-    with pytest.raises(SemibodyError, match="come trained"):
+    with pytest.raises(SemibodyError, match="are pretrained"):
         load_recipe("official", ['stages=["audio","still"]'])
     with pytest.raises(SemibodyError, match="mouth_token"):
         nano('stages=["vae","audio","still"]')

@@ -29,5 +29,5 @@ def test_every_stage_finds_its_settings_in_a_recipe() -> None:
 
 
 def test_the_message_about_an_unknown_stage_lists_the_known() -> None:
-    with pytest.raises(SemibodyError, match=r"no stage stills; choose of vae, .*still, .*restore"):
+    with pytest.raises(SemibodyError, match=r"no stage stills; choose from vae, .*still, .*restore"):
         nano('stages=["stills"]')
