@@ -113,7 +113,7 @@ def test_hands_that_rest_and_hands_that_are_missing_are_said(monkeypatch: pytest
     planned = fitted("auto")
     assert all(at_own(planned))
     said = " ".join(planned.notices)
-    assert "right hand rests" in said
+    assert "right hand stays at rest" in said
     assert "does not show the left hand: a planned gesture leaves it out" in said
 
 

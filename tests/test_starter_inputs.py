@@ -17,7 +17,7 @@ from semibody.animator import Animator
 from semibody.inputs import prepare
 from semibody.pose.detectors import detect_pose
 from semibody.training.recipe import load_recipe
-from semibody.types import FACE, HANDS, Pose
+from semibody.types import FACE, HANDS, Pose, SemibodyError
 
 Picture = NDArray[np.uint8]
 SIDE = 512
@@ -122,7 +122,8 @@ def test_someone_small(animator: Animator, portraits: Callable[[str], Picture]) 
 
 
 def test_nobody(animator: Animator) -> None:
-    assert "person" in animated(animator, made.picture(256, 256))
+    with pytest.raises(SemibodyError, match="no person was found"):
+        animated(animator, made.picture(256, 256))
 
 
 def test_upside_down(animator: Animator, portraits: Callable[[str], Picture]) -> None:

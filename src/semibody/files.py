@@ -42,7 +42,7 @@ _LONGEST_NAME = 20
 _LONGEST_ID = 180
 """Bytes of an id that is part of a file's name; file systems allow 255 for the whole."""
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO)
-"""Faults of the disk or the folder rather than of one name: they would befall the next file too."""
+"""Errors of the disk or the folder rather than of one name: the next file would fail too."""
 _DEEPEST = 64
 """Tables within tables in a TOML file."""
 _PLAIN = "biufUS"
@@ -82,7 +82,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def require_writable(path: Path) -> None:
-    """Find out before the work, not after, whether ``path`` can be written; raises as ``atomic_write``."""
+    """Check whether ``path`` can be written, before the work; raises as ``atomic_write``."""
 
     class _EnoughError(Exception):
         pass
@@ -92,7 +92,7 @@ def require_writable(path: Path) -> None:
 
 
 def unfinished_name(path: Path) -> Path:
-    """A hidden name beside ``path`` for a file or folder that is being made, another one at each call.
+    """A hidden name beside ``path`` for an unfinished file or folder, different at each call.
 
     It is short, whatever the final name's length: a file system allows names of 255 bytes at most. The
     ending stays, because writers choose the format by it. Machine and process stand in it, so that
@@ -153,7 +153,7 @@ def _is_alive(process: int) -> bool:
 
 @contextlib.contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Turn what is wrong with a name into a SemibodyError; a full or read-only disk stays an OSError."""
+    """Turn errors of a name into a SemibodyError; that of a full or read-only disk stays an OSError."""
     try:
         yield
     except (OSError, ValueError) as error:  # ValueError: a NUL or half a surrogate pair in the name
@@ -356,7 +356,7 @@ def _require_shallow(value: Any, levels: int) -> None:
 def read_npz(path: Path, remedy: str, *, largest: int = LARGEST_NPZ) -> dict[str, NDArray[Any]]:
     """The arrays of an ``.npz``, of numbers or strings, ``largest`` bytes in all when unpacked.
 
-    Sizes are compared with what the archive and each array's header say before any memory is taken.
+    Sizes are compared with what the archive and each array's header state before any memory is taken.
     Nothing is unpickled. Raises SemibodyError, naming the file, with ``remedy``.
     """
     try:
@@ -387,14 +387,14 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, 
         if dtype.kind not in _PLAIN or dtype.fields or dtype.subdtype:
             raise SemibodyError(f"{path}: '{member.filename}' holds {dtype}, not plain numbers; {remedy}")
         if count * dtype.itemsize > member.file_size:
-            raise SemibodyError(f"{path}: '{member.filename}' says it is larger than it is; {remedy}")
+            raise SemibodyError(f"{path}: '{member.filename}' states a larger size than it has; {remedy}")
         content = file.read()
     array = np.frombuffer(content, dtype, count) if count else np.zeros(0, dtype)
     return array.reshape(shape, order="F" if fortran else "C").copy()
 
 
 def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, Fortran order and dtype at the head of an ``.npy``; foreign errors for whatever is wrong."""
+    """Shape, Fortran order and dtype at the head of an ``.npy``; foreign errors for any error."""
     version = npy_format.read_magic(file)
     read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
     shape, fortran, dtype = read(file)
@@ -407,7 +407,7 @@ def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[An
 
 
 def printable(path: Path | str) -> str:
-    """A path as it can be printed: what is no character is shown as a number."""
+    """A path as it can be printed, with undecodable bytes as numbers."""
     return str(path).replace("\0", "\\0").encode(errors="backslashreplace").decode()
 
 
@@ -416,5 +416,5 @@ def _reason(error: OSError | ValueError) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What a foreign error says, in one line of at most 200 characters."""
+    """The message of another library's error, in one line of at most 200 characters."""
     return ((str(error) or type(error).__name__).splitlines() or [""])[0][:200]

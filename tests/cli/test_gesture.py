@@ -85,7 +85,7 @@ def test_extract_reports_that_no_person_is_found(tmp_path: Path, capsys: Any, mo
         writer.write(np.stack([made.picture(64, 64)] * 3))
     code, _, err = run(capsys, monkeypatch, "gesture", "extract", tmp_path / "v.mp4", "-q")
     assert code == 2
-    assert "nobody was found in 3 frames" in err
+    assert "no person was found in 3 frames" in err
     assert [p.name for p in tmp_path.iterdir()] == ["v.mp4"]
 
 
@@ -120,7 +120,7 @@ def test_check_of_a_picture_without_people(tmp_path: Path, capsys: Any, monkeypa
     assert media.read_image(tmp_path / "o.png").shape == (512, 1024, 3)  # the size of the starter's clips
     code, _, err = run(capsys, monkeypatch, *words)
     assert code == 2
-    assert "nobody was found" in err
+    assert "no person was found" in err
     kept = ["--frame", "keep", "--align", "none", "--json"]
     code, out, _ = run(capsys, monkeypatch, *words, *kept)
     assert code == 0

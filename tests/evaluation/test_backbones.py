@@ -127,7 +127,7 @@ def test_syncnet_is_the_published_one() -> None:
 
 def test_torchscript_is_not_accepted(tmp_path: Path) -> None:
     torch.save(nn.Linear(1, 1), tmp_path / "whole_module.pt")
-    with pytest.raises(SemibodyError, match="not a weights file"):
+    with pytest.raises(SemibodyError, match="could run code and is not loaded"):
         i3d.load_i3d(tmp_path / "whole_module.pt")
 
 

@@ -1,4 +1,4 @@
-"""Commands never write over their inputs, and unasked over nothing."""
+"""Commands never write over their inputs, nor over other files without being asked to."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         ("animate p.png talk.mp4 -o talk.mp4", "overwrite"),
         ("animate p.png talk.mp4 -o ./hard.mp4", "overwrite"),
@@ -54,22 +54,22 @@ def contents(folder: Path) -> dict[str, str]:
     ],
 )
 def test_no_command_writes_over_its_inputs(
-    folder: Path, words: str, says: str, capsys: Any, monkeypatch: Any
+    folder: Path, words: str, message: str, capsys: Any, monkeypatch: Any
 ) -> None:
     before = contents(folder)
     code, _, err = run(capsys, monkeypatch, *words.split())
     assert (code, contents(folder)) == (2, before), err
-    assert says in err
+    assert message in err
     assert len(err.strip().splitlines()[-1:]) == 1
 
 
-def test_nor_does_a_batch(folder: Path) -> None:
+def test_a_batch_does_not_write_over_its_inputs(folder: Path) -> None:
     job = {"portrait": "p.png", "speech": "talk.mp4", "out": "hard.mp4"}
     (folder / "jobs.jsonl").write_text(json.dumps(job))
     with pytest.raises(SemibodyError, match="would overwrite the input"):
         read_jobs(folder / "jobs.jsonl")
 
 
-def test_nor_the_library(folder: Path) -> None:
+def test_the_library_does_not_write_over_its_inputs(folder: Path) -> None:
     with pytest.raises(SemibodyError, match="would overwrite the input"):
         made.animator().animate_to("soft.mp4", folder / "p.png", folder / "talk.mp4")

@@ -138,7 +138,7 @@ def test_a_log_leaves_out_what_is_no_entry(tmp_path: Path) -> None:
 
 
 def snapshot() -> checkpoint.Snapshot:
-    return checkpoint.Snapshot(step=3, weights={"w": torch.ones(2)}, average={"w": torch.ones(2)}, moments={})
+    return checkpoint.Snapshot(step=3, weights={"w": torch.ones(2)}, ema={"w": torch.ones(2)}, moments={})
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_a_checkpoint_of_other_tensors(average: dict[str, Any], moments: dict[st
     module = torch.nn.Module()
     module.w = torch.nn.Parameter(torch.zeros(2))
     adam = torch.optim.AdamW(module.parameters())
-    wrong = checkpoint.Snapshot(step=1, weights={"w": torch.ones(2)}, average=average, moments=moments)
+    wrong = checkpoint.Snapshot(step=1, weights={"w": torch.ones(2)}, ema=average, moments=moments)
     with pytest.raises(SemibodyError, match="step-1"):
         checkpoint.put(wrong, module, adam, {"w": torch.zeros(2)}, "step-1")
     assert float(module.w.detach().sum()) == 0

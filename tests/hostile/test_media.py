@@ -1,4 +1,4 @@
-"""Sound, pictures and videos that crash, bloat, call out or only have odd names."""
+"""Sound, pictures and videos that crash readers, fill the memory, name addresses or have odd names."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def wav(path: Path, rate: int, content: bytes = bytes(14_000), *, kind: int = 1,
 # -- tags and names ------------------------------------------------------------------------
 
 
-def test_old_tags_are_no_obstacle(tmp_path: Path) -> None:
+def test_old_tags_that_are_not_utf8_are_ignored(tmp_path: Path) -> None:
     """A Latin-1 title in mp3, wav and avi."""
     title = "Café".encode("latin-1").ljust(30, b"\0")
     source = made.write_video(tmp_path / "a.mp4")
@@ -83,7 +83,9 @@ def test_old_tags_are_no_obstacle(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["10:30.{}", "http:.{}", "concat:a|b.{}", "-i.{}", "a%03d.{}", " .{}", "'\".{}"]
 )
-def test_names_are_only_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_names_are_never_read_as_addresses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.chdir(tmp_path)  # relative, as a user types them
     sound, video = Path(name.format("wav")), Path(name.format("mp4"))
     media.write_speech(sound, made.tone())
@@ -99,7 +101,7 @@ def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:
     assert media.read_speech(path).seconds == 1.0
 
 
-def test_an_address_is_not_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_connection_is_opened_to_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither as a name nor from inside a playlist."""
     monkeypatch.chdir(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -119,14 +121,14 @@ def test_an_address_is_not_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             server.accept()
 
 
-def test_a_playlist_of_local_files_is_not_followed(tmp_path: Path) -> None:
+def test_a_playlist_of_local_files_is_refused(tmp_path: Path) -> None:
     media.write_speech(tmp_path / "secret.wav", made.tone())
     (tmp_path / "list.wav").write_text("ffconcat version 1.0\nfile secret.wav\n")
     with pytest.raises(SemibodyError, match=r"list\.wav: is not a sound or video file that can be read"):
         media.read_speech(tmp_path / "list.wav")
 
 
-def test_every_format_of_the_list_is_one_that_ffmpeg_knows() -> None:
+def test_every_format_of_the_list_is_supported_by_ffmpeg() -> None:
     known = {name for names in av.formats_available for name in names.split(",")}
     assert set(FORMATS) <= known
     assert not {"hls", "concat", "dash", "lavfi", "image2", "rtsp", "sdp", "tee"} & set(FORMATS)
@@ -156,7 +158,7 @@ def test_a_video_with_a_long_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["语" * 90 + ".mp4", "a\0b.mp4", "a\ud800.mp4", "file/inside.mp4"])
-def test_a_name_that_cannot_be_is_named_at_once(tmp_path: Path, name: str) -> None:
+def test_an_impossible_name_is_reported_before_the_work(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("a file, no folder")
     with pytest.raises(SemibodyError, match="cannot be written") as error:
         media.VideoWriter(tmp_path / name, fps=12, width=64, height=64)
@@ -164,8 +166,8 @@ def test_a_name_that_cannot_be_is_named_at_once(tmp_path: Path, name: str) -> No
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_writer_that_cannot_begin_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(Exception):  # noqa: B017 - whatever the encoder says
+def test_a_writer_that_cannot_start_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(Exception):  # noqa: B017 - any error of the encoder
         media.VideoWriter(tmp_path / "a.mp4", fps=12, width=64, height=64, metadata={"a": object()})
     assert list(tmp_path.iterdir()) == []
 
@@ -217,7 +219,7 @@ def test_a_line_ends_at_a_line_feed_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["EPS", "PDF", "DDS", "ICNS", "JPEG2000", "SGI", "PCX", "TGA"])
-def test_formats_off_the_list_are_refused(tmp_path: Path, kind: str) -> None:
+def test_formats_not_on_the_list_are_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(made.picture()).save(path, format=kind)
     with pytest.raises(SemibodyError, match=r"a\.png: is not a picture that is read here"):
@@ -282,7 +284,7 @@ def test_samples_that_are_no_numbers(tmp_path: Path, value: float) -> None:
         media.read_speech(path)
 
 
-def test_long_sound_takes_no_more_than_it_must(tmp_path: Path) -> None:
+def test_long_sound_takes_no_more_memory_than_its_samples(tmp_path: Path) -> None:
     """Twenty minutes at 8 kHz, in memory no more than the result and the 16-bit samples."""
     with wave.open(str(tmp_path / "a.wav"), "wb") as file:
         file.setnchannels(1)
@@ -328,7 +330,7 @@ def test_a_pause_of_minutes_is_filled(tmp_path: Path) -> None:
         assert sum(1 for _ in video.frames(24)) == pytest.approx(120 * 24, abs=5)
 
 
-def test_a_codec_that_is_not_known(tmp_path: Path) -> None:
+def test_an_unknown_codec_is_refused(tmp_path: Path) -> None:
     content = made.write_video(tmp_path / "a.mkv").read_bytes()
     for known, unknown in ((b"V_MPEG4/ISO/AVC", b"V_MPEG4/ISO/ZZZ"), (b"A_AAC", b"A_ZZZ")):
         assert content.count(known) == 1

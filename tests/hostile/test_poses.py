@@ -1,4 +1,4 @@
-"""Pose files that crash, bloat or fool a reader: each one a SemibodyError, in little time and memory."""
+"""Pose files that crash a reader or fill the memory: each a SemibodyError, in little time and memory."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ print("grown", (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 
 
 
 def read_limited(path: Path) -> str:
-    """What a process of its own says of ``path``; it fails if that takes 100 MB or 20 seconds."""
+    """What a process of its own prints about ``path``; it fails if that takes 100 MB or 20 seconds."""
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, str(path)], capture_output=True, text=True, timeout=20, check=False
     )
     assert done.returncode == 0, f"died with {done.returncode}: {done.stderr[-300:]}"
-    said, grown = done.stdout.rsplit("grown ", 1)
+    printed, grown = done.stdout.rsplit("grown ", 1)
     assert int(grown) < 100, f"grew by {grown} MB"
-    return said
+    return printed
 
 
 def npy(path: Path, program: bytes) -> Path:
@@ -109,7 +109,7 @@ def programs() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", sorted(programs()))
-def test_a_pickle_is_not_obeyed(tmp_path: Path, kind: str) -> None:
+def test_a_pickle_is_not_run(tmp_path: Path, kind: str) -> None:
     value = {**made.official_pose(), "hands": programs()[kind]}
     path = npy(tmp_path / "0.npy", pickle.dumps(value, protocol=3))
     assert len(path.read_bytes()) < 20_000
@@ -178,8 +178,8 @@ def test_mutated_poses_are_read_or_refused(tmp_path: Path) -> None:
 def test_numbers_far_apart_take_no_memory(tmp_path: Path) -> None:
     folder = made.official_folder(tmp_path / "poses", 1)
     (folder / "60000000.npy").write_bytes((folder / "0.npy").read_bytes())
-    said = read_limited(folder)
-    assert "pose 1.npy is missing (59999999 in all)" in said
+    printed = read_limited(folder)
+    assert "pose 1.npy is missing (59999999 in all)" in printed
 
 
 @pytest.mark.parametrize("name", ["9" * 30, "²", "١", "1e3"])
@@ -232,7 +232,7 @@ def bombs() -> dict[str, Callable[[Path], Path]]:
 
 
 @pytest.mark.parametrize("kind", sorted(bombs()))
-def test_an_npz_is_looked_at_before_it_is_unpacked(tmp_path: Path, kind: str) -> None:
+def test_an_npz_is_checked_before_it_is_unpacked(tmp_path: Path, kind: str) -> None:
     path = bombs()[kind](tmp_path / "a.npz")
     with pytest.raises(SemibodyError, match=r"a\.npz"):
         load_gesture(path)
@@ -270,7 +270,7 @@ def test_mutated_npz_are_read_or_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("facts", "says"),
+    ("facts", "message"),
     [
         ({"fps": 1e9}, "poses a second"),
         ({"fps": 1e-9}, "poses a second"),
@@ -291,10 +291,10 @@ def test_mutated_npz_are_read_or_refused(tmp_path: Path) -> None:
         ({"joints": np.zeros((0, N_JOINTS, 2)), "confidence": np.zeros((0, N_JOINTS))}, "shapes"),
     ],
 )
-def test_absurd_facts_are_named(tmp_path: Path, facts: dict[str, Any], says: str) -> None:
+def test_impossible_values_are_named(tmp_path: Path, facts: dict[str, Any], message: str) -> None:
     good = {"joints": np.zeros((4, N_JOINTS, 2)), "confidence": np.ones((4, N_JOINTS)), "fps": 24.0}
     np.savez(tmp_path / "a.npz", **{**good, **facts})
-    with pytest.raises(SemibodyError, match=says):
+    with pytest.raises(SemibodyError, match=message):
         load_gesture(tmp_path / "a.npz")
 
 

@@ -51,7 +51,7 @@ def test_bad_pictures_are_named(tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
 
 
-def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     media.write_image(tmp_path / "a.png", made.picture())
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(SemibodyError, match="too many pixels"):

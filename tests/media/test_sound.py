@@ -1,4 +1,4 @@
-"""The sound that a video carries is the recording's own; the model hears 16 kHz mono."""
+"""The sound of a video is the recording's own; the model's input is 16 kHz mono."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_rate_and_channels_stay(
         assert loudest(channel, found) == pytest.approx(wanted, rel=0.01, abs=2)
 
 
-def test_sound_is_in_step(tmp_path: Path) -> None:
+def test_sound_is_in_sync(tmp_path: Path) -> None:
     """A click at second one stays there, whatever the rate."""
     rate = 48000
     path = record(tmp_path / "a.flac", rate, "mono", (0.0,))
@@ -88,12 +88,12 @@ def test_sound_is_in_step(tmp_path: Path) -> None:
     assert np.abs(samples[0]).argmax() / found == pytest.approx(1.0, abs=0.03)
 
 
-def test_other_rooms_are_of_two_channels(tmp_path: Path) -> None:
+def test_other_layouts_are_mixed_to_two_channels(tmp_path: Path) -> None:
     path = record(tmp_path / "a.wav", 48000, "7.1", (440.0,) * 8)
     assert carried(write(tmp_path / "a.mp4", media.read_speech(path)))[1].shape[0] == 2
 
 
-def test_speech_without_a_file_is_carried_itself(tmp_path: Path) -> None:
+def test_speech_without_a_file_is_written_itself(tmp_path: Path) -> None:
     path = record(tmp_path / "a.wav", 48000, "stereo", (440.0, 880.0))
     speech = media.read_speech(path)
     bare = Speech(speech.waveform, speech.rate)
@@ -111,7 +111,7 @@ def test_a_clip_in_memory_keeps_its_recording(tmp_path: Path) -> None:
     assert carried(write(tmp_path / "a.mp4", louder))[0] == 48000
 
 
-def test_the_sound_of_a_video_goes_into_the_next(tmp_path: Path) -> None:
+def test_the_sound_of_a_video_can_be_used_for_another(tmp_path: Path) -> None:
     speech = media.read_speech(record(tmp_path / "a.wav", 48000, "stereo", (440.0, 880.0)))
     write(tmp_path / "a.mp4", speech)
     media.write_clip(media.read_clip(tmp_path / "a.mp4"), tmp_path / "b.mp4")

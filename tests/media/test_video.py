@@ -25,7 +25,7 @@ def test_round_trip(tmp_path: Path) -> None:
     assert np.abs(clip.frames[0].astype(int) - made.picture()).mean() < 8
 
 
-def test_format_is_what_players_want(tmp_path: Path) -> None:
+def test_the_format_is_one_that_players_support(tmp_path: Path) -> None:
     path = made.write_video(tmp_path / "a.mp4")
     with av.open(str(path)) as container:
         assert container.streams.video[0].codec_context.name == "h264"
@@ -66,7 +66,7 @@ def test_resampling_by_time(tmp_path: Path, fps: float, count: int) -> None:
         assert len(list(video.frames(fps))) == count
 
 
-def test_a_failure_keeps_what_was_there(tmp_path: Path) -> None:
+def test_a_failure_keeps_the_existing_file(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(b"precious")
     with (
@@ -97,7 +97,7 @@ def test_unknown_ending(tmp_path: Path) -> None:
 
 
 def test_a_variable_frame_rate_keeps_its_time(tmp_path: Path) -> None:
-    """Each moment shows the frame then on screen, however irregular the frames are."""
+    """Each output frame is the one then on screen, however irregular the frames are."""
     path = tmp_path / "variable.mp4"
     times = [0, 40, 80, 480, 520, 1000]  # milliseconds
     with av.open(str(path), "w") as container:

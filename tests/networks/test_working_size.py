@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,9 +82,8 @@ def test_no_share_of_it_is_the_decoded_frame_enlarged() -> None:
 def test_clips_of_any_size_have_that_size(restorer: RestorerConfig | None) -> None:
     animator = Animator.random(config(restorer=restorer), width=64, height=64, steps=1, guidance=1.0)
     for width, height in ((128, 128), (96, 160), (64, 64)):
-        made_clip = animator.animate(
-            made.picture(), made.tone(0.1), made.gesture(), width=width, height=height
-        )
+        size: dict[str, Any] = {"width": width, "height": height, "frame": "keep", "align": "none"}
+        made_clip = animator.animate(made.picture(), made.tone(0.1), made.gesture(), **size)
         assert made_clip.frames.shape[1:] == (height, width, 3)
 
 

@@ -1,4 +1,4 @@
-"""Gestures that begin and end at the portrait's own arms."""
+"""Gestures that start and end at the portrait's own arms."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_at_rest_the_pose_is_the_portraits_bit_for_bit(portrait: Pose, seed: int
     assert speed(gesture).max() > 0.5
 
 
-def test_hands_rest_in_long_pauses(portrait: Pose) -> None:
+def test_hands_are_at_rest_in_long_pauses(portrait: Pose) -> None:
     for seed in range(3):
         assert (
             plan(portrait, seed=seed).gesture.joints[int(5.0 * 24) : int(5.9 * 24)] == portrait.joints
@@ -97,7 +97,7 @@ def test_wrists_move_before_stressed_syllables_and_stop_on_them(portrait: Pose) 
     assert np.mean(before) > 1.5 * np.mean(on)
 
 
-def test_liveliness_says_how_far_wrists_go(portrait: Pose) -> None:
+def test_liveliness_limits_how_far_wrists_move(portrait: Pose) -> None:
     moved = []
     for liveliness in (0.0, 0.5, 1.0, 2.0):
         gesture = plan(portrait, liveliness).gesture
@@ -114,7 +114,7 @@ def test_liveliness_says_how_far_wrists_go(portrait: Pose) -> None:
         plan(portrait, 3.5)
 
 
-def test_bones_never_look_longer_than_they_are(portrait: Pose) -> None:
+def test_projected_bones_are_never_longer_than_in_space(portrait: Pose) -> None:
     space = in_space(lift(Gesture.from_poses([portrait])))[0]
     gesture = plan(portrait, 2.0).gesture
     width = np.hypot(*(portrait.joints[5] - portrait.joints[2]))
@@ -127,7 +127,7 @@ def test_bones_never_look_longer_than_they_are(portrait: Pose) -> None:
             assert np.ptp(shown) > 0.003
 
 
-def test_palms_keep_their_form(portrait: Pose) -> None:
+def test_palms_keep_their_shape(portrait: Pose) -> None:
     gesture = plan(portrait).gesture
     for hand in (LEFT_HAND, RIGHT_HAND):
         palms = np.linalg.norm(gesture.joints[:, hand.start + 9] - gesture.joints[:, hand.start], axis=1)
@@ -141,7 +141,7 @@ def test_hands_move_smoothly_and_not_as_mirror_images(portrait: Pose) -> None:
     hands = gesture.joints[:, HANDS] / width
     bent = np.linalg.norm(np.diff(hands, n=2, axis=0), axis=-1)
     assert bent.max() < 0.2
-    # Where the way turns is where a stroke begins or ends, a few times a second at most.
+    # Where the way turns is where a stroke starts or ends, a few times a second at most.
     going = np.diff(hands[:, LEFT_HAND.start - HANDS.start, 1])
     turns = np.count_nonzero(np.diff(np.sign(going[np.abs(going) > 1e-3])))
     assert turns < 3 * gesture.seconds
@@ -158,7 +158,7 @@ def test_seeds_repeat_and_differ(portrait: Pose) -> None:
     assert not np.allclose(first, other)
 
 
-def test_the_pictures_form_does_not_matter() -> None:
+def test_the_pictures_aspect_does_not_matter() -> None:
     aspect, portrait = 0.75, standing((0.62, 0.86, 0.62), (0.66, 0.80, 0.60), shoulders=0.2)
     narrow = Pose((portrait.joints - (0.5, 0)) * (1 / aspect, 1) + (0.5, 0), portrait.confidence)
     wide, tall = plan(portrait).gesture, plan(narrow, aspect=aspect).gesture
@@ -171,7 +171,7 @@ def test_the_pictures_form_does_not_matter() -> None:
 # -- hands that stay where they are --------------------------------------------------------
 
 
-def test_a_hand_that_does_not_show_stays_out_and_the_other_moves(portrait: Pose) -> None:
+def test_an_invisible_hand_stays_invisible_and_the_other_moves(portrait: Pose) -> None:
     hidden = without(portrait, LEFT_HAND, 7)
     gesture = plan(hidden).gesture
     assert (gesture.confidence[:, [7, *range(LEFT_HAND.start, LEFT_HAND.stop)]] == 0).all()
@@ -200,7 +200,7 @@ def test_free_hands_may_move(portrait: Pose) -> None:
     assert movable(portrait) == Movable((True, True))
 
 
-def test_a_hand_half_hidden_or_at_the_edge_rests(portrait: Pose) -> None:
+def test_a_hand_half_hidden_or_at_the_edge_stays_at_rest(portrait: Pose) -> None:
     dim = Pose(portrait.joints, np.where(np.arange(128) >= RIGHT_HAND.start, 0.4, portrait.confidence))
     assert movable(dim).hands == (True, False)
     lowest = portrait.joints[LEFT_HAND, 1].max()
@@ -210,7 +210,7 @@ def test_a_hand_half_hidden_or_at_the_edge_rests(portrait: Pose) -> None:
     assert movable(cut).hands == (False, True)
 
 
-def test_a_hand_at_the_face_rests_and_crossed_arms_do() -> None:
+def test_hands_at_the_face_and_crossed_arms_stay_at_rest() -> None:
     salute = library.find_gesture("salute")[30]
     assert not movable(salute).hands[1]
     crossed = library.find_gesture("crossed_forearms")[36]
@@ -249,7 +249,7 @@ def test_rest_is_the_portrait_all_the_time(portrait: Pose) -> None:
     assert (still.confidence == portrait.confidence).all()
 
 
-def test_ease_begins_and_ends_at_the_portrait_and_leaves_the_middle_as_it_was(portrait: Pose) -> None:
+def test_ease_starts_and_ends_at_the_portrait_and_keeps_the_middle(portrait: Pose) -> None:
     wave = library.find_gesture("wave")
     eased = ease(wave, portrait)
     for frame in (0, -1):

@@ -26,7 +26,7 @@ def test_shoulders_are_as_wide_as_their_median_over_frames_that_show_both() -> N
     assert body.shoulder_width(points, np.zeros_like(seen)) is None
 
 
-def test_shoulders_are_seen_when_both_are() -> None:
+def test_shoulders_are_found_when_both_are() -> None:
     confidence = np.zeros((2, N_JOINTS))
     confidence[:, 2], confidence[1, 5] = 1.0, 0.3
     assert body.shoulders_seen(confidence).tolist() == [False, True]
@@ -63,7 +63,7 @@ def test_a_hand_is_as_long_as_the_bones_to_its_middle_fingertip() -> None:
     assert body.hand_length(hand) == pytest.approx(0.5 + 0.2 + 0.1 + 0.05)
 
 
-def test_a_larger_person_ranks_first_and_nobody_last() -> None:
+def test_a_larger_person_ranks_first_and_an_empty_pose_last() -> None:
     near, far = Pose(np.zeros((N_JOINTS, 2)), np.ones(N_JOINTS)), Pose.empty()
     near.joints[FACE, 1] = np.linspace(0.2, 0.4, 68)
     near.joints[[2, 5]] = [[0.2, 0.5], [0.8, 0.5]]
@@ -72,7 +72,7 @@ def test_a_larger_person_ranks_first_and_nobody_last() -> None:
     assert body.person_size(far) == 0.0
 
 
-def test_a_person_is_followed_by_the_face_else_by_what_shows_of_the_body() -> None:
+def test_a_person_is_tracked_by_the_face_else_by_the_visible_body() -> None:
     pose = Pose.empty()
     assert body.anchor(pose).tolist() == [0.5, 0.5]
     pose.joints[[2, 5]], pose.confidence[[2, 5]] = [[0.2, 0.6], [0.4, 0.8]], 1.0

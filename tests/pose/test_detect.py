@@ -37,7 +37,7 @@ HANDLESS = "emtd_man_0170"
 
 
 class ScriptedDetector:
-    """Answers with given poses, frame after frame; None: nobody."""
+    """Answers with given poses, frame after frame; None: no person."""
 
     name = "scripted"
 
@@ -84,7 +84,7 @@ def test_tables_are_complete() -> None:
     assert max(FACE_FROM_478) < 478
 
 
-def test_the_asked_person_is_followed(tmp_path: Path) -> None:
+def test_the_chosen_person_is_tracked(tmp_path: Path) -> None:
     both = [standing(), standing(0.3)]
     path = video(tmp_path / "two.mp4")
     for person, shift in ((0, 0.0), (1, 0.3)):
@@ -96,7 +96,7 @@ def test_the_asked_person_is_followed(tmp_path: Path) -> None:
         track.extract(path, detector=ScriptedDetector([both] * 12), person=2)
 
 
-def test_a_person_who_leaves_is_kept_as_far_as_seen(tmp_path: Path) -> None:
+def test_a_person_who_leaves_has_empty_poses_afterwards(tmp_path: Path) -> None:
     detector = ScriptedDetector([[standing()]] * 6 + [[]] * 30)
     found = track.extract(video(tmp_path / "leaves.mp4", 24), detector=detector)
     assert found.frames == 24
@@ -105,15 +105,15 @@ def test_a_person_who_leaves_is_kept_as_far_as_seen(tmp_path: Path) -> None:
     assert any("not in view in 18 of 24" in notice for notice in found.notices())
 
 
-def test_nobody_and_upside_down_are_told_apart(tmp_path: Path) -> None:
+def test_no_person_and_an_upside_down_person_have_different_errors(tmp_path: Path) -> None:
     path = video(tmp_path / "none.mp4")
-    with pytest.raises(SemibodyError, match="nobody was found"):
+    with pytest.raises(SemibodyError, match="no person was found"):
         track.extract(path, detector=ScriptedDetector([[]]))
     with pytest.raises(SemibodyError, match="upside down"):
         track.extract(path, detector=ScriptedDetector([[], [standing()]]))
 
 
-def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_run_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(track, "CHUNK", 5)
     path, keep = video(tmp_path / "long.mp4", 23), tmp_path / "unfinished"
     poses = [[standing(0.002 * i)] for i in range(23)]
@@ -155,7 +155,7 @@ def test_unfinished_work_of_other_settings_is_dropped(
 
 
 @pytest.mark.parametrize("fps", [6.0, 24.0, 30.0])
-def test_any_rate_becomes_the_asked_one(tmp_path: Path, fps: float) -> None:
+def test_any_rate_is_resampled_to_the_wanted_one(tmp_path: Path, fps: float) -> None:
     found = track.extract(video(tmp_path / "v.mp4", 24), fps, detector=ScriptedDetector([[standing()]]))
     assert len(found.gesture) == round(fps)
     assert found.gesture.fps == fps
@@ -176,7 +176,7 @@ def moving() -> tuple[Floats, Floats]:
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(2, 80), max_size=6, unique=True))
-def test_swapped_hands_are_put_right(frames: list[int]) -> None:
+def test_swapped_hands_are_exchanged(frames: list[int]) -> None:
     joints, confidence = moving()
     wrong = joints.copy()
     wrong[frames, LEFT_HAND], wrong[frames, RIGHT_HAND] = (
@@ -215,7 +215,7 @@ def test_short_gaps_are_filled_with_falling_confidence(start: int, length: int) 
     assert (gappy[start:stop] <= ends.max(axis=0) + 1e-9).all()
 
 
-def test_smoothing_takes_jitter_and_leaves_movement() -> None:
+def test_smoothing_removes_jitter_and_keeps_movement() -> None:
     joints, confidence = moving()
     rng = np.random.default_rng(0)
     noisy = joints + rng.normal(0, 0.003, joints.shape)
@@ -231,7 +231,7 @@ def test_smoothing_takes_jitter_and_leaves_movement() -> None:
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_hands_go_to_their_wrists(mirrored: bool) -> None:
+def test_hands_are_assigned_to_their_wrists(mirrored: bool) -> None:
     left: Floats = np.array([300.0, 200.0])
     right: Floats = np.array([100.0, 200.0])
     at_left = _Hand(np.tile(left, (21, 1)) + 3.0, 0.9, True)
@@ -243,7 +243,7 @@ def test_hands_go_to_their_wrists(mirrored: bool) -> None:
     assert assign_hands([far], left, right, 150.0) == (None, None)
 
 
-def test_folded_hands_are_told_apart_by_their_look() -> None:
+def test_folded_hands_are_assigned_by_predicted_handedness() -> None:
     middle = np.array([200.0, 300.0])
     a = _Hand(np.tile(middle, (21, 1)), 0.95, True)
     b = _Hand(np.tile(middle + 4.0, (21, 1)), 0.95, False)
@@ -268,7 +268,7 @@ def test_pictures_without_people() -> None:
     with open_detector("mediapipe") as detector:
         for picture in (np.zeros((64, 96, 3), np.uint8), made.picture(200, 300)):
             assert detector.people(picture) == []
-            with pytest.raises(SemibodyError, match="nobody was found"):
+            with pytest.raises(SemibodyError, match="no person was found"):
                 detect_pose(picture, detector)
 
 

@@ -72,7 +72,7 @@ def test_pictures_of_another_aspect(aspect: float) -> None:
     assert np.abs(back - gesture.joints)[:, KEY_JOINTS].max() < 0.01
 
 
-def test_long_arms_and_large_hands_are_followed() -> None:
+def test_the_portraits_long_arms_and_large_hands_are_matched() -> None:
     gesture = find_gesture("welcome")
     portrait = Pose(gesture.joints[40].copy(), gesture.confidence[40])
     for shoulder, elbow, wrist, hand in ((5, 6, 7, LEFT_HAND), (2, 3, 4, RIGHT_HAND)):
@@ -134,14 +134,14 @@ def test_framing_is_never_stretched_and_keeps_the_face(
         assert ((face > -0.02) & (face < 1.02)).all()
 
 
-def test_a_well_framed_portrait_is_left_alone() -> None:
+def test_a_well_framed_portrait_is_unchanged() -> None:
     framing = frame_portrait(find_gesture("rest")[0], 768, 768, 1.0)
     assert framing.kept
     assert framing.crop.size == (768, 768)
     assert frame_portrait(Pose.empty(), 640, 480, 1.0).crop.x0 == 80
 
 
-def test_a_small_person_is_brought_near() -> None:
+def test_a_small_person_is_cropped_larger() -> None:
     pose = find_gesture("rest")[0]
     small = Pose((pose.joints - 0.5) * 0.3 + (0.7, 0.6), pose.confidence)
     framing = frame_portrait(small, 2000, 2000, 1.0)
@@ -165,7 +165,7 @@ def test_full_hair_stays_in_the_picture(large: float) -> None:
     assert face.min() > 0.9 * np.ptp(face)
 
 
-def test_the_edge_goes_on_beyond_the_picture() -> None:
+def test_the_edge_is_continued_beyond_the_picture() -> None:
     picture = made.picture(40, 60)
     wide = cut(picture, -20, -10, 80, 50)
     assert wide.shape == (60, 100, 3)
@@ -189,7 +189,7 @@ def test_a_detected_gesture_is_cropped_like_the_training_set() -> None:
 
 
 def test_people_at_the_left_edge_are_not_lost() -> None:
-    """The published script loses them: its square begins at a negative pixel."""
+    """The published script loses them: its square starts at a negative pixel."""
     joints = np.tile(find_gesture("rest").joints[:1], (3, 1, 1)) * 0.5 + (-0.15, 0.2)
     crop = emtd_crop(joints, np.ones(joints.shape[:2]), 640, 480)
     assert crop is not None and crop.x0 < 0
@@ -230,7 +230,7 @@ def test_speech_is_graded() -> None:
     assert "no speech" in check.check_speech(noise, analyse(noise))[-1].text
 
 
-def test_a_recording_that_is_of_no_use_is_an_error() -> None:
+def test_an_unusable_recording_is_an_error() -> None:
     voice = made.tone(2.0)
     assert check.check_sound(voice, "a.wav") == []
     mute, broken = Speech(voice.waveform * 0), Speech(voice.waveform * np.float32(np.nan))
@@ -348,14 +348,15 @@ def test_openpose_files_of_other_tools(tmp_path: Path) -> None:
     (folder / "clip_10_keypoints.json").write_text(json.dumps({**frame, "people": [person, person]}))
     assert load_gesture(folder).notices == (
         f"{folder}: notes.txt is left out, not JSON poses",
-        "1 of 11 poses hold several people (up to 2): whoever is seen best was taken; choose with --person",
+        "1 of 11 poses hold several people (up to 2): the one with the highest confidence was taken; choose "
+        "with --person",
     )
     (tmp_path / "list.json").write_text(json.dumps([frame, {"people": []}]))
     assert not load_gesture(tmp_path / "list.json").confidence[1].any()
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         ("{", "not JSON"),
         ("3", "give OpenPose or COCO-WholeBody JSON"),
@@ -368,10 +369,10 @@ def test_openpose_files_of_other_tools(tmp_path: Path) -> None:
         ('{"nothing": 1}', "no 'people'"),
     ],
 )
-def test_bad_json_is_named(tmp_path: Path, content: str, says: str) -> None:
+def test_bad_json_is_named(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "bad.json"
     path.write_text(content)
-    with pytest.raises(SemibodyError, match=says) as error:
+    with pytest.raises(SemibodyError, match=message) as error:
         load_gesture(path)
     assert "bad.json" in str(error.value)
 

@@ -1,4 +1,4 @@
-"""Poses as users have them: other tools' files, several people, frames without anybody, other pictures."""
+"""Poses as users have them: other tools' files, several people, frames without people, other pictures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def person(at: float = 0.5, confidence: float = 0.9, size: float = 1.0) -> dict[
 # -- draw_pose_params ----------------------------------------------------------------------
 
 
-def test_poses_of_a_tall_picture_stand_where_the_published_code_draws_them(tmp_path: Path) -> None:
+def test_poses_of_a_tall_picture_are_where_the_published_code_draws_them(tmp_path: Path) -> None:
     """A 432 x 768 picture is pasted into columns 168 to 600 of 768: a joint at its right edge is at 600."""
     pose = made.official_pose()
     pose["hands"][:] = 0.25, 0.75
@@ -51,7 +51,7 @@ def test_poses_of_a_tall_picture_stand_where_the_published_code_draws_them(tmp_p
         (np.array([768, 432, 0, 768, 168, 600]), ((168 + 108) / 768, 0.75)),
     ],
 )
-def test_where_a_pasted_picture_lies(tmp_path: Path, parameters: Any, place: tuple[float, float]) -> None:
+def test_the_place_of_a_pasted_picture(tmp_path: Path, parameters: Any, place: tuple[float, float]) -> None:
     pose = made.official_pose()
     pose["hands"][:] = 0.25, 0.75
     pose["draw_pose_params"] = parameters
@@ -76,7 +76,7 @@ def test_a_tall_folder_draws_as_the_same_poses_of_the_whole_canvas(shared_inputs
         assert drawn.any()
 
 
-def test_written_poses_are_true_without_parameters(tmp_path: Path) -> None:
+def test_written_poses_are_correct_without_parameters(tmp_path: Path) -> None:
     pose = made.official_pose()
     pose["draw_pose_params"] = [768, 432, 0, 768, 168, 600]
     save(tmp_path / "0.npy", pose)
@@ -224,7 +224,7 @@ def test_real_files_of_other_tools(shared_inputs: Path, name: str) -> None:
 # -- what the user states ------------------------------------------------------------------
 
 
-def test_what_is_stated_goes_over_what_a_file_says(tmp_path: Path) -> None:
+def test_stated_values_replace_those_of_the_file(tmp_path: Path) -> None:
     content = {
         "fps": 30,
         "aspect": 2.0,
@@ -273,7 +273,7 @@ def test_pixels_where_fractions_are_expected(tmp_path: Path) -> None:
 # -- several people ------------------------------------------------------------------------
 
 
-def test_one_person_is_followed_whatever_the_order(tmp_path: Path) -> None:
+def test_one_person_is_tracked_in_any_order(tmp_path: Path) -> None:
     """Two people whose order changes from frame to frame: the one who is seen better, throughout."""
     frames = []
     for i in range(6):

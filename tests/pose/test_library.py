@@ -58,7 +58,7 @@ def library_edges() -> tuple[tuple[int, int], ...]:
     return HAND_EDGES
 
 
-def test_one_angle_moves_what_it_should() -> None:
+def test_each_angle_moves_its_own_joints() -> None:
     def change(name: str, degrees: float = 40.0) -> kin.Arm:
         angles = np.zeros(N)
         angles[kin.ANGLES.index(name)] = np.radians(degrees)
@@ -74,7 +74,7 @@ def test_one_angle_moves_what_it_should() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.floats(0.1, 0.7), st.floats(-0.1, 0.9), st.floats(0.35, 0.8))
-def test_reaching_gets_there_within_the_limits(x: float, y: float, z: float) -> None:
+def test_reach_finds_angles_within_the_limits(x: float, y: float, z: float) -> None:
     angles = np.array(kin.reach((x, y, z), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0)))
     assert (angles >= kin.LOW - 1e-9).all()
     assert (angles <= kin.HIGH + 1e-9).all()
@@ -102,7 +102,7 @@ def test_there_are_enough_of_each_kind() -> None:
 
 
 @pytest.mark.parametrize("name", library.names())
-def test_gestures_are_human(name: str) -> None:
+def test_gestures_keep_human_limits(name: str) -> None:
     gesture = library.find_gesture(name)
     joints = gesture.joints
     assert 1.5 <= gesture.seconds <= 6
@@ -126,7 +126,7 @@ def test_poses_keep_the_limits() -> None:
         assert np.linalg.norm(missed) < 0.05, name
 
 
-def test_names_and_paths_are_told_apart(tmp_path: Path) -> None:
+def test_names_and_paths_are_distinguished(tmp_path: Path) -> None:
     assert library.find_gesture("wave").name == "wave"
     with pytest.raises(SemibodyError, match="neither a file nor one of the gestures"):
         library.find_gesture("waive")
@@ -156,13 +156,13 @@ def test_pauses_are_found() -> None:
 
 
 @pytest.mark.parametrize("speech", [Speech(np.zeros(16000, np.float32)), made.tone(0.05), made.tone(3.0)])
-def test_what_is_no_speech_gives_rest(speech: Speech) -> None:
+def test_audio_without_speech_gives_rest(speech: Speech) -> None:
     planned = plan_gesture(speech)
     assert len(planned.gesture) == max(1, round(speech.seconds * 24))
     assert not planned.strokes or speech.seconds > 1
 
 
-def test_strokes_meet_stresses() -> None:
+def test_strokes_end_on_stresses() -> None:
     planned = plan_gesture(spoken(STRESSES, 10.0), seed=1)
     assert len(planned.strokes) >= 5
     off = [min(abs(s.time - true) for true in STRESSES) for s in planned.strokes]
@@ -170,7 +170,7 @@ def test_strokes_meet_stresses() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_hands_rest_in_pauses_and_are_never_too_fast(seed: int) -> None:
+def test_hands_are_at_rest_in_pauses_and_never_too_fast(seed: int) -> None:
     pause = (4.0, 6.5)
     planned = plan_gesture(spoken(STRESSES, 10.0, [pause]), seed=seed)
     hands = planned.gesture.joints[:, HANDS]

@@ -1,4 +1,4 @@
-"""Flat gestures lifted into space: they show the same picture, and are where the arms really were."""
+"""Gestures lifted into space: they have the same projection, and the true depth where it is known."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def noisy(gesture: Gesture) -> Gesture:
 
 
 @pytest.mark.parametrize("name", ["beat", "explain", "stop", "salute"])
-def test_the_librarys_gestures_come_back_from_their_pictures(name: str) -> None:
+def test_the_librarys_gestures_are_recovered_from_their_projections(name: str) -> None:
     states = library.perform(name)[:48]
     gesture = noisy(library.render(states, 24.0, name))
     lifted = lift(gesture)
@@ -34,7 +34,7 @@ def test_the_librarys_gestures_come_back_from_their_pictures(name: str) -> None:
     assert np.abs(np.diff(lifted.states, 2, axis=0)).max() < np.radians(30), "trembles"
 
 
-def test_a_published_gesture_is_shown_again_within_its_detectors_error() -> None:
+def test_a_published_gesture_is_reprojected_within_its_detectors_error() -> None:
     whole = load_gesture(shared_folder("inputs") / "gestures" / "good")
     gesture = Gesture(whole.joints[:60], whole.confidence[:60], whole.fps, whole.aspect, whole.name)
     off = flat_error(gesture, lift(gesture))
@@ -42,7 +42,7 @@ def test_a_published_gesture_is_shown_again_within_its_detectors_error() -> None
     assert np.nanmean(off[..., 2:]) < 0.04
 
 
-def test_an_arm_that_is_lost_for_a_moment_goes_on_and_one_never_seen_rests() -> None:
+def test_short_gaps_are_interpolated_and_an_arm_never_found_is_at_rest() -> None:
     gesture = library.build("beat")
     confidence = gesture.confidence.copy()
     confidence[20:26, [LEFT_HAND.start, 7]] = 0.0

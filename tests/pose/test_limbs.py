@@ -63,7 +63,7 @@ def test_a_pose_that_stays_moves_nothing(pose: Pose) -> None:
     down=st.floats(-0.05, 0.05), aspect=st.sampled_from([0.75, 1.0, 1.5]),
 )  # fmt: skip
 @settings(max_examples=25, deadline=None)
-def test_what_lies_on_a_bone_comes_from_the_same_place_on_it(
+def test_points_on_a_bone_come_from_the_same_place_on_it(
     turn: float, scale: float, right: float, down: float, aspect: float
 ) -> None:
     old = find_gesture("open_palms")[20]
@@ -91,7 +91,7 @@ def test_a_picture_of_an_arm_is_carried_along() -> None:
     assert carried[:40, 100:156, 3].max() == 0
 
 
-def test_bones_that_one_pose_lacks_stay_out_of_it(pose: Pose) -> None:
+def test_bones_that_one_pose_lacks_are_left_out(pose: Pose) -> None:
     def without(*joints: int) -> Pose:
         confidence = pose.confidence.copy()
         confidence[list(joints)] = 0
@@ -136,7 +136,7 @@ def test_a_portraits_own_arms_are_covered_with_a_margin(pose: Pose, size: tuple[
     shift=st.tuples(st.floats(-0.6, 0.6), st.floats(-0.6, 0.6)),
     size=st.tuples(st.integers(8, 70), st.integers(8, 70)),
 )
-def test_nothing_is_covered_outside_the_boxes_that_are_looked_at(
+def test_nothing_is_covered_outside_the_boxes_about_bones(
     turn: float, scale: float, shift: tuple[float, float], size: tuple[int, int]
 ) -> None:
     old = find_gesture("open_palms")[20]

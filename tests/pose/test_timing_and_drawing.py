@@ -47,7 +47,7 @@ def test_resampling_keeps_the_motion(fps: float) -> None:
     assert gesture.seconds == pytest.approx(2.0, abs=1 / fps)
 
 
-def test_unseen_joints_are_not_mixed() -> None:
+def test_missing_joints_are_not_interpolated() -> None:
     gesture = made.gesture(4)
     gesture.confidence[1] = 0
     gesture.joints[1] = -5
@@ -66,7 +66,7 @@ def test_drawing_at_any_size(size: tuple[int, int]) -> None:
     assert canvas.any()
 
 
-def test_nothing_seen_nothing_drawn() -> None:
+def test_missing_joints_are_not_drawn() -> None:
     assert not draw_pose(Pose.empty(), 64, 64).any()
 
 

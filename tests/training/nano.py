@@ -11,7 +11,7 @@ from semibody.training.recipe import Recipe, load_recipe
 NANO = (
     'stages=["vae","keypoints","plate","still","motion","restore"]', "data.size=64", "data.gap=2",
     "data.workers=1", "model.restorer.plate=true", "model.plate.widths=[8,16,16]", "model.plate.groups=4",
-    "plate.optimiser.steps=4", "plate.optimiser.batch=4", "plate.optimiser.warmup=2", "plate.moments=2",
+    "plate.optimiser.steps=4", "plate.optimiser.batch=4", "plate.optimiser.warmup=2", "plate.other_frames=2",
     "data.prefetch=2", "model.restorer.widths=[8,16]", "model.restorer.groups=4", "model.restorer.limbs=true",
     "model.unet.widths=[32,32]", "model.unet.attention=[false,true]", "model.unet.head_width=16",
     "model.unet.audio_width=16", "model.limbs=true", "model.plate_latents=true",

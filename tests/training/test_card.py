@@ -1,4 +1,4 @@
-"""The model card: every number comes from a file, what is missing is said."""
+"""The model card: every number comes from a file, what is missing is stated."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def bench(tmp_path: Path) -> Path:
     return folder / "results.json"
 
 
-def test_everything_in_it_comes_from_files(run: Path, bench: Path, tmp_path: Path) -> None:
+def test_all_numbers_are_read_from_files(run: Path, bench: Path, tmp_path: Path) -> None:
     weights, clips = made.weights_folder(tmp_path / "weights"), packed(tmp_path / "packed")
     (tmp_path / "notes.md").write_text("- Its thumbs are short.\n")
     out = tmp_path / "card" / "MODEL_CARD.md"
@@ -83,7 +83,7 @@ def test_everything_in_it_comes_from_files(run: Path, bench: Path, tmp_path: Pat
     assert f"| all | {sum(v.numel() for v in made.animator().model.state_dict().values()):,} |" in text
 
 
-def test_what_was_not_measured_is_said(run: Path, tmp_path: Path) -> None:
+def test_what_was_not_measured_is_stated(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "card.md"
     assert write_card(run, weights=made.weights_folder(tmp_path / "w"), out=out) == [out]
     assert "Not counted for this card." in out.read_text()

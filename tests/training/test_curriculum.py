@@ -16,9 +16,9 @@ from semibody.training.curriculum import (
     Curriculum,
     at,
     final,
-    hears,
+    is_audio,
+    is_motion,
     locate,
-    moves,
     trains,
 )
 from semibody.types import FACE, Pose
@@ -57,7 +57,7 @@ def test_the_blocks_follow_the_paper() -> None:
 
 
 @given(step=st.integers(0, 80_000), ramp=st.floats(0, 1))
-def test_probabilities_stay_probabilities_and_only_fall(step: int, ramp: float) -> None:
+def test_probabilities_are_in_range_and_never_rise(step: int, ramp: float) -> None:
     curriculum = Curriculum(ramp=ramp)
     now, later = at(curriculum, step), at(curriculum, step + 777)
     for group in ("lips", "head", "body", "hands"):
@@ -74,7 +74,7 @@ def test_dropout_rises_to_its_end_without_a_jump() -> None:
     assert values[-1] == 0.2
 
 
-def test_empty_blocks_are_skipped_and_the_last_never_ends() -> None:
+def test_empty_blocks_are_skipped_and_the_last_has_no_end() -> None:
     hands_only = Curriculum(initial=0, iterative=0, lips=0, head=0, body=5, mixed=0)
     assert locate(hands_only, 0) == ("body", 0.0)
     assert locate(hands_only, 5) == ("body", 1.0)
@@ -83,21 +83,21 @@ def test_empty_blocks_are_skipped_and_the_last_never_ends() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"pose_dropout": 1.5}, {"lips": -1}, dict.fromkeys(BLOCKS, 0)])
-def test_contradictions_are_refused(wrong: dict[str, float]) -> None:
+def test_contradictory_settings_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="curriculum"):
         Curriculum(**wrong)  # type: ignore[arg-type]
 
 
-def test_what_trains() -> None:
+def test_which_parameters_are_trained() -> None:
     audio = "denoising_unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_q.weight"
     motion = "denoising_unet.mid_block.motion_modules.0.temporal_transformer.norm.weight"
     resnet = "denoising_unet.mid_block.resnets.0.norm2.weight"
-    assert [hears(n) for n in (audio, motion, resnet)] == [True, False, False]
-    assert hears("denoising_unet.audio_time.weight")
-    assert hears("denoising_unet.mid_block.attentions.0.transformer_blocks.0.norm2.weight")
+    assert [is_audio(n) for n in (audio, motion, resnet)] == [True, False, False]
+    assert is_audio("denoising_unet.audio_time.weight")
+    assert is_audio("denoising_unet.mid_block.attentions.0.transformer_blocks.0.norm2.weight")
     assert [trains("initial", n) for n in (audio, motion, resnet)] == [False, False, True]
     assert [trains("lips", n) for n in (audio, motion, resnet)] == [True, False, True]
-    assert [moves(n) for n in (audio, motion, resnet)] == [False, True, False]
+    assert [is_motion(n) for n in (audio, motion, resnet)] == [False, True, False]
     assert not trains("mixed", "vae.decoder.conv_in.weight")
 
 

@@ -1,4 +1,4 @@
-"""What training generates: with the steps, the guidance and the solver the weights are meant for."""
+"""What training generates: with the steps, the guidance and the solver the weights are trained for."""
 
 from __future__ import annotations
 
@@ -53,8 +53,10 @@ def test_one_step_ends_where_the_solver_puts_the_guided_prediction(stage: StillS
     assert np.abs(batch.noise).max() <= 1.5
     t = torch.full((1,), 999.0)
     with torch.no_grad():
-        told = stage.module(batch.noise, t, batch)[0]
-        untold = stage.module(batch.noise, t, dataclasses.replace(batch, conditional=False))[0]
+        conditional = stage.module(batch.noise, t, batch)[0]
+        unconditional = stage.module(batch.noise, t, dataclasses.replace(batch, conditional=False))[0]
     scheduler = build_scheduler(stage.recipe.schedule, "ddim", 1)
-    wanted = scheduler.step(untold + 2.0 * (told - untold), 999, batch.noise[0]).prev_sample
+    wanted = scheduler.step(
+        unconditional + 2.0 * (conditional - unconditional), 999, batch.noise[0]
+    ).prev_sample
     torch.testing.assert_close(made_with(stage, steps=1, guidance=2.0), wanted, atol=1e-5, rtol=1e-4)

@@ -14,7 +14,7 @@ from semibody.data import found
 from semibody.data.dataset import PackedClip
 from semibody.data.found import find_poses
 from semibody.pose.limbs import limb_cover
-from semibody.training.samples import DenoisingSamples, Draw, Shown
+from semibody.training.samples import DenoisingSamples, Draw, PortraitFrame
 from semibody.training.stages.denoise import DenoisingStage
 from semibody.training.stages.plate import uncovered
 from semibody.training.stages.restore import RestoreStage
@@ -23,17 +23,17 @@ from semibody.types import Picture, Pose, silent
 from training.nano import nano
 
 
-class Seer:
-    """Finds people a little beside where they are, and nobody in the first picture it is shown."""
+class Detector:
+    """Detects people with an offset, and no person in the first picture."""
 
     def __init__(self, clip: PackedClip) -> None:
-        self.clip, self.shown = clip, 0
+        self.clip, self.count = clip, 0
 
     def people(self, picture: Picture) -> list[Pose]:
-        np.testing.assert_array_equal(picture, self.clip.pictures([self.shown])[0])
-        self.shown += 1
-        pose = self.clip.pose(self.shown - 1)
-        return [Pose(pose.joints + 0.05, pose.confidence)] if self.shown > 1 else []
+        np.testing.assert_array_equal(picture, self.clip.pictures([self.count])[0])
+        self.count += 1
+        pose = self.clip.pose(self.count - 1)
+        return [Pose(pose.joints + 0.05, pose.confidence)] if self.count > 1 else []
 
 
 @pytest.fixture(scope="module")
@@ -45,27 +45,27 @@ def trained(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Path:
 
 
 @pytest.fixture
-def look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[PackedClip], PackedClip]:
-    """Has a copy of a clip looked at by ``Seer``."""
+def detect(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[PackedClip], PackedClip]:
+    """Detects the poses in a copy of a clip with ``Detector``."""
 
-    def looked_at(clip: PackedClip) -> PackedClip:
+    def detected(clip: PackedClip) -> PackedClip:
         copy = PackedClip(Path(shutil.copy(clip.path, tmp_path)))
-        seer = Seer(copy)
-        monkeypatch.setattr(found, "_detector", lambda: seer)
+        detector = Detector(copy)
+        monkeypatch.setattr(found, "_detector", lambda: detector)
         monkeypatch.setattr(found, "in_processes", lambda function, jobs, _: (function(*job) for job in jobs))
         find_poses([copy])
-        assert seer.shown == len(copy)
+        assert detector.count == len(copy)
         find_poses([copy])
-        assert seer.shown == len(copy), "nobody is looked for twice"
+        assert detector.count == len(copy), "no person is detected twice"
         return copy
 
-    return looked_at
+    return detected
 
 
-def test_who_is_not_found_is_where_the_truth_says(
-    clips: list[PackedClip], look: Callable[[PackedClip], PackedClip]
+def test_a_person_who_is_not_detected_has_the_true_pose(
+    clips: list[PackedClip], detect: Callable[[PackedClip], PackedClip]
 ) -> None:
-    clip = look(clips[0])
+    clip = detect(clips[0])
     np.testing.assert_array_equal(clips[0].portrait_pose(1).joints, clip.pose(1).joints)
     np.testing.assert_allclose(clip.portrait_pose(0).joints, clip.pose(0).joints, atol=1e-6)
     for frame in (1, len(clip) - 1):
@@ -81,42 +81,42 @@ def denoising(folder: Path, clips: list[PackedClip]) -> DenoisingSamples:
     return task.samples
 
 
-def test_only_the_portrait_is_found(
-    clips: list[PackedClip], look: Callable[[PackedClip], PackedClip], trained: Path
+def test_only_the_portraits_pose_is_detected(
+    clips: list[PackedClip], detect: Callable[[PackedClip], PackedClip], trained: Path
 ) -> None:
     samples, clip = denoising(trained, clips), clips[0]
 
-    def given(clip: PackedClip) -> dict[str, Any]:
-        return samples.given(Draw(clip, [4, 5], Shown(clip, 1)), np.random.default_rng(0))
+    def sample(clip: PackedClip) -> dict[str, Any]:
+        return samples.at_pure_noise(Draw(clip, [4, 5], PortraitFrame(clip, 1)), np.random.default_rng(0))
 
-    seen = look(clip)
-    exact, as_found = given(clip), given(seen)
+    copy = detect(clip)
+    exact, as_found = sample(clip), sample(copy)
     for name in ("portrait_pose", "hidden"):
         assert not np.array_equal(as_found[name], exact[name]), name
     assert not np.array_equal(as_found["hints"]["limbs"], exact["hints"]["limbs"])
     for name in ("latents", "portrait", "picture", "pose", "weight"):
         np.testing.assert_array_equal(as_found[name], exact[name])
-    cover = limb_cover(seen.portrait_pose(1), seen.size, seen.size)
+    cover = limb_cover(copy.portrait_pose(1), copy.size, copy.size)
     np.testing.assert_array_equal(as_found["hidden"][0], cover)
-    np.testing.assert_array_equal(uncovered(seen, 1, 2, 5.0, np.random.default_rng(0))["hidden"][0], cover)
+    np.testing.assert_array_equal(uncovered(copy, 1, 2, 5.0, np.random.default_rng(0))["hidden"][0], cover)
 
 
-def test_the_restorer_is_given_limbs_from_where_they_were_found(
-    folder: Path, look: Callable[[PackedClip], PackedClip], trained: Path
+def test_the_restorers_limbs_are_carried_from_the_detected_pose(
+    folder: Path, detect: Callable[[PackedClip], PackedClip], trained: Path
 ) -> None:
     training = Training(nano('stages=["vae","plate","still","restore"]', "loss.pose=0"), trained)
     clips = training.pack(None, folder, silent)
     task = training.build("restore", clips, silent)
     assert isinstance(task, RestoreStage)
     exact, as_found = (
-        task._pictures({}, Draw(clip, [4], Shown(clip, 1))) for clip in (clips[0], look(clips[0]))
+        task._pictures({}, Draw(clip, [4], PortraitFrame(clip, 1))) for clip in (clips[0], detect(clips[0]))
     )
     assert not np.array_equal(as_found["limbs"], exact["limbs"])
     for name in ("portrait", "truth", "weight"):
         np.testing.assert_array_equal(as_found[name], exact[name])
 
 
-def test_a_training_looks_for_everybody_once(folder: Path, tmp_path: Path) -> None:
+def test_a_training_detects_every_person_once(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("mediapipe")
     own = Path(shutil.copytree(folder, tmp_path / "packed"))
     recipe = nano("data.found_portraits=true", 'stages=["plate"]')

@@ -22,7 +22,7 @@ from training.nano import nano, packed
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights to begin from: seeded random networks."""
+    """Weights to start from: seeded random networks."""
     folder = tmp_path_factory.mktemp("start")
     save_model(folder, random_model())
     return folder
@@ -41,7 +41,7 @@ def recipe(start: Path, *changes: str) -> Recipe:
     )  # fmt: skip
 
 
-def hear_and_look(model: Model) -> Tensor:
+def predict(model: Model) -> Tensor:
     """An output that every projection of attention of both U-Nets has a part in, in the model's precision."""
     dtype = model.denoising_unet.conv_in.weight.dtype
     generator = torch.Generator().manual_seed(0)
@@ -61,23 +61,23 @@ def hear_and_look(model: Model) -> Tensor:
         return out
 
 
-def test_merged_networks_compute_the_same_and_look_ordinary() -> None:
+def test_merged_networks_predict_the_same_without_names_of_adapters() -> None:
     model = random_model()
     denoiser, names = Denoiser(model), list(model.state_dict())
-    before = hear_and_look(model)
+    before = predict(model)
     lora.inject(denoiser, 2, lambda name: "motion_modules" not in name)
-    assert torch.equal(hear_and_look(model), before), "adapters begin at 0"
+    assert torch.equal(predict(model), before), "adapters are initialised to 0"
     added = {n: p for n, p in model.named_parameters() if lora.is_adapter(n)}
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(2)
         for parameter in added.values():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    adapted = hear_and_look(model)
+    adapted = predict(model)
     assert (adapted - before).abs().max() > 1e-3
     with lora.merged(denoiser):
         assert list(model.state_dict()) == names
-        assert (hear_and_look(model) - adapted).abs().max() < 1e-6 * max(1.0, float(adapted.abs().max()))
-    assert torch.equal(hear_and_look(model), adapted)
+        assert (predict(model) - adapted).abs().max() < 1e-6 * max(1.0, float(adapted.abs().max()))
+    assert torch.equal(predict(model), adapted)
 
 
 def test_only_adapters_train_and_the_export_is_their_sum(
@@ -102,16 +102,16 @@ def test_only_adapters_train_and_the_export_is_their_sum(
     module = task.module
     assert isinstance(module, Denoiser)
     module.eval()
-    with stage.averaged():
+    with stage.ema_weights():
         # In float64, so that only the rounding of the exported weights is left.
-        adapted = hear_and_look(copy.deepcopy(module.model).double())
-    difference = (adapted - hear_and_look(exported.double())).abs().max()
-    learned = (adapted - hear_and_look(random_model().double())).abs().max()
+        adapted = predict(copy.deepcopy(module.model).double())
+    difference = (adapted - predict(exported.double())).abs().max()
+    learned = (adapted - predict(random_model().double())).abs().max()
     assert difference < 1e-6 * max(1.0, float(adapted.abs().max()))
     assert difference < 0.01 * learned
 
 
-def test_settings_that_make_no_sense_are_named(start: Path, tmp_path: Path) -> None:
+def test_contradictory_settings_are_named(start: Path, tmp_path: Path) -> None:
     with pytest.raises(SemibodyError, match=r"set start\.weights too"):
         nano("start.lora_rank=2")
     with pytest.raises(SemibodyError, match="no projection of attention"):

@@ -1,4 +1,4 @@
-"""PhD loss: each term alone moves weights the right way, is silent outside its phase, and stays finite."""
+"""PhD loss: each term alone moves weights the right way, is zero outside its phase, and stays finite."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ INSIDE = {"pose": 950, "detail": 600, "low": 100}
 def heat_maps() -> Callable[[Tensor], Tensor]:
     torch.manual_seed(0)
     network = KeypointNetwork(8).requires_grad_(False)
-    network.head.weight.mul_(8)  # an untrained head says nothing yet
+    network.head.weight.mul_(8)  # an untrained head predicts no joints
     return network.heat_maps
 
 
@@ -97,7 +97,7 @@ def test_each_term_alone_moves_the_weights_the_right_way(
 
 
 @pytest.mark.parametrize("term", ONLY)
-def test_a_term_is_silent_outside_its_phase(
+def test_a_term_is_zero_outside_its_phase(
     term: str, truth: Tensor, heat_maps: Callable[[Tensor], Tensor], perceptual: ImageFeatures
 ) -> None:
     for other, t in INSIDE.items():
@@ -164,12 +164,12 @@ def test_most_of_what_canny_calls_an_edge_is_one(portraits: list[NDArray[np.uint
 
 
 def test_padding_does_not_count() -> None:
-    said, target = torch.zeros(1, 1, 4, 8, 8), torch.zeros(1, 1, 4, 8, 8)
+    predicted, target = torch.zeros(1, 1, 4, 8, 8), torch.zeros(1, 1, 4, 8, 8)
     target[..., 4:] = 9.0
     weight = torch.ones(1, 1, 8, 8)
     weight[..., 4:] = 0
-    assert float(latent_loss(said, target, weight)) == 0
-    assert float(latent_loss(said, target, torch.ones(1, 1, 8, 8))) == pytest.approx(40.5)
+    assert float(latent_loss(predicted, target, weight)) == 0
+    assert float(latent_loss(predicted, target, torch.ones(1, 1, 8, 8))) == pytest.approx(40.5)
 
 
 def test_autoencoder_terms_prefer_the_truth(truth: Tensor) -> None:
@@ -181,13 +181,13 @@ def test_autoencoder_terms_prefer_the_truth(truth: Tensor) -> None:
     assert float(gradient_difference(blurred, truth, weight)) > 0.005
 
 
-def test_the_stand_in_for_lpips_says_what_it_is(perceptual: ImageFeatures) -> None:
+def test_the_stand_in_for_lpips_has_its_own_name(perceptual: ImageFeatures) -> None:
     assert "lpips" not in perceptual.name.lower()
     assert perceptual_network("efficientnet").name == perceptual.name
     assert not any(p.requires_grad for p in perceptual.parameters())
 
 
-def test_keypoints_learn_where_joints_are() -> None:
+def test_the_keypoint_network_learns_joints() -> None:
     torch.manual_seed(0)
     pictures, gesture, _, _ = draw_clip(0, 0, 4, 64, 24.0)
     pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -208,7 +208,7 @@ def test_keypoints_learn_where_joints_are() -> None:
     assert loss.item() < 0.5 * first.item()
 
 
-def test_change_loss_sees_flicker_and_not_what_all_frames_share() -> None:
+def test_change_loss_measures_flicker_and_not_the_error_all_frames_share() -> None:
     clean = torch.randn(2, 5, 3, 4, 4)
     weight = torch.ones(2, 5, 4, 4)
     shared = clean + torch.randn(2, 1, 3, 4, 4)

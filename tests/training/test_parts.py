@@ -1,4 +1,4 @@
-"""What counts more in a loss, and where."""
+"""Weights of parts of the body in a loss."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def at(pose_point: NDArray[Any], side: int) -> tuple[int, int]:
     return int(y), int(x)
 
 
-def test_arms_count_where_they_are_and_where_the_portraits_were(clip: PackedClip) -> None:
+def test_arms_are_weighted_in_the_frame_and_where_the_portrait_has_them(clip: PackedClip) -> None:
     made, portrait = clip.labels([9, 0])
     weight = part_weights(LossSettings(arms=5.0), [made], portrait, 64, 64)[0]
-    for shown in (made, portrait):
-        joints = shown.pose.joints
+    for labels in (made, portrait):
+        joints = labels.pose.joints
         for a, b in ((3, 4), (6, 7)):
             assert weight[at((joints[a] + joints[b]) / 2, 64)] > 4
     assert weight.max() <= 5
-    assert weight[:8].max() == 1  # above the head nothing counts more
+    assert weight[:8].max() == 1  # nothing above the head is weighted more
     assert (part_weights(LossSettings(), [made], portrait, 64, 64) == 1).all()
 
 
-def test_the_largest_factor_of_overlapping_parts_counts(clip: PackedClip) -> None:
-    (shown,) = clip.labels([3])
-    weight = part_weights(LossSettings(lips=9.0, face=2.0, hands=3.0, arms=4.0), [shown], shown, 64, 64)[0]
+def test_overlapping_parts_have_the_largest_factor(clip: PackedClip) -> None:
+    (labels,) = clip.labels([3])
+    weight = part_weights(LossSettings(lips=9.0, face=2.0, hands=3.0, arms=4.0), [labels], labels, 64, 64)[0]
     boxes, pose = clip.boxes(3), clip.pose(3)
     x0, y0, x1, y1 = boxes["lips"]
     assert weight[at(np.array([x0 + x1, y0 + y1]) / 2, 64)] == pytest.approx(9)
@@ -51,7 +51,7 @@ def test_the_largest_factor_of_overlapping_parts_counts(clip: PackedClip) -> Non
     assert 3 <= weight[at(pose.joints[4], 64)] <= 4  # a wrist: a hand's box, an arm's end
 
 
-def test_arms_that_nobody_sees_count_nothing(clip: PackedClip) -> None:
+def test_invisible_arms_are_not_weighted(clip: PackedClip) -> None:
     pose = clip.pose(0)
     unseen = pose.confidence.copy()
     unseen[[3, 6]] = 0

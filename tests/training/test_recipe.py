@@ -1,4 +1,4 @@
-"""Recipes: those that come along are sound, mistakes are named."""
+"""Recipes: the bundled ones load, mistakes are named."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from semibody.networks.model import Model
-from semibody.training.loop import average_decay, lr_at
+from semibody.training.loop import ema_decay, lr_at
 from semibody.training.recipe import bundled, load_recipe
-from semibody.training.report import plan_lines, plot_plan
+from semibody.training.report import plan_lines, plot_plan, read_log
 from semibody.training.settings import Optimiser
 from semibody.types import SemibodyError
 
 
 @pytest.mark.parametrize("name", bundled())
-def test_bundled_recipes_are_sound(name: str) -> None:
+def test_bundled_recipes_load(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.name == name
     with torch.device("meta"):
@@ -48,7 +48,7 @@ def test_starter_is_what_the_experiment_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ("still.optimiser.lrr=1", "did you mean still.optimiser.lr"),
         ("still.optimiser.batch=no", "still.optimiser.batch"),
@@ -64,8 +64,8 @@ def test_starter_is_what_the_experiment_found() -> None:
         ("model.unet.motion=false", "motion"),
     ],
 )
-def test_contradictions_are_named(change: str, says: str) -> None:
-    with pytest.raises(SemibodyError, match=says) as caught:
+def test_contradictory_settings_are_named(change: str, message: str) -> None:
+    with pytest.raises(SemibodyError, match=message) as caught:
         load_recipe("tiny", [change])
     assert "\n" not in str(caught.value)
 
@@ -75,13 +75,38 @@ def test_unknown_recipe_names_the_known() -> None:
         load_recipe("tinny")
 
 
-def test_plan_is_drawn_and_told(tmp_path: Path) -> None:
+def test_a_plan_is_drawn_and_printed(tmp_path: Path) -> None:
     recipe = load_recipe("official")
     plot_plan(recipe, tmp_path / "plan.png")
     assert (tmp_path / "plan.png").stat().st_size > 20_000
-    told = dict(plan_lines(recipe))
-    assert "audio muted" in told["  initial"]
-    assert "audio face" in told["  head"]
+    plan = dict(plan_lines(recipe))
+    assert "audio muted" in plan["  initial"]
+    assert "audio face" in plan["  head"]
+
+
+def test_keys_of_older_recipes_are_read(tmp_path: Path) -> None:
+    old = tmp_path / "old.toml"
+    old.write_text("[restore]\nrival = 0.08\n[plate]\nrival = 0.03\nmoments = 7\n")
+    recipe = load_recipe(old)
+    assert (recipe.restore.adversarial, recipe.plate.adversarial, recipe.plate.other_frames) == (
+        0.08,
+        0.03,
+        7,
+    )
+    changed = load_recipe(old, ["restore.rival=0.5", "plate.adversarial=0.25", "plate.moments=2"])
+    assert (changed.plate.adversarial, changed.plate.other_frames) == (0.25, 2)
+    assert changed.restore.adversarial == 0.5
+    new = tmp_path / "new.toml"
+    new.write_text("[restore]\nadversarial = 0.08\n")
+    assert load_recipe(new, ["restore.rival=0.5"]).restore.adversarial == 0.5
+
+
+def test_figures_of_older_logs_are_read(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text(
+        '{"stage": "restore", "step": 10, "rival": 0.7}\n'
+        '{"stage": "restore", "step": 20, "adversarial": 0.6}\n'
+    )
+    assert read_log(tmp_path) == {"restore": {"adversarial": ([10, 20], [0.7, 0.6])}}
 
 
 def test_learning_rate_rises_stays_and_falls() -> None:
@@ -93,6 +118,6 @@ def test_learning_rate_rises_stays_and_falls() -> None:
     assert rates[-1] == pytest.approx(0.1, abs=0.01)
 
 
-def test_the_average_forgets_the_beginning() -> None:
-    assert average_decay(0.999, 0) == pytest.approx(0.1)
-    assert average_decay(0.999, 10**6) == 0.999
+def test_the_ema_decays_fast_at_first() -> None:
+    assert ema_decay(0.999, 0) == pytest.approx(0.1)
+    assert ema_decay(0.999, 10**6) == 0.999

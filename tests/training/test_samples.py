@@ -39,7 +39,7 @@ from semibody.training.recipe import Recipe, load_recipe
 from semibody.training.samples import (
     DenoisingSamples,
     Draw,
-    Shown,
+    PortraitFrame,
     draw_noise,
     draw_timestep,
     portrait_frame,
@@ -65,11 +65,11 @@ def fake_store(folder: Path, clips: list[PackedClip]) -> LatentStore:
         small = pictures[:, ::8, ::8].transpose(0, 3, 1, 2).astype(np.float16) / 128 - 1
         return np.concatenate([small, small[:, :1]], axis=1)
 
-    def hear(speech: Speech) -> NDArray[np.float16]:
+    def encode_audio(speech: Speech) -> NDArray[np.float16]:
         ear = build_audio_encoder(AudioConfig(kind="logmel", width=16))
         return ear.rows(torch.from_numpy(speech.waveform)).numpy().astype(np.float16)
 
-    store.fill(clips, encode, hear)
+    store.fill(clips, encode, encode_audio)
     return store
 
 
@@ -80,7 +80,7 @@ def samples(recipe: Recipe, clips: list[PackedClip], folder: Path, stage: str = 
     return DenoisingSamples(recipe, kind.drawing(recipe), recipe.model, clips, fake_store(folder, clips), ear)
 
 
-def test_a_packed_clip_gives_back_what_went_in(clips: list[PackedClip]) -> None:
+def test_packing_a_clip_loses_nothing(clips: list[PackedClip]) -> None:
     pictures, gesture, speech, truth = draw_clip(0, 0, 8, 64, 24.0)
     clip = clips[0]
     back = clip.pictures([5, 2])
@@ -96,7 +96,7 @@ def test_a_packed_clip_gives_back_what_went_in(clips: list[PackedClip]) -> None:
     assert [c.split for c in clips] == ["train", "train", "val"]
 
 
-def test_the_mouth_opens_with_the_truth() -> None:
+def test_the_detected_mouth_opens_with_the_true_one() -> None:
     _, gesture, _, truth = draw_clip(0, 1, 24, 64, 24.0)
     assert np.corrcoef(mouth_opening(gesture), truth.jaw)[0, 1] > 0.95
 
@@ -121,7 +121,7 @@ def test_heads_are_padded_into_the_half_body_frame() -> None:
     assert np.abs(at_new - at_old).max() < 60
 
 
-def test_what_is_stored_comes_back(clips: list[PackedClip], tmp_path: Path) -> None:
+def test_stored_latents_are_read_back(clips: list[PackedClip], tmp_path: Path) -> None:
     ear = build_audio_encoder(AudioConfig(kind="logmel", width=16))
     rows = ear.rows(torch.from_numpy(clips[0].speech().waveform)).numpy()
     stored = fake_store(tmp_path, clips[:1])
@@ -133,10 +133,10 @@ def test_what_is_stored_comes_back(clips: list[PackedClip], tmp_path: Path) -> N
 
 def test_samples_depend_on_step_and_number_alone(clips: list[PackedClip], tmp_path: Path) -> None:
     drawn = samples(nano(), clips[:2], tmp_path)
-    whole, parts = drawn.batch(3, [0, 1, 2, 3]), [drawn.batch(3, [k]) for k in range(4)]
-    assert torch.equal(whole.noise, torch.cat([p.noise for p in parts]))
-    assert torch.equal(whole.pose, torch.cat([p.pose for p in parts]))
-    assert whole.names == [p.names[0] for p in parts]
+    whole, single = drawn.batch(3, [0, 1, 2, 3]), [drawn.batch(3, [k]) for k in range(4)]
+    assert torch.equal(whole.noise, torch.cat([p.noise for p in single]))
+    assert torch.equal(whole.pose, torch.cat([p.pose for p in single]))
+    assert whole.names == [p.names[0] for p in single]
     assert not torch.equal(whole.noise, drawn.batch(4, [0, 1, 2, 3]).noise)
     assert len(whole.decoded) == 2  # every second one
 
@@ -201,10 +201,10 @@ def test_the_portraits_own_map_may_show_more_than_the_frames(clips: list[PackedC
     assert (arms["portrait_pose"] > 0).sum() > 1.5 * (hands["portrait_pose"] > 0).sum() > 0
 
 
-def test_audio_may_be_told_where_the_mouth_is(clips: list[PackedClip], tmp_path: Path) -> None:
+def test_audio_attention_may_be_masked_to_the_mouth(clips: list[PackedClip], tmp_path: Path) -> None:
     drawn = samples(nano("model.audio_region=face"), clips[:2], tmp_path)
     clip = drawn.full[sorted(drawn.full)[0]][0]
-    made = drawn.given(Draw(clip, [1, 5], Shown(clip, 7)), np.random.default_rng(0))
+    made = drawn.at_pure_noise(Draw(clip, [1, 5], PortraitFrame(clip, 7)), np.random.default_rng(0))
     region = audio_mask(clip.pose(7), "face", 8, 8, drawn.recipe.model.hints.audio_dilation)
     assert 0 < region.mean() < 1
     assert (made["audio_mask"] == region).all()
@@ -219,7 +219,7 @@ def head_clip(folder: Path) -> PackedClip:
     return PackedClip(path)
 
 
-def test_padded_heads_hear_on_the_face_and_their_border_is_free(
+def test_padded_heads_mask_audio_to_the_face_and_leave_their_border_out_of_the_loss(
     clips: list[PackedClip], tmp_path: Path
 ) -> None:
     everything = [*clips[:2], head_clip(tmp_path / "heads")]
@@ -246,7 +246,7 @@ def test_stills_of_one_person_may_share_a_portrait(clips: list[PackedClip], tmp_
         assert len({tuple(frame.flatten()[:64].tolist()) for frame in one}) == 3
 
 
-def test_calm_stills_have_their_heads_where_the_portrait_has_it(
+def test_frames_of_calm_stills_have_the_head_where_the_portrait_has_it(
     clips: list[PackedClip], tmp_path: Path
 ) -> None:
     recipe = nano("still.frames=2", "data.gap=1", "data.calm=0.4")
@@ -262,7 +262,7 @@ def test_calm_stills_have_their_heads_where_the_portrait_has_it(
             assert away[frames].max() <= np.sort(others)[round(0.4 * len(clip)) - 1] + 1e-9
 
 
-def test_the_portrait_is_another_moment() -> None:
+def test_the_portrait_is_far_from_the_frames() -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):
         assert abs(portrait_frame(rng, 40, [20], 8) - 20) >= 8
@@ -281,7 +281,7 @@ def test_timesteps_are_drawn_as_asked() -> None:
     assert set(draws["few"]) == {999, 749, 499, 249}
 
 
-def test_the_last_steps_refine_what_the_sampler_visits(clips: list[PackedClip], tmp_path: Path) -> None:
+def test_the_last_steps_have_the_samplers_timesteps_only(clips: list[PackedClip], tmp_path: Path) -> None:
     recipe = nano("noise.sampler_steps=1", "noise.refine=0.5", "still.optimiser.steps=40")
     ours = samples(recipe, clips, tmp_path)
     drawn = [ours.batch(step, [0, 1]).t.tolist() for step in range(40)]
@@ -345,17 +345,17 @@ def break_gesture(made: ClipEntry) -> ClipEntry:
 
 
 @pytest.mark.parametrize(
-    ("mistake", "says"),
+    ("mistake", "message"),
     [
         (lambda e: dataclasses.replace(e, video=e.video.with_name("gone.mp4")), "gone.mp4 is missing"),
         (break_gesture, "NaN"),
     ],
 )
 def test_unusable_clips_are_named(
-    tmp_path: Path, mistake: Callable[[ClipEntry], ClipEntry], says: str
+    tmp_path: Path, mistake: Callable[[ClipEntry], ClipEntry], message: str
 ) -> None:
     made = mistake(entry(tmp_path / "data"))
-    with pytest.raises(SemibodyError, match=says):
+    with pytest.raises(SemibodyError, match=message):
         pack_manifest([made], tmp_path / "packed", PACKING)
     assert not packed_clips(tmp_path / "packed", PACKING)
 

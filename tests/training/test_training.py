@@ -74,18 +74,18 @@ def test_the_second_stage_leaves_everything_but_motion_bit_identical(finished: P
     still, motion = weights(finished, "still"), weights(finished, "motion")
     assert_same(still, {k: v for k, v in motion.items() if "motion_modules" not in k})
     moved = [k for k, v in motion.items() if k.endswith("proj_out.weight") and "motion" in k and v.any()]
-    assert moved, "motion modules begin with a zero projection, and must have left it"
+    assert moved, "motion modules are initialised with a zero projection, which training must change"
 
 
-def test_the_restorer_alone_trains_in_its_stage(finished: Path, clips: Path) -> None:
+def test_only_the_restorer_is_trained_in_its_stage(finished: Path, clips: Path) -> None:
     model, info = load_model(finished / "weights")
     assert model.restorer is not None
     assert info.model.unet.motion
     assert_same(weights(finished, "motion"), Denoiser(model).state_dict())
-    assert model.restorer.conv_out.weight.any(), "it begins with zeros, and must have left them"
+    assert model.restorer.conv_out.weight.any(), "it is initialised with zeros, which training must change"
 
 
-def test_the_restorer_learns_from_what_is_generated(finished: Path, clips: Path, tmp_path: Path) -> None:
+def test_the_restorer_is_trained_on_generated_frames(finished: Path, clips: Path, tmp_path: Path) -> None:
     recipe = nano(
         'stages=["restore"]', f"start.weights={finished / 'weights'}", "restore.optimiser.steps=60",
         "restore.optimiser.lr=5e-3", "restore.optimiser.warmup=5", "restore.crops=0", "run.log_every=10",
@@ -146,11 +146,11 @@ def test_stopping_and_resuming_changes_no_bit(
     assert_same(weights(unbroken), weights(out))
 
 
-def test_parts_of_a_batch_add_up_to_it(finished: Path, unbroken: Path, clips: Path, tmp_path: Path) -> None:
+def test_micro_batches_add_up(finished: Path, unbroken: Path, clips: Path, tmp_path: Path) -> None:
     out = only_stills(finished, tmp_path / "run")
     train(stills("still.optimiser.accumulate=2"), out, packed=clips, resume=True)
-    whole, parts = (read_log(p)["still"]["loss"][1] for p in (unbroken, out))
-    assert np.allclose(whole, parts, rtol=1e-3)
+    whole, accumulated = (read_log(p)["still"]["loss"][1] for p in (unbroken, out))
+    assert np.allclose(whole, accumulated, rtol=1e-3)
 
 
 def test_recomputing_activations_changes_nothing(
@@ -202,7 +202,7 @@ def kill_and_resume(finished: Path, unbroken: Path, clips: Path, out: Path, wait
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-def test_killed_at_twenty_moments_it_ends_with_the_same_weights(
+def test_killed_twenty_times_it_ends_with_the_same_weights(
     finished: Path, alone: Path, clips: Path, tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(0)
@@ -236,13 +236,13 @@ def test_a_stage_stops_at_a_signal_with_a_checkpoint(finished: Path, clips: Path
     while not (out / "log.jsonl").exists() and time.monotonic() < limit:
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    said, errors = process.communicate(timeout=60)
+    printed, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
-    assert "--resume to continue" in said
+    assert "--resume to continue" in printed
     assert len(checkpoint.checkpoints(out / "still")) == 1
 
 
-def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(
+def test_a_loss_that_is_not_a_number_stops_with_the_last_good_checkpoint(
     finished: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = only_stills(finished, tmp_path / "run")
@@ -292,7 +292,7 @@ def test_weights_of_another_shape_are_refused(finished: Path, clips: Path, tmp_p
         train(stills("model.vae.widths=[16,32]"), out, packed=clips, resume=True)
 
 
-def test_muted_audio_changes_nothing_and_learns_nothing(finished: Path, clips: Path) -> None:
+def test_muted_audio_changes_no_prediction_and_is_not_trained(finished: Path, clips: Path) -> None:
     """In the initial phase the prediction is the same for any sound, on every way audio enters."""
     recipe = nano("curriculum.initial=10", *STILL_ONLY)
     training = Training(recipe, finished)
@@ -335,7 +335,7 @@ def test_missing_stages_are_named(clips: Path, tmp_path: Path) -> None:
         train(nano(), tmp_path / "b", packed=tmp_path)
 
 
-def test_fine_tuning_starts_from_weights_and_moves_only_what_it_may(
+def test_fine_tuning_starts_from_weights_and_trains_only_the_named_parameters(
     finished: Path, clips: Path, tmp_path: Path
 ) -> None:
     folder = finished / "weights"
@@ -371,17 +371,17 @@ def test_the_autoencoder_learns(clips: Path, tmp_path: Path) -> None:
 
 def test_the_command_explains_and_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    said = io.StringIO()
+    printed = io.StringIO()
     monkeypatch.setattr(sys, "argv", ["semibody", "train", "starter", "--plan", "--out", str(tmp_path)])
-    with contextlib.redirect_stdout(said), pytest.raises(SystemExit) as left:
+    with contextlib.redirect_stdout(printed), pytest.raises(SystemExit) as left:
         main()
     assert left.value.code in (0, None)
-    assert "audio everywhere" in said.getvalue()
+    assert "audio everywhere" in printed.getvalue()
     assert (tmp_path / "plan.png").exists()
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (["starter"], "give --out"),
         (["starter", "--out", "x"], "give --data"),
@@ -392,7 +392,7 @@ def test_the_command_explains_and_plans(tmp_path: Path, monkeypatch: pytest.Monk
 )
 def test_mistakes_are_one_line_and_code_2(
     words: list[str],
-    says: str,
+    message: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -402,4 +402,4 @@ def test_mistakes_are_one_line_and_code_2(
     with pytest.raises(SystemExit) as left:
         main()
     assert left.value.code == 2
-    assert says in capsys.readouterr().err
+    assert message in capsys.readouterr().err

@@ -78,17 +78,27 @@ def evaluate(
 @app.command("bench-quality")
 def bench_quality(
     recipe: Annotated[
-        str, typer.Argument(help="starter, or a TOML file: cases, weights, out, [settings], [protocol].")
+        str,
+        typer.Argument(
+            help="starter, photographs, or a TOML file: cases or portraits, weights, out, [settings]."
+        ),
     ],
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A value of the recipe, key=value.")
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 = one a core.")] = 0,
 ) -> None:
-    """Animate every case of a test set and evaluate the clips. Run it again to continue."""
+    """Animate every case of a test set, or a folder of photographs, and evaluate the clips. Run it again to
+    continue."""
     from semibody import quality
     from semibody.quality.goals import as_lines
 
+    if quality.is_of_photographs(recipe):
+        with progress_bar() as progress:
+            album = quality.bench_photographs(recipe, overrides=settings or [], progress=progress)
+        for line in album.lines():
+            typer.echo(line)
+        return
     with progress_bar() as progress:
         made = quality.bench_quality(recipe, overrides=settings or [], workers=workers, progress=progress)
     print_table(made.found)

@@ -111,7 +111,7 @@ def pair_clips(
         items, alone = _with_real(items, generated, real)
         problems += alone
     if portraits is not None:
-        pictures = {p.stem: p for p in _files(Path(portraits), PICTURES, "portraits")}
+        pictures = {p.stem: p for p in list_files(Path(portraits), PICTURES, "portraits")}
         for name in sorted(items.keys() - pictures.keys()):
             problems.append(Problem(name, f"has no portrait of that name in {portraits}"))
         items = {
@@ -150,14 +150,15 @@ def _clips(source: Path) -> dict[str, Item]:
     if exists(source) and source.is_file():
         return {source.stem: Item(source.stem, source)}
     items: dict[str, Item] = {}
-    for path in _files(source, VIDEOS, "videos"):
+    for path in list_files(source, VIDEOS, "videos"):
         if path.stem in items:
             raise SemibodyError(f"{path}: {items[path.stem].generated.name} has the same name; remove one")
         items[path.stem] = Item(path.stem, path)
     return items
 
 
-def _files(folder: Path, endings: Iterable[str], what: str) -> list[Path]:
+def list_files(folder: Path, endings: Iterable[str], what: str) -> list[Path]:
+    """Files of a folder with one of these endings, by name; raises SemibodyError where there are none."""
     if not is_folder(folder):
         raise SemibodyError(f"{folder}: no such file or folder; give a folder of {what}")
     found = sorted(p for p in folder.iterdir() if p.suffix.lower() in endings and not p.name.startswith("."))

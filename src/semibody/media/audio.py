@@ -1,7 +1,7 @@
 """Sound: wav, mp3, m4a, flac, ogg, opus, or the sound of a video.
 
-``read_speech`` gives what models hear, mono float32 in memory; ``Sound`` what people are to hear, the
-recording's own rate and channels, read piece by piece.
+``read_speech`` gives the input of the models, mono float32 in memory; ``Sound`` the sound of the video, with
+the recording's own rate and channels, read block by block.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from semibody.media.opening import codec_of, local, open_media
 from semibody.types import RATE, Floats, SemibodyError, Speech
 
 LONGEST_SECONDS = 4 * 3600
-"""A recording longer than this is taken for a mistake rather than filling the memory."""
+"""A recording longer than this is refused as a mistake, before it fills the memory."""
 LOWEST_RATE, HIGHEST_RATE = 2000, 768_000
 """Samples a second of a recording; speech on the telephone has 8000."""
 MOST_CHANNELS = 64
@@ -29,11 +29,11 @@ SILENT_CHANNEL = 3e-4
 """Root mean square (−70 dB) up to which a channel is silent, if the other one is 20 dB louder."""
 _KIND = "a sound or video file"
 _SHIPPED_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1")
-"""Channels that AAC keeps; of others come two."""
+"""Layouts that AAC supports; others are mixed to two channels."""
 
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 _OTHER_RATE = 48000
-"""Of recordings at a rate that AAC does not know."""
+"""For recordings at a rate that AAC does not support."""
 
 Samples = NDArray[np.int16]
 """(n, channel)"""
@@ -97,7 +97,7 @@ def _only_channel(sound: Sound, rate: int) -> int | None:
 
 @dataclass(frozen=True)
 class Sound:
-    """A recording with its own rate and channels. It stays in its file and is read as it is needed."""
+    """A recording with its own rate and channels. It is read from its file in blocks, when needed."""
 
     path: Path
     rate: int
@@ -107,7 +107,7 @@ class Sound:
 
     @classmethod
     def open(cls, path: Path | str) -> Sound:
-        """Look at a recording. Raises SemibodyError as ``read_speech`` does."""
+        """Read a recording's header. Raises SemibodyError as ``read_speech`` does."""
         path = Path(path)
         require_file(path, "a recording")
         with open_media(path, _KIND) as container:
@@ -128,7 +128,7 @@ class Sound:
 
 
 class SoundTrack:
-    """The sound of a video in the making: as many samples as are asked for, one after the other.
+    """The sound of a video that is being written: the next samples, as many as are asked for.
 
     It is the speech's recording where there is one, with its own channels, at its own rate or the nearest
     that AAC knows; else the speech itself.
@@ -156,7 +156,7 @@ class SoundTrack:
         return {1: 128_000, 2: 192_000}.get(channels, 80_000 * channels)
 
     def frame(self, count: int, start: int) -> av.AudioFrame | None:
-        """The next ``count`` samples, fewer at the end, as a frame that begins at number ``start``."""
+        """The next ``count`` samples, fewer at the end, as a frame that starts at sample ``start``."""
         blocks, have = [self._left], len(self._left)
         while have < count and (block := next(self._blocks, None)) is not None:
             blocks.append(block)
@@ -236,7 +236,7 @@ def _quantised(waveform: NDArray[np.float32]) -> Samples:
 
 
 def audio_frame(waveform: NDArray[np.float32], rate: int, start: int = 0) -> av.AudioFrame:
-    """One PyAV frame of 16-bit mono samples that begins at sample number ``start``."""
+    """One PyAV frame of 16-bit mono samples that starts at sample number ``start``."""
     frame = av.AudioFrame.from_ndarray(_quantised(waveform).T, format="s16", layout="mono")
     frame.sample_rate = rate
     frame.pts = start

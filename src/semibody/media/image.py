@@ -16,7 +16,7 @@ WHITE = (255, 255, 255)
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM")
 """Pillow's names of the formats that are read: cameras', browsers' and scanners'.
 
-Not those that start another program (EPS), are documents, or that hardly anyone has tried to break.
+Left out are those that start another program (EPS), documents, and rare ones, which are less tested.
 """
 
 
@@ -41,7 +41,7 @@ def read_image(path: Path | str, background: tuple[int, int, int] = WHITE) -> ND
         raise SemibodyError(
             f"{path}: is not a picture that is read here; give a png, jpeg or webp file"
         ) from None
-    except Exception as error:  # decoders of pictures raise whatever they like
+    except Exception as error:  # picture decoders raise errors of any kind
         raise SemibodyError(
             f"{path}: the picture is damaged ({first_line(error)}); export it again"
         ) from None
@@ -68,13 +68,13 @@ def resize_image(rgb: NDArray[np.uint8], width: int, height: int) -> NDArray[np.
 def write_gif(path: Path | str, frames: NDArray[np.uint8], fps: float, *, colours: int = 256) -> None:
     """Write uint8 (f, h, w, 3) RGB as an endless GIF, all or nothing; the same frames give the same bytes.
 
-    One palette for all frames and no dithering: what does not move then costs nothing. GIF counts time in
+    One palette for all frames and no dithering: pixels that do not change then take no space. GIF has time in
     hundredths of a second, so ``fps`` is rounded to 100 / n.
     """
     path = Path(path)
     if path.suffix.lower() != ".gif":
         raise SemibodyError(f"{path}: an animated picture is written as .gif")
-    # A sample of all frames, side by side, so that the palette knows every one of them.
+    # A sample of all frames, side by side, so that the palette fits all of them.
     palette = Image.fromarray(np.concatenate(list(frames[:: max(1, len(frames) // 8)]), axis=1)).quantize(
         colours
     )

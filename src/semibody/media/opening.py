@@ -1,8 +1,8 @@
 """Opening sound and video files: local files of known formats, and nothing they point to.
 
-FFmpeg takes ``10:30.wav`` or ``http:/x`` for an address, and some formats (playlists, scripts, devices)
-are lists of other places to read. So names are always files, files are the only protocol, and formats
-stand in a list.
+FFmpeg reads ``10:30.wav`` or ``http:/x`` as an address, and some formats (playlists, scripts, devices)
+name other files to read. So names are always passed as files, files are the only protocol, and only listed
+formats are opened.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
 
 
 def local(path: Path) -> str:
-    """A path as FFmpeg is to be told it: as a file, whatever stands before a colon in it."""
+    """A path in FFmpeg's syntax for files, so that a colon in it does not make it an address."""
     return f"file:{os.path.abspath(path)}"  # noqa: PTH100 - links stay as they are
 
 
 def open_media(path: Path, what: str) -> InputContainer:
     """Open a file for reading. ``what`` it should be, with an article, for the SemibodyError it may raise.
 
-    Text in the file that is not UTF-8 (old tags) is replaced: it is not of use here.
+    Text in the file that is not UTF-8 (old tags) is replaced, because it is not used.
     """
     try:
         return av.open(local(path), metadata_errors="replace", options=_OPTIONS)

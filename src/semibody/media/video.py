@@ -57,14 +57,14 @@ class VideoReader:
 
     @property
     def fps(self) -> float:
-        """Average frames per second (nominal, for a variable rate); 25 where the file says nonsense."""
+        """Average frames per second (nominal, for a variable rate); 25 where the file's is implausible."""
         rates = (self._stream.average_rate, self._stream.guessed_rate, 25)
         return next(float(rate) for rate in rates if rate and _LOWEST_FPS <= rate <= _HIGHEST_FPS)
 
     @functools.cached_property
     def size(self) -> tuple[int, int]:
         """Width and height of the upright frames."""
-        # Only a frame tells how the video lies, and reading one here would lose it for the others.
+        # The rotation is stored with frames, and a frame read from self would be missing later.
         with open_media(self.path, "a video") as container, contextlib.suppress(*_FOREIGN):
             for frame in container.decode(_picture_stream(container, self.path)):
                 height, width = _upright(frame).shape[:2]
@@ -77,7 +77,7 @@ class VideoReader:
 
     @property
     def frame_count(self) -> int:
-        """How many frames there are, as the file says; 0 when it does not."""
+        """How many frames there are, as the file states; 0 when it does not."""
         if self._stream.frames:
             return self._stream.frames
         duration = self._container.duration
@@ -88,10 +88,10 @@ class VideoReader:
             yield frame
 
     def frames(self, fps: float | None = None) -> Iterator[Frame]:
-        """Frames at ``fps``: for each moment the frame then on screen, whatever the file's own rate.
+        """Frames at ``fps``: for each output time the frame then on screen, whatever the file's own rate.
 
         Raises SemibodyError where a picture stands for longer than LONGEST_STILL: such times are damaged,
-        and would be filled with copies for ever.
+        and the gap would be filled with endless copies.
         """
         if fps is None:
             yield from self
@@ -155,11 +155,11 @@ def _picture_stream(container: InputContainer, path: Path) -> Any:
 
 
 def _upright(frame: av.VideoFrame) -> Frame:
-    """A frame as it is to be shown: phones store it lying or mirrored, with a matrix that says how."""
+    """A frame upright: phones store it rotated or mirrored, with a matrix that describes this."""
     picture = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
     matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     if matrix is not None:
-        # Shown x = a·x + c·y and y = b·x + d·y, y downwards.
+        # Displayed x = a·x + c·y and y = b·x + d·y, y downwards.
         a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5]
         if abs(b) > abs(a):
             picture, a, d = picture.swapaxes(0, 1), c, b
@@ -180,7 +180,7 @@ def read_clip(path: Path | str, fps: float | None = None, *, with_speech: bool =
 
 
 def read_metadata(path: Path | str) -> dict[str, Any]:
-    """The seed, settings and weights that ``VideoWriter`` left in a file; empty for foreign files."""
+    """The seed, settings and weights that ``VideoWriter`` stored in a file; empty for other files."""
     path = Path(path)
     require_file(path, "a video file")
     try:
@@ -227,7 +227,7 @@ class VideoWriter:
         self._fps = Fraction(fps).limit_denominator(1001)
         self._size = (height, width)
         self._sound = SoundTrack(speech) if speech is not None else None
-        self._written, self._heard = 0, 0
+        self._frames_written, self._samples_written = 0, 0
         self._atomic = atomic_write(self.path)
         unfinished = self._atomic.__enter__()
         try:
@@ -259,21 +259,21 @@ class VideoWriter:
             height, width = self._size
             picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")  # noqa: PLW2901
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-            frame.pts = self._written
+            frame.pts = self._frames_written
             frame.time_base = 1 / self._fps
             self._mux(self._video.encode(frame))
-            self._written += 1
-            self._write_sound_until(self._written)
+            self._frames_written += 1
+            self._write_sound_until(self._frames_written)
 
     def _write_sound_until(self, frames: int) -> None:
-        # Sound goes in beside the pictures, so that neither is buffered for the whole length.
+        # Audio and video are interleaved, so that neither is buffered for the whole length.
         if self._sound is None:
             return
         until = int(frames / self._fps * self._sound.rate)
-        frame = self._sound.frame(until - self._heard, self._heard)
+        frame = self._sound.frame(until - self._samples_written, self._samples_written)
         if frame is not None:
             self._mux(self._audio.encode(frame))
-            self._heard += frame.samples
+            self._samples_written += frame.samples
 
     def _mux(self, packets: Iterable[Any]) -> None:
         for packet in packets:
@@ -286,12 +286,12 @@ class VideoWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            with contextlib.suppress(Exception):  # the first error is the one worth telling
+            with contextlib.suppress(Exception):  # the first error is reported
                 self._container.close()
             self._atomic.__exit__(kind, error, trace)
             return
         try:
-            if self._written == 0:
+            if self._frames_written == 0:
                 raise ValueError(f"{self.path}: no frame was written")
             self._mux(self._video.encode(None))
             if self._audio is not None:

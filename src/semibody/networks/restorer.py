@@ -150,7 +150,7 @@ class Restorer(PixelUNet):
         mouth: Float[Tensor, "n 2"] | None = None,
         limbs: UInt8[Tensor, "n 4 H W"] | None = None,
     ) -> Mixture:
-        """How the frames are to be mixed; arguments as for ``forward``."""
+        """Predict flows, shares and correction; arguments as for ``forward``."""
         times = len(decoded) // len(encoded.pixels)
         x = self.frame_in(torch.cat([self.fold(decoded), self.fold(maps)], dim=1))
         x = x + encoded.features.repeat_interleave(times, dim=0)
@@ -194,7 +194,7 @@ def _carried(limbs: UInt8[Tensor, "n 4 H W"]) -> Float[Tensor, "n 3 H W"]:
 
 
 def resized(x: Float[Tensor, "n c h w"], like: Float[Tensor, "n d H W"]) -> Float[Tensor, "n c H W"]:
-    """``x`` at the size of ``like``, as it is where it has that size."""
+    """``x`` resized to the size of ``like``."""
     size = (like.shape[2], like.shape[3])
     if x.shape[2:] == size:
         return x

@@ -2,7 +2,7 @@
 
 The gesture's skeleton is scaled and moved so that its shoulders lie on the portrait's, and its head on the
 portrait's head. Then arms and hands get the portrait's length, where the portrait shows that they differ:
-bones that point at the camera look short, so a picture says how long an arm is *at least*. Hands stay
+bones that point at the camera look short, so a picture gives a lower bound of an arm's length. Hands are kept
 within the arms' reach.
 """
 
@@ -31,9 +31,9 @@ from semibody.types import FACE, HANDS, Floats, Gesture, Pose
 _LONGEST = 1.25
 """No arm or hand is made longer by more than this factor."""
 _SMALLEST_HAND = 0.9
-"""Nor a hand smaller than this: one that looks small mostly points at the camera."""
-_ALIKE = 0.15
-"""A hand whose size differs by less than this is left as it is: detection is no more exact."""
+"""No hand is made smaller by more than this: one that looks small usually points at the camera."""
+_TOLERANCE = 0.15
+"""A hand whose size differs by less than this is unchanged, because detection is not more accurate."""
 _REACH = 1.1 * (UPPER_ARM + FOREARM)
 _FACE_OF_SHOULDERS = 0.45
 """Height of the face over the width of the shoulders, for portraits that do not show the shoulders."""
@@ -55,26 +55,26 @@ class Alignment:
     """shoulders, face, or nothing: what the skeletons were matched by"""
 
     def line(self) -> str:
-        """In words and numbers."""
+        """One line for the user."""
         if self.by == "nothing":
             return "the gesture was not aligned"
-        said = [
+        changes = [
             f"scaled {self.scale:.2f}",
             f"moved {self.shift[0]:+.1%} across and {self.shift[1]:+.1%} down",
         ]
         for name, factors in (("arms", self.arms), ("hands", self.hands)):
             if max(abs(f - 1) for f in factors) > 0.005:
-                said.append(f"{name} x {factors[0]:.2f} (left), {factors[1]:.2f} (right)")
+                changes.append(f"{name} x {factors[0]:.2f} (left), {factors[1]:.2f} (right)")
         if self.pulled > 0:
-            said.append(f"{self.pulled:.0%} of hand poses brought within reach")
-        return f"gesture aligned by the {self.by}: {', '.join(said)}"
+            changes.append(f"{self.pulled:.0%} of hand poses brought within reach")
+        return f"gesture aligned by the {self.by}: {', '.join(changes)}"
 
 
 def align(gesture: Gesture, portrait: Pose, aspect: float = 1.0) -> tuple[Gesture, Alignment]:
-    """The gesture as the person in the portrait would make it, in fractions of the portrait.
+    """The gesture with the proportions of the person in the portrait, in fractions of the portrait.
 
     ``portrait`` is the person's pose in a picture ``aspect`` times as wide as high. Where neither
-    shoulders nor face can be compared the gesture comes back as it was.
+    shoulders nor face can be compared the gesture is returned unchanged.
     """
     points = gesture.joints * (gesture.aspect, 1.0)
     goal = portrait.joints * (aspect, 1.0)
@@ -134,7 +134,7 @@ def _shoulder_width(points: Floats, seen: Floats) -> float:
 
 
 def _place_head(moved: Floats, seen: Floats, goal: Floats, goal_seen: Floats) -> None:
-    """Give the head the portrait's size and place in place: necks differ in length, and heads in size."""
+    """Give the head the portrait's size and position, in place: necks differ in length, and heads in size."""
     frames = face_seen(seen)
     if not face_seen(goal_seen) or not frames.any():
         return
@@ -158,7 +158,7 @@ def _lengthen_arm(
     )
     theirs = _length(goal[elbow] - goal[shoulder]) + _length(goal[wrist] - goal[elbow])
     factor = float(np.clip(theirs / max(float(ours.max()), 1e-6), 1.0, _LONGEST))
-    if factor < 1 + _ALIKE * 2 / 3:
+    if factor < 1 + _TOLERANCE * 2 / 3:
         return 1.0
     new_wrist = moved[:, shoulder] + factor * (moved[:, wrist] - moved[:, shoulder])
     step = new_wrist - moved[:, wrist]
@@ -175,7 +175,7 @@ def _resize_hand(moved: Floats, seen: Floats, goal: Floats, goal_seen: Floats, w
         return 1.0
     ours = float(np.percentile(hand_size(moved[frames][:, where]), 75))
     factor = float(hand_size(goal[where][None])[0]) / max(ours, 1e-6)
-    if abs(factor - 1) < _ALIKE:
+    if abs(factor - 1) < _TOLERANCE:
         return 1.0
     factor = float(np.clip(factor, _SMALLEST_HAND, _LONGEST))
     root = moved[:, where.start : where.start + 1]
@@ -224,17 +224,17 @@ def _outside(gesture: Gesture) -> float:
 
 def portrait_notices(portrait: Pose) -> list[str]:
     """What a portrait lacks for a gesture to be fitted to it, a line each."""
-    said = []
+    notices = []
     if not shoulders_seen(portrait.confidence):
-        said.append("the portrait does not show both shoulders: arms and hands will be guessed")
+        notices.append("the portrait does not show both shoulders: the gesture's arms and hands may not fit")
     left, right = hands_found(portrait)
     if not left and not right:
-        said.append("the portrait shows no hands: a planned gesture leaves them out, any other invents them")
+        notices.append("the portrait shows no hands: a planned gesture leaves them out, others add them")
     elif not left or not right:
         side = "left" if not left else "right"
-        said.append(
-            f"the portrait does not show the {side} hand: a planned gesture leaves it out, others invent it"
+        notices.append(
+            f"the portrait does not show the {side} hand: a planned gesture leaves it out, others add it"
         )
     if not face_found(portrait):
-        said.append("no face was found in the portrait: the lips may not move")
-    return said
+        notices.append("no face was found in the portrait: the lips may not move")
+    return notices

@@ -4,10 +4,10 @@
     calm = rest(portrait_pose, frames=72, fps=24.0)            # the portrait's pose all the time
     eased = ease(gesture, portrait_pose)                       # any gesture, from and back to the portrait
 
-At rest the pose is the portrait's own, bit for bit, so there is nothing to draw anew. For a stroke the arms
-are lifted to space (``pose.lift``): wrists move across the picture, forearms turn about the elbows, hands go
-with the forearms. Bones keep their length in space, so none looks longer than it is. How far a wrist goes is
-what ``liveliness`` allows and what stays believable from there (``_Arms.cost``).
+At rest the pose is the portrait's own, bit for bit, so the frame needs no change. For a stroke the arms
+are lifted to space (``pose.lift``): wrists move in the picture plane, forearms turn about the elbows, hands
+follow the forearms. Bones keep their length in space, so none appears longer than it
+is. ``liveliness`` limits how far a wrist moves, and so does plausibility (``_Arms.cost``).
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from semibody.types import FACE, Floats, Gesture, Pose, SemibodyError, Speech
 Mask = NDArray[np.bool_]
 
 FARTHEST = 0.4
-"""Shoulder widths by which a wrist leaves its place at liveliness 1: beyond, pictures begin to smear."""
+"""Largest displacement of a wrist at liveliness 1 in shoulder widths; beyond it, pictures get blurred."""
 EASE_SECONDS = 0.5
 """How long a gesture takes from the portrait's pose to its own, and back."""
 
 
 def farthest(liveliness: float) -> float:
-    """Shoulder widths by which wrists leave their places at most; above liveliness 1 they gain half as much.
+    """Largest displacement of wrists in shoulder widths; above liveliness 1 it grows half as fast.
 
-    At 0.8 widths forearms came off in pictures of the starter; at 0.6 (liveliness 2) they mostly hold.
+    At 0.8 widths the starter generated detached forearms; at 0.6 (liveliness 2) mostly not.
     """
     return FARTHEST * min(liveliness, 0.5 + 0.5 * liveliness)
 
@@ -61,13 +61,13 @@ def plan_anchored(
     seconds: float | None = None,
     prosody: Prosody | None = None,
 ) -> PlannedGesture:
-    """Strokes on stressed syllables that begin and end at the portrait's own arms.
+    """Strokes on stressed syllables that start and end at the portrait's own arms.
 
-    ``liveliness`` 0 (rest) … 3 says how far and how often, 1 as a calm speaker.
+    ``liveliness`` 0 (rest) … 3 sets how far and how often hands move; 1 is a calm speaker.
     ``portrait`` is in fractions of a picture ``aspect`` times as wide as high, and so is the gesture.
-    ``seconds`` defaults to the recording's length; ``prosody`` is what ``analyse`` found in it, where that is
-    known. Hands that the picture does not show stay unseen, and hands that ``movable`` leaves out rest. The
-    same arguments give the same gesture. Raises SemibodyError for a liveliness out of range.
+    ``seconds`` defaults to the recording's length; ``prosody`` is the result of ``analyse``, if it is
+    known. Hands that the picture does not show stay invisible, and hands that ``movable`` excludes stay at
+    rest. The same arguments give the same gesture. Raises SemibodyError for a liveliness out of range.
     """
     if not 0 <= liveliness <= MOST_LIVELY:
         raise SemibodyError(f"liveliness {liveliness:g} must be from 0 to {MOST_LIVELY:g}")
@@ -87,10 +87,10 @@ def rest(portrait: Pose, frames: int, fps: float, aspect: float = 1.0) -> Gestur
 
 
 def ease(gesture: Gesture, portrait: Pose, seconds: float = EASE_SECONDS) -> Gesture:
-    """The gesture, begun and ended at the portrait's pose, with ``seconds`` of way there and back.
+    """The gesture, starting and ending at the portrait's pose, with ``seconds`` of transition at both ends.
 
-    Both in fractions of the same picture; align the gesture first. A clip too short for both ways gets
-    shorter ones. Joints that one of the two does not show stay where the other has them, and fade.
+    Both in fractions of the same picture; align the gesture first. In a clip too short for both
+    transitions these are shorter. Joints that one of the two does not show keep the other's place, and fade.
     """
     last = len(gesture) - 1
     ways = min(seconds * gesture.fps, last / 2)
@@ -110,9 +110,9 @@ def ease(gesture: Gesture, portrait: Pose, seconds: float = EASE_SECONDS) -> Ges
 _SURE = 0.5
 """Median confidence of a hand's joints under which it is hidden, or holds something."""
 _CUT = 0.25
-"""Share of a hand's joints beyond the picture's edge from which it rests."""
+"""Share of a hand's joints beyond the picture's edge from which it stays at rest."""
 _EDGE = 0.015
-"""A hand this near the lower edge, in heights of the picture, may lie on what the picture does not show."""
+"""A hand this near the lower edge, in heights of the picture, may lie on something outside the picture."""
 _AT_FACE = 0.12
 """Shoulder widths about the face in which a hand touches it."""
 _CLASPED = 0.12
@@ -130,7 +130,7 @@ class Movable:
 
 
 def movable(portrait: Pose, aspect: float = 1.0) -> Movable:
-    """Hands that show with their whole arm and lie free.
+    """Hands that are visible with their whole arm and touch nothing.
 
     Not: hidden ones, those at the face, at the lower edge or partly beyond an edge, crossed arms.
     """
@@ -169,14 +169,14 @@ def _off_face(points: Floats, portrait: Pose, aspect: float) -> Floats:
 _RELIABLE = 0.08
 """Shoulder widths by which a lifted hand may miss the picture's; otherwise the hand is taken flat."""
 _FOLLOWS = 0.12
-"""Share of a wrist's way that its elbow goes along; the rest the forearm turns."""
+"""Share of a wrist's displacement that its elbow follows; for the rest the forearm turns."""
 _CARRIED = 0.35
-"""Share of a forearm's turn that its hand goes along; the rest the wrist bends."""
+"""Share of a forearm's turn that its hand follows; for the rest the wrist bends."""
 _PER_ARM = 3
 """Numbers of an arm's state: how far its wrist is moved outwards and down in shoulder widths, how far its
 palm is turned up in radians."""
 _MARGIN = 0.015
-"""Hands stay so far inside the picture, in heights of it."""
+"""Distance that hands keep from the picture's edge, in heights of the picture."""
 _NEAR_FACE, _NEAR_HAND = 0.15, 0.18
 """Shoulder widths that a moving hand keeps from the face and from the other hand."""
 _TURN = np.radians(36.0)
@@ -270,7 +270,7 @@ class _Arms:
         return np.asarray(flat * self.width / (self.aspect, 1.0))
 
     def cost(self, states: Floats, liveliness: float) -> Floats:
-        """How little believable states (f, 6) are from what the picture shows (f, 2); up to 1 is fine.
+        """How implausible states (f, 6) are, given the picture: (f, 2); up to 1 is plausible.
 
         The worst of: how far the palm turns, how much longer or shorter the forearm looks, how far hands
         leave the picture or come near the face or each other.
@@ -343,7 +343,7 @@ _FAMILIES: tuple[tuple[tuple[str, str, str], ...], ...] = (
     (("other", "raised", "struck"), ("both", "gathered", "offered")),
     (("main", "gathered", "wide"), ("other", "gathered", "wide")),
 )
-"""Which arms move (the main one is the seed's choice), from which place to which."""
+"""Which arms move (the seed chooses the main one), from which place to which."""
 _CLASPED_PLACES: dict[str, _State] = {
     "rest": (0.0, 0.0, 0.0),
     "raised": (0.05, -0.55, 0.0),
@@ -356,7 +356,7 @@ _CLASPED_FAMILIES = (
     (("both", "raised", "struck"), ("both", "raised", "back")),
 )
 _SHARES = np.array([1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
-"""Of a stroke, tried until it is believable."""
+"""Of a stroke, tried until it is plausible."""
 _LEAST = 0.35
 """A stroke that only a smaller share of is left out, if there are others."""
 _SECOND = 0.72
@@ -375,10 +375,10 @@ class AnchoredRepertoire:
         self._main = int(rng.random() < 0.65)
         self._tilt = rng.normal(0, np.radians(9.0), 2)
         self.rest = np.zeros(2 * _PER_ARM)
-        self.families = self._believable() if any(self._moves.hands) else []
+        self.families = self._plausible() if any(self._moves.hands) else []
 
-    def _believable(self) -> list[list[Stroke]]:
-        """The families, each stroke scaled to what is believable; those that keep too little are left out."""
+    def _plausible(self) -> list[list[Stroke]]:
+        """The families, each stroke scaled until it is plausible; those scaled too far down are left out."""
         scripts = _CLASPED_FAMILIES if self._moves.clasped else _FAMILIES
         families, kept = [], []
         for family in scripts:
@@ -390,7 +390,7 @@ class AnchoredRepertoire:
         return [f for f, share in zip(families, kept, strict=True) if share >= min(_LEAST, max(kept))]
 
     def _scaled(self, who: str, start: str, end: str) -> tuple[Stroke, float]:
-        """The stroke at the largest share that is believable all the way, and that share; 0 for none."""
+        """The stroke at the largest share that is plausible on its whole path, and that share; 0 for none."""
         wanted = np.stack([self._state(who, start), self._state(who, end)])
         if not wanted.any():
             return Stroke(self.rest, self.rest), 0.0
@@ -414,7 +414,7 @@ class AnchoredRepertoire:
         main, other = self._main, 1 - self._main
         if self._moves.clasped:
             across, down, _ = _CLASPED_PLACES[place]
-            # Both go to the same side of the picture, which is outwards for one alone.
+            # Both move to the same side of the picture, which is outwards for only one of them.
             for side, sign in ((main, 1.0), (other, -1.0)):
                 state[_of(side)] = self._farthest * sign * across, self._farthest * down, 0.0
             return state
@@ -472,7 +472,7 @@ class AnchoredRepertoire:
 
 
 def _drift(states: Floats, fps: float, size: float, *, together: bool) -> Floats:
-    """States (f, 6) whose wrists are never quite still while away from rest, by up to about ``size``."""
+    """States (f, 6) with slow oscillations of wrists away from rest, of up to about ``size``."""
     time = np.arange(len(states))[:, None] / fps
     moved = states.copy()
     for side in (0, 1):

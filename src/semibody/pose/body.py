@@ -1,6 +1,6 @@
-"""Measures of a person by their joints, each defined once: what is seen, how wide, how high, how large.
+"""Measures of a person by their joints, each defined once: what was found, widths, heights, sizes.
 
-    face_found(pose)                            # does the picture show the face
+    face_found(pose)                            # whether the face was found
     shoulder_width(points, confidence >= SEEN)  # over all frames of a gesture
 
 Joints are numbered as in ``pose.skeleton``. Functions of ``points`` (…, 128, 2) and ``confidence`` (…, 128)
@@ -21,7 +21,7 @@ SEEN = 0.3
 SHOULDERS = [2, 5]
 """The right and the left one."""
 USUAL_SHOULDERS = 0.3
-"""Width of the shoulders in heights of the picture where none are seen."""
+"""Assumed width of the shoulders in heights of the picture, where none were found."""
 
 
 def shoulders_seen(confidence: Floats) -> NDArray[np.bool_]:
@@ -87,7 +87,7 @@ def person_size(pose: Pose, aspect: float = 1.0) -> float:
 
 
 def anchor(pose: Pose) -> Floats:
-    """One point by which a person is recognised in the next frame: the mean of the seen face, or body."""
+    """One point by which a person is recognised in the next frame: the mean of the found face, or body."""
     for part in (FACE, BODY):
         seen = pose.confidence[part] >= SEEN
         if seen.any():

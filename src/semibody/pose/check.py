@@ -1,7 +1,7 @@
-"""What may go wrong with a portrait, a gesture and a recording, said before anything is computed.
+"""Checks of a portrait, a gesture and a recording before anything is computed.
 
-Each function looks at one thing and returns Findings: how bad, what it is about, what was found, what to
-do. Numbers that decide stand at the top.
+Each function checks one thing and returns Findings: level, topic, what was found, what to do. The thresholds
+are at the top.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FEWEST_SYLLABLES = 2.5
 LITTLE_HEAD_ROOM, MUCH_HEAD_ROOM = 0.05, 0.30
 """Space above the brows as a share of the frame."""
 BLURRED = 12.0
-"""Variance of the Laplacian of the face at 128 pixels, contrast evened out."""
+"""Variance of the Laplacian of the face at 128 pixels, contrast normalised."""
 TURNED = 0.55
 """How far the nose is from the middle of the face, in halves of its width."""
 HANDS_OUTSIDE = 0.25
@@ -68,7 +68,7 @@ def check_people(people: Sequence[Pose], *, needed: bool = False) -> list[Findin
         if needed:
             remedy += ", or animate it as it is with --frame keep --align none"
         return [
-            Finding("error" if needed else "warning", "person", "nobody was found in the portrait", remedy)
+            Finding("error" if needed else "warning", "person", "no person was found in the portrait", remedy)
         ]
     found = []
     if len(people) > 1:
@@ -160,7 +160,7 @@ def check_framing(framing: Framing, pose: Pose, *, auto_helps: bool = False) -> 
 
 
 def check_gesture(gesture: Gesture) -> list[Finding]:
-    """Does the gesture hold hands that can be drawn, and was all of it taken?"""
+    """Whether the gesture has hands that can be drawn, and what of it was left out."""
     found = [Finding("note", "gesture", notice) for notice in gesture.notices]
     seen = np.median(gesture.hands_confidence, axis=2) >= SEEN
     left, right = seen.mean(axis=0)
@@ -185,15 +185,15 @@ def check_movable(portrait: Pose, aspect: float = 1.0) -> list[Finding]:
     ]
     if not resting:
         return []
-    said = "hands rest" if len(resting) == 2 else f"{resting[0]} hand rests"
-    text = f"the portrait's {said}: half hidden, crossed, or at the face or the picture's edge"
-    return [Finding("note", "hands", text, "a picture with free hands, or a named gesture, moves them")]
+    hands = "hands stay" if len(resting) == 2 else f"{resting[0]} hand stays"
+    text = f"the portrait's {hands} at rest: half hidden, crossed, or at the face or the picture's edge"
+    return [Finding("note", "hands", text, "use a picture with free hands, or name a gesture, to move them")]
 
 
 def check_fit(
     aligned: Gesture, alignment: Alignment, portrait: Pose, *, may_align: bool = True
 ) -> list[Finding]:
-    """Do gesture and portrait belong together?"""
+    """Whether the gesture fits the portrait."""
     found = []
     if alignment.by == "nothing":
         found.append(Finding("note", "fit", "the gesture could not be compared with the portrait"))
@@ -206,13 +206,13 @@ def check_fit(
         found.append(Finding("warning", "hands", text, remedy))
     jump = first_jump(aligned, portrait)
     if jump > 0.35:
-        text = "the gesture starts far from the portrait's hands, so the first frames may smear"
-        found.append(Finding("note", "start", text, "choose a gesture that starts like the picture"))
+        text = "the gesture starts far from the portrait's hands, so the first frames may be blurred"
+        found.append(Finding("note", "start", text, "choose a gesture that starts near the portrait's pose"))
     return found
 
 
 def check_sound(speech: Speech, name: str, *, allow_silence: bool = False) -> list[Finding]:
-    """Can the recording ``name`` be used at all? A silent one can where silence is allowed."""
+    """Whether the recording ``name`` can be used. A silent one can where silence is allowed."""
     if speech.seconds < SHORTEST_SECONDS:
         return [Finding("error", "speech", f"{name}: lasts {speech.seconds:.2f} s",
                         f"give at least {SHORTEST_SECONDS} s of speech")]  # fmt: skip
@@ -229,7 +229,7 @@ def check_sound(speech: Speech, name: str, *, allow_silence: bool = False) -> li
 
 
 def check_speech(speech: Speech, prosody: Prosody | None = None) -> list[Finding]:
-    """Is a recording that can be used loud, clean and long enough?"""
+    """Whether a usable recording is loud, clean and long enough."""
     wave = speech.waveform
     found = []
     level = 10 * np.log10(float(np.percentile(_power(speech), 90)) + 1e-12)

@@ -1,7 +1,7 @@
 """Drawing poses: hands only, as the published pose encoder was trained on, or more parts for training.
 
 ``draw_pose`` is the published drawing: fingers in rainbow colours, joints red. ``draw_parts`` adds body,
-head and lips around the same hands, for the part of a training in which the pose still leads.
+head and lips around the same hands, for the blocks of a training in which more keypoints are drawn.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def draw_parts(pose: Pose, height: int, width: int, parts: Collection[str]) -> N
     """Draw the chosen ``parts`` of a pose: any of lips, head, body, hands (``pose.skeleton.GROUPS``).
 
     Returns uint8 (height, width, 3) RGB. With hands alone it is ``draw_pose``. Limbs have one colour
-    each, the face is drawn in white strokes, the lips in red; a joint that was not seen is left out.
+    each, the face is drawn in white strokes, the lips in red; a joint that was not found is left out.
     """
     canvas = draw_pose(pose, height, width) if "hands" in parts else np.zeros((height, width, 3), np.uint8)
     size = np.array([width, height])
@@ -73,7 +73,7 @@ def draw_hands(hands: Floats, scores: Floats, height: int, width: int) -> NDArra
     canvas = np.zeros((canvas_height, canvas_width, 3), np.uint8)
     for hand, score in zip(hands, scores, strict=True):
         places = (hand * [canvas_width, canvas_height]).astype(int)
-        # Far outside is as invisible as just outside, and OpenCV's coordinates are 32-bit.
+        # Points far outside are invisible too, and OpenCV's coordinates are 32-bit.
         points = [(x, y) for x, y in places.clip(-_FAR, _FAR).tolist()]
         right_below = (places.min(axis=1) > 0).tolist()
         levels = score.tolist()

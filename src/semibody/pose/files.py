@@ -1,4 +1,4 @@
-"""Gesture files of every kind, one door: ``load_gesture`` reads, ``save_gesture`` writes.
+"""Gesture files of all formats: ``load_gesture`` reads, ``save_gesture`` writes.
 
 ``.npz`` is our own, ``.json`` OpenPose's, mmpose's or COCO-WholeBody's, a folder the published set of
 ``.npy`` files or a JSON file a frame. ``pose.formats`` has a module for each.
@@ -42,8 +42,8 @@ _KINDS = "give a folder of .npy poses, an .npz file, OpenPose or COCO-WholeBody 
 def load_gesture(path: Path | str, stated: Stated = NOTHING) -> Gesture:
     """Read a gesture of any format, one person's, short gaps filled, in fractions of the picture.
 
-    ``stated`` is what the user says of frame rate, picture size and person, over what the file says. The
-    gesture's ``notices`` tell what was left out, filled in or assumed. Raises SemibodyError, naming the
+    ``stated``: frame rate, picture size and person as the user states them; they replace the file's. The
+    gesture's ``notices`` list what was left out, filled in or assumed. Raises SemibodyError, naming the
     file, for anything missing, damaged, of wrong shape or not finite.
     """
     return assemble(_read(Path(path)), stated)
@@ -79,7 +79,7 @@ def save_gesture(gesture: Gesture, path: Path | str) -> None:
         raise SemibodyError(f"{path}: a gesture is written as .npz, .json or a folder of .npy poses")
 
 
-# -- JSON, whose formats only the content tells --------------------------------------------
+# -- JSON, whose formats differ in content only --------------------------------------------
 
 _JSON = "give OpenPose or COCO-WholeBody JSON"
 
@@ -109,7 +109,7 @@ def _read_json_folder(folder: Path) -> Found:
     size: Size | None = None
     for file in files:
         content = read_json(file, _JSON)
-        # mmpose's file of a picture with nobody in it is an empty list.
+        # mmpose's file of a picture without people is an empty list.
         found, named = _frames_of(content, str(file)) if content != [] else ([[]], None)
         frames += found
         size = size or named
@@ -120,7 +120,7 @@ def _read_json_folder(folder: Path) -> Found:
 
 
 def _frames_of(content: Any, source: str) -> tuple[list[list[Pose]], Size | None]:
-    """Everybody in every frame, and the picture's size where the file says it."""
+    """All people of every frame, and the picture's size where the file gives it."""
     if wholebody.is_frames(content):
         return wholebody.frames_of(content, source), wholebody.size_of(content, source)
     # Some tools write a list of frames, others one frame.

@@ -1,4 +1,4 @@
-"""Framing: the square of a video, or the part of a portrait, that the model was trained to see.
+"""Framing: the square of a video, or the part of a portrait, that the model was trained on.
 
 The rule of EMTD, the paper's test set: from the brows down to the lowest of elbows and wrists, plus a
 margin, a square around the neck. ``emtd_crop`` is the published arithmetic for a video, ``crop_gesture`` the
@@ -27,7 +27,7 @@ Beyond = Literal["soft", "plain", "black"]
 """What is put beyond a picture's edge: the edge continued and softened, continued as it is, or black."""
 
 MARGIN = 0.25
-"""Margin as a share of the person's height; ABOVE and BELOW say how much of it goes where."""
+"""Margin as a share of the person's height; ABOVE and BELOW are the shares above and below."""
 ABOVE, BELOW = 0.65, 0.5
 TRUNK = slice(0, 7)
 """Body joints that decide the lower edge: nose, neck, right arm, left shoulder and elbow."""
@@ -96,7 +96,7 @@ def emtd_crop(joints: Floats, confidence: Floats, width: int, height: int) -> Cr
     """One square for a clip of ``width`` x ``height`` pixels; None where no face or no neck was found.
 
     ``joints`` (f, 128, 2) in fractions, ``confidence`` (f, 128). The published arithmetic, of which ``low``
-    and ``high`` keep the unrounded rows, with two faults mended: joints that were not found do not count,
+    and ``high`` keep the unrounded rows, with two faults corrected: joints that were not found do not count,
     and a square which leaves the picture at the left is padded instead of lost.
     """
     extent = _emtd_extent(joints, confidence)
@@ -147,7 +147,7 @@ def fit_square(image: Picture, side: int) -> Picture:
 
 @dataclass(frozen=True)
 class Framing:
-    """How a portrait was framed: the crop, whether that is the picture as it was, and what to say of it."""
+    """How a portrait was framed: the crop, whether the picture is unchanged, and notices for the user."""
 
     crop: Crop
     kept: bool
@@ -161,7 +161,7 @@ _CLOSE_SCALE, _CLOSE_SHIFT = 0.15, 0.08
 _MOST_PADDING = 0.2
 """Sides and top may be continued by at most this share of the crop."""
 _WAIST = 1.05
-"""Where wrists rest, in shoulder widths below the shoulders; gestures go there whatever the picture shows."""
+"""Where wrists rest, in shoulder widths below the shoulders; gestures need that space in any picture."""
 _WRISTS = (4, 7)
 _HAIR = 0.95
 """Top of full hair above the brows, in heights of the face from brows to chin; a bald head ends at 0.7."""
@@ -173,7 +173,7 @@ def frame_portrait(pose: Pose, width: int, height: int, aspect: float = 1.0) -> 
 
     Head room and size become those of the training set as far as the picture allows: it is never
     stretched, and continued beyond its edges by a fifth at most. Without a face the whole picture is
-    kept. A picture that is already framed about right is not touched.
+    kept. A picture that is already framed about right is unchanged.
     """
     plain = _plain_crop(width, height, aspect)
     if not face_found(pose) or not shoulders_seen(pose.confidence):
@@ -200,7 +200,7 @@ def _wanted(points: Floats, pose: Pose, width: int, height: int, aspect: float) 
     person = bottom - top
     y0 = top - ABOVE * MARGIN * person
     y1 = min(bottom + BELOW * MARGIN * person, height)
-    # The lower edge stops at the picture's, so what is left decides the size; head room follows it.
+    # The lower edge is limited to the picture's, so the remaining height decides size and head room.
     hair = top - _HAIR * float(face_height(points))
     y0 = max(min(y0, hair, top - HEAD_ROOM * (y1 - y0)), -_MOST_PADDING * (y1 - y0))
     # A narrow video needs more height to hold the hands, where the picture has it.
@@ -212,7 +212,7 @@ def _wanted(points: Floats, pose: Pose, width: int, height: int, aspect: float) 
     down = y1 - y0
     across = down * aspect
     x0 = points[1, 0] - across / 2
-    # Rather off the middle by a little than beyond the picture's edge.
+    # A small shift off the middle is better than padding beyond the picture's edge.
     slack = 0.05 * across
     x0 += float(np.clip(-x0, 0, slack)) - float(np.clip(x0 + across - width, 0, slack))
     outside = max(-x0, x0 + across - width) / across

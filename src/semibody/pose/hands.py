@@ -1,4 +1,4 @@
-"""How surely hands are seen (HKC) and how richly they move (HKV).
+"""Confidence (HKC) and variation over time (HKV) of hand keypoints.
 
 The paper names HKC and HKV but prints no formula. Ours: HKC is the mean confidence of the 42 hand keypoints
 over all frames, a hand that is not found counting 0. HKV is the root of the mean over keypoints and axes of

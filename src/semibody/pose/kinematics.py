@@ -1,4 +1,4 @@
-"""Two arms and ten fingers: joint angles within human limits, and where they put the keypoints.
+"""Two arms and ten fingers: joint angles within human limits, and the keypoints they give.
 
 Lengths are in shoulder widths. A body stands at the origin, the middle of its shoulders: x to the
 picture's right, y down, z towards the viewer. An arm has 27 angles in radians (``ANGLES``): seven from
@@ -177,7 +177,7 @@ def reach(
     shape: str = "relaxed",
     elbow_out: float = 0.25,
 ) -> tuple[float, ...]:
-    """Angles (27,) of an arm that comes as near as its limits and its ease allow to what is wanted.
+    """Angles (27,) of an arm nearest to what is wanted, within its limits and with little effort.
 
     ``wrist`` in shoulder widths from the middle of the shoulders, x outwards on the arm's own side;
     ``palm`` where the palm faces and ``fingers`` where the fingertips point, both directions with the same
@@ -207,7 +207,7 @@ def reach(
 
 EASY = np.radians([25.0, 15.0, 25.0, 70.0, 0.0, 0.0, 0.0])
 EFFORT = np.array([0.1, 0.1, 0.1, 0.1, 0.15, 0.3, 0.3])
-"""The posture an arm is drawn to, and how strongly: a bent wrist is the least comfortable."""
+"""The posture towards which arms are regularised, and the weight of each angle: largest for the wrist."""
 STARTS = np.radians(
     [
         (25, 15, 25, 70, 0, 0, 0),
@@ -223,7 +223,7 @@ def descend(
 ) -> Floats:
     """Levenberg's damped least squares within limits, for many problems at once: ``starts`` (n, k).
 
-    ``misses`` takes values (…, n, k) to misses (…, n, m); its slopes are measured.
+    ``misses`` takes values (…, n, k) to misses (…, n, m); its Jacobian is computed by finite differences.
     """
     at, damping = starts.copy(), np.full(len(starts), 0.1)
     going = np.ones(len(starts), bool)
@@ -318,7 +318,7 @@ def _place_face(body: Body, head: Floats) -> tuple[Floats, Floats]:
     """Face (f, 68, 3) and ears (f, 2, 3), turned about the middle of the head."""
     scale = body.face_height / body.shoulders
     flat = np.concatenate([FACE_SHAPE, _EARS]) - (0.0, 0.45)
-    # A face is about half an egg: depth falls from the nose to the ears.
+    # The face is modelled as half an ellipsoid: depth falls from the nose to the ears.
     depth = 0.55 - 1.1 * flat[:, 0] ** 2
     depth[27:36] += 0.12
     depth[68:] = -0.1

@@ -2,9 +2,9 @@
 
     gesture = find_gesture("wave")            # a name, or the path of any gesture file
 
-``GESTURES`` is the script: key poses of both arms by name (``POSES``), how long to move there and to
-stay. ``build`` plays it; the packaged ``.npz`` files are what ``python -m semibody.pose.library`` writes.
-Every gesture begins and ends at rest, so it loops and follows any other.
+``GESTURES`` are the scripts: key poses of both arms by name (``POSES``), seconds to move there and to
+hold. ``build`` plays one; the packaged ``.npz`` files are what ``python -m semibody.pose.library`` writes.
+Every gesture starts and ends at rest, so it can be looped or follow any other.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ AHEAD: Turn = (0.0, 0.0, 0.0)
 
 @dataclass(frozen=True)
 class Key:
-    """Go to these arm poses in ``move`` seconds and stay for ``hold``."""
+    """Move to these arm poses in ``move`` seconds and hold them for ``hold``."""
 
     left: str
     right: str
@@ -240,7 +240,7 @@ GESTURES: dict[str, Script] = {
 
 
 def state(left: str, right: str, head: Turn = AHEAD) -> Floats:
-    """Everything that moves as one vector: left arm 27, right arm 27, head 3, all in radians."""
+    """Arms and head as one vector: left arm 27, right arm 27, head 3, all in radians."""
     return np.concatenate([arm(left), arm(right), np.radians(head)])
 
 
@@ -253,7 +253,7 @@ def render(states: Floats, fps: float, name: str = "", body: Body | None = None)
 
 
 def minimum_jerk(share: Floats) -> Floats:
-    """How far a hand has come after ``share`` of its time: minimum jerk (Flash & Hogan 1985)."""
+    """Share of a hand's path after ``share`` of its time: minimum jerk (Flash & Hogan 1985)."""
     return share**3 * (10 - 15 * share + 6 * share**2)
 
 
@@ -261,7 +261,7 @@ def play(keys: list[tuple[float, float, Floats]], fps: float) -> Floats:
     """Move through (move seconds, hold seconds, state) one after the other: states (f, d) at ``fps``.
 
     The first state is where the motion starts; the last frame is one step before the end, so that a
-    motion which ends where it began loops without a repeated frame.
+    motion which ends where it starts loops without a repeated frame.
     """
     arrivals, targets = [0.0], [keys[0][2]]
     for move, hold, target in keys[1:]:
@@ -276,9 +276,9 @@ def glide(arrivals: Sequence[float], states: Sequence[Floats], frames: int, fps:
     Two or more states, in the order of time; the last is kept.
     """
     times, points = np.array(arrivals), np.stack(states)
-    moment = np.arange(frames) / fps
-    index = np.clip(np.searchsorted(times, moment, side="right") - 1, 0, len(times) - 2)
-    share = (moment - times[index]) / np.maximum(times[index + 1] - times[index], 1e-9)
+    time = np.arange(frames) / fps
+    index = np.clip(np.searchsorted(times, time, side="right") - 1, 0, len(times) - 2)
+    share = (time - times[index]) / np.maximum(times[index + 1] - times[index], 1e-9)
     return points[index] + minimum_jerk(np.clip(share, 0, 1))[:, None] * (points[index + 1] - points[index])
 
 
@@ -299,7 +299,7 @@ def perform(name: str, fps: float = FPS) -> Floats:
 
 
 def _breathe(states: Floats) -> Floats:
-    """The smallest life: the head sways and the arms follow the breath, in whole periods, so it loops."""
+    """Slow sway of the head and arms, as of breathing; in whole periods, so that it can be looped."""
     phase = 2 * np.pi * np.arange(len(states)) / len(states)
     moved = states.copy()
     n = len(ANGLES)
@@ -325,7 +325,7 @@ def in_library(source: str | Path) -> bool:
 def find_gesture(source: str | Path, stated: Stated | None = None) -> Gesture:
     """Load a gesture by the name it has in the library, or from a file or folder.
 
-    What exists as a file goes first; ``stated`` is what the user says of it (``load_gesture``). Raises
+    An existing file of this name has priority; ``stated`` as in ``load_gesture``. Raises
     SemibodyError naming the nearest gesture for a wrong name.
     """
     stated = stated or Stated()

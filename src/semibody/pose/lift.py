@@ -1,13 +1,13 @@
-"""From a flat gesture to arms in space: the angles of ``kinematics`` that show what the picture shows.
+"""From a gesture in image space to arms in 3D: the angles of ``kinematics`` whose projection it is.
 
     lifted = lift(load_gesture("talk.npz"))
     lifted.states            # (f, 57) as in ``library.state``
     flat_error(gesture, lifted)
 
-A picture says where joints are across, not how far away. Depth follows from bones of known length that look
-shorter than they are; of the two ways in which a bone may point, limits, ease and neighbouring frames decide:
-frames are solved from several postures, and the smoothest way through the solutions is taken. Then all frames
-are solved from there, drawn to their own mean over time, so that depth does not tremble.
+A picture gives no depth. It follows from bones of known length that look shorter than they are. A bone may
+point forwards or back; joint limits, effort and neighbouring frames decide which: frames are solved from
+several postures, and of the solutions the smoothest sequence is taken (Viterbi). Then all frames are solved
+from there, regularised towards their mean over time, so that depth does not jitter.
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ Mask = NDArray[np.bool_]
 _SIGNS = (1.0, -1.0)
 """The sign of x of each side, left first."""
 _LENGTH = (0.85, 1.25)
-"""Bones are as long as they look at their longest, within these factors of a grown person's."""
+"""Bones have the largest length they show, within these factors of a grown person's."""
 _NEARER = (1.0, 1.04, 1.09)
 """How much larger upper arm, forearm and hand appear than the shoulders, being nearer to the viewer."""
 _EVERY = 3
 """Every so many frames are solved from several postures; those between start from their neighbours."""
 _ENOUGH = 0.2
-"""Share of frames that must show a wrist; an arm that is seen less rests."""
+"""Share of frames that must show a wrist; an arm that is found less often stays at rest."""
 _FORWARD = 0.25
-"""Shoulder widths by which a hand that talks is before the shoulders, at least."""
+"""Shoulder widths by which a gesturing hand is in front of the shoulders, at least."""
 _POINTS = 8.0
-"""Weight of a joint's place (per shoulder width) over the ease of a posture."""
+"""Weight of a joint's place (per shoulder width) relative to that of a posture's effort."""
 _PALM_JOINTS = [1, 5, 9, 13, 17]
 """Of a hand's 21: the thumb's root and the knuckles."""
 _FINGER_JOINTS = [[5 + 4 * k + i for i in range(1, 4)] for k in range(4)]
@@ -69,7 +69,7 @@ _FINGER_JOINTS = [[5 + 4 * k + i for i in range(1, 4)] for k in range(4)]
 @dataclass(frozen=True)
 class Lifted:
     """``states`` (f, 57) angles of both arms, head ahead · ``lengths`` (2, 3) factors on upper arm, forearm
-    and hand, left first · ``seen`` (f, 2) where the wrist was seen; elsewhere the arm is on its way."""
+    and hand, left first · ``seen`` (f, 2) where the wrist was seen; elsewhere the arm is interpolated."""
 
     states: Floats
     lengths: Floats
@@ -77,7 +77,7 @@ class Lifted:
 
 
 def lift(gesture: Gesture) -> Lifted:
-    """The arms of a gesture in space. An arm that is hardly ever seen rests as the library's does.
+    """The arms of a gesture in space. An arm that is hardly ever found is at rest, as in the library.
 
     Raises SemibodyError when shoulders or both arms are not seen.
     """
@@ -101,7 +101,7 @@ def in_space(lifted: Lifted) -> Floats:
     """Shoulders, elbows, wrists and hands (f, 2, 24, 3) of a lifted gesture, both as a left arm's.
 
     In shoulder widths from the middle of the shoulders: x outwards on the arm's own side, y down, z to the
-    viewer; what is nearer is not yet larger.
+    viewer; without perspective.
     """
     n = len(ANGLES)
     nothing = np.zeros((len(lifted.states), 23))
@@ -143,7 +143,7 @@ def flat_error(gesture: Gesture, lifted: Lifted) -> Floats:
 def _measure(gesture: Gesture) -> tuple[Floats, Floats]:
     """Elbow, wrist and hand of both arms (f, 2, 23, 2) as a left arm shows them, and how certain (f, 2, 23).
 
-    In shoulder widths from the middle of the shoulders; the shoulder itself is taken to be where it belongs.
+    In shoulder widths from the middle of the shoulders; the shoulder itself is at (0.5, 0).
     """
     points = gesture.joints * (gesture.aspect, 1.0)
     width = shoulder_width(points, gesture.confidence >= SEEN)
@@ -172,7 +172,7 @@ class _Arm:
         self.lengths = self._longest() if lengths is None else lengths
 
     def _longest(self) -> Floats:
-        """Factors (3,) on upper arm, forearm and hand: what the picture shows at its longest."""
+        """Factors (3,) on upper arm, forearm and hand: the largest lengths in the picture."""
         ends = np.array(HAND_EDGES) + 2
         pairs = ([(-1, 0)], [(0, 1)], [tuple(e) for e in ends])
         nominal = (np.array([UPPER_ARM]), np.array([FOREARM]), hand_bones())
@@ -206,8 +206,8 @@ class _Arm:
         return np.concatenate([elbow, wrist, wrist + self._hand(angles, turned)], axis=-2)
 
     def project(self, angles: Floats) -> Floats:
-        """What angles (f, 27) show: (f, 23, 2)."""
-        return _shown(self.in_space(angles))
+        """Projection of angles (f, 27): (f, 23, 2)."""
+        return _projected(self.in_space(angles))
 
     def _hand(self, angles: Floats, turned: Floats) -> Floats:
         """A hand's joints (…, 21, 3) from its wrist."""
@@ -245,13 +245,13 @@ class _Arm:
 
     def _misses(self, arm: Floats) -> Floats:
         elbow, wrist, turned = self._place(arm[..., :N_ARM])
-        at = _shown(wrist)
-        hand = _shown(wrist[..., None, :] + _mitten(arm[..., N_ARM], turned) * self.lengths[2])
+        at = _projected(wrist)
+        hand = _projected(wrist[..., None, :] + _mitten(arm[..., N_ARM], turned) * self.lengths[2])
         weights = _POINTS * self._weights
         wanted = self._flat[:, _MITTEN_JOINTS] - self._flat[:, [1]]
         off = (hand - at[..., None, :] - wanted) * (weights[:, _MITTEN_JOINTS] * _MITTEN_TRUST)[..., None]
         parts = (
-            (_shown(elbow) - self._flat[:, 0]) * weights[:, :1],
+            (_projected(elbow) - self._flat[:, 0]) * weights[:, :1],
             (at - self._flat[:, 1]) * weights[:, 1:2],
             off.reshape(*off.shape[:-2], -1),
             2.0 * np.maximum(_FORWARD - wrist[..., 2:], 0),
@@ -261,7 +261,7 @@ class _Arm:
         return np.concatenate(parts, axis=-1)
 
     def _smoothest(self) -> Floats:
-        """Of each frame's solutions the one on the cheapest way through all frames: (f, 8)."""
+        """Of each frame's solutions the one on the path of least cost through all frames: (f, 8)."""
         found, costs = self._solutions()
         elbow, wrist, turned = self._place(found[..., :N_ARM])
         places = np.concatenate([elbow, wrist, 0.5 * turned[..., :, 0], 0.5 * turned[..., :, 1]], axis=-1)
@@ -279,7 +279,7 @@ class _Arm:
         return found[chosen, np.arange(frames)]
 
     def _refine(self, arm: Floats) -> Floats:
-        """Once more, drawn to the mean over time."""
+        """Solve again, regularised towards the mean over time."""
         for _ in range(2):
             steady = _mean_over_time(arm, 3.0)
 
@@ -306,7 +306,7 @@ class _Arm:
             return np.stack([np.broadcast_to(p, at[-1].shape) for p in at], axis=-2)
 
         def misses(a: Floats, steady: Floats = usual, pull: float = 0.15) -> Floats:
-            placed = _shown(wrist[..., None, :] + points(a) * self.lengths[2])
+            placed = _projected(wrist[..., None, :] + points(a) * self.lengths[2])
             off = (placed[..., 1:, :] - placed[..., :1, :] - wanted) * weights
             # The last two joints bend together.
             coupled = 0.3 * (a[..., 3:] - 0.6 * a[..., 2:3])
@@ -322,13 +322,13 @@ _NOWHERE = np.zeros(3)
 _ARM_LOW, _ARM_HIGH = np.r_[LOW[:N_ARM], 0.0], np.r_[HIGH[:N_ARM], 1.0]
 _MITTEN_JOINTS = [*(j + 2 for j in _PALM_JOINTS), *(j + 2 for f in _FINGER_JOINTS for j in f)]
 _MITTEN_TRUST = np.r_[np.ones(5), np.full(12, 0.35)]
-"""A mitten's fingers are known less well than its palm."""
+"""A mitten's fingers are less accurate than its palm."""
 
 
 def _mitten(closed: Floats, turned: Floats) -> Floats:
-    """A hand whose four fingers close alike: (…, 17, 3) from the wrist; ``closed`` (…,) 0 straight … 1 fist.
+    """A hand whose four fingers close equally: (…, 17, 3) from the wrist; ``closed`` (…,) 0 straight, 1 fist.
 
-    Enough to tell which way the palm faces: fingers bend to one side only.
+    This determines which way the palm faces, because fingers bend to one side only.
     """
     angles = np.cumsum(np.stack([-0.07 + 1.5 * closed, 0.14 + 1.68 * closed, 0.09 + 1.05 * closed]), axis=0)
     along = np.stack([-np.sin(angles), np.cos(angles), 0 * angles], axis=-1)  # (3, …, 3) in the hand's axes
@@ -341,13 +341,13 @@ def _mitten(closed: Floats, turned: Floats) -> Floats:
     return HAND * np.einsum("...ij,...kj->...ki", turned, np.stack(points, axis=-2))
 
 
-def _shown(points: Floats) -> Floats:
-    """Points (…, 3) as the picture shows them (…, 2): what is nearer is larger."""
+def _projected(points: Floats) -> Floats:
+    """Perspective projection of points (…, 3) to (…, 2)."""
     return points[..., :2] / (1 - points[..., 2:] / VIEWER)
 
 
 def _mean_over_time(values: Floats, width: float) -> Floats:
-    """(f, k) smoothed by a bell of ``width`` frames; ends are continued by themselves."""
+    """(f, k) smoothed by a Gaussian of ``width`` frames; the ends are padded with their values."""
     reach = int(3 * width)
     bell = np.exp(-0.5 * (np.arange(-reach, reach + 1) / width) ** 2)
     padded = np.pad(values, ((reach, reach), (0, 0)), "edge")
@@ -356,7 +356,7 @@ def _mean_over_time(values: Floats, width: float) -> Floats:
 
 
 def _through_gaps(angles: Floats, seen: Mask) -> Floats:
-    """Angles (f, k) where the arm was seen, and between these the straight way."""
+    """Angles (f, k) where the arm was seen, interpolated linearly in between."""
     at = np.flatnonzero(seen)
     frames = np.arange(len(angles))
     return np.stack([np.interp(frames, at, column[at]) for column in angles.T], axis=1)

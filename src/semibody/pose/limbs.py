@@ -5,9 +5,9 @@
     hidden = limb_cover(portrait_pose, 256, 256)             # where they are, with a margin
     moving = moved_cover(portrait_pose, pose, 256, 256)      # of those that move: where they were and are
 
-Every bone of arms and hands takes what surrounds it along, stretched with its length; between bones the
-nearest decide (skinning, in the plane). It knows nothing of depth: a palm that turns away, or fingers that
-were hidden, come out wrong. So it is a suggestion to networks, which see what else is known.
+Every bone of arms and hands carries the pixels around it, stretched with its length; between bones they are
+blended by distance (skinning, in the plane). Depth is ignored: a palm that turns away, or fingers that were
+hidden, come out wrong. So networks are conditioned on the result, among other things, and do not copy it.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from semibody.pose.skeleton import ARMS, HAND_EDGES
 from semibody.types import Picture, Pose
 
 _UPPER_ARM, _FOREARM, _FINGER = 0.16, 0.12, 0.05
-"""How far a bone takes along what lies beside it, in shoulder widths."""
+"""Distance up to which a bone carries pixels, in shoulder widths."""
 _FADE = 1.7
 """The cover ends at so many times that distance."""
 _NEAREST = 0.05
-"""What is added to distances, in units of a bone's thickness, before the nearest decide by their inverse
+"""What is added to distances, in units of a bone's thickness, before bones are weighted by their inverse
 fourth power."""
 _SHORTEST = 0.01
-"""A bone that looks shorter (it points at the camera), in shoulder widths, says nothing of its direction."""
+"""A bone that looks shorter (it points at the camera), in shoulder widths, has no reliable direction."""
 _STEEP = 4
-"""How much faster than the cover of carried limbs that of a portrait's own rises: none of them may stay."""
+"""Factor on the cover of a portrait's own limbs over that of carried ones, so that all their pixels go."""
 _COARSE = 4
 """Pixels per cell of the grid that pictures are carried on."""
 _GREY = 128
 _AT_REST = 0.03
-"""Shoulder widths by which a joint of an arm that moves is off its place; below it the cover fades."""
+"""Displacement in shoulder widths from which an arm counts as moved; below it the cover fades."""
 
 _Floats32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Limbs:
-    """For every cell of a grid: from where in the portrait it comes, and how surely it is arm or hand.
+    """For every cell of a grid: where in the portrait it comes from, and how far it is arm or hand.
 
     ``flow``   (2, h, w) right and down, in units of half the picture, as ``networks.pixels.warp`` takes it.
     ``cover``  (h, w) 1 on arms and hands, 0 away from them; there the flow is 0.
@@ -63,8 +63,8 @@ class Limbs:
 def move_limbs(portrait: Pose, pose: Pose, height: int, width: int, aspect: float = 1.0) -> Limbs:
     """How the portrait's arms and hands come to where ``pose`` has them, on a grid (height, width).
 
-    Both poses are in fractions of pictures ``aspect`` times as wide as high. Bones that one of them does not
-    have stay out of it; without any, nothing is covered.
+    Both poses are in fractions of pictures ``aspect`` times as wide as high. Bones that one of them
+    lacks are left out; without any, nothing is covered.
     """
     flow, cover = np.zeros((2, height * width), np.float32), np.zeros(height * width, np.float32)
     limbs = Limbs(flow.reshape(2, height, width), cover.reshape(height, width))
@@ -89,7 +89,7 @@ def carry_limbs(picture: Picture, portrait: Pose, pose: Pose) -> NDArray[np.uint
     """(H, W, 4): arms and hands of the picture where ``pose`` has them, on grey; and their cover, 0..255."""
     height, width = picture.shape[:2]
     limbs = move_limbs(portrait, pose, -(-height // _COARSE), -(-width // _COARSE), width / height)
-    # From where in the picture, in pixels; the coarse grid is the cheaper one to count in.
+    # Source positions in the picture, in pixels; scaled on the coarse grid, which is cheaper.
     moved = limbs.flow.transpose(1, 2, 0) * np.array([width / 2, height / 2], np.float32)
     where, cover = (cv2.resize(x, (width, height)) for x in (moved, limbs.cover))
     where[..., 0] += np.arange(width, dtype=np.float32)
@@ -100,7 +100,7 @@ def carry_limbs(picture: Picture, portrait: Pose, pose: Pose) -> NDArray[np.uint
 
 
 def limb_cover(pose: Pose, height: int, width: int) -> Float[NDArray[np.float32], "H W"]:
-    """1 on arms and hands of a pose and on a margin about them, 0 elsewhere; for sleeves are wide."""
+    """1 on arms and hands of a pose and on a margin about them, 0 elsewhere; the margin is for sleeves."""
     limbs = move_limbs(pose, pose, -(-height // _COARSE), -(-width // _COARSE), width / height)
     cover = cv2.resize(limbs.cover, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray((_STEEP * cover).clip(0, 1), np.float32)
@@ -108,9 +108,9 @@ def limb_cover(pose: Pose, height: int, width: int) -> Float[NDArray[np.float32]
 
 def moved_cover(portrait: Pose, pose: Pose, height: int, width: int) -> Float[NDArray[np.float32], "H W"]:
     """1 on the arms and hands that ``pose`` has elsewhere than the portrait, where they were and where they
-    are, and on a margin about them; 0 elsewhere. An arm at rest is 0 too, with a way from 0 to 1 between.
+    are, and on a margin about them; 0 elsewhere. An arm at rest is 0 too, with a smooth transition.
 
-    1 everywhere when the portrait's shoulders are not seen, because nothing is known of its arms then.
+    1 everywhere when the portrait's shoulders are not found, because its arms are then unknown.
     """
     aspect, cover = width / height, np.zeros((height, width), np.float32)
     across = shoulder_width(portrait.joints[None] * [aspect, 1.0], portrait.confidence[None] >= SEEN)
@@ -163,7 +163,7 @@ class _Bones:
 
     def carry(self, x: _Floats32, y: _Floats32) -> tuple[_Floats32, _Floats32]:
         """Of k points: how far the nearest bone is (k), in units of its thickness; and where in the portrait
-        they come from (2, k), the nearest bones deciding."""
+        they come from (2, k), bones weighted by distance."""
         right, down = x - self.start[:, :1], y - self.start[:, 1:]
         dx, dy = self.ahead.T[..., None]
         far, off = right * dx + down * dy, down * dx - right * dy  # along the bones, and to their side

@@ -1,6 +1,6 @@
-"""Pictures for people: the whole skeleton over a picture, and many pictures on one sheet.
+"""Pictures for the user: the whole skeleton over a picture, and many pictures on one sheet.
 
-The networks see ``pose.draw``; what is drawn here is for looking at.
+Networks are conditioned on the maps of ``pose.draw``, not on these.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from semibody.types import BODY, FACE, LEFT_HAND, RIGHT_HAND, Floats, Picture, P
 _BODY_COLOUR = (90, 220, 120)
 _FACE_COLOUR = (240, 240, 240)
 _LEFT_COLOUR = (255, 150, 60)
-"""The person's left hand is orange, the right one blue: a swap is seen at a glance."""
+"""The person's left hand is orange, the right one blue: so that a swap is visible."""
 _RIGHT_COLOUR = (80, 160, 255)
 _FAINT = 0.3
 _SHIFT = 4
@@ -31,7 +31,7 @@ def draw_skeleton(image: Picture, pose: Pose, *, faint: bool = True) -> Picture:
     points = pose.joints * (width, height)
     thick = max(1, round(min(height, width) / 300))
     draw = _Drawing(canvas, points, pose.confidence, thick, 0.0 if faint else _FAINT)
-    # Legs that are not in the picture have places too, and mean nothing.
+    # Legs outside the picture have joints too, with low confidence.
     _Drawing(canvas, points, pose.confidence, thick, _FAINT).edges(BODY, BODY_EDGES, _BODY_COLOUR)
     for part in FACE_PARTS.values():
         draw.chain(FACE.start + part.start, FACE.start + part.stop, _FACE_COLOUR)
@@ -103,6 +103,6 @@ def write_text(
     colour: tuple[int, int, int] = (230, 230, 230),
     scale: float = 0.42,
 ) -> None:
-    """Write a line of ASCII text onto ``canvas``; ``x``, ``y`` is where its base line begins."""
+    """Write a line of ASCII text onto ``canvas``; ``x``, ``y`` is where its base line starts."""
     plain = text.encode("ascii", "replace").decode()
     cv2.putText(canvas, plain, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)

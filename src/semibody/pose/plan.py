@@ -1,11 +1,11 @@
-"""Gestures from speech alone: strokes that meet stressed syllables, hands at rest in pauses.
+"""Gestures from speech alone: strokes on stressed syllables, hands at rest in pauses.
 
     planned = plan_gesture(speech, seed=3)
     save_gesture(planned.gesture, "talk.npz")
 
-The words of gesture research (Kendon; McNeill): hands *prepare*, make the *stroke* whose end falls on the
-stressed syllable, *hold*, and *retract* to rest when a pause is long enough. What strokes there are is a
-``Repertoire``: the library's, or whatever moves in gestures of the user's own.
+The terms of gesture research (Kendon; McNeill): hands *prepare*, make the *stroke* whose end falls on the
+stressed syllable, *hold*, and *retract* to rest when a pause is long enough. The strokes are those of a
+``Repertoire``: the library's, or movements in the user's own gestures.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from semibody.pose.timing import resample
 from semibody.types import FACE, HANDS, N_JOINTS, Floats, Gesture, SemibodyError, Speech
 
 FASTEST = 9.0
-"""Shoulder widths a second, about 3.5 m/s: what a hand reaches in lively talk."""
+"""Shoulder widths a second, about 3.5 m/s: the speed of hands in lively speech."""
 LEAST_LIVELY, MOST_LIVELY = 0.1, 3.0
 LONG_PAUSE = 0.9
 """Seconds without a stroke and with a pause after which hands go to rest."""
 _STROKE, _PREPARE, _RETRACT, _HOLD = 0.20, 0.42, 0.75, 0.25
-"""Usual seconds of each part of a movement."""
+"""Usual seconds of each phase of a movement."""
 _PEAK_OF_MINIMUM_JERK = 1.875
 """Highest speed of such a movement over its mean speed."""
 
@@ -43,7 +43,7 @@ class Stroke:
 
 
 class Repertoire(Protocol):
-    """What hands can do: families of strokes that go together, and how states become a gesture."""
+    """Strokes in families that go together, and how states become a gesture."""
 
     @property
     def rest(self) -> Floats: ...
@@ -56,11 +56,11 @@ class Repertoire(Protocol):
         ...
 
     def vary(self, state: Floats, rng: np.random.Generator) -> Floats:
-        """A state a little different, as nobody moves twice alike."""
+        """A slightly varied state, so that repeated strokes differ."""
         ...
 
     def render(self, states: Floats, nods: Floats, fps: float) -> Gesture:
-        """States (f, d) and how far the head is bowed by a stroke (f,) 0..1 to a gesture."""
+        """States (f, d) and nods of the head with strokes (f,) 0..1, as a gesture."""
         ...
 
 
@@ -78,9 +78,9 @@ class PlannedGesture:
     strokes: tuple[PlannedStroke, ...]
     prosody: Prosody
     rests: tuple[tuple[float, float], ...]
-    """(start, end) seconds in which the hands lie still"""
+    """(start, end) seconds in which the hands are at rest"""
     states: Floats | None = None
-    """(f, 57) the arms in space, as in ``library.state``; None for strokes from sources, which are flat"""
+    """(f, 57) the arms in space, as in ``library.state``; None for strokes from sources, without depth"""
 
 
 def plan_gesture(
@@ -95,10 +95,10 @@ def plan_gesture(
 ) -> PlannedGesture:
     """Plan the hands for a recording; ``seconds`` defaults to its length.
 
-    ``prosody`` is what ``analyse`` found in the speech, where that is known already.
+    ``prosody`` is the result of ``analyse`` for the speech, if it is known already.
 
     ``sources``: gestures to take strokes from instead of the library. ``liveliness`` 0.3 … 2 makes strokes
-    rarer or more frequent. The same arguments give the same gesture. Raises SemibodyError when the
+    less or more frequent. The same arguments give the same gesture. Raises SemibodyError when the
     sources hold no movement.
     """
     if not LEAST_LIVELY <= liveliness <= MOST_LIVELY:
@@ -116,7 +116,7 @@ def plan_gesture(
 
 @dataclass(frozen=True)
 class Timed:
-    """When hands do what: ``states`` (f, d) of a repertoire, ``nods`` (f,), and as in ``PlannedGesture``."""
+    """A plan over time: ``states`` (f, d) of a repertoire, ``nods`` (f,), and as in ``PlannedGesture``."""
 
     states: Floats
     nods: Floats
@@ -129,7 +129,7 @@ def time_strokes(
 ) -> Timed:
     """Strokes of a repertoire on the stressed syllables of ``seconds`` of speech, rest in between.
 
-    ``often`` 0.1 … 3 makes them rarer or more frequent. A repertoire without strokes rests all the time.
+    ``often`` 0.1 … 3 makes them less or more frequent. Without strokes the hands are always at rest.
     """
     timeline = _Timeline(repertoire, np.random.default_rng([seed, 17]))
     if repertoire.families:
@@ -140,7 +140,7 @@ def time_strokes(
 
 
 def choose_stresses(prosody: Prosody, liveliness: float = 1.0) -> list[Syllable]:
-    """The syllables that get a stroke: those that stand out, the strongest first, not too close together."""
+    """The syllables that get a stroke: the most stressed first, with a minimum distance."""
     apart = 0.56 / liveliness**0.5
     certain, possible = 0.5 / liveliness, 0.1 / liveliness
     enough = 0.85 * liveliness * sum(end - start for start, end in prosody.phrases)
@@ -155,7 +155,7 @@ def choose_stresses(prosody: Prosody, liveliness: float = 1.0) -> list[Syllable]
 
 
 def _groups(syllables: list[Syllable], prosody: Prosody) -> list[list[Syllable]]:
-    """Strokes between which the hands stay up: no long pause in between."""
+    """Groups of strokes without a long pause in between, within which hands do not return to rest."""
     pauses = prosody.pauses(LONG_PAUSE)
     groups: list[list[Syllable]] = []
     for syllable in syllables:
@@ -179,7 +179,7 @@ class _Timeline:
 
     def add_group(self, group: list[Syllable], prosody: Prosody) -> None:
         """Prepare, strokes with holds, retract; strokes for which there is no time are left out."""
-        # Hands that rest through a long pause start to move when the voice does.
+        # Hands at rest in a long pause start to move when speech starts.
         spoken = (end for _, end in prosody.pauses(LONG_PAUSE) if end <= group[0].time)
         earliest = max(spoken, default=0.0)
         self._choose_family()
@@ -231,16 +231,14 @@ class _Timeline:
         self._cut(frames / fps)
         arrivals, points = zip(*self._keys, strict=True)
         states = library.glide(arrivals, points, frames, fps)
-        moment = np.arange(frames) / fps
+        time = np.arange(frames) / fps
         nods = np.zeros(frames)
         for stroke in self.strokes:
-            nods += np.clip(0.5 + 0.3 * stroke.stress, 0, 1.2) * np.exp(
-                -(((moment - stroke.time) / 0.13) ** 2)
-            )
+            nods += np.clip(0.5 + 0.3 * stroke.stress, 0, 1.2) * np.exp(-(((time - stroke.time) / 0.13) ** 2))
         return states, nods, tuple(self._rests(frames / fps))
 
     def _cut(self, seconds: float) -> None:
-        """The recording may end before the hands are back: they then stay on their way."""
+        """Hold the last state to the end; a recording may also end before the hands are back at rest."""
         if self._keys[-1][0] < seconds:
             self._keys.append((seconds, self._keys[-1][1]))
 
@@ -265,10 +263,10 @@ _FAMILIES: tuple[tuple[tuple[str, str, str], ...], ...] = (
     ((_BOTH, "ready", "open_high"), (_BOTH, "raised", "open_low")),
     ((_LEFT, "ready", "offer"), (_RIGHT, "ready", "offer")),
 )
-"""Which arms move, from which pose to which, in families between which a speaker changes now and then."""
+"""Which arms move, from which pose to which, in families; a speaker changes the family from time to time."""
 
 _SAMPLES = 12
-"""Moments of a movement at which its speed is looked at."""
+"""Times in a movement at which its speed is measured."""
 
 
 class LibraryRepertoire:
@@ -287,7 +285,7 @@ class LibraryRepertoire:
         return Stroke(both(start), both(end))
 
     def top_speed(self, a: Floats, b: Floats) -> float:
-        # Arms turn, so hands take a way round, faster here and slower there.
+        # Joint angles are interpolated, so hands move on arcs with varying speed.
         share = library.minimum_jerk(np.linspace(0, 1, _SAMPLES + 1))
         placed = library.render(a + share[:, None] * (b - a), 24.0)
         moved = np.diff(placed.joints[:, HANDS], axis=0)
@@ -308,11 +306,11 @@ class LibraryRepertoire:
         return library.render(self.enliven(states, nods, fps), fps, "planned")
 
     def enliven(self, states: Floats, nods: Floats, fps: float) -> Floats:
-        """The states (f, 57) with all the small movements of somebody alive."""
+        """The states (f, 57) with small movements of head and raised arms."""
         moved = states.copy()
         n = len(ANGLES)
         for number, start in enumerate((0, n)):
-            # A raised arm is never quite still; one at rest is.
+            # Only raised arms get the small movements; an arm at rest is still.
             away = np.abs(states[:, start : start + n] - self.rest[start : start + n]).max(axis=1)
             alive = np.clip(away / np.radians(20), 0, 1)[:, None]
             moved[:, start : start + N_ARM] += alive * _drift(len(states), fps, N_ARM, number)
@@ -323,7 +321,7 @@ class LibraryRepertoire:
 
 
 def _sway(frames: int, fps: float) -> Floats:
-    """Slow movement of the head (f, 3) in radians that never quite repeats."""
+    """Slow aperiodic movement of the head (f, 3) in radians."""
     time = np.arange(frames) / fps
     rates = np.array([[0.11, 0.29, 0.47], [0.13, 0.23, 0.53], [0.07, 0.19, 0.37]])
     sizes = np.radians([[2.6, 1.4, 0.7], [1.0, 0.7, 0.4], [1.0, 0.7, 0.3]])
@@ -343,8 +341,8 @@ def _drift(frames: int, fps: float, count: int, number: int) -> Floats:
 class SourceRepertoire:
     """Strokes cut from gestures of the user's own; a state is the joints of a pose, flattened.
 
-    A stroke goes from one moment at which the hands are slowest to the next, over one at which they
-    are fast; rest is the pose around which they stay longest.
+    A stroke goes from one local minimum of the hands' speed to the next, with a fast movement in
+    between; rest is the pose nearest to the median.
     """
 
     def __init__(self, gestures: Sequence[Gesture], fps: float) -> None:

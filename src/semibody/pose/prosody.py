@@ -1,4 +1,4 @@
-"""When somebody speaks, and which syllables they stress: from the sound alone, without a model.
+"""Phrases and stressed syllables of speech, from the audio alone, without a model.
 
 A syllable is a peak of the voice's energy with a dip on both sides (de Jong & Wempe 2009). Its stress
 is how far it stands out from its surroundings in energy, pitch and length.
@@ -22,7 +22,7 @@ STEP = 0.01
 
 _WINDOW = 0.032
 _BAND = (250.0, 3200.0)
-"""Where vowels are strong and breath, hum and hiss are not."""
+"""Hertz in which vowels are strong, and breath, hum and hiss are weak."""
 _DIP = 1.5
 """dB by which energy must fall between two syllables."""
 _PITCH = (65.0, 420.0)
@@ -81,7 +81,7 @@ def _measure(speech: Speech) -> tuple[Floats, Floats, Floats]:
     band = (hertz >= _BAND[0]) & (hertz <= _BAND[1])
     window = np.hanning(width)
     lags = np.arange(int(speech.rate / _PITCH[1]), int(min(speech.rate / _PITCH[0], 0.8 * width)))
-    # The window's own falling-off must not speak for short periods (Boersma 1993).
+    # Without dividing by the window's autocorrelation, short periods would be preferred (Boersma 1993).
     fade = np.fft.irfft(np.abs(np.fft.rfft(window, size)) ** 2)
     level, pitch, periodic = np.zeros(count), np.full(count, np.nan), np.zeros(count)
     for block in range(0, count, _BLOCK):  # memory does not grow with the recording
@@ -90,21 +90,22 @@ def _measure(speech: Speech) -> tuple[Floats, Floats, Floats]:
         power = np.abs(np.fft.rfft(frames, size)) ** 2
         rows = slice(block, block + len(starts))
         level[rows] = 10 * np.log10(power[:, band].sum(axis=1) + 1e-7)
-        alike = np.fft.irfft(power)[:, : lags[-1] + 1]
-        alike = alike[:, lags] / fade[lags] / np.maximum(alike[:, :1] / fade[0], 1e-12)
-        # Long periods win ties too easily: an octave lower must be clearly better.
-        best = (alike - 0.08 * np.log2(lags / lags[0])).argmax(axis=1)
-        strength = np.take_along_axis(alike, best[:, None], axis=1)[:, 0]
+        autocorrelation = np.fft.irfft(power)[:, : lags[-1] + 1]
+        energy = np.maximum(autocorrelation[:, :1] / fade[0], 1e-12)
+        autocorrelation = autocorrelation[:, lags] / fade[lags] / energy
+        # Multiples of a period correlate as well, so longer periods get a penalty.
+        best = (autocorrelation - 0.08 * np.log2(lags / lags[0])).argmax(axis=1)
+        strength = np.take_along_axis(autocorrelation, best[:, None], axis=1)[:, 0]
         periodic[rows] = np.clip(strength, 0, 1)
         pitch[rows] = np.where(strength > 0.5, 12 * np.log2(speech.rate / lags[best] / 100), np.nan)
     return _smooth(level, 3), pitch, periodic
 
 
 def _voice_activity(level: Floats) -> Mask:
-    """Where somebody speaks: clearly above the quietest and not far below the loudest parts."""
+    """Where there is speech: clearly above the quietest and not far below the loudest sound."""
     floor, top = np.percentile(level, 8), np.percentile(level, 95)
     if top < -25 or top - floor < 6:
-        # All alike: silence, or speech without a pause.
+        # Constant level: silence, or speech without a pause.
         return np.full(len(level), top > -25)
     threshold = max(floor + 0.3 * (top - floor), top - 32)
     active = level > threshold

@@ -1,7 +1,7 @@
 """Where in a picture audio attention may write: masks made from joints.
 
-Used in training (Audio Diffusion, Head Partial Attention) and, for models that are told where the mouth is,
-when animating.
+Used in training (Audio Diffusion, Head Partial Attention) and, for models with an ``audio_region``, when
+animating.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Region = Literal["none", "lips", "face", "body"]
 """Where audio attention may write: nowhere, on the lips, on the face, everywhere."""
 
 _SEEN = 0.05
-"""Confidence above which a joint takes part in a mask (joints hidden by other parts have 0.3)."""
+"""Confidence above which a joint is part of a mask (occluded joints have 0.3)."""
 
 
 _LOWER_FACE = FACE.start + np.array([*range(3, 14), *range(31, 36), *range(48, 68)])
@@ -32,7 +32,7 @@ def audio_mask(
     """Where audio attention may write for one frame, (height, width) in 0..1, soft at its edge.
 
     ``lips`` and ``face`` are the hull of their joints, grown by ``dilation`` of its longer side; a region
-    of which nothing was seen is empty.
+    without found joints is empty.
     """
     if region in ("none", "body"):
         return np.full((height, width), float(region == "body"), np.float32)
@@ -42,8 +42,8 @@ def audio_mask(
 
 
 def mouth_region(pose: Pose, height: int, width: int) -> NDArray[np.float32]:
-    """What a mouth moves: lips, chin and the cheeks beside them, (height, width) in 0..1; nothing without a
-    face."""
+    """The region that a mouth moves: lips, chin and the cheeks beside them, (height, width) in 0..1; empty
+    without a face."""
     points = pose.joints[_LOWER_FACE[pose.confidence[_LOWER_FACE] > _SEEN]]
     return hull_mask(points, height, width, 0.04)
 

@@ -19,7 +19,7 @@ _DARK = 28
 
 
 def write_contact_sheet(path: Path, gesture: Gesture, background: Picture | None = None) -> None:
-    """At most 24 moments of a gesture, evenly in time, with their seconds."""
+    """At most 24 poses of a gesture, evenly in time, with their seconds."""
     count = min(24, len(gesture))
     frames = np.linspace(0, len(gesture) - 1, count).astype(int).tolist()
     canvas = background if background is not None else _empty(gesture, 256)
@@ -42,7 +42,7 @@ def write_preview(
 
 
 def on_portrait(gesture: Gesture, portrait: Picture, size: int) -> tuple[Gesture, Picture, str]:
-    """The gesture fitted to a portrait, the darkened portrait ``size`` high, and what was done."""
+    """The gesture fitted to a portrait, the darkened portrait ``size`` high, and the alignment in words."""
     pose = detect_pose(portrait)
     height, width = portrait.shape[:2]
     framing = frame_portrait(pose, width, height, 1.0)
@@ -71,7 +71,7 @@ def write_overlay_video(path: Path, gesture: Gesture, video: Path, progress: Pro
 
 
 def write_library_sheet(path: Path) -> None:
-    """A row of six moments for every gesture of the library."""
+    """A row of six poses for every gesture of the library."""
     pictures: list[Picture] = []
     labels: list[str] = []
     for name in names():

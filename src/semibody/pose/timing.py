@@ -1,4 +1,4 @@
-"""Poses in time: another frame rate, what happens when a gesture runs out, how long something lasts."""
+"""Poses in time: another frame rate, gestures shorter than the clip, gaps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from semibody.types import BODY, FACE, LEFT_HAND, RIGHT_HAND, Floats, Gesture
 
 OnShort = Literal["pingpong", "loop", "hold", "stop"]
 LONGEST_GAP = 0.4
-"""Seconds for which a lost hand is filled in."""
+"""Longest gap in seconds over which a missing hand is interpolated."""
 
 
 def resample(gesture: Gesture, fps: float) -> Gesture:
@@ -23,7 +23,7 @@ def resample(gesture: Gesture, fps: float) -> Gesture:
     before = np.minimum(position.astype(int), len(gesture) - 2)
     weight = (position - before)[:, None, None]
     joints = (1 - weight) * gesture.joints[before] + weight * gesture.joints[before + 1]
-    # A joint that was not seen has no place to move from or to: the nearer neighbour's is taken.
+    # A joint that was not found cannot be interpolated: the nearer neighbour's is taken.
     first, second = gesture.confidence[before], gesture.confidence[before + 1]
     unseen = np.minimum(first, second) <= 0
     nearer = gesture.joints[np.rint(position).astype(int)]
@@ -65,7 +65,7 @@ def fill_index(length: int, frames: int, how: OnShort) -> NDArray[np.int_]:
 def fill_short_gaps(joints: Floats, confidence: Floats, fps: float) -> int:
     """Fill gaps of at most ``LONGEST_GAP`` in (f, 128, 2), (f, 128) in place; gives hand poses filled.
 
-    A hand and the face are there or not as a whole, joints of the body each for itself.
+    Each hand and the face are missing as a whole, joints of the body one by one.
     """
     filled = 0
     for part in (LEFT_HAND, RIGHT_HAND, FACE, *(slice(i, i + 1) for i in range(BODY.stop))):
@@ -77,7 +77,7 @@ def fill_short_gaps(joints: Floats, confidence: Floats, fps: float) -> int:
 def fill_gaps(joints: Floats, confidence: Floats, longest: int) -> int:
     """Fill gaps of at most ``longest`` frames of a part (f, k, 2), (f, k) in place; gives frames filled.
 
-    Joints go straight from one side to the other; confidence falls towards the middle of the gap.
+    Joints are interpolated linearly; confidence falls towards the middle of the gap.
     """
     seen = confidence.max(axis=1) > 0
     filled = 0

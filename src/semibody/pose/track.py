@@ -1,7 +1,7 @@
-"""Poses of a whole video: one person followed, hands kept apart, short gaps filled, jitter smoothed.
+"""Poses of a whole video: one person tracked, left and right hands kept apart, gaps filled, jitter smoothed.
 
-``extract`` reads a video and keeps what it detected in small files beside the result, so that a stopped
-run goes on where it was. ``clean`` is pure: it turns raw detections into a Gesture.
+``extract`` reads a video and keeps its detections in small files beside the result, so that a stopped run
+continues where it was. ``clean`` is pure: it turns raw detections into a Gesture.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ CHUNK = 240
 _LARGEST_CHUNK = 8 * CHUNK * (3 * N_JOINTS + 1) + 4096
 """Bytes of such a file, unpacked."""
 _LOST_SECONDS = 0.5
-"""After this long the person is looked for in the whole picture again."""
+"""After this long without the person, detection searches the whole picture again."""
 _SWAP_COST = 0.15
-"""How much (in shoulder widths of movement) speaks against calling two found hands the other way round."""
+"""Cost of exchanging two found hands, in shoulder widths of movement."""
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """A gesture with an account of how it was found."""
+    """A gesture with counts of what was detected."""
 
     gesture: Gesture
     frames: int
@@ -58,24 +58,26 @@ class Extraction:
     filled: int
     """hand poses that were filled in over short gaps"""
     swapped: int
-    """frames in which left and right were put right"""
+    """frames in which left and right were exchanged"""
     most_people: int
     """largest number of people in one searched frame"""
 
     def notices(self) -> list[str]:
         """What the user should know, a line each."""
-        said = []
+        notices = []
         gone = self.frames - self.with_person
         if self.most_people > 1:
-            said.append(f"{self.most_people} people in view: the largest was followed; choose with --person")
+            notices.append(
+                f"{self.most_people} people in view: the largest was followed; choose with --person"
+            )
         if gone:
-            said.append(
+            notices.append(
                 f"the person was not in view in {gone} of {self.frames} frames; hands are empty there"
             )
         for side, count in (("left", self.with_left), ("right", self.with_right)):
             if count < 0.5 * self.with_person:
-                said.append(f"the {side} hand was found in {count} of {self.with_person} frames only")
-        return said
+                notices.append(f"the {side} hand was found in {count} of {self.with_person} frames only")
+        return notices
 
 
 def detect_gesture(
@@ -104,9 +106,9 @@ def extract(
     """Detect one person in every frame of a video at ``fps``, in fractions of the video's picture.
 
     ``person`` counts from the largest in the first frame with people. ``smooth`` 0 leaves jitter, 1 is
-    the default, more is smoother. ``keep`` names a folder for unfinished work: the same call goes on from
-    there, and removes it at the end. Memory does not grow with the video but for the joints (2 KB a
-    frame). Raises SemibodyError if the video cannot be read or nobody is in it.
+    the default, more is smoother. ``keep`` names a folder for unfinished work: the same call continues
+    from there, and removes it at the end. Of the video only the joints (2 KB a frame) are kept in memory.
+    Raises SemibodyError if the video cannot be read or no person is found.
     """
     path = Path(path)
     with contextlib.ExitStack() as stack:
@@ -114,7 +116,7 @@ def extract(
         store = _Unfinished(keep, _signature(path, fps, person, detector)) if keep else None
         if store:
             stack.push(store.drop_after_mistake)
-        raw: list[_Found] = store.load() if store else []
+        raw: list[_Detection] = store.load() if store else []
         source = video.fps
         total = max(1, round(video.frame_count * fps / source)) if video.frame_count else 0
         opened = detector or stack.enter_context(open_detector())
@@ -136,7 +138,7 @@ def extract(
             raise SemibodyError(f"{path}: holds no frame that can be read; export it again")
         if not any(found.confidence.any() for found in raw):
             raise SemibodyError(
-                f"{path}: nobody was found in {len(raw)} frames; "
+                f"{path}: no person was found in {len(raw)} frames; "
                 "the face must be visible and the person upright"
             )
     extraction = _account(raw, fps, aspect, smooth, path.stem)
@@ -146,8 +148,8 @@ def extract(
 
 
 @dataclass(frozen=True)
-class _Found:
-    """A frame's raw detection: zeros when the person was not there."""
+class _Detection:
+    """A frame's raw detection: zeros where the person was not found."""
 
     joints: Floats
     confidence: Floats
@@ -155,21 +157,21 @@ class _Found:
 
 
 class _Follower:
-    """Chooses a person once and keeps to them."""
+    """Chooses a person once and tracks that person."""
 
     def __init__(self, detector: Detector, person: int, fps: float) -> None:
         self._detector, self._person, self._fps = detector, person, fps
         self._last: Pose | None = None
         self._lost = 0
 
-    def resume(self, found: list[_Found]) -> None:
+    def resume(self, found: list[_Detection]) -> None:
         for one in found:
             if one.confidence.any():
                 self._last, self._lost = Pose(one.joints, one.confidence), 0
             else:
                 self._lost += 1
 
-    def find(self, frame: Picture) -> _Found:
+    def find(self, frame: Picture) -> _Detection:
         pose, people = None, 0
         if self._last is not None:
             pose = self._detector.follow(frame, self._last)
@@ -180,14 +182,14 @@ class _Follower:
             pose = self._choose(found)
         if pose is None:
             self._lost += 1
-            return _Found(np.zeros((N_JOINTS, 2)), np.zeros(N_JOINTS), people)
+            return _Detection(np.zeros((N_JOINTS, 2)), np.zeros(N_JOINTS), people)
         self._last, self._lost = pose, 0
-        return _Found(pose.joints, pose.confidence, people)
+        return _Detection(pose.joints, pose.confidence, people)
 
     def _choose(self, found: list[Pose]) -> Pose | None:
         if not found:
             return None
-        if self._last is not None:  # come back: whoever is nearest to where the person was last
+        if self._last is not None:  # after a gap: the person nearest to the last position
             was = anchor(self._last)
             return min(found, key=lambda pose: float(np.hypot(*(anchor(pose) - was))))
         if self._person < len(found):
@@ -206,7 +208,7 @@ def _refuse_upside_down(path: Path, detector: Detector, frame: Picture) -> None:
 def clean(
     joints: Floats, confidence: Floats, fps: float, smooth: float, aspect: float
 ) -> tuple[Floats, Floats, int, int]:
-    """Raw detections (f, 128, 2), (f, 128) put right: joints, confidence, hands filled, frames swapped."""
+    """Raw detections (f, 128, 2), (f, 128) corrected: joints, confidence, hands filled, frames swapped."""
     joints, confidence = joints.copy(), confidence.copy()
     swapped = untangle_hands(joints, confidence, aspect)
     filled = fill_short_gaps(joints, confidence, fps)
@@ -254,7 +256,7 @@ def untangle_hands(joints: Floats, confidence: Floats, aspect: float = 1.0) -> i
 
 
 def one_euro(joints: Floats, seen: Any, fps: float, strength: float, scale: float) -> Floats:
-    """The One-Euro filter (Casiez et al. 2012), run forwards and backwards so that nothing lags.
+    """The One-Euro filter (Casiez et al. 2012), run forwards and backwards so that it has no lag.
 
     ``joints`` (f, j, 2) in one unit for both axes, ``scale`` the shoulder width in it, ``seen`` (f, j).
     Slow joints are smoothed at 2.5 Hz / ``strength``; faster ones less.
@@ -285,7 +287,7 @@ def _one_euro(joints: Floats, seen: Any, fps: float, strength: float, scale: flo
     return out
 
 
-def _account(raw: list[_Found], fps: float, aspect: float, smooth: float, name: str) -> Extraction:
+def _account(raw: list[_Detection], fps: float, aspect: float, smooth: float, name: str) -> Extraction:
     joints = np.stack([found.joints for found in raw])
     confidence = np.stack([found.confidence for found in raw])
     hands = confidence[:, [LEFT_HAND.start, RIGHT_HAND.start]] >= SEEN
@@ -324,9 +326,9 @@ class _Unfinished:
     def __init__(self, folder: Path, signature: dict[str, Any]) -> None:
         self._folder, self._signature = folder, signature
 
-    def load(self) -> list[_Found]:
+    def load(self) -> list[_Detection]:
         note = self._folder / "run.json"
-        with contextlib.suppress(SemibodyError):  # nothing there, or damaged: begin anew
+        with contextlib.suppress(SemibodyError):  # nothing there, or damaged: start again
             if read_json(note, "it is made again") == self._signature:
                 return list(self._chunks())
         self.remove()
@@ -334,7 +336,7 @@ class _Unfinished:
         note.write_text(json.dumps(self._signature), encoding="utf-8")
         return []
 
-    def _chunks(self) -> Iterator[_Found]:
+    def _chunks(self) -> Iterator[_Detection]:
         for number in range(10**6):
             try:
                 arrays = read_npz(self._chunk(number), "it is made again", largest=_LARGEST_CHUNK)
@@ -346,9 +348,9 @@ class _Unfinished:
                 return
             if joints.dtype.kind != "f" or not (np.isfinite(joints).all() and np.isfinite(confidence).all()):
                 return
-            yield from (_Found(*one) for one in zip(joints, confidence, people.tolist(), strict=True))
+            yield from (_Detection(*one) for one in zip(joints, confidence, people.tolist(), strict=True))
 
-    def save(self, found: list[_Found]) -> None:
+    def save(self, found: list[_Detection]) -> None:
         """Write the newest full chunk, complete or not at all."""
         part = found[-CHUNK:]
         target = self._chunk(len(found) // CHUNK - 1)
@@ -365,7 +367,7 @@ class _Unfinished:
         return self._folder / f"{number:06d}.npz"
 
     def drop_after_mistake(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Of a video that cannot be used nothing is worth keeping; of a run that was stopped, all."""
+        """Remove the unfinished work if the video cannot be used; keep it if the run was stopped."""
         if kind is not None and issubclass(kind, SemibodyError):
             self.remove()
 

@@ -24,7 +24,7 @@ import itertools
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -123,6 +123,12 @@ def bundled() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
+def find_recipe(recipe: Path | str) -> tuple[Path, Path]:
+    """The file of a recipe given by path or bundled name, and the folder its paths start from."""
+    packaged = bundled().get(str(recipe))
+    return (packaged, Path()) if packaged else (Path(recipe), Path(recipe).parent)
+
+
 def bench_quality(
     recipe: Path | str, *, overrides: Sequence[str] = (), workers: int = 0, animator: Animator | None = None,
     progress: Progress = silent,
@@ -132,11 +138,10 @@ def bench_quality(
 
     Clips that exist are not made again. Raises SemibodyError for mistakes in the recipe or its cases.
     """
-    packaged = bundled().get(str(recipe))
-    rules = config.load(BenchRecipe, toml=packaged or Path(recipe), overrides=overrides)
-    base = Path() if packaged else Path(recipe).parent
+    path, base = find_recipe(recipe)
+    rules = config.load(BenchRecipe, toml=path, overrides=overrides)
     goals = parse_goals(rules.goals)
-    if packaged and not (base / rules.cases).exists():
+    if str(recipe) in bundled() and not (base / rules.cases).exists():
         raise SemibodyError(f"{rules.cases}: no test set is here; `make bench-{recipe}` renders it first")
     run = _Run(rules, base / rules.out, read_cases(base / rules.cases), animator, workers, progress)
     run.claim()
@@ -164,19 +169,7 @@ class _Run:
         self.given = animator
 
     def claim(self) -> None:
-        """Refuse a folder whose clips other weights or settings made. Raises SemibodyError."""
-        try:
-            made_with: dict[str, Any] = {"weights": _fingerprint(hub.find_weights(self.rules.weights)[0])}
-        except SemibodyError:  # without weights no clip can be made, but existing ones can be measured
-            return
-        made_with |= {"settings": self.rules.settings} if self.rules.settings else {}
-        record = self.out / "made_with.json"
-        if record.exists() and read_json(record, "delete it") != made_with:
-            raise SemibodyError(
-                f"{self.out}: holds clips of other weights or settings; delete it or set another out"
-            )
-        with atomic_write(record) as unfinished:
-            unfinished.write_text(json.dumps(made_with, indent=1), encoding="utf-8")
+        claim(self.out, self.rules.weights, {"settings": self.rules.settings} if self.rules.settings else {})
 
     @cache  # noqa: B019 - a run lives as long as its animator
     def animator(self) -> Animator:
@@ -311,6 +304,19 @@ class _Run:
         write_report(made.found, self.out / "report.html")
         panels = [_panels(self.out, case) for case in self.cases[:_GRID_CASES]]
         write_grid(self.out / "grid.mp4", panels, self.cases[0].audio)
+
+
+def claim(out: Path, weights: str, facts: Mapping[str, Any]) -> None:
+    """Refuse a folder whose clips other weights or settings (``facts``) made. Raises SemibodyError."""
+    try:
+        made_with: dict[str, Any] = {"weights": _fingerprint(hub.find_weights(weights)[0]), **facts}
+    except SemibodyError:  # without weights no clip can be made, but existing ones can be measured
+        return
+    record = out / "made_with.json"
+    if record.exists() and read_json(record, "delete it") != made_with:
+        raise SemibodyError(f"{out}: holds clips of other weights or settings; delete it or set another out")
+    with atomic_write(record) as unfinished:
+        unfinished.write_text(json.dumps(made_with, indent=1), encoding="utf-8")
 
 
 def _fingerprint(folder: Path) -> str:

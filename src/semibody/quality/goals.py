@@ -123,22 +123,29 @@ def _title(subject: str, name: str) -> str:
     return f"autoencoder alone: {name}" if subject == "ceiling" else name
 
 
+_OPTIONAL = ("repeat the portrait", "95 % interval", "real clips")
+"""Columns that are left out where no row has anything in them."""
+
+
 def as_lines(rows: Sequence[Row]) -> list[str]:
     """The table in Markdown."""
-    lines = [
-        "| measure | repeat the portrait | value | 95 % interval | real clips | goal | reached |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        between = f"{show(row.interval[0])} … {show(row.interval[1])}" if row.interval else ""
-        name = f"{row.measure} ({row.unit})" if row.unit else row.measure
-        known = not math.isnan(row.value)
-        cells = (
-            name, _shown(row.repeat), show(row.value) if known else "not measured", between, _shown(row.real),
-            row.goal, "yes" if row.reached else "no",
-        )  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+    shown = [_cells(row) for row in rows]
+    names = [name for name in shown[0] if name not in _OPTIONAL or any(cells[name] for cells in shown)]
+    lines = [f"| {' | '.join(names)} |", "|" + "---|" * len(names)]
+    return lines + [f"| {' | '.join(cells[name] for name in names)} |" for cells in shown]
+
+
+def _cells(row: Row) -> dict[str, str]:
+    """What stands in each column."""
+    return {
+        "measure": f"{row.measure} ({row.unit})" if row.unit else row.measure,
+        "repeat the portrait": _shown(row.repeat),
+        "value": "not measured" if math.isnan(row.value) else show(row.value),
+        "95 % interval": f"{show(row.interval[0])} … {show(row.interval[1])}" if row.interval else "",
+        "real clips": _shown(row.real),
+        "goal": row.goal,
+        "reached": "yes" if row.reached else "no",
+    }
 
 
 def _shown(value: float | None) -> str:

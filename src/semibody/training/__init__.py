@@ -1,6 +1,6 @@
 """Training the networks: one recipe, one command, every stage resumable.
 
 ``recipe`` (settings) -> ``curriculum`` (APDH and HPA as functions of the step) and ``losses`` (PhD)
--> ``samples`` and ``crops`` (what a step shows the networks) -> ``stages`` (autoencoder, keypoints, stills,
+-> ``samples`` and ``crops`` (the batch of a step) -> ``stages`` (autoencoder, keypoints, stills,
 …: one class each) -> ``loop`` (optimiser, checkpoints, logs) -> ``trainer`` (all stages of a recipe, report).
 """

@@ -1,7 +1,7 @@
-"""What a step computes with. Every random choice is a function of (seed, stage, step, sample).
+"""The batch of a step. Every random choice is a function of (seed, stage, step, sample).
 
-So a resumed run, another number of workers, or two processes instead of one see exactly the same
-samples, and no random state has to be kept in checkpoints.
+So a resumed run, another number of workers, or two processes instead of one train on exactly the same
+samples, and checkpoints need no random state.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def generator(seed: int, source: int, step: int, sample: int = 0) -> Generator:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Tensors, lists and mappings of them, and what says where they are from."""
+    """Tensors, lists and mappings of them, and the names of the samples."""
 
     names: list[str]
     """clip and first frame of each sample, for messages"""

@@ -1,15 +1,15 @@
-"""The card of a trained model: what it was made of and what it reaches. Numbers from files only.
+"""The card of a trained model: its data, training and measured results. All numbers are read from files.
 
     write_card(run, weights=weights, out=weights / "MODEL_CARD.md", packed=packed, bench=results,
                pictures=Path("docs/starter"))
 
-``run``      a training folder: ``recipe.json`` and ``log.jsonl`` tell the budget and the curves
-``weights``  the folder that ships: ``semibody.json`` and the sizes of its files
+``run``      a training folder: ``recipe.json`` and ``log.jsonl`` give the budget and the curves
+``weights``  the weights folder: ``semibody.json`` and the sizes of its files
 ``packed``   the clips it was trained on, counted
 ``bench``    ``results.json`` of ``semibody bench-quality``, with the clips beside it
-``notes``    what people who looked at its pictures wrote: Markdown that goes under "Limits"
+``notes``    observations on its pictures, written by hand: Markdown for the section "Limits"
 
-What is not there is left out of the card, and the card says so.
+The card states what was not given or not measured.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from semibody.types import SemibodyError
 from semibody.weights.store import read_index
 
 _RANKED_BY = "PSNR-face"
-"""The measure by which typical and worst cases are chosen: a person is recognised by the face."""
-_SHOWN = 3
+"""The metric by which typical and worst cases are chosen, because a person is recognised by the face."""
+_CASES = 3
 _SIDE = 192
 
 
@@ -53,8 +53,8 @@ def write_card(
 ) -> list[Path]:
     """Write the card; returns the files that were written.
 
-    ``pictures`` begins the names of its pictures: ``docs/starter`` → ``docs/starter-curves.png``. Raises
-    SemibodyError for a folder that is no training or no weights.
+    ``pictures`` is the start of its pictures' names: ``docs/starter`` → ``docs/starter-curves.png``. Raises
+    SemibodyError for a folder that is not a training or not weights.
     """
     recipe, index, curves = _read_json(run / "recipe.json"), read_index(weights), read_log(run)
     results = _read_json(bench) if bench is not None else {}
@@ -80,19 +80,19 @@ def write_card(
     return written
 
 
-# -- what it is ----------------------------------------------------------------------------------------
+# -- the model ----------------------------------------------------------------------------------------
 
 
 def _use(index: Mapping[str, Any]) -> Iterator[str]:
     defaults = index.get("defaults", {})
     yield ""
-    yield f"Origin of the weights: {index.get('origin') or 'not recorded'}. Made to be used with:"
+    yield f"Origin of the weights: {index.get('origin') or 'not recorded'}. To be used with:"
     yield ""
     yield ", ".join(f"{name} {value}" for name, value in sorted(defaults.items())) + "."
 
 
 def _sizes(weights: Path) -> Iterator[str]:
-    yield "| part | parameters | precision | MB |"
+    yield "| network | parameters | precision | MB |"
     yield "|---|---|---|---|"
     total, megabytes = 0, 0.0
     for path in sorted(weights.glob("*.safetensors")):
@@ -108,19 +108,19 @@ def _tensors(path: Path) -> tuple[int, list[str]]:
     from safetensors import safe_open
 
     with safe_open(str(path), framework="pt") as file:
-        parts = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118 - not a mapping
-        count = sum(int(np.prod(part.get_shape(), dtype=np.int64)) for part in parts)
-        return count, sorted({str(part.get_dtype()) for part in parts})
+        tensors = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118 - not a mapping
+        count = sum(int(np.prod(tensor.get_shape(), dtype=np.int64)) for tensor in tensors)
+        return count, sorted({str(tensor.get_dtype()) for tensor in tensors})
 
 
-# -- how it was made -----------------------------------------------------------------------------------
+# -- data and training -----------------------------------------------------------------------------------
 
 
 def _data(packed: Path | None) -> Iterator[str]:
     if packed is None:
         yield "Not counted for this card."
         return
-    yield "Rendered people who speak synthesised sentences and gesture; nobody real is in it."
+    yield "Rendered people who speak synthesised sentences and gesture; no real person is in it."
     yield ""
     yield "| frames a second | people: train, held out | clips | of them heads | frames | rendered with |"
     yield "|---|---|---|---|---|---|"
@@ -134,8 +134,8 @@ def _data(packed: Path | None) -> Iterator[str]:
         frames = sum(len(clip) for clip in clips)
         record = folder / RECORD
         how = _read_json(record) if record.exists() else {}
-        told = ("seed", "sway", "photographed", "articulation")
-        style = ", ".join(f"{name} {how[name]:g}" for name in told if name in how)
+        named = ("seed", "sway", "photographed", "articulation")
+        style = ", ".join(f"{name} {how[name]:g}" for name in named if name in how)
         cells = (
             f"{clips[0].fps:g}", f"{people['train']:,}, {people['held out']:,}", f"{len(clips):,}",
             f"{heads:,}", f"{frames:,}", style,
@@ -144,7 +144,7 @@ def _data(packed: Path | None) -> Iterator[str]:
 
 
 def _recipe_of(run: Path, stage: str, otherwise: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The recipe a stage was trained with; ``recipe.json`` tells that of the last command alone."""
+    """The recipe a stage was trained with; ``recipe.json`` holds that of the last command only."""
     found = checkpoints(run / stage)
     kept: Mapping[str, Any] = _read_json(found[-1] / STATE).get("recipe", otherwise) if found else otherwise
     return kept
@@ -158,42 +158,48 @@ def _budget(run: Path, recipe: Mapping[str, Any], curves: Curves) -> Iterator[st
         optimiser = _recipe_of(run, stage, recipe)[stage]["optimiser"]
         hours = max(figures["minutes"][1]) / 60 if "minutes" in figures else 0.0
         total += hours
-        last = {n.removeprefix("val/"): v[1][-1] for n, v in figures.items() if n.startswith(_telling(stage))}
-        said = ", ".join(
+        last = {
+            n.removeprefix("val/"): v[1][-1] for n, v in figures.items() if n.startswith(_card_figures(stage))
+        }
+        values = ", ".join(
             f"{name} {show(value)}{' dB' if name.startswith('psnr') else ''}"
             for name, value in sorted(last.items())
         )
         steps = max(max(steps) for steps, _ in figures.values())
-        yield f"| {stage} | {steps:,} | {optimiser['batch']} | {optimiser['lr']:g} | {hours:.2f} | {said} |"
+        yield f"| {stage} | {steps:,} | {optimiser['batch']} | {optimiser['lr']:g} | {hours:.2f} | {values} |"
     yield f"| all | | | | {total:.2f} | |"
 
 
-def _telling(stage: str) -> tuple[str, ...]:
-    """How the figures start that the table of stages has room for."""
-    return tuple(f"val/{name}" for name in STAGES[stage].telling) if stage in STAGES else ()
+def _card_figures(stage: str) -> tuple[str, ...]:
+    """How the names of the figures in the table of stages start."""
+    return tuple(f"val/{name}" for name in STAGES[stage].card_figures) if stage in STAGES else ()
 
 
 def plot_curves(curves: Curves, path: Path) -> None:
-    """One panel a stage: figures of held-out people, of the portrait repeated, of the autoencoder alone."""
+    """One panel a stage: held-out figures of model, repeated portrait and autoencoder alone."""
     plt = require_pyplot()
     stages = [s for s, figures in curves.items() if any(name.startswith("val/") for name in figures)]
     figure, axes = plt.subplots(1, max(1, len(stages)), figsize=(5 * max(1, len(stages)), 3.6), squeeze=False)
     for axis, stage in zip(axes[0], stages, strict=True):
-        told = {n.removeprefix("val/"): v for n, v in sorted(curves[stage].items()) if n.startswith("val/")}
-        pictures = {n: v for n, v in told.items() if n.startswith(("psnr", "ceiling", "plain", "repeat"))}
-        for label, (steps, values) in (pictures or told).items():
+        validated = {
+            n.removeprefix("val/"): v for n, v in sorted(curves[stage].items()) if n.startswith("val/")
+        }
+        pictures = {
+            n: v for n, v in validated.items() if n.startswith(("psnr", "ceiling", "plain", "repeat"))
+        }
+        for label, (steps, values) in (pictures or validated).items():
             style = ":" if label.startswith("ceiling") else "--" if label.startswith("repeat") else "-"
             axis.plot(steps, values, style, label=label, lw=1.2)
         axis.set(title=stage, xlabel="step", ylabel="PSNR in dB" if pictures else "held out")
         axis.legend(fontsize=6)
     figure.tight_layout()
     with atomic_write(path) as unfinished:
-        # matplotlib would write its version into the file.
+        # Without this, matplotlib writes its version into the file.
         figure.savefig(unfinished, dpi=90, metadata={"Software": None})
     plt.close(figure)
 
 
-# -- what it reaches -----------------------------------------------------------------------------------
+# -- results -----------------------------------------------------------------------------------
 
 
 def _numbers(results: Mapping[str, Any]) -> Iterator[str]:
@@ -209,15 +215,15 @@ def _numbers(results: Mapping[str, Any]) -> Iterator[str]:
         interval = row["interval"]
         between = f"{show(interval[0])} … {show(interval[1])}" if interval else ""
         name = f"{row['measure']} ({row['unit']})" if row["unit"] else row["measure"]
-        value = _shown(row["value"]) or "not measured"
+        value = _cell(row["value"]) or "not measured"
         reached = "yes" if row["reached"] else "**no**"
-        cells = (name, _shown(row["repeat"]), value, between, _shown(row["real"]), row["goal"], reached)
+        cells = (name, _cell(row["repeat"]), value, between, _cell(row["real"]), row["goal"], reached)
         yield f"| {' | '.join(cells)} |"
     for name, why in results.get("not_computed", {}).items():
         yield f"\n{name}: not computed: {why}"
 
 
-def _shown(value: Any) -> str:
+def _cell(value: Any) -> str:
     return "∞" if value == "inf" else "" if value is None else show(float(value))
 
 
@@ -225,27 +231,27 @@ def cases(results: Mapping[str, Any]) -> dict[str, list[str]]:
     """Names of the ``typical`` cases (nearest to the median face) and the ``worst``; none if not measured."""
     values = results.get("metrics", {}).get(_RANKED_BY, {}).get("clips", {})
     known = {name: value for name, value in values.items() if isinstance(value, int | float)}
-    if len(known) < 2 * _SHOWN:
+    if len(known) < 2 * _CASES:
         return {}
-    worst = sorted(known, key=lambda name: known[name])[:_SHOWN]
+    worst = sorted(known, key=lambda name: known[name])[:_CASES]
     middle = float(np.median(list(known.values())))
     rest = [name for name in known if name not in worst]
-    return {"typical": sorted(rest, key=lambda name: abs(known[name] - middle))[:_SHOWN], "worst": worst}
+    return {"typical": sorted(rest, key=lambda name: abs(known[name] - middle))[:_CASES], "worst": worst}
 
 
 def draw_cases(bench: Path, names: Sequence[str]) -> NDArray[np.uint8]:
-    """A row a case: portrait, and the generated above the real frame at three moments."""
+    """A row a case: portrait, and the generated above the real frame at three times."""
     rows = []
     for name in names:
         made, real = (_line(bench / folder, name) for folder in ("clips", "real"))
-        moments = [_moments(line.require("video")) for line in (made, real)]
+        pictures = [_three_frames(line.require("video")) for line in (made, real)]
         portrait = resize_image(read_image(made.require("portrait")), 2 * _SIDE, 2 * _SIDE)
-        strips = [np.concatenate(pictures, axis=1) for pictures in moments]
+        strips = [np.concatenate(row, axis=1) for row in pictures]
         rows.append(np.concatenate([portrait, np.concatenate(strips)], axis=1))
     return np.concatenate(rows)
 
 
-def _moments(video: Path) -> list[NDArray[np.uint8]]:
+def _three_frames(video: Path) -> list[NDArray[np.uint8]]:
     with VideoReader(video) as reader:
         frames = list(reader)
     return [resize_image(frames[round(k * (len(frames) - 1))], _SIDE, _SIDE) for k in (0.33, 0.67, 1.0)]
@@ -261,8 +267,8 @@ def _line(folder: Path, name: str) -> Line:
 
 def _captions(results: Mapping[str, Any], chosen: Mapping[str, Sequence[str]]) -> Iterator[str]:
     yield (
-        "Each row: the portrait; above what the model made at a third, two thirds and the end of the clip, "
-        f"below the truth. Chosen by {_RANKED_BY} alone:"
+        "Each row: the portrait; above, generated frames at a third, two thirds and the end of the clip; "
+        f"below, the true frames. Chosen by {_RANKED_BY} alone:"
     )
     yield ""
     for kind, names in chosen.items():
@@ -284,7 +290,7 @@ def _limits(results: Mapping[str, Any], notes: Path | None) -> Iterator[str]:
 
 _LICENCE = (
     "Apache-2.0, like the program. The people are rendered from MakeHuman's assets (CC0) by Semibody; "
-    "nobody's picture or voice was used. Portraits and voices belong to people: ask before you animate them.",
+    "no real picture or voice was used. Portraits and voices belong to people: ask before you animate them.",
 )
 
 

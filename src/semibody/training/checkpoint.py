@@ -1,4 +1,4 @@
-"""Checkpoints of one stage: weights, their average, the optimiser's moments and the step.
+"""Checkpoints of one stage: weights, their EMA, the optimiser's moments and the step.
 
 ``DIR/<stage>/step-0001200/`` appears under its name only when complete; older ones are then removed.
 All random choices are functions of the step (``samples``), so this is all a bit-exact resume needs.
@@ -22,7 +22,8 @@ from semibody.weights.state import check, read_state
 
 STATE = "state.json"
 FINAL = "final"
-_FILES = ("weights", "average", "moments")
+_FILES = {"weights": "weights", "ema": "average", "moments": "moments"}
+"""Tensors of a snapshot -> name of their file; the second name is older than the field's."""
 _FACTS: dict[str, tuple[type, ...]] = {
     "seconds": (int, float),
     "scaler": (dict, type(None)),
@@ -39,7 +40,7 @@ class Snapshot:
 
     step: int
     weights: dict[str, Tensor]
-    average: dict[str, Tensor]
+    ema: dict[str, Tensor]
     moments: dict[str, Tensor]
     """``exp_avg/<name>``, ``exp_avg_sq/<name>``, ``step/<name>``"""
     facts: dict[str, Any] = field(default_factory=dict)
@@ -64,10 +65,10 @@ def write(path: Path, snapshot: Snapshot) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         unfinished.mkdir(parents=True)
-        for name in _FILES:
+        for name, file in _FILES.items():
             tensors: Mapping[str, Tensor] = getattr(snapshot, name)
             if tensors:
-                save_file({k: v.contiguous() for k, v in tensors.items()}, unfinished / f"{name}.safetensors")
+                save_file({k: v.contiguous() for k, v in tensors.items()}, unfinished / f"{file}.safetensors")
         state = {"step": snapshot.step, **snapshot.facts}
         (unfinished / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
         if path.exists():
@@ -76,7 +77,7 @@ def write(path: Path, snapshot: Snapshot) -> None:
     except (OSError, SafetensorError) as error:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise SemibodyError(
-            f"{path}: cannot be written ({error}); free some space, then go on with --resume"
+            f"{path}: cannot be written ({error}); free some space, then continue with --resume"
         ) from None
 
 
@@ -95,11 +96,11 @@ def read(path: Path) -> Snapshot:
     for name, kinds in _FACTS.items():
         if name in facts and not isinstance(facts[name], kinds):
             raise SemibodyError(f"{path / STATE}: {name} is not of its kind; {remedy}")
-    parts = {
-        name: read_state(path / f"{name}.safetensors") if (path / f"{name}.safetensors").exists() else {}
-        for name in _FILES
+    tensors = {
+        name: read_state(path / f"{file}.safetensors") if (path / f"{file}.safetensors").exists() else {}
+        for name, file in _FILES.items()
     }
-    return Snapshot(step=step, facts=facts, **parts)
+    return Snapshot(step=step, facts=facts, **tensors)
 
 
 def read_final(folder: Path) -> Snapshot | None:
@@ -108,7 +109,7 @@ def read_final(folder: Path) -> Snapshot | None:
     return read(path) if (path / STATE).is_file() else None
 
 
-# -- between a snapshot and living objects -----------------------------------------------------
+# -- a snapshot from a stage's objects, and into them -------------------------------------------
 
 
 def trained(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -120,7 +121,7 @@ def take(
     step: int,
     module: nn.Module,
     optimiser: torch.optim.Optimizer,
-    average: Mapping[str, Tensor],
+    ema: Mapping[str, Tensor],
     facts: dict[str, Any],
 ) -> Snapshot:
     """Copy the state of a stage out of its objects (whole tensors, on the CPU)."""
@@ -133,7 +134,7 @@ def take(
     return Snapshot(
         step=step,
         weights={name: _whole(p) for name, p in parameters.items()},
-        average={name: _whole(p) for name, p in average.items()},
+        ema={name: _whole(p) for name, p in ema.items()},
         moments=moments,
         facts=facts,
     )
@@ -143,20 +144,20 @@ def put(
     snapshot: Snapshot,
     module: nn.Module,
     optimiser: torch.optim.Optimizer,
-    average: dict[str, Tensor],
+    ema: dict[str, Tensor],
     source: str,
 ) -> None:
     """Copy a snapshot into a stage's objects. Raises SemibodyError when names or shapes do not fit."""
     parameters = trained(module)
     shapes = {name: tuple(p.shape) for name, p in parameters.items()}
     check(snapshot.weights, shapes, source)
-    check(snapshot.average, {name: shapes[name] for name in average}, f"{source} (average)")
+    check(snapshot.ema, {name: shapes[name] for name in ema}, f"{source} (ema)")
     _require_moments(snapshot.moments, shapes, source)
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(_like(snapshot.weights[name], parameter))
-            if name in average:
-                average[name].copy_(_like(snapshot.average[name], average[name]))
+            if name in ema:
+                ema[name].copy_(_like(snapshot.ema[name], ema[name]))
     for key, value in snapshot.moments.items():
         kind, name = key.split("/", maxsplit=1)
         parameter = parameters[name]

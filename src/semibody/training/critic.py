@@ -1,13 +1,14 @@
-"""A critic of pictures, for what the error of pixels cannot teach: sharp fingers, folds, stripes.
+"""A critic (discriminator) of pictures, and the adversarial loss it gives: sharp fingers, folds, stripes.
 
-    real, made = critic(truth, known), critic(pixels, known)     # how real each patch looks
-    terms = duel(critic, pixels, truth, known, weight)           # what critic and maker learn from
+    real, fake = critic(true, condition), critic(predicted, condition)             # logits of each patch
+    terms = adversarial_losses(critic, predicted, true, condition, weight)
 
-Where several pictures may be right, the error of pixels is least for their mean, and the mean of fingers
-that may lie a pixel apart is a blur; it also changes less from frame to frame than any of them. The critic
-sees what was made and what is true beside all that was known, and says which is which; the maker learns to
-leave it in doubt. Pairs are judged relative to each other (Jolicoeur-Martineau 2018, arXiv 1807.00734, eqs. 5
-and 6); layers are kept from steep slopes by their spectral norm (Miyato et al. 2018, arXiv 1802.05957).
+Where several pictures are plausible, the error of pixels is smallest for their mean. The mean of fingers that
+may lie a pixel apart is blurred, and it changes less from frame to frame than any of them. The critic is
+given predicted and true pictures, both with their condition, and learns to distinguish them; the predicting
+network learns to make them indistinguishable. The loss is relativistic, it compares pairs (Jolicoeur-
+Martineau 2018, arXiv 1807.00734, eqs. 5 and 6). Layers are normalised by their spectral norm (Miyato et al.
+2018, arXiv 1802.05957).
 
 It is for small models and neither in the paper nor in the published code; it is not part of the weights.
 """
@@ -26,67 +27,71 @@ _LEAK = 0.2
 
 
 class Critic(nn.Module):
-    """Convolutions that see 40 pixels across and say a number for every block of 8 pixels."""
+    """Convolutions with a receptive field of 40 pixels that predict a logit for every block of 8 pixels."""
 
-    def __init__(self, known: int) -> None:
-        """``known`` is the number of channels that are shown beside the picture."""
+    def __init__(self, condition: int) -> None:
+        """``condition``: channels of the condition, which are concatenated with the picture's."""
         super().__init__()
         first, second, last = _WIDTHS
         self.layers = nn.ModuleList(
             [
-                nn.Conv2d((3 + known) * _FOLD**2, first, 3, padding=1),
+                nn.Conv2d((3 + condition) * _FOLD**2, first, 3, padding=1),
                 nn.Conv2d(first, second, 4, stride=2, padding=1),
                 nn.Conv2d(second, last, 4, stride=2, padding=1),
-                # Pairs are compared: what is added to both would not matter.
+                # Pairs are compared, so a bias would cancel.
                 nn.Conv2d(last, 1, 3, padding=1, bias=False),
             ]
         )
 
     def forward(
-        self, pixels: Float[Tensor, "n 3 H W"], known: Float[Tensor, "n k H W"]
+        self, pixels: Float[Tensor, "n 3 H W"], condition: Float[Tensor, "n k H W"]
     ) -> Float[Tensor, "n 1 h w"]:
-        """How real each place of a picture (−1..1) looks, given what is known of it; h = H/8, w = W/8."""
-        x = F.pixel_unshuffle(torch.cat([pixels, known], dim=1), _FOLD)
+        """Logits: how real each block of a picture (−1..1) is, given its condition; h = H/8, w = W/8."""
+        x = F.pixel_unshuffle(torch.cat([pixels, condition], dim=1), _FOLD)
         for number, layer in enumerate(self.layers):
             assert isinstance(layer, nn.Conv2d)
-            x = F.conv2d(x, _levelled(layer.weight), layer.bias, layer.stride, layer.padding)
+            x = F.conv2d(x, _normalised(layer.weight), layer.bias, layer.stride, layer.padding)
             if number + 1 < len(self.layers):
                 x = F.leaky_relu(x, _LEAK)
         return x
 
 
-def _levelled(weight: Float[Tensor, "o i h w"]) -> Float[Tensor, "o i h w"]:
-    """The weights over their largest singular value, exactly: an estimate would be a state to keep."""
+def _normalised(weight: Float[Tensor, "o i h w"]) -> Float[Tensor, "o i h w"]:
+    """The weights over their exact largest singular value: an estimate would be one more state to keep."""
     with torch.autocast(weight.device.type, enabled=False):
         return weight / torch.linalg.matrix_norm(weight.flatten(1), ord=2)
 
 
-def duel(
+def adversarial_losses(
     critic: Critic,
-    made: Float[Tensor, "n 3 H W"],
+    predicted: Float[Tensor, "n 3 H W"],
     true: Float[Tensor, "n 3 H W"],
-    known: Float[Tensor, "n k H W"],
+    condition: Float[Tensor, "n k H W"],
     weight: Float[Tensor, "n 1 H W"],
 ) -> dict[str, Tensor]:
-    """``critic``: what the critic learns from; ``rival``: what the maker does. Both are ln 2 in full doubt.
+    """``critic``: the critic's loss; ``adversarial``: the loss of the network that predicted the pictures.
 
-    Their gradients go to one of them each, so that one sum trains both. Places count by ``weight``.
+    Both are ln 2 when the critic cannot distinguish predicted from true. Each has gradients for its own
+    network only, so their sum trains both. Blocks are weighted by ``weight``.
     """
-    found = critic(torch.cat([true, made.detach()]), known.repeat(2, 1, 1, 1)).float()
-    real, unreal = found.chunk(2)
-    resting = {name: p.detach() for name, p in critic.named_parameters()}
-    seen = torch.func.functional_call(critic, resting, (made, known)).float()
-    places = F.adaptive_avg_pool2d(weight, (real.shape[2], real.shape[3]))
-    places = places / places.mean().clamp(min=1e-6)
+    logits = critic(torch.cat([true, predicted.detach()]), condition.repeat(2, 1, 1, 1)).float()
+    real, fake = logits.chunk(2)
+    frozen = {name: p.detach() for name, p in critic.named_parameters()}
+    through_frozen = torch.func.functional_call(critic, frozen, (predicted, condition)).float()
+    blocks = F.adaptive_avg_pool2d(weight, (real.shape[2], real.shape[3]))
+    blocks = blocks / blocks.mean().clamp(min=1e-6)
     return {
-        "critic": (F.softplus(unreal - real) * places).mean(),
-        "rival": (F.softplus(real.detach() - seen) * places).mean(),
+        "critic": (F.softplus(fake - real) * blocks).mean(),
+        "adversarial": (F.softplus(real.detach() - through_frozen) * blocks).mean(),
     }
 
 
-def with_critic(terms: dict[str, Tensor], judged: dict[str, Tensor], rival: float) -> dict[str, Tensor]:
-    """A maker's ``terms`` and those of ``duel``, whose part joins ``loss``; without a critic as they are."""
-    if not judged:
+def add_adversarial(
+    terms: dict[str, Tensor], adversarial: dict[str, Tensor], weight: float
+) -> dict[str, Tensor]:
+    """A network's ``terms`` and those of ``adversarial_losses``, summed in ``loss``, the adversarial one with
+    its ``weight``. Without a critic (an empty ``adversarial``) the terms are unchanged."""
+    if not adversarial:
         return terms
-    loss = terms["loss"] + rival * judged["rival"] + judged["critic"]
-    return {**terms, **judged, "loss": loss}
+    loss = terms["loss"] + weight * adversarial["adversarial"] + adversarial["critic"]
+    return {**terms, **adversarial, "loss": loss}

@@ -21,8 +21,8 @@ FACE_AND_HANDS = ("face", *HANDS)
 
 def face_or_hand(rng: Generator, boxes: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32] | None:
     """The box of the face or a hand, whichever ``rng`` draws of those in view; None where none is."""
-    seen = [part for part in FACE_AND_HANDS if part in boxes]
-    return boxes[seen[rng.integers(len(seen))]] if seen else None
+    visible = [part for part in FACE_AND_HANDS if part in boxes]
+    return boxes[visible[rng.integers(len(visible))]] if visible else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +53,8 @@ class CropSamples:
     factor: float = 1.0
     """weight of faces and hands"""
     mirrored: bool = False
-    """turn half of the crops round. Left and right joints of a mirrored person would be swapped, so only what
-    does not look at joints may have it"""
+    """mirror half of the crops. This swaps a person's left and right joints, so it is only for networks that
+    are not trained on joints"""
 
     def batch(self, step: int, samples: Sequence[int]) -> CropBatch:
         draws = [generator(self.recipe.seed, self.source, step, number) for number in samples]

@@ -13,8 +13,9 @@ body         hands                                  everywhere          half bod
 mixed        hands                                  everywhere          half bodies and padded heads
 ===========  =====================================  ==================  =============================
 
-A padded head clip always keeps the face mask (HPA): its border hears nothing. What the paper leaves
-open is a setting of ``Curriculum``. Nothing here draws random numbers or imports torch.
+In a padded head clip audio attention is always masked to the face (HPA), so that audio never conditions its
+border. What the paper leaves open is a setting of ``Curriculum``. Nothing here draws random numbers or
+imports torch.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Curriculum:
     body: int = 10_000
     """only hands drawn, audio everywhere"""
     mixed: int = 10_000
-    """as ``body``; where head clips may be kept for (see head_from). The last block never ends"""
+    """as ``body``; head clips may start here only (see head_from). The last block never ends"""
     pose_dropout: float = 0.2
     """probability of dropping a sample's whole pose map at the end of ``iterative``"""
     pose_dropout_after: float = 0.2
@@ -83,8 +84,8 @@ class Curriculum:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """Everything the curriculum says about one step."""
+class CurriculumStep:
+    """What the curriculum decides for one step."""
 
     block: Block
     keep: dict[str, float]
@@ -97,10 +98,10 @@ class Moment:
     """share of samples that are padded head clips"""
 
 
-def at(curriculum: Curriculum, step: int) -> Moment:
+def at(curriculum: Curriculum, step: int) -> CurriculumStep:
     """What step ``step`` (from 0) of the first stage trains."""
     block, into = locate(curriculum, step)
-    return Moment(
+    return CurriculumStep(
         block=block,
         keep={
             group: keep_probability(curriculum, group, step) for group in ("lips", "head", "body", "hands")
@@ -111,7 +112,7 @@ def at(curriculum: Curriculum, step: int) -> Moment:
     )
 
 
-def final(curriculum: Curriculum) -> Moment:
+def final(curriculum: Curriculum) -> CurriculumStep:
     """The end of the first stage, which is also what the second stage trains on."""
     return at(curriculum, sum(curriculum.lengths))
 
@@ -169,20 +170,20 @@ def head_share(curriculum: Curriculum, block: Block) -> float:
 
 
 def trains(block: Block, parameter: str) -> bool:
-    """Whether the first stage trains ``parameter`` (``part.name``) in a block: all but autoencoder and motion
-    modules, and nothing of audio while it is muted."""
-    if parameter.startswith("vae.") or moves(parameter):
+    """Whether the first stage trains ``parameter`` (``network.name``) in a block: all but autoencoder and
+    motion modules, and nothing of audio while it is muted."""
+    if parameter.startswith("vae.") or is_motion(parameter):
         return False
-    return AUDIO_REGION[block] != "none" or not hears(parameter)
+    return AUDIO_REGION[block] != "none" or not is_audio(parameter)
 
 
-def moves(parameter: str) -> bool:
+def is_motion(parameter: str) -> bool:
     """Whether a parameter belongs to the motion modules, which the second stage trains alone."""
     return "motion_modules" in parameter
 
 
-def hears(parameter: str) -> bool:
-    """Whether a parameter belongs to audio: encoder, cross-attention, the way into the time embedding."""
+def is_audio(parameter: str) -> bool:
+    """Whether a parameter belongs to audio: encoder, cross-attention, projection into the time embedding."""
     return (
         parameter.startswith("audio_encoder.")
         or ".attn2." in parameter

@@ -23,7 +23,7 @@ from semibody.training.settings import RecipeBase
 
 
 class Denoiser(nn.Module):
-    """The networks of a Model that denoise, as one module; parameters are named ``part.name``."""
+    """The networks of a Model that denoise, as one module; parameters are named ``network.name``."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Denoiser(nn.Module):
         return self.model.denoise(noisy, t.float(), self.conditions(batch))
 
     def conditions(self, batch: DenoisingBatch) -> Conditions:
-        """What the samples are denoised towards."""
+        """What the denoiser is conditioned on."""
         model = self.model
         base = self._base(batch)
         if not batch.conditional:

@@ -1,7 +1,7 @@
 """Drawn people who move their hands and mouth: data without assets, for ``tiny`` and for tests.
 
-They are cartoons, so nothing learned from them is of use; but picture, joints and sound belong together,
-so everything about a training can be checked: hands at their joints, a mouth that follows the loudness.
+They are cartoons, so networks trained on them are useless for photographs. But pictures, joints and sound
+agree, so a training can be checked: hands at their joints, a mouth that opens with the loudness.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A small network that finds joints as soft heat maps: the frozen judge behind L_pose.
+"""A small network that predicts joints as soft heat maps; L_pose compares them, with the network frozen.
 
-It is trained on our own truth (joints of rendered people, or detected ones), in seconds to minutes.
+It is trained on true joints (of rendered people, or detected ones), in seconds to minutes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ JOINTS: tuple[int, ...] = (
     *(FACE.start + i for i in (8, 48, 54, 62, 66)),  # chin, corners of the mouth, middle of the inner lips
     *range(HANDS.start, N_JOINTS),
 )
-"""The joints it finds: upper body, a few of the face, both hands."""
+"""The joints it predicts: upper body, a few of the face, both hands."""
 UPPER_LIP, LOWER_LIP, CHIN = (JOINTS.index(FACE.start + i) for i in (62, 66, 8))
 HAND_ROWS = slice(JOINTS.index(HANDS.start), len(JOINTS))
 SPREAD = 1.2
@@ -38,7 +38,7 @@ class KeypointNetwork(nn.Module):
         self.up = nn.ModuleList([_Merge(4 * w, 3 * w), _Merge(3 * w, 2 * w), _Merge(2 * w, w)])
         self.head = nn.Conv2d(w, len(JOINTS), 1)
         assert self.head.bias is not None
-        nn.init.constant_(self.head.bias, -4.0)  # most of a picture holds no joint
+        nn.init.constant_(self.head.bias, -4.0)  # most of a picture has no joint
 
     def forward(self, pixels: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n k h w"]:
         x = self.stem(pixels)
@@ -103,7 +103,7 @@ def blobs(
 def heat_map_loss(
     logits: Float[Tensor, "n k h w"], wanted: Float[Tensor, "n k h w"], known: Float[Tensor, "n k"]
 ) -> Tensor:
-    """Cross-entropy where blobs weigh 20 times the empty rest; joints that are not ``known`` are left out."""
+    """Cross-entropy where blobs weigh 20 times the empty rest; joints not ``known`` have no weight."""
     loss = F.binary_cross_entropy_with_logits(logits.float(), wanted, reduction="none")
     loss = (loss * (1 + 20 * wanted)).mean(dim=(2, 3))
     return (loss * known).sum() / known.sum().clamp(min=1)

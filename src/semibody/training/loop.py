@@ -1,6 +1,7 @@
-"""The loop every stage runs in: batches made ahead, AdamW, average, logs, checkpoints, an end in time.
+"""The loop every stage runs in: prefetched batches, AdamW, EMA, logs, checkpoints, a deadline.
 
-A stage (``stages.base.Stage``) makes batches, computes losses, validates. The loop knows nothing of pictures.
+A stage (``stages.base.Stage``) makes batches, computes losses, validates. The loop does not depend on what is
+trained.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def _rounded(value: float) -> float:
 
 
 def lr_at(optimiser: Optimiser, step: int) -> float:
-    """Learning rate of ``step``: a line up, flat, a cosine down to ``lr_end`` at the end."""
+    """Learning rate of ``step``: linear warm-up, constant, a cosine down to ``lr_end`` at the end."""
     rise = min(1.0, (step + 1) / max(1, optimiser.warmup))
     length = round(optimiser.cooldown * optimiser.steps)
     into = (step - (optimiser.steps - length)) / length if length else 0.0
@@ -92,13 +93,13 @@ def lr_at(optimiser: Optimiser, step: int) -> float:
     return optimiser.lr * rise * fall
 
 
-def average_decay(decay: float, step: int) -> float:
-    """Decay of the average at ``step``: short at first, so that it does not remember the beginning."""
+def ema_decay(decay: float, step: int) -> float:
+    """Decay of the EMA at ``step``: small at first, so that the initial weights soon have no influence."""
     return min(decay, (1 + step) / (10 + step))
 
 
 class StageRun:
-    """A stage with its optimiser and average; ``run`` works until the steps or the time are used up."""
+    """A stage with its optimiser and EMA; ``run`` trains until the last step or the deadline."""
 
     def __init__(
         self, stage: Stage[Any], recipe: RecipeBase, folder: Path, accelerator: Any, log: Log
@@ -110,11 +111,11 @@ class StageRun:
         if self.settings.batch % (world * self.settings.accumulate):
             raise SemibodyError(
                 f"{stage.name}.optimiser.batch = {self.settings.batch} does not divide into {world} "
-                f"processes x {self.settings.accumulate} parts; choose a multiple"
+                f"processes x {self.settings.accumulate} micro-batches; choose a multiple"
             )
         parameters = checkpoint.trained(stage.module)
         if not parameters:
-            raise SemibodyError(f"the stage {stage.name} has nothing to train; mend start.train")
+            raise SemibodyError(f"the stage {stage.name} has nothing to train; correct start.train")
         stage.module.to(device=accelerator.device)
         stage.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         adam = torch.optim.AdamW(
@@ -126,24 +127,24 @@ class StageRun:
         )
         self.module, self.optimiser = accelerator.prepare(stage.module, adam)
         self.parameters = checkpoint.trained(accelerator.unwrap_model(self.module))
-        self.average = (
+        self.ema = (
             {name: p.detach().clone() for name, p in self.parameters.items()} if self.settings.ema > 0 else {}
         )
         self.step = 0
-        self.worked = 0.0
+        self.seconds = 0.0
         self._flops = 0.0
 
     # -- checkpoints --------------------------------------------------------------------------
 
     def resume(self) -> bool:
-        """Go on from the newest checkpoint; False if there is none."""
+        """Continue from the newest checkpoint; False if there is none."""
         found = checkpoint.checkpoints(self.folder)
         if not found:
             return False
         snapshot = checkpoint.read(found[-1])
         module = self.accelerator.unwrap_model(self.module)
-        checkpoint.put(snapshot, module, self._adam, self.average, str(found[-1]))
-        self.step, self.worked = snapshot.step, float(snapshot.facts.get("seconds", 0.0))
+        checkpoint.put(snapshot, module, self._adam, self.ema, str(found[-1]))
+        self.step, self.seconds = snapshot.step, float(snapshot.facts.get("seconds", 0.0))
         scaler = snapshot.facts.get("scaler")
         if scaler and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(scaler)
@@ -151,7 +152,7 @@ class StageRun:
 
     def save(self) -> Path:
         snapshot = checkpoint.take(
-            self.step, self.accelerator.unwrap_model(self.module), self._adam, self.average, self._facts()
+            self.step, self.accelerator.unwrap_model(self.module), self._adam, self.ema, self._facts()
         )
         path = self.folder / f"step-{self.step:08d}"
         if self.accelerator.is_main_process:
@@ -164,7 +165,7 @@ class StageRun:
 
         scaler = self.accelerator.scaler
         return {
-            "seconds": round(self.worked, 1),
+            "seconds": round(self.seconds, 1),
             "recipe": config.to_dict(self.recipe),
             "scaler": scaler.state_dict() if scaler is not None else None,
         }
@@ -176,43 +177,43 @@ class StageRun:
     # -- work ---------------------------------------------------------------------------------
 
     def run(self, *, deadline: float = math.inf, progress: Progress = silent) -> bool:
-        """Train; True when all steps are done, False when the time was up or the process was told to stop.
+        """Train; True when all steps are done, False at the deadline or when the process got a stop signal.
 
-        Either way the last thing written is a checkpoint. Raises SemibodyError on a loss that is not a
+        Either way a checkpoint is written last. Raises SemibodyError on a loss that is not a
         number (the last good checkpoint stays) and when memory does not suffice.
         """
         saved = time.monotonic()
-        with _stop_signal() as told_to_stop, self._ahead() as batches:
-            window = _Window()
+        with _stop_signal() as signals, self._prefetched() as batches:
+            interval = _LogInterval()
             while self.step < self.settings.steps:
                 wait = time.perf_counter()
-                parts = next(batches)
-                window.waited += time.perf_counter() - wait
-                figures = self._one_step(parts)
-                window.add(figures, self.settings.batch * self.stage.frames)
+                micro_batches = next(batches)
+                interval.waited += time.perf_counter() - wait
+                figures = self._one_step(micro_batches)
+                interval.add(figures, self.settings.batch * self.stage.frames)
                 self.step += 1
-                self._tell(window, progress)
+                self._log(interval, progress)
                 last = self.step == self.settings.steps
                 now = time.monotonic()
-                stop = self._agreed(now >= deadline or bool(told_to_stop))
+                stop = self._agreed(now >= deadline or bool(signals))
                 if last or stop or now - saved >= 60 * self.recipe.run.checkpoint_minutes:
                     self.save()
                     saved = time.monotonic()
                 every = self.recipe.run.validate_every
                 if last or (every and self.step % every == 0):
                     self.validate()
-                    window.reset()
+                    interval.reset()
                 if stop and not last:
                     return False
         return True
 
     def validate(self) -> dict[str, float]:
-        """Figures and picture of the averaged weights, logged."""
+        """Figures and picture of the EMA weights, logged."""
         if not self.accelerator.is_main_process:
             self.accelerator.wait_for_everyone()
             return {}
         self.stage.module.eval()
-        with self.averaged():
+        with self.ema_weights():
             figures, picture = self.stage.validate()
         self.stage.module.train()
         self.log.write(self.stage.name, self.step, {f"val/{k}": v for k, v in figures.items()})
@@ -222,23 +223,23 @@ class StageRun:
         return figures
 
     @contextlib.contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Within it, the module has the averaged weights."""
-        kept = {name: self.parameters[name].detach().clone() for name in self.average}
+    def ema_weights(self) -> Iterator[None]:
+        """Within it, the module has the EMA weights."""
+        kept = {name: self.parameters[name].detach().clone() for name in self.ema}
         with torch.no_grad():
-            for name, value in self.average.items():
+            for name, value in self.ema.items():
                 self.parameters[name].copy_(value)
             yield
             for name, value in kept.items():
                 self.parameters[name].copy_(value)
 
-    def _one_step(self, parts: list[Any]) -> dict[str, float]:
+    def _one_step(self, micro_batches: list[Any]) -> dict[str, float]:
         self.stage.module.train()
         for group in self._adam.param_groups:
             group["lr"] = lr_at(self.settings, self.step)
         started = time.perf_counter()
         try:
-            figures = self._gradients(parts)
+            figures = self._gradients(micro_batches)
         except (RuntimeError, MemoryError) as error:
             if "out of memory" in str(error).lower() or isinstance(error, MemoryError):
                 name = self.stage.name
@@ -252,80 +253,80 @@ class StageRun:
                 self.parameters[name].grad = None
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        self._update_average()
-        self.worked += time.perf_counter() - started
+        self._update_ema()
+        self.seconds += time.perf_counter() - started
         return figures
 
-    def _gradients(self, parts: list[Any]) -> dict[str, float]:
-        """Work through the parts of a batch; the means of their losses, and the norm of the gradient."""
+    def _gradients(self, micro_batches: list[Any]) -> dict[str, float]:
+        """Gradients of a batch over its micro-batches; the means of their losses, and the gradient's norm."""
         if not self._flops:
-            self._count(parts[0])
+            self._count(micro_batches[0])
         totals: dict[str, float] = {}
-        for number, part in enumerate(parts):
-            last = number == len(parts) - 1
-            together = contextlib.nullcontext() if last else self.accelerator.no_sync(self.module)
-            with together:
-                losses = self.stage.losses(self.module, part.to(self.accelerator.device))
-                self.accelerator.backward(losses["loss"] / len(parts))
+        for number, micro_batch in enumerate(micro_batches):
+            last = number == len(micro_batches) - 1
+            sync = contextlib.nullcontext() if last else self.accelerator.no_sync(self.module)
+            with sync:
+                losses = self.stage.losses(self.module, micro_batch.to(self.accelerator.device))
+                self.accelerator.backward(losses["loss"] / len(micro_batches))
             for name, value in losses.items():
-                totals[name] = totals.get(name, 0.0) + float(value.detach()) / len(parts)
+                totals[name] = totals.get(name, 0.0) + float(value.detach()) / len(micro_batches)
             if not math.isfinite(totals["loss"]):
-                self._stop_for_nan("loss", part)
+                self._stop_for_nan("loss", micro_batch)
         norm = float(self._clip())
-        # With a scaler (fp16) an infinite gradient is no fault: the step is left out and the scale lowered.
+        # With a scaler (fp16) an infinite gradient is no error: the step is skipped and the scale lowered.
         if not math.isfinite(norm) and self.accelerator.scaler is None:
-            self._stop_for_nan("gradient", parts[-1])
+            self._stop_for_nan("gradient", micro_batches[-1])
         return {**totals, "gradient": norm}
 
     def _clip(self) -> float:
         limit = self.settings.clip or math.inf
         return self.accelerator.clip_grad_norm_(list(self.parameters.values()), limit)
 
-    def _update_average(self) -> None:
-        if self.average:
-            weight = 1 - average_decay(self.settings.ema, self.step)
+    def _update_ema(self) -> None:
+        if self.ema:
+            weight = 1 - ema_decay(self.settings.ema, self.step)
             with torch.no_grad():
-                now: list[Tensor] = [self.parameters[name] for name in self.average]
-                torch._foreach_lerp_(list(self.average.values()), now, weight)
+                now: list[Tensor] = [self.parameters[name] for name in self.ema]
+                torch._foreach_lerp_(list(self.ema.values()), now, weight)
 
-    def _stop_for_nan(self, what: str, part: Any) -> None:
+    def _stop_for_nan(self, what: str, micro_batch: Any) -> None:
         found = checkpoint.checkpoints(self.folder)
         kept = found[-1].name if found else "none yet"
-        names, stage = ", ".join(part.names[:4]), self.stage.name
+        names, stage = ", ".join(micro_batch.names[:4]), self.stage.name
         raise SemibodyError(
             f"{stage}: the {what} of step {self.step} is not a number (samples {names} …); the last good "
-            f"checkpoint is {kept}; lower {stage}.optimiser.lr and go on with --resume"
+            f"checkpoint is {kept}; lower {stage}.optimiser.lr and continue with --resume"
         )
 
-    def _count(self, part: Any) -> None:
-        """Count the floating point operations of a step, once in a process, on a pass that is thrown away.
+    def _count(self, micro_batch: Any) -> None:
+        """Count the floating point operations of a step, once in a process; its gradients are discarded.
 
-        Counting takes some operations apart, which changes last bits, so no real step may be counted.
+        Counting decomposes some operations, which changes last bits, so no training step is counted.
         """
         from torch.utils.flop_counter import FlopCounterMode
 
         with self.accelerator.no_sync(self.module), FlopCounterMode(display=False) as counter:
-            losses = self.stage.losses(self.module, part.to(self.accelerator.device))
+            losses = self.stage.losses(self.module, micro_batch.to(self.accelerator.device))
             self.accelerator.backward(losses["loss"])
         self.optimiser.zero_grad(set_to_none=True)
         self._flops = float(counter.get_total_flops()) * self.settings.accumulate
 
-    def _tell(self, window: _Window, progress: Progress) -> None:
+    def _log(self, interval: _LogInterval, progress: Progress) -> None:
         progress(self.stage.name, self.step, self.settings.steps)
         if self.step % self.recipe.run.log_every and self.step != self.settings.steps:
             return
-        figures = self._over_processes(window.figures())
+        figures = self._over_processes(interval.figures())
         figures["lr"] = lr_at(self.settings, self.step - 1)
         rate = figures.pop("steps_per_second")
         peak = _peak_flops(self.accelerator.device, self.accelerator.mixed_precision)
-        # Backward costs are counted; the optimiser's and the data's are not: they count as waste.
+        # Forward and backward passes are counted. Time in optimiser and data loading lowers the share.
         figures["peak_share"] = self._flops * rate / peak
-        figures["minutes"] = self.worked / 60
+        figures["minutes"] = self.seconds / 60
         self.log.write(self.stage.name, self.step, figures)
-        window.reset()
+        interval.reset()
 
     def _over_processes(self, figures: dict[str, float]) -> dict[str, float]:
-        """Means over all processes (each saw its share of the batch; a term one lacks counts as 0)."""
+        """Means over all processes (each has its share of the batch; a missing term counts as 0)."""
         if self.accelerator.num_processes == 1:
             return figures
         from accelerate.utils import gather_object
@@ -335,15 +336,15 @@ class StageRun:
         return {name: sum(share.get(name, 0.0) for share in shares) / len(shares) for name in names}
 
     def _agreed(self, stop: bool) -> bool:
-        """Whether any process wants to stop, so that all stop after the same step."""
+        """Whether any process is to stop, so that all stop after the same step."""
         if self.accelerator.num_processes == 1:
             return stop
         flag = torch.tensor([float(stop)], device=self.accelerator.device)
         return bool(self.accelerator.reduce(flag, reduction="sum").item() > 0)
 
     @contextlib.contextmanager
-    def _ahead(self) -> Iterator[Iterator[list[Any]]]:
-        """Batches made by threads while the step before is computed, in order."""
+    def _prefetched(self) -> Iterator[Iterator[list[Any]]]:
+        """Batches in order, each a list of micro-batches; threads make them during earlier steps."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         mine = list(range(rank, self.settings.batch, world))
         size = len(mine) // self.settings.accumulate
@@ -366,7 +367,7 @@ class StageRun:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-class _Window:
+class _LogInterval:
     """Means of the figures since the last log line."""
 
     def __init__(self) -> None:
@@ -395,21 +396,21 @@ class _Window:
 
 @contextlib.contextmanager
 def _stop_signal() -> Iterator[list[int]]:
-    """A list that fills when the process is asked to end (SIGTERM, Ctrl-C): the step is then finished."""
-    asked: list[int] = []
+    """A list that gets the signals sent to stop the process (SIGTERM, Ctrl-C); the step is finished first."""
+    signals: list[int] = []
 
     def note(number: int, _frame: object) -> None:
-        if asked:
+        if signals:
             raise KeyboardInterrupt
-        asked.append(number)
+        signals.append(number)
 
     try:
         before = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not the main thread: whoever runs us handles signals
-        yield asked
+    except ValueError:  # not the main thread: the caller handles signals
+        yield signals
         return
     try:
-        yield asked
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

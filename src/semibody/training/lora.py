@@ -1,10 +1,10 @@
-"""Adapters of low rank (LoRA, Hu et al. 2021): fine-tuning that trains a small sum beside frozen weights.
+"""Adapters of low rank (LoRA, Hu et al. 2021): fine-tuning of low-rank matrices added to frozen weights.
 
-    inject(denoiser, 8, lambda name: "attn1" in name)    # only what it adds is trained
-    with merged(denoiser): state = denoiser.state_dict() # ordinary weights, nothing of adapters in them
+    inject(denoiser, 8, lambda name: "attn1" in name)    # only the adapters are trained
+    with merged(denoiser): state = denoiser.state_dict() # ordinary weights, without adapters
 
-Adapters sit beside the projections of attention (``to_q``, ``to_k``, ``to_v``, ``to_out.0``). A checkpoint
-holds them alone; ``final`` and the exported weights hold the sums.
+Adapters are added to the projections of attention (``to_q``, ``to_k``, ``to_v``, ``to_out.0``). A checkpoint
+holds the adapters only; ``final`` and the exported weights hold the sums.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ADAPTER = "lora_"
 
 
 def inject(module: nn.Module, rank: int, wanted: Callable[[str], bool], *, seed: int = 0) -> None:
-    """Put an adapter of ``rank`` beside every projection whose parameter ``wanted`` names; they begin at 0.
+    """Add an adapter of ``rank`` to every projection whose parameter ``wanted`` names, initialised to 0.
 
     Raises MissingPartError without peft, SemibodyError when no projection is wanted.
     """
@@ -38,7 +38,7 @@ def inject(module: nn.Module, rank: int, wanted: Callable[[str], bool], *, seed:
     places = [n for n, _ in module.named_modules() if _PROJECTION.fullmatch(n) and wanted(f"{n}.weight")]
     if not places:
         raise SemibodyError(
-            "start.lora_rank: start.train names no projection of attention; mend its patterns"
+            "start.lora_rank: start.train names no projection of attention; correct its patterns"
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -52,7 +52,7 @@ def is_adapter(parameter: str) -> bool:
 
 @contextlib.contextmanager
 def merged(module: nn.Module) -> Iterator[None]:
-    """Within it, projections with an adapter are plain ones that compute the same."""
+    """Within it, projections with an adapter are replaced by plain ones that compute the same."""
     adapted: dict[str, Any] = {
         name: layer for name, layer in module.named_modules() if hasattr(layer, "get_delta_weight")
     }

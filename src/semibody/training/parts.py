@@ -2,8 +2,8 @@
 
     weights = part_weights(recipe.loss, clip.labels([12, 18]), clip.labels([0])[0], 32, 32)
 
-A part counts where it is in the picture to be made; hands and arms count as well where the portrait's were,
-because what was behind them must come back.
+A part of the body is weighted where it is in the true frame. Hands and arms are also weighted where they are
+in the portrait, because the network must generate what they cover there.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ HANDS = ("left_hand", "right_hand")
 _BOXES = {"lips": ("lips",), "face": ("face",), "hands": HANDS}
 """The boxes of a clip that belong to a factor."""
 _THICK = 0.2
-"""Half of what an arm with its sleeve takes up across, in shoulder widths."""
+"""Half the thickness of an arm with its sleeve, in shoulder widths."""
 
 
 class Factors(Protocol):
-    """How much more a part counts than the rest; 1: as much."""
+    """How much more a part of the body is weighted than the rest; 1: as much."""
 
     @property
     def lips(self) -> float: ...
@@ -43,13 +43,13 @@ class Factors(Protocol):
 def part_weights(
     factors: Factors, frames: Sequence[Labels], portrait: Labels, height: int, width: int
 ) -> NDArray[np.float32]:
-    """(f, height, width): 1, and the largest factor of the parts that a cell shows, as they cover it."""
-    gone = _raised(factors, portrait, ("hands",), height, width)
-    made = [_raised(factors, labels, tuple(_BOXES), height, width) for labels in frames]
-    return np.maximum(np.stack(made), gone)
+    """(f, height, width): 1, or the largest factor of the parts in a cell, by the share they cover of it."""
+    at_portrait = _frame_weights(factors, portrait, ("hands",), height, width)
+    at_frames = [_frame_weights(factors, labels, tuple(_BOXES), height, width) for labels in frames]
+    return np.maximum(np.stack(at_frames), at_portrait)
 
 
-def _raised(
+def _frame_weights(
     factors: Factors, labels: Labels, parts: tuple[str, ...], height: int, width: int
 ) -> NDArray[np.float32]:
     """The weight of one frame, for the boxes of ``parts`` and for the arms."""
@@ -78,7 +78,7 @@ def coverage(box: NDArray[np.float32], height: int, width: int) -> NDArray[np.fl
 
 def arm_coverage(pose: Pose, height: int, width: int) -> NDArray[np.float32]:
     """(height, width): 1 on the lines from shoulders over elbows to wrists, 0 from an arm's edge on."""
-    joints, found = pose.joints, pose.confidence >= SEEN  # also joints that others hide
+    joints, found = pose.joints, pose.confidence >= SEEN  # occluded joints too
     cover = np.zeros((height, width), np.float32)
     shoulders = shoulder_width(joints[None], found[None])
     if shoulders is None:
@@ -89,7 +89,7 @@ def arm_coverage(pose: Pose, height: int, width: int) -> NDArray[np.float32]:
     for a, b in (pair for _, *arm in ARMS for pair in itertools.pairwise(arm)):
         if found[a] and found[b]:
             start, along = joints[a], joints[b] - joints[a]
-            part = ((cells - start) @ along / max(float(along @ along), 1e-9)).clip(0, 1)
-            away = np.linalg.norm(cells - start - part[..., None] * along, axis=-1)
+            share = ((cells - start) @ along / max(float(along @ along), 1e-9)).clip(0, 1)
+            away = np.linalg.norm(cells - start - share[..., None] * along, axis=-1)
             cover = np.maximum(cover, (2 - 2 * away / reach).clip(0, 1).astype(np.float32))
     return cover

@@ -1,4 +1,4 @@
-"""Generated samples in a folder, one file each: made once, read in every step."""
+"""Generated samples in a folder, one file each: made once, read in every step that draws them."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Pool:
         *,
         progress: Progress = silent,
     ) -> None:
-        """Make what is missing."""
+        """Make the samples of ``numbers`` that are missing."""
         from safetensors.numpy import save_file
 
         missing = [number for number in numbers if not self.path(number).exists()]
         for done, number in enumerate(missing, start=1):
             arrays = make(number)
             with atomic_write(self.path(number)) as unfinished:
-                # safetensors writes memory as it lies: a transposed array would come back scrambled.
+                # safetensors ignores strides: a transposed array would be read back permuted.
                 save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, unfinished)
             progress("generate pictures", done, len(missing))
 

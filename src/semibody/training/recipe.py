@@ -4,7 +4,7 @@
 
 Recipes that come with the package are named by their file: ``official``, ``starter``, ``finetune``,
 ``tiny``. A path to a TOML file of one's own works as well. Default < recipe < ``--set a.b=c``.
-What stages share is in ``training.settings``, what each has of its own in its file in ``training.stages``.
+Settings that stages share are in ``training.settings``, those of a stage in its file in ``training.stages``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Recipe(RecipeBase):
         order = list(STAGES)
         unknown = [name for name in self.stages if name not in STAGES]
         if unknown:
-            raise ValueError(f"there is no stage {unknown[0]}; choose of {', '.join(order)}")
+            raise ValueError(f"there is no stage {unknown[0]}; choose from {', '.join(order)}")
         positions = [order.index(name) for name in self.stages]
         if positions != sorted(set(positions)):
             raise ValueError(f"stages must be in the order {', '.join(order)}, each once")
@@ -51,7 +51,7 @@ class Recipe(RecipeBase):
         if self.model.hints.portrait == "residual" and self.schedule.prediction != "sample":
             raise ValueError('model.hints.portrait = "residual" needs schedule.prediction = "sample"')
         if self.data.size % self.model.vae.factor:
-            raise ValueError("data.size must be a multiple of the pixels of a latent cell")
+            raise ValueError("data.size must be a multiple of the side of a latent cell in pixels")
 
 
 def bundled() -> dict[str, Path]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semibody.files import LARGEST_TEXT, atomic_write, parse_json, read_bytes, require_name
-from semibody.training.curriculum import AUDIO_REGION, Moment, at
+from semibody.training.curriculum import AUDIO_REGION, CurriculumStep, at
 from semibody.training.losses import phase_of
 from semibody.training.recipe import Recipe
 from semibody.training.stages import STAGES
@@ -61,11 +61,11 @@ def plot_plan(recipe: Recipe, path: Path) -> None:
         for stage in (StillStage, MotionStage)
     )
     steps = np.unique(np.linspace(0, max(0, stills - 1), 2000).astype(int))
-    moments = [at(recipe.curriculum, int(step)) for step in steps]
+    decided = [at(recipe.curriculum, int(step)) for step in steps]
     figure, axes = plt.subplots(5, 1, figsize=(11, 12), height_ratios=(3, 2, 2, 3, 2))
     figure.suptitle(f"{recipe.name}: {stills:,} steps of stills, {clips:,} of clips")
-    _plot_curriculum(axes[:3], steps, moments)
-    _plot_trained(axes[3], steps, moments, stills, clips)
+    _plot_curriculum(axes[:3], steps, decided)
+    _plot_trained(axes[3], steps, decided, stills, clips)
     _plot_phases(axes[4], recipe)
     for axis in axes[:3]:
         axis.set_xlim(0, max(1, stills + clips))
@@ -78,34 +78,34 @@ def plot_plan(recipe: Recipe, path: Path) -> None:
     plt.close(figure)
 
 
-def _plot_curriculum(axes: Any, steps: NDArray[np.int64], moments: Sequence[Moment]) -> None:
-    """What is drawn of the pose, where audio writes, how many samples are heads."""
+def _plot_curriculum(axes: Any, steps: NDArray[np.int64], decided: Sequence[CurriculumStep]) -> None:
+    """Which keypoints are drawn, where audio attention writes, how many samples are heads."""
     for group in ("lips", "head", "body", "hands"):
-        axes[0].plot(steps, [m.keep[group] for m in moments], label=f"{group} drawn", lw=2)
-    axes[0].plot(steps, [m.pose_dropout for m in moments], "k--", label="whole map dropped")
-    axes[0].set(ylabel="probability", ylim=(-0.05, 1.1), title="pose steps back")
+        axes[0].plot(steps, [one.keep[group] for one in decided], label=f"{group} drawn", lw=2)
+    axes[0].plot(steps, [one.pose_dropout for one in decided], "k--", label="whole map dropped")
+    axes[0].set(ylabel="probability", ylim=(-0.05, 1.1), title="keypoints drawn")
     regions = ("none", "lips", "face", "body")
-    axes[1].step(steps, [regions.index(m.region) for m in moments], where="post", color="tab:red", lw=2)
+    axes[1].step(steps, [regions.index(one.region) for one in decided], where="post", color="tab:red", lw=2)
     axes[1].set_yticks(range(4), ["muted", "lips", "face", "everywhere"])
-    axes[1].set(title="audio steps forward: where its attention writes")
-    axes[2].plot(steps, [m.head_share for m in moments], color="tab:purple", label="padded heads")
+    axes[1].set(title="where audio attention writes")
+    axes[2].plot(steps, [one.head_share for one in decided], color="tab:purple", label="padded heads")
     axes[2].set(ylabel="share", ylim=(-0.05, 1.05), title="data mix")
 
 
 def _plot_trained(
-    axis: Any, steps: NDArray[np.int64], moments: Sequence[Moment], stills: int, clips: int
+    axis: Any, steps: NDArray[np.int64], decided: Sequence[CurriculumStep], stills: int, clips: int
 ) -> None:
-    """Which networks train in the two stages that denoise."""
+    """Which networks are trained in the two stages that denoise."""
     rows = ["motion modules", "audio", "pose encoder", "denoising U-Net", "reference U-Net"]
-    muted = [(float(s), AUDIO_REGION[m.block] == "none") for s, m in zip(steps, moments, strict=True)]
-    change = next((s for s, quiet in muted if not quiet), float(stills))
+    muted = [AUDIO_REGION[one.block] == "none" for one in decided]
+    unmuted = next((float(s) for s, mute in zip(steps, muted, strict=True) if not mute), float(stills))
     for row in range(2, 5):
         axis.barh(row, stills, color="tab:green")
-    axis.barh(1, stills - change, left=change, color="tab:green")
+    axis.barh(1, stills - unmuted, left=unmuted, color="tab:green")
     axis.barh(0, clips, left=stills, color="tab:green")
     axis.set_yticks(range(5), rows)
     total = max(1, stills + clips)
-    axis.set(title="what trains (green), what is frozen", xlabel="step", xlim=(0, total))
+    axis.set(title="trained (green) and frozen networks", xlabel="step", xlim=(0, total))
 
 
 def _plot_phases(axis: Any, recipe: Recipe) -> None:
@@ -135,7 +135,7 @@ def read_log(out: Path) -> Curves:
             with contextlib.suppress(SemibodyError):
                 stage, step, figures = _read_entry(line)
                 for name, value in figures.items():
-                    found[stage][name][step] = value
+                    found[stage][_OLD_NAMES.get(name, name)][step] = value
     return {
         stage: {name: (sorted(v), [v[s] for s in sorted(v)]) for name, v in figures.items()}
         for stage, figures in found.items()
@@ -156,23 +156,23 @@ def _read_entry(line: str) -> tuple[str, int, dict[str, float]]:
 def write_report(out: Path, recipe: Recipe) -> Path:
     """``report.html``: curves, last figures and last pictures of every stage."""
     title = html.escape(recipe.name)
-    parts = [f"<h1>{title}</h1><p>{html.escape(recipe.about)}</p>"]
+    sections = [f"<h1>{title}</h1><p>{html.escape(recipe.about)}</p>"]
     for stage, figures in read_log(out).items():
         picture = out / "pictures" / f"{stage}-curves.png"
         _plot_figures(figures, picture)
-        parts.append(f"<h2>{html.escape(stage)}</h2>")
-        parts.append(f'<img src="pictures/{picture.name}">')
+        sections.append(f"<h2>{html.escape(stage)}</h2>")
+        sections.append(f'<img src="pictures/{picture.name}">')
         rows = "".join(
             f"<tr><td>{html.escape(n)}</td><td>{v[1][-1]:.4g}</td><td>{v[0][-1]}</td></tr>"
             for n, v in sorted(figures.items())
         )
-        parts.append(f"<table><tr><th>figure</th><th>last</th><th>step</th></tr>{rows}</table>")
+        sections.append(f"<table><tr><th>figure</th><th>last</th><th>step</th></tr>{rows}</table>")
         if (out / "pictures" / f"{stage}-latest.png").exists():
             columns = STAGES[stage].columns if stage in STAGES else ""
-            parts.append(f'<p>{columns}</p><img src="pictures/{stage}-latest.png">')
+            sections.append(f'<p>{columns}</p><img src="pictures/{stage}-latest.png">')
     page = f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style>"
     with atomic_write(out / "report.html") as unfinished:
-        unfinished.write_text(page + "\n".join(parts), encoding="utf-8")
+        unfinished.write_text(page + "\n".join(sections), encoding="utf-8")
     return out / "report.html"
 
 
@@ -197,4 +197,6 @@ def _plot_figures(figures: Figures, picture: Path) -> None:
 
 
 _STYLE = "body{font:15px sans-serif;margin:2em}img{max-width:100%}td,th{padding:0 1em;text-align:left}"
+_OLD_NAMES = {"rival": "adversarial"}
+"""Figures in logs of earlier versions -> their names today."""
 _NOT_LOSSES = {"lr", "frames_per_second", "waited", "peak_share", "minutes", "gradient"}

@@ -1,4 +1,4 @@
-"""What a step shows the denoiser: frames, their portrait, and all that conditions them."""
+"""Samples of the denoiser: frames, their portrait, and what they are conditioned on."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from semibody.networks.model import ModelConfig
 from semibody.pose.regions import Region, audio_mask
 from semibody.training.batches import Batch, Generator, generator
 from semibody.training.crops import face_or_hand
-from semibody.training.curriculum import Moment, at, final
+from semibody.training.curriculum import CurriculumStep, at, final
 from semibody.training.parts import coverage, part_weights
 from semibody.training.settings import NoiseSettings, RecipeBase
 from semibody.types import FACE, Pose, SemibodyError
 
 _NOT_STACKED = ("decoded", "compares_poses")
-"""What of a sample is no array of its own in a batch."""
+"""Values of a sample that are not stacked to a tensor of the batch."""
 
 
-class Shown(NamedTuple):
-    """A frame of a clip, as a portrait."""
+class PortraitFrame(NamedTuple):
+    """The frame of a clip that is a sample's portrait."""
 
     clip: PackedClip
     frame: int
 
 
 class Draw(NamedTuple):
-    """What a sample is made of."""
+    """The frames of a sample and its portrait."""
 
     clip: PackedClip
     frames: list[int]
-    portrait: Shown
+    portrait: PortraitFrame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +73,9 @@ class DenoisingBatch(Batch):
     t: Int[Tensor, " b"]
     portrait: Float[Tensor, "b c h w"]
     portrait_pose: Tensor | None
-    """(b, 3, H, W) uint8, the portrait's own pose map, for models that are shown it"""
+    """(b, 3, H, W) uint8, the portrait's own pose map, for models conditioned on it"""
     compares_poses: bool
-    """whether the frames' pose features are given less its own"""
+    """whether the portrait's pose features are subtracted from those of the frames"""
     picture: Tensor | None
     """(b, 3, H, W) uint8, the portrait, for models with a clean plate"""
     hidden: Float[Tensor, "b 1 H W"] | None
@@ -111,7 +111,7 @@ class DenoisingSamples:
         store: LatentStore,
         encoder: AudioEncoder,
     ) -> None:
-        """``model``: which networks the stage has, as they decide what samples show.
+        """``model``: the sizes and hints of the networks, which decide what samples contain.
 
         Raises SemibodyError for clips too short for a sample, and without half-body clips.
         """
@@ -130,14 +130,15 @@ class DenoisingSamples:
         self.cell = recipe.model.vae.factor
         self._faces: dict[str, NDArray[np.float64]] = {}
 
-    def moment(self, step: int) -> Moment:
+    def curriculum_step(self, step: int) -> CurriculumStep:
+        """What the curriculum decides for a step of this stage."""
         curriculum = self.recipe.curriculum
         return at(curriculum, step) if self.drawing.curriculum else final(curriculum)
 
     def batch(self, step: int, samples: Sequence[int]) -> DenoisingBatch:
         """The samples with these numbers of a step's batch."""
         made = [self.sample(step, number) for number in samples]
-        # Guidance's unconditional half is trained by whole steps, so that a batch stays one computation.
+        # A whole step is conditional or unconditional, so that its batch is one forward pass.
         drawn = generator(self.recipe.seed, self.drawing.source, step, 2**31).random()
         return self.stack(made, conditional=bool(drawn >= self.recipe.noise.unconditional))
 
@@ -159,13 +160,13 @@ class DenoisingSamples:
         )
 
     def sample(self, step: int, number: int) -> dict[str, Any]:
-        recipe, moment = self.recipe, self.moment(step)
+        recipe, decided = self.recipe, self.curriculum_step(step)
         rng = generator(recipe.seed, self.drawing.source, step, number)
-        draw = self.choose(rng, moment.head_share)
-        groups = [group for group, p in moment.keep.items() if rng.random() < p]
+        draw = self.choose(rng, decided.head_share)
+        groups = [group for group, p in decided.keep.items() if rng.random() < p]
         muted = rng.random() < recipe.noise.drop_audio
-        pose_dropped = rng.random() < moment.pose_dropout
-        made = self.given(draw, rng, moment.region, groups)
+        pose_dropped = rng.random() < decided.pose_dropout
+        made = self.at_pure_noise(draw, rng, decided.region, groups)
         return {
             **made,
             "t": np.int64(draw_timestep(rng, recipe, refine=self._refines(step))),
@@ -175,7 +176,7 @@ class DenoisingSamples:
         }
 
     def _refines(self, step: int) -> bool:
-        """Whether all samples of a step have a timestep the sampler visits: few-step refinement."""
+        """Whether all samples of a step have a timestep of the sampler: few-step refinement."""
         last, steps = self.recipe.noise.refine, self.drawing.steps
         return last > 0 and step >= (1 - last) * steps
 
@@ -186,10 +187,10 @@ class DenoisingSamples:
         clips = people[sorted(people)[rng.integers(len(people))]]
         return self._of_person(rng, clips, clips[rng.integers(len(clips))])
 
-    def given(
+    def at_pure_noise(
         self, draw: Draw, rng: Generator, region: Region = "body", groups: Sequence[str] = ("hands",)
     ) -> dict[str, Any]:
-        """A sample at pure noise; ``rng`` draws the noise."""
+        """A sample at the last timestep; ``rng`` draws the noise."""
         recipe, noise, clip, frames = self.recipe, self.recipe.noise, draw.clip, draw.frames
         if not self.drawing.consecutive:
             noise = dataclasses.replace(noise, shared=0.0)
@@ -217,8 +218,8 @@ class DenoisingSamples:
             "name": f"{clip.id}:{frames[0]}",
         }
 
-    def evidence(self, portrait: Shown) -> Evidence:
-        """What the model is shown of a portrait, and of frames with it."""
+    def evidence(self, portrait: PortraitFrame) -> Evidence:
+        """The model's conditions of a portrait, and of frames with it."""
         own = portrait.clip.portrait_pose(portrait.frame)
         return Evidence(self.model, own, portrait.clip.size, portrait.clip.size)
 
@@ -226,14 +227,14 @@ class DenoisingSamples:
         """(f, h, w): where audio attention may write, in the curriculum's ``region`` of each frame."""
         own = evidence.audio_mask() if region == "body" else None
         if own is not None:
-            # As when animating: of the finished clip only the portrait is known.
+            # As when animating, where the frames' own lips are unknown.
             return np.stack([own] * len(poses))
         dilation = self.recipe.curriculum.mask_dilation
         return np.stack([audio_mask(pose, region, *evidence.cells, dilation) for pose in poses])
 
     def to_generate(self, draw: Draw, rng: Generator) -> dict[str, Any]:
-        """As ``given``, with the noise that the sampler starts from."""
-        made = self.given(draw, rng)
+        """As ``at_pure_noise``, with the noise that the sampler starts from."""
+        made = self.at_pure_noise(draw, rng)
         return {**made, "noise": clamp_noise(made["noise"])}
 
     def windows(self, clip: PackedClip, frames: Sequence[int]) -> Float[Tensor, "f k ..."]:
@@ -241,8 +242,8 @@ class DenoisingSamples:
         rows = torch.from_numpy(self.store.rows(clip))
         return self.encoder.windows(rows, torch.tensor(frames), clip.fps)
 
-    def hearing(self, batch: DenoisingBatch, clip: PackedClip, frame: int) -> DenoisingBatch:
-        """A batch of one sample, all of whose frames hear what ``frame`` of the clip hears."""
+    def with_audio_of(self, batch: DenoisingBatch, clip: PackedClip, frame: int) -> DenoisingBatch:
+        """A batch of one sample, all its frames conditioned on the audio of ``frame`` of the clip."""
         rows = self.windows(clip, [frame] * batch.rows.shape[1]).to(batch.rows)
         return dataclasses.replace(batch, rows=rows[None])
 
@@ -253,7 +254,7 @@ class DenoisingSamples:
             frames = list(range(start, start + self.window))
         elif self.recipe.data.calm < 1:
             portrait = int(rng.integers(len(clip)))
-            return Draw(clip, self._calm_frames(rng, clip, portrait), Shown(clip, portrait))
+            return Draw(clip, self._calm_frames(rng, clip, portrait), PortraitFrame(clip, portrait))
         else:
             frames = sorted(rng.choice(len(clip), self.window, replace=False).tolist())
         return Draw(clip, frames, self._portrait(rng, clips, clip, frames))
@@ -272,15 +273,15 @@ class DenoisingSamples:
 
     def _portrait(
         self, rng: Generator, clips: list[PackedClip], clip: PackedClip, frames: list[int]
-    ) -> Shown:
+    ) -> PortraitFrame:
         others = [c for c in clips if c is not clip]
         if others and rng.random() < self.recipe.data.other_clip:
             other = others[rng.integers(len(others))]
-            return Shown(other, int(rng.integers(len(other))))
-        return Shown(clip, portrait_frame(rng, len(clip), frames, self.recipe.data.gap))
+            return PortraitFrame(other, int(rng.integers(len(other))))
+        return PortraitFrame(clip, portrait_frame(rng, len(clip), frames, self.recipe.data.gap))
 
-    def _plate(self, portrait: Shown, evidence: Evidence) -> dict[str, NDArray[Any] | None]:
-        """What the clean plate is painted from."""
+    def _plate(self, portrait: PortraitFrame, evidence: Evidence) -> dict[str, NDArray[Any] | None]:
+        """Inputs of the clean plate's network."""
         hidden = evidence.hidden()
         if hidden is None:
             return {"picture": None, "hidden": None}
@@ -288,7 +289,7 @@ class DenoisingSamples:
         return {"picture": np.ascontiguousarray(picture), "hidden": hidden}
 
     def _weight(self, draw: Draw, labels: Sequence[Labels], height: int, width: int) -> NDArray[np.float32]:
-        """(f, height, width): how much each cell counts."""
+        """(f, height, width): the weight of each cell in the loss."""
         (portrait,) = draw.portrait.clip.labels([draw.portrait.frame])
         weight = part_weights(self.recipe.loss, labels, portrait, height, width)
         if draw.clip.kind == "head" and self.recipe.curriculum.partial_attention:
@@ -328,13 +329,13 @@ def portrait_frame(rng: Generator, length: int, frames: Sequence[int], gap: int)
 
 
 def draw_timestep(rng: Generator, recipe: RecipeBase, *, refine: bool = False) -> int:
-    """A timestep 0 … 999, by ``recipe.noise``; with ``refine`` always one the sampler visits."""
+    """A timestep 0 … 999, by ``recipe.noise``; with ``refine`` always one of the sampler's."""
     total, noise = recipe.schedule.train_steps, recipe.noise
     u = rng.random()
     if rng.random() < noise.sampler_share or refine:
-        # Trailing spacing: the sampler visits T − 1, T − 1 − T/n, …
-        visited = np.round(np.arange(total, 0, -total / noise.sampler_steps)).astype(int) - 1
-        return int(visited[int(u * len(visited))])
+        # Trailing spacing: the sampler's timesteps are T − 1, T − 1 − T/n, …
+        timesteps = np.round(np.arange(total, 0, -total / noise.sampler_steps)).astype(int) - 1
+        return int(timesteps[int(u * len(timesteps))])
     return min(total - 1, int(total * u ** (1 / noise.power)))
 
 

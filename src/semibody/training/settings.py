@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,14 +15,14 @@ from semibody.training.losses import LossSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Optimiser:
-    """How one stage is optimised: AdamW, warm-up, a flat stretch, a fall at the end."""
+    """How one stage is optimised: AdamW, warm-up, a constant learning rate, a decay at the end."""
 
     steps: int = 1000
-    """optimiser steps in all, over as many runs as it takes"""
+    """optimiser steps in all, over any number of runs"""
     batch: int = 8
     """samples of one optimiser step, over all processes and accumulation"""
     accumulate: int = 1
-    """parts the batch is worked through in, to save memory"""
+    """micro-batches whose gradients are accumulated to those of the batch, to save memory"""
     lr: float = 1e-3
     """learning rate after the warm-up"""
     warmup: int = 100
@@ -38,7 +39,7 @@ class Optimiser:
     clip: float = 1.0
     """largest norm of the gradient; 0: unlimited"""
     ema: float = 0.999
-    """decay of the average of the weights that is exported; 0: no average"""
+    """decay of the EMA of the weights, which is exported; 0: no EMA"""
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch, self.accumulate) < 1:
@@ -64,9 +65,9 @@ class DataSettings:
     """share of samples whose portrait comes from another clip of the person, where there is one"""
     calm: float = 1.0
     """share of a clip's frames that stills are drawn from, those whose head is nearest to the portrait's: no
-    condition says where the head goes, and a small model smears what it cannot know"""
+    condition gives the head's place, and a small model blurs what no condition determines"""
     found_portraits: bool = False
-    """portraits come with the pose that the detector finds in them, as when animating, instead of the exact
+    """portraits come with the pose that the detector finds in them, as when animating, instead of the true
     one (needs the extra ``pose``)"""
     head_height: float = 0.3
     """height of the head in a padded head clip, as a share of the frame"""
@@ -82,20 +83,20 @@ class DataSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseSettings:
-    """Which noise is learned."""
+    """Which timesteps and noise samples have."""
 
     power: float = 1.0
-    """timesteps are drawn as T·u^(1/power): 1 evenly, more prefers noise"""
+    """timesteps are drawn as T·u^(1/power): 1 is uniform, more favours noise"""
     sampler_steps: int = 0
-    """number of steps the weights are meant to be sampled with"""
+    """steps of the sampler the weights are trained for"""
     sampler_share: float = 0.0
-    """share of samples whose timestep is one of those the sampler will visit"""
+    """share of samples whose timestep is one of the sampler's"""
     refine: float = 0.0
     """last share of a stage's steps in which that is true of all samples: few-step refinement"""
     clamp: float = 0.0
-    """noise is cut to ± this, as the sampler cuts its first noise to ±1.5; 0: not"""
+    """noise is clamped to ± this, as the sampler clamps its first noise to ±1.5; 0: not"""
     offset: float = 0.0
-    """noise that is constant over a channel, beside the noise of each cell"""
+    """weight of noise that is constant over a channel, added to the noise of each cell"""
     shared: float = 0.0
     """share of a window's noise (in variance) that is the same in all its frames, in the stage motion"""
     unconditional: float = 0.05
@@ -112,7 +113,7 @@ class NoiseSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class StartSettings:
-    """Weights to begin from."""
+    """Weights to start from."""
 
     weights: str = ""
     """a weights folder or name: whole networks; must fit the recipe's model"""
@@ -121,8 +122,8 @@ class StartSettings:
     train: tuple[str, ...] = ()
     """patterns of the parameters to train (``denoising_unet.*attn2*``); empty: all of the stage's"""
     lora_rank: int = 0
-    """rank of adapters beside the projections of attention that ``train`` names, trained in place of the
-    weights; 0: none"""
+    """rank of adapters for the projections of attention that ``train`` names, trained instead of the weights;
+    0: none"""
 
     def __post_init__(self) -> None:
         if self.lora_rank < 0:
@@ -137,7 +138,7 @@ class StartSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """How a run is kept and watched."""
+    """How a run is saved, logged and validated."""
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     checkpoint_minutes: float = 10.0
@@ -150,13 +151,21 @@ class RunSettings:
     validation_clips: int = 8
     """held-out clips that are generated and measured"""
     recompute: bool = False
-    """forget activations and compute them again in the backward pass: less memory, more time"""
+    """discard activations and compute them again in the backward pass: less memory, more time"""
     tensorboard: bool = True
+
+
+def renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """``values`` with the old keys in ``names`` under their names of today, for ``read_old_keys``.
+
+    Of a setting under both names the later value is taken: overrides come after the recipe.
+    """
+    return {names.get(key, key): value for key, value in values.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageSettings:
-    """What every stage has; its own settings are added to these."""
+    """Settings every stage has; its own are added to these."""
 
     optimiser: Optimiser = field(default_factory=Optimiser)
 
@@ -173,7 +182,7 @@ class RecipeBase:
     model: ModelConfig = field(default_factory=ModelConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     defaults: dict[str, Any] = field(default_factory=dict)
-    """settings of ``animate`` the finished weights are meant for: steps, guidance, …"""
+    """settings of ``animate`` the weights are trained for: steps, guidance, …"""
     perceptual: Literal["auto", "lpips", "efficientnet"] = "auto"
     """the network behind L_low"""
     data: DataSettings = field(default_factory=DataSettings)

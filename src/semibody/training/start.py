@@ -1,4 +1,4 @@
-"""Networks at the start of a stage: given weights, and parts of them put into other networks."""
+"""Networks at the start of a stage: given weights, and their copies in the networks of a recipe."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ def given_model(start: StartSettings) -> Model | None:
     return load_model(folder, variant="accelerated" if preset == "accelerated" else "official")[0]
 
 
-def take_given(model: Model, given: Model, source: str, *, but: Collection[str] = ()) -> None:
-    """Copy the parts of ``given`` that ``model`` has too, all but some. Raises SemibodyError on misfits."""
-    for part in model.config.networks:
-        if part not in given.config.networks or part in but:
+def copy_networks(model: Model, given: Model, source: str, *, but: Collection[str] = ()) -> None:
+    """Copy the networks of ``given`` that ``model`` has, ``but`` some. Raises SemibodyError on misfits."""
+    for name in model.config.networks:
+        if name not in given.config.networks or name in but:
             continue
-        theirs, ours = getattr(given, part).state_dict(), getattr(model, part)
-        # A stage without motion modules takes a model that has them, and the other way round.
+        theirs, ours = getattr(given, name).state_dict(), getattr(model, name)
+        # One of the two models may have motion modules and the other not.
         known = {k: v for k, v in theirs.items() if "motion_modules" not in k or k in ours.state_dict()}
-        fill(ours, known, f"{source} ({part})")
+        fill(ours, known, f"{source} ({name})")
 
 
-def take_unet(model: Model, path: Path) -> None:
+def copy_unet(model: Model, path: Path) -> None:
     """Copy what fits of a Stable Diffusion U-Net into both U-Nets. Raises SemibodyError if nothing does."""
     state = read_state(path)
-    taken = [take_fitting(getattr(model, part), state) for part in ("denoising_unet", "reference_unet")]
-    if min(taken) == 0:
+    copied = [copy_fitting(getattr(model, name), state) for name in ("denoising_unet", "reference_unet")]
+    if min(copied) == 0:
         raise SemibodyError(f"{path}: nothing in it fits this recipe's U-Nets; check start.unet")
 
 
-def silence_motion(model: Model) -> None:
+def initialise_motion(model: Model) -> None:
     """Initialise motion modules as the identity: their last projection is zero."""
     with torch.no_grad():
         for name, parameter in model.denoising_unet.named_parameters():
@@ -51,7 +51,7 @@ def silence_motion(model: Model) -> None:
                 parameter.zero_()
 
 
-def take_fitting(module: nn.Module, state: dict[str, Tensor]) -> int:
+def copy_fitting(module: nn.Module, state: dict[str, Tensor]) -> int:
     """Copy the tensors that fit by name and shape; returns how many."""
     own = module.state_dict()
     fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
@@ -72,5 +72,5 @@ def fill(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
 
 
 def below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with ``prefix``, without it."""
+    """The tensors whose names start with ``prefix``, without it."""
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

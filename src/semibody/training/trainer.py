@@ -1,4 +1,4 @@
-"""A whole training: data, stages one after the other, report. The file to open first here.
+"""A whole training: data, stages one after the other, report. The file to read first here.
 
     train(load_recipe("starter"), data=Path("data"), out=Path("run"))
 
@@ -7,7 +7,7 @@ The folder ``run`` then holds
 =====================  =========================================================================
 ``recipe.json``        the recipe as it was resolved
 ``packed/``            the clips in the form the trainer reads (a setting of the call)
-``latents-…/``         what autoencoder and audio encoder make of them, for each of them and frame rate
+``latents-…/``         the clips encoded by autoencoder and audio encoder, for each frame rate
 ``vae/ still/ …``      checkpoints of each stage, and ``final/`` when it is done
 ``log.jsonl``          every figure; ``tensorboard/`` and ``pictures/`` beside it
 ``weights/``           the finished networks, for ``animate --weights`` and ``Animator.load``
@@ -46,7 +46,7 @@ class Outcome:
     """How a training ended."""
 
     finished: bool
-    """False: the time was up; the same call with ``resume`` goes on"""
+    """False: stopped at the deadline; the same call with ``resume`` continues"""
     stage: str | None
     """the stage it stopped in"""
     weights: Path | None
@@ -68,7 +68,7 @@ def train(
 
     ``data`` is a manifest; ``packed`` a folder of packed clips (default: made from ``data`` in ``out``).
     Raises SemibodyError for unusable data, contradictory settings, a folder in use, a loss that is not a
-    number, lack of memory or disk. Whatever happens, the newest checkpoint of each stage stays.
+    number, lack of memory or disk. The newest checkpoint of each stage is kept in every case.
     """
     deadline = math.inf if max_minutes is None else time.monotonic() + 60 * max_minutes
     training = Training(recipe, out, device=device)
@@ -102,7 +102,7 @@ class Training:
         if self.accelerator.is_main_process:
             if (self.out / "recipe.json").exists() and not resume:
                 raise SemibodyError(
-                    f"{self.out}: holds a training; add --resume to go on, or choose another --out"
+                    f"{self.out}: holds a training; add --resume to continue it, or choose another --out"
                 )
             with atomic_write(self.out / "recipe.json") as unfinished:
                 unfinished.write_text(json.dumps(config.to_dict(self.recipe), indent=1), encoding="utf-8")
@@ -140,7 +140,7 @@ class Training:
         run.resume()
         done = run.run(deadline=deadline, progress=progress)
         if self.accelerator.is_main_process:
-            with run.averaged(), lora.merged(stage.module):
+            with run.ema_weights(), lora.merged(stage.module):
                 if done:
                     self._write_final(stage, run.step)
                 stage.export(self.out / WEIGHTS, run.step)
@@ -149,7 +149,7 @@ class Training:
         return done
 
     def build(self, name: str, clips: Sequence[PackedClip], progress: Progress = silent) -> Stage[Any]:
-        """A stage with the networks that the stages before left. Raises SemibodyError if some are missing."""
+        """A stage with the networks that earlier stages trained. Raises SemibodyError if some are missing."""
         return STAGES[name].build(self.context(name, clips, progress))
 
     def context(self, name: str, clips: Sequence[PackedClip], progress: Progress = silent) -> Context:
@@ -172,17 +172,17 @@ class Training:
         )
 
     def _shared(self, everything: Sequence[Any], make: Callable[[Sequence[Any]], None]) -> None:
-        """Each process makes its share; then whatever is missing here, if a folder is not the others' too."""
+        """Each process makes its share; then, where they do not share a folder, what is still missing."""
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         make(everything[rank::ranks])
         self.accelerator.wait_for_everyone()
         make(everything)
 
     def _write_final(self, stage: Stage[Any], step: int) -> None:
-        """Keep the averaged weights of a finished stage, whole (also what did not train)."""
+        """Write the EMA weights of a finished stage, frozen parameters included."""
         facts = {"stage": stage.name, **stage.facts()}
         weights = {k: v.detach().cpu().clone() for k, v in stage.module.state_dict().items()}
-        snapshot = checkpoint.Snapshot(step=step, weights=weights, average={}, moments={}, facts=facts)
+        snapshot = checkpoint.Snapshot(step=step, weights=weights, ema={}, moments={}, facts=facts)
         checkpoint.write(self.out / stage.name / checkpoint.FINAL, snapshot)
 
     def report(self) -> None:
@@ -195,7 +195,7 @@ class Training:
 
 
 def split(clips: Sequence[PackedClip]) -> tuple[list[PackedClip], list[PackedClip]]:
-    """(training, held-out) clips. Without a held-out split the training clips are shown instead."""
+    """(training, held-out) clips. Without a held-out split, validation uses the training clips."""
     chosen = [clip for clip in clips if clip.split == "train"]
     held_out = [clip for clip in clips if clip.split == "val" and clip.kind == "full"]
     held_out = held_out or [clip for clip in clips if clip.split == "test" and clip.kind == "full"]

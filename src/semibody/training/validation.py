@@ -18,13 +18,13 @@ def psnr(a: Picture, b: Picture) -> float:
 
 
 class Scores:
-    """Figures gathered over clips, among them the PSNR of whole picture, face and hands."""
+    """Figures collected over clips, among them the PSNR of whole picture, face and hands."""
 
     def __init__(self) -> None:
         self.values: dict[str, list[float]] = {}
 
     def add(self, name: str, made: Picture, truth: Picture, clip: PackedClip, frame: int) -> None:
-        """PSNR of one frame: ``name`` of the whole picture, ``name_face`` and ``name_hands`` where seen."""
+        """PSNR of one frame: ``name``, and ``name_face`` and ``name_hands`` where these are visible."""
         regions = {"": (0.0, 0.0, 1.0, 1.0)}
         boxes = clip.boxes(frame)
         if "face" in boxes:
@@ -49,18 +49,18 @@ class Scores:
         return {name: float(np.mean(values)) for name, values in self.values.items()}
 
 
-def mouth_figures(clip: PackedClip, frame: int, heard: Callable[[int], Picture]) -> dict[str, float]:
-    """How much the same sample changes with the sound of the most open instead of the most shut mouth.
+def mouth_figures(clip: PackedClip, frame: int, generate: Callable[[int], Picture]) -> dict[str, float]:
+    """How much a sample changes when it is conditioned on the audio of the most open or most closed mouth.
 
-    ``heard(i)`` gives the picture of ``frame`` with the sound of frame i. ``mouth_change`` is the mean
+    ``generate(i)`` generates ``frame`` conditioned on the audio of frame i. ``mouth_change`` is the mean
     difference of pixels (0..255) in the box of the lips, ``mouth_ratio`` that over the mean difference in
     the rest of the picture. Empty for a clip without lips in ``frame`` or whose mouth hardly moves.
     """
     jaw, boxes = clip.jaw(), clip.boxes(frame)
     if "lips" not in boxes or float(np.ptp(jaw)) < 0.1:
         return {}
-    wide, shut = (heard(int(i)).astype(np.float64) for i in (jaw.argmax(), jaw.argmin()))
-    change = np.abs(wide - shut).mean(axis=2)
+    opened, closed = (generate(int(i)).astype(np.float64) for i in (jaw.argmax(), jaw.argmin()))
+    change = np.abs(opened - closed).mean(axis=2)
     inside = coverage(boxes["lips"], *change.shape) > 0.5
     lips, rest = float(change[inside].mean()), float(change[~inside].mean())
     return {"mouth_change": lips, "mouth_ratio": lips / max(rest, 1e-3)}

@@ -1,4 +1,4 @@
-"""The audio encoder's own lessons."""
+"""The stage of the audio encoder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
     return packed(tmp_path)
 
 
-def test_it_learns_the_jaw_from_sound(folder: Path, tmp_path: Path) -> None:
+def test_it_learns_to_predict_the_jaw(folder: Path, tmp_path: Path) -> None:
     task = Training(nano(*EAR), tmp_path / "run").build("audio", packed_clips(folder, PACKING))
     assert isinstance(task, AudioStage)
     encoder = task.encoder
@@ -39,19 +39,19 @@ def test_it_learns_the_jaw_from_sound(folder: Path, tmp_path: Path) -> None:
     figures, _ = task.validate()
     assert figures["jaw_r"] > 0.5
     windows = task.batch(0, range(16)).windows
-    tokens, heard = encoder.embed(windows), encoder.predict_mouth(windows)
+    tokens, predicted = encoder.embed(windows), encoder.predict_mouth(windows)
     assert tokens.shape[1] == encoder.tokens_per_frame
-    torch.testing.assert_close(tokens[:, -1], encoder.tell(heard))
+    torch.testing.assert_close(tokens[:, -1], encoder.tell(predicted))
 
 
-def test_what_is_taught(folder: Path) -> None:
+def test_targets_are_jaw_and_width_of_the_mouth(folder: Path) -> None:
     clip = packed_clips(folder, PACKING)[0]
-    taught = mouths(clip)
-    assert taught.shape == (len(clip), 2)
-    assert (taught[:, 0] == clip.jaw()).all()
+    targets = mouths(clip)
+    assert targets.shape == (len(clip), 2)
+    assert (targets[:, 0] == clip.jaw()).all()
 
 
-def test_stills_keep_what_was_learned(folder: Path, tmp_path: Path) -> None:
+def test_the_still_stage_keeps_the_encoder_frozen(folder: Path, tmp_path: Path) -> None:
     recipe = nano(
         *EAR,
         'stages=["vae","audio","still"]',
@@ -74,8 +74,8 @@ def test_stills_keep_what_was_learned(folder: Path, tmp_path: Path) -> None:
             torch.testing.assert_close(still.weights[name], value, atol=0, rtol=0)
 
 
-def test_encoders_that_come_trained_are_not_taught() -> None:
-    with pytest.raises(SemibodyError, match="come trained"):
+def test_pretrained_encoders_have_no_audio_stage() -> None:
+    with pytest.raises(SemibodyError, match="are pretrained"):
         load_recipe("official", ['stages=["audio","still"]'])
     with pytest.raises(SemibodyError, match="mouth_token"):
         nano('stages=["vae","audio","still"]')

@@ -1,4 +1,4 @@
-"""What the restorer is shown: pictures that were generated once, whole and in crops."""
+"""The restorer's samples: pictures that are generated once, whole and in crops."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from semibody.networks.model import Model
 from semibody.training import checkpoint
 from semibody.training.parts import coverage
 from semibody.training.recipe import Recipe, load_recipe
-from semibody.training.samples import Draw, Shown
+from semibody.training.samples import Draw, PortraitFrame
 from semibody.training.stages.restore import RestoreStage
 from semibody.training.trainer import Training
 from semibody.types import SemibodyError, silent
@@ -38,7 +38,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return packed(tmp_path_factory.mktemp("drawn"))
 
 
-def test_the_pool_is_made_once_and_serves_every_step(tmp_path: Path, clips: Path) -> None:
+def test_the_pool_is_generated_once_and_used_in_every_step(tmp_path: Path, clips: Path) -> None:
     task, recipe = restoring(tmp_path, clips)
     made = sorted(task.pool.folder.iterdir())
     assert len(made) == recipe.restore.pool
@@ -78,7 +78,7 @@ def test_steps_are_whole_pictures_or_crops_and_the_same_every_time(tmp_path: Pat
         assert torch.equal(again.decoded, batch.decoded)
 
 
-def test_a_crop_holds_a_part_at_one_place_in_everything(tmp_path: Path, clips: Path) -> None:
+def test_a_crop_cuts_all_arrays_at_the_same_place(tmp_path: Path, clips: Path) -> None:
     """Pictures that tell where a pixel was, and that only a crop at one place can satisfy."""
     task, _ = restoring(tmp_path, clips)
     clip = next(clip for clip in task.held_out if "left_hand" in clip.boxes(0))
@@ -94,7 +94,7 @@ def test_a_crop_holds_a_part_at_one_place_in_everything(tmp_path: Path, clips: P
         "name": "",
     }
     for seed in range(8):
-        cut = task._cropped(made, Draw(clip, [0, 0], Shown(clip, 0)), np.random.default_rng(seed))
+        cut = task._cropped(made, Draw(clip, [0, 0], PortraitFrame(clip, 0)), np.random.default_rng(seed))
         top, left = cut["portrait"][:2, 0, 0]
         assert top % 8 == left % 8 == 0
         window = placed[:, top : top + 32, left : left + 32]
@@ -113,7 +113,7 @@ def test_a_crop_holds_a_part_at_one_place_in_everything(tmp_path: Path, clips: P
         assert any(overlap)
 
 
-def test_only_the_restorer_learns_and_change_counts(tmp_path: Path, clips: Path) -> None:
+def test_only_the_restorer_is_trained_and_change_has_a_weight(tmp_path: Path, clips: Path) -> None:
     task, _ = restoring(tmp_path, clips, "restore.crops=0")
     losses = task.losses(task.module, task.batch(0, [0, 1]))
     losses["loss"].backward()
@@ -131,15 +131,15 @@ def test_only_the_restorer_learns_and_change_counts(tmp_path: Path, clips: Path)
     assert task.losses(task.module, flickers)["change"] > 0.2
 
 
-def test_a_critic_learns_beside_the_restorer_and_stays_behind(tmp_path: Path, clips: Path) -> None:
-    task, _ = restoring(tmp_path / "a", clips, "restore.rival=0.1")
+def test_the_critic_is_trained_beside_the_restorer_and_not_exported(tmp_path: Path, clips: Path) -> None:
+    task, _ = restoring(tmp_path / "a", clips, "restore.adversarial=0.1")
     names = checkpoint.trained(task.module)
     assert {name.split(".")[0] for name in names} == {"restorer", "critic"}
     task.module.train()
     losses = task.losses(task.module, task.batch(0, [0, 1]))
     expected = losses["l1"] + task.settings.gradient * losses["slopes"] + task.settings.ssim * losses["ssim"]
     expected = expected + task.settings.change * losses.get("change", torch.zeros(()))
-    torch.testing.assert_close(losses["loss"], expected + 0.1 * losses["rival"] + losses["critic"])
+    torch.testing.assert_close(losses["loss"], expected + 0.1 * losses["adversarial"] + losses["critic"])
     losses["loss"].backward()
     assert all(p.grad is not None for name, p in names.items() if name.startswith("critic."))
     # Figures are of the restorer alone.
@@ -147,7 +147,7 @@ def test_a_critic_learns_beside_the_restorer_and_stays_behind(tmp_path: Path, cl
     assert "critic" not in task.losses(task.module, task.batch(0, [0, 1]))
     # It is initialised from the recipe's seed, whatever was drawn before.
     torch.rand(1)
-    again, _ = restoring(tmp_path / "a", clips, "restore.rival=0.1")
+    again, _ = restoring(tmp_path / "a", clips, "restore.adversarial=0.1")
     for (name, one), (_, other) in zip(
         task.module.named_parameters(), again.module.named_parameters(), strict=True
     ):
@@ -157,15 +157,15 @@ def test_a_critic_learns_beside_the_restorer_and_stays_behind(tmp_path: Path, cl
     assert {k for k, _ in task.model.named_parameters()} == {k for k, _ in alone.model.named_parameters()}
 
 
-def test_hands_count_more(tmp_path: Path, clips: Path) -> None:
+def test_hands_are_weighted_more(tmp_path: Path, clips: Path) -> None:
     task, _ = restoring(tmp_path, clips, "restore.hands=5")
     clip = next(clip for clip in task.held_out if "left_hand" in clip.boxes(0))
     hand = coverage(clip.boxes(0)["left_hand"], 64, 64)
-    weight = task._pictures(task.pool.read(0), Draw(clip, [0, 1], Shown(clip, 0)))["weight"]
+    weight = task._pictures(task.pool.read(0), Draw(clip, [0, 1], PortraitFrame(clip, 0)))["weight"]
     assert (weight[0, 0][hand == 1] >= 5).all()
 
 
-def test_an_ear_that_was_taught_rests(tmp_path: Path, clips: Path) -> None:
+def test_a_trained_audio_encoder_stays_frozen(tmp_path: Path, clips: Path) -> None:
     changes = ["model.audio.mouth_token=true", "model.restorer={}", 'stages=["still"]']
     with torch.random.fork_rng(devices=[]):
         save_model(tmp_path / "weights", Model(nano(*changes).model))

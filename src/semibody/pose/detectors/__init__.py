@@ -34,7 +34,7 @@ class Detector(Protocol):
     name: str
 
     def people(self, image: Picture) -> list[Pose]:
-        """Everyone in the picture, the largest first; empty when there is nobody."""
+        """All people in the picture, the largest first; empty when there are none."""
         ...
 
     def follow(self, image: Picture, last: Pose) -> Pose | None:
@@ -90,6 +90,6 @@ def detect_pose(image: Picture, detector: Detector | None = None, person: int = 
     with contextlib.nullcontext(detector) if detector is not None else shared_detector() as opened:
         people = opened.people(image)
     if person >= len(people):
-        found = f"{len(people)} people were" if people else "nobody was"
+        found = f"{len(people)} people were" if people else "no person was"
         raise SemibodyError(f"person {person} was asked for, but {found} found in the picture")
     return people[person]

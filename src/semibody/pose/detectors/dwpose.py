@@ -1,8 +1,8 @@
 """DWPose, the published system's detector: YOLOX finds people, an RTMPose network their 133 points.
 
-The networks are two ONNX files that the user brings. What stands around them follows the published
-code, which differs from rtmlib's: only class 0 counts as a person (score above 0.3 after suppression at
-0.1), a point's score is the smaller of its two maxima, and the neck has score 1 or 0.
+The networks are two ONNX files that the user provides. Pre- and postprocessing follow the published code,
+which differs from rtmlib's: only class 0 counts as a person (score above 0.3 after suppression at 0.1), a
+point's score is the smaller of its two maxima, and the neck has score 1 or 0.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class DWPose:
         return nearest
 
     def official(self, image: Picture) -> dict[str, Any]:
-        """The published code's dict of everyone in the picture; with nobody, of the whole picture."""
+        """The published code's dict of all people in the picture; without any, of the whole picture."""
         inputs, ratio = letterbox(image)
         boxes = decode_boxes(self._run(self._find, inputs[None])[0], ratio)
         points, scores = [], []

@@ -48,7 +48,7 @@ FACE_FROM_478 = (
 """iBUG-68 from mediapipe's face mesh."""
 
 _CONFIDENCE = 0.3
-"""mediapipe's own threshold: with its default of 0.5 hands that anyone can see are missed."""
+"""mediapipe's own threshold: its default of 0.5 misses clearly visible hands."""
 _HOLISTIC_HAND = 0.6
 """Confidence of a hand that only holistic found: it gives no score, and is less precise."""
 _REACH = 1.3
@@ -78,7 +78,7 @@ class _Hand:
     """(21, 2) pixels"""
     score: float
     left: bool
-    """as the hand network sees it, of the person's own left"""
+    """as the hand network predicts it, of the person's own left"""
 
 
 class MediapipeDetector:
@@ -101,11 +101,11 @@ class MediapipeDetector:
                 model_complexity=1,
                 min_detection_confidence=_CONFIDENCE,
             )
-            # The networks print their notes from threads of their own, which the first picture waits for.
+            # The networks print notes from their own threads at the first picture, so they get one here.
             for network in (self._faces, self._holistic, self._hands):
                 network.process(np.zeros((64, 64, 3), np.uint8))
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "hands")
-        self._spoken = False
+        self._has_printed = False
 
     def people(self, image: Picture) -> list[Pose]:
         height, width = image.shape[:2]
@@ -146,14 +146,14 @@ class MediapipeDetector:
     ) -> None:
         self.close()
 
-    def _hushed(self) -> contextlib.AbstractContextManager[None]:
-        """Each network prints its notes when it first runs; later there is nothing to silence."""
-        return contextlib.nullcontext() if self._spoken else _quiet()
+    def _silenced(self) -> contextlib.AbstractContextManager[None]:
+        """Networks print notes at their first run only; later nothing needs to be silenced."""
+        return contextlib.nullcontext() if self._has_printed else _quiet()
 
     def _find_faces(self, image: Picture) -> list[Floats]:
         """Boxes x0, y0, x1, y1 in pixels and a score, as arrays (5,)."""
         height, width = image.shape[:2]
-        with self._hushed():
+        with self._silenced():
             answer = self._faces.process(image)
         boxes: list[Floats] = []
         for detection in answer.detections or []:
@@ -168,12 +168,12 @@ class MediapipeDetector:
         height, width = image.shape[:2]
         region = _person_region(face, faces, width, height)
         part = region.cut(image)
-        with self._hushed():
+        with self._silenced():
             searching = self._thread.submit(self._hands.process, part)
             answer = self._holistic.process(part)
             hands = _read_hands(searching.result(), region)
         ran = (hands, answer.face_landmarks, answer.left_hand_landmarks, answer.right_hand_landmarks)
-        self._spoken |= all(ran)
+        self._has_printed |= all(ran)
         if answer.pose_landmarks is None:
             return None
         pose = Pose.empty()
@@ -221,9 +221,9 @@ class MediapipeDetector:
     def _search_again(
         self, image: Picture, pose: Pose, wrist: int, width: float, taken: tuple[_Hand | None, _Hand | None]
     ) -> _Hand | None:
-        """Look once more, closely, around a wrist that shows but has no hand."""
+        """Detect again, on a crop around a wrist that was found without a hand."""
         height, across = image.shape[:2]
-        # Past the wrist in the forearm's direction is where the hand is.
+        # The hand is beyond the wrist in the forearm's direction.
         towards = pose.joints[wrist] - pose.joints[wrist - 1]
         middle = pose.joints[wrist] + 0.25 * towards
         half = 0.55 * width
@@ -232,7 +232,7 @@ class MediapipeDetector:
         )
         if region is None:
             return None
-        with self._hushed():
+        with self._silenced():
             found = _read_hands(self._hands.process(region.cut(image)), region)
         others = [hand.joints.mean(axis=0) for hand in taken if hand is not None]
         free = [
@@ -249,8 +249,8 @@ def assign_hands(
 ) -> tuple[_Hand | None, _Hand | None]:
     """Which found hand is the left and which the right one.
 
-    Distance to the body's wrists in shoulder widths decides; the network's own idea of left and right
-    counts where wrists are near each other (crossed and folded hands).
+    Distance to the body's wrists in shoulder widths decides; the network's prediction of left and right
+    decides where wrists are near each other (crossed and folded hands).
     """
 
     def cost(hand: _Hand | None, wrist: Floats, left: bool) -> float:
@@ -279,8 +279,8 @@ def _plausible(hand: _Hand, pose: Pose, width: float) -> bool:
 def _person_region(face: Floats | None, faces: Sequence[Floats], width: int, height: int) -> _Region:
     """The part of the picture in which a person with this face may move body and hands.
 
-    It ends half-way to the neighbours' faces: holistic finds one person, the most prominent, in what it
-    is shown.
+    It ends half-way to the neighbours' faces: holistic finds one person, the most prominent, in its
+    input.
     """
     whole = _Region(0, 0, width, height)
     if face is None:

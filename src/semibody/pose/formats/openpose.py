@@ -1,6 +1,6 @@
 """OpenPose JSON: ``people`` of a frame, with x, y and confidence of every joint in pixels.
 
-OpenPose itself writes a file a frame and says nothing of its picture. Other tools, and ``write``, put
+OpenPose itself writes a file a frame without the size of its picture. Other tools, and ``write``, put
 ``canvas_width`` and ``canvas_height`` beside ``people``, and all frames into one file.
 """
 
@@ -29,7 +29,7 @@ from semibody.types import (
 _OPENPOSE_FACE = 70
 """OpenPose's face has two points more, the pupils: they are left empty."""
 _BODY_25 = (*range(8), 9, 10, 11, 12, 13, 14, 15, 16, 17, 18)
-"""Where the 18 body joints stand among OpenPose's 25 (number 8 there is the middle of the hips)."""
+"""Indices of the 18 body joints among OpenPose's 25 (number 8 there is the middle of the hips)."""
 _PARTS = (
     ("pose_keypoints_2d", BODY),
     ("face_keypoints_2d", FACE),
@@ -39,7 +39,7 @@ _PARTS = (
 
 
 def people_of(frame: Any, source: str) -> list[Pose]:
-    """Everybody in a frame, in the file's units. Raises SemibodyError."""
+    """All people of a frame, in the file's units. Raises SemibodyError."""
     people = frame.get("people") if isinstance(frame, dict) else None
     if not isinstance(people, list):
         raise SemibodyError(f"{source}: has no 'people'; not OpenPose JSON")
@@ -47,7 +47,7 @@ def people_of(frame: Any, source: str) -> list[Pose]:
 
 
 def canvas_of(content: Any, source: str) -> Size | None:
-    """Width and height of the picture, where a file or a frame says them. Raises SemibodyError."""
+    """Width and height of the picture, where a file or a frame gives them. Raises SemibodyError."""
     if not isinstance(content, dict) or not content.get("canvas_width") or not content.get("canvas_height"):
         return None
     width, height = (
@@ -58,7 +58,7 @@ def canvas_of(content: Any, source: str) -> Size | None:
 
 def _pose(person: Any, source: str) -> Pose:
     if not isinstance(person, dict):
-        raise SemibodyError(f"{source}: 'people' holds something that is no person; not OpenPose JSON")
+        raise SemibodyError(f"{source}: 'people' holds something other than people; give OpenPose JSON")
     pose = Pose.empty()
     for key, part in _PARTS:
         points = _triples(person.get(key), key, source)

@@ -1,8 +1,8 @@
 """The pickle in a published pose file, read without unpickling.
 
 ``numpy.save`` writes a dict of arrays as a pickle, which is a small program; an unpickler runs it, and
-even one that knows numpy's own names alone can be made to rewrite a dtype so that bytes count as pointers.
-Here the program is only looked at: ``read_pickle`` follows the instructions that make numbers, strings,
+even one restricted to numpy's own names can be made to rewrite a dtype so that bytes are used as pointers.
+Here the program is not run: ``read_pickle`` follows the instructions that make numbers, strings,
 tuples, lists, dicts and arrays of plain numbers, makes those itself, and refuses every other instruction
 and name. An array is a view of the bytes in the file, so what is read takes no more memory than the file.
 """
@@ -59,7 +59,7 @@ class _Dtype:
 
 @dataclass
 class _Array:
-    """An array in the making, and the numbers under which the program has remembered it."""
+    """An array in the making, and its keys in the program's memo."""
 
     memo: list[int] = field(default_factory=list)
 
@@ -102,7 +102,7 @@ class _Machine:
         return value
 
     def step(self, name: str, argument: Any) -> None:
-        """Follow one instruction. Raises _RefusedError for those that a pose file has no use for."""
+        """Follow one instruction. Raises _RefusedError for those that a pose file does not need."""
         if name in _IGNORED:
             return
         if name in _LITERALS:
@@ -224,7 +224,7 @@ def _set_order(dtype: _Dtype, state: Any) -> None:
     """numpy's state of a dtype: version, byte order, subarray, names, fields, size, alignment, flags.
 
     Only the byte order of plain numbers is of use. Subarrays, names and fields are refused, and what the
-    state says of sizes and flags is never believed.
+    state gives as sizes and flags is never trusted.
     """
     if not isinstance(state, tuple) or len(state) < 8 or any(part is not None for part in state[2:5]):
         raise _RefusedError("describes an array with fields")

@@ -82,7 +82,7 @@ def read_file(path: Path) -> Found:
 
 
 def read_people(path: Path) -> list[Pose]:
-    """Everybody in one published file. Raises SemibodyError, naming it."""
+    """All people of one published file. Raises SemibodyError, naming it."""
     value = read_official(path)
     hands = _array(value, "hands", str(path))
     people = max(1, len(hands) // 2 if hands.ndim else 0)
@@ -195,7 +195,7 @@ def write(gesture: Gesture, folder: Path) -> None:
         for number in range(len(gesture)):
             content = np.empty((), dtype=object)
             content[()] = pose_to_official(gesture[number], number)
-            # The format is pickle by definition; writing one runs nothing.
+            # The format is pickle by definition; writing one runs no code.
             np.save(unfinished / f"{number}.npy", content, allow_pickle=True)
         if folder.exists():
             folder.rmdir()
@@ -218,7 +218,7 @@ def _array(value: Any, key: str, source: str) -> Floats:
 
 
 def _require_few(entry: Sequence[Any], left: list[int]) -> None:
-    """Lists may share their parts: 20 lists in one another can stand for a million numbers."""
+    """Raise ValueError for too many numbers: lists may share items, so 20 nested lists can hold a million."""
     for item in entry:
         left[0] -= 1
         if left[0] < 0:

@@ -1,4 +1,4 @@
-"""What all formats of poses have in common: whom to take, what the numbers mean, which are absurd.
+"""Common to all formats of poses: which person to take, units of the numbers, limits of plausible ones.
 
 found = Found(source="clip.json", frames=people_of_every_frame, fps=None, size=(1280, 720))
 gesture = assemble(found, Stated(fps=25.0))
@@ -20,29 +20,29 @@ from semibody.pose.timing import fill_short_gaps
 from semibody.types import N_JOINTS, Floats, Gesture, Pose, SemibodyError
 
 OFFICIAL_FPS = 24.0
-"""Poses a second of the published sets, and of files that do not say."""
+"""Poses a second of the published sets, and of files that do not give them."""
 FPS_RANGE = (0.1, 1000.0)
 ASPECT_RANGE = (0.05, 20.0)
 """Width / height of the picture poses refer to."""
 LONGEST_SECONDS = 4 * 3600
-"""A gesture longer than this is taken for a mistake rather than filling the memory."""
+"""A gesture longer than this is refused as a mistake, before it fills the memory."""
 MOST_PEOPLE = 200
 """People in one frame."""
 _FARTHEST_JOINT = 1e4
-"""Pictures from the picture's corner; beyond it a joint is no measurement."""
+"""Pictures from the picture's corner; beyond it a joint is damaged."""
 _HIGHEST_CONFIDENCE = 1e4
 _PIXELS = 4.0
 """Half of a person's joints lie this many pictures from the corner only if they are in pixels."""
 _SAME_PERSON = 0.3
 """Share of the picture that a person may move between two frames."""
-_REMEMBERED = 48
-"""Frames after which somebody who comes back counts as somebody else."""
+_LONGEST_ABSENCE = 48
+"""Frames after which a person who comes back counts as another."""
 _USUAL_SIZES = (
     (640, 360), (640, 480), (512, 512), (480, 640), (768, 432), (432, 768), (768, 768), (854, 480),
     (1024, 1024), (1280, 720), (720, 1280), (1080, 1080), (1920, 1080), (1080, 1920), (2560, 1440),
     (1440, 2560), (3840, 2160), (2160, 3840),
 )  # fmt: skip
-"""Sizes of pictures that are common, for pixels of a picture nobody named."""
+"""Sizes of pictures that are common, for pixels of a picture of unknown size."""
 
 Size = tuple[float, float]
 """Width and height in pixels."""
@@ -50,14 +50,14 @@ Size = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Stated:
-    """What the user says of poses, over what their file says."""
+    """What the user states about poses; it replaces what their file gives."""
 
     fps: float | None = None
     """poses a second"""
     canvas: Size | None = None
     """width and height in pixels of the picture the poses were found in"""
     person: int | None = None
-    """whom of several to take, in the order in which the file brings them; None: whoever is seen best"""
+    """which of several people to take, in the file's order; None: the one with the highest confidence"""
 
     def __post_init__(self) -> None:
         if self.fps is not None:
@@ -80,7 +80,7 @@ class Found:
     frames: Sequence[Sequence[Pose]]
     """every person of every frame, in the file's own order"""
     unit: Literal["pictures", "pixels"] = "pictures"
-    """what the format counts coordinates in; files may differ from it"""
+    """unit of the format's coordinates; files may differ from it"""
     fps: float | None = None
     size: Size | None = None
     """of the picture in pixels"""
@@ -92,8 +92,8 @@ class Found:
 def assemble(found: Found, stated: Stated = NOTHING) -> Gesture:
     """One person's gesture, in fractions of the picture, short gaps filled.
 
-    Raises SemibodyError, naming the file, for numbers that cannot be poses, for pixels where nothing says
-    of which picture, and for a person who is not there.
+    Raises SemibodyError, naming the file, for numbers that cannot be poses, for pixels of a
+    picture of unknown size, and for a person who is not in the file.
     """
     fps = require_fps(stated.fps or found.fps or OFFICIAL_FPS, found.source)
     if not found.frames:
@@ -120,7 +120,7 @@ def assemble(found: Found, stated: Stated = NOTHING) -> Gesture:
 
 
 def _to_fractions(found: Found, stated: Stated, notices: list[str]) -> tuple[list[list[Pose]], float]:
-    """Everybody in fractions of the picture, and the picture's aspect."""
+    """All people in fractions of the picture, and the picture's aspect."""
     size = stated.canvas or found.size
     if _in_pixels(found):
         size = require_size(size or _guessed_size(found, notices), found.source)
@@ -134,7 +134,7 @@ def _to_fractions(found: Found, stated: Stated, notices: list[str]) -> tuple[lis
 
 
 def _seen_joints(found: Found) -> Floats:
-    """(n, 2), everybody's."""
+    """(n, 2), of all people."""
     seen = [pose.joints[pose.confidence > 0] for people in found.frames for pose in people]
     return np.concatenate([*seen, np.zeros((0, 2))])
 
@@ -143,7 +143,7 @@ def _in_pixels(found: Found) -> bool:
     farthest = np.abs(_seen_joints(found)).max(axis=1)
     if not len(farthest):
         return found.unit == "pixels"
-    # Some tools write fractions in formats that count in pixels, and pixels in those that do not.
+    # Some tools write fractions in formats whose unit is pixels, and the other way round.
     return bool((farthest.max() if found.unit == "pixels" else np.median(farthest)) > _PIXELS)
 
 
@@ -167,11 +167,11 @@ def _guessed_size(found: Found, notices: list[str]) -> Size:
     fitting = [size for size in _USUAL_SIZES if (reach <= size).all()]
     if not fitting:
         raise SemibodyError(
-            f"{found.source}: does not say the size of its picture; state it, for example {example}"
+            f"{found.source}: does not give the size of its picture; state it, for example {example}"
         )
     width, height = min(fitting, key=lambda size: size[0] * size[1])
     notices.append(
-        f"{found.source}: does not say the size of its picture; {width} x {height} is assumed, "
+        f"{found.source}: does not give the size of its picture; {width} x {height} is assumed, "
         f"state another as in {example}"
     )
     return float(width), float(height)
@@ -206,8 +206,8 @@ def _one_person(
     if person is None:
         crowds = sum(len(people) > 1 for people in frames)
         notices.append(
-            f"{crowds} of {len(frames)} poses hold several people (up to {most}): whoever is seen best was "
-            "taken; choose with --person"
+            f"{crowds} of {len(frames)} poses hold several people (up to {most}): the one with the highest "
+            "confidence was taken; choose with --person"
         )
         chosen = max(tracks, key=lambda track: track.seen)
     elif person < len(tracks):
@@ -218,11 +218,11 @@ def _one_person(
 
 
 def _follow(frames: Sequence[Sequence[Pose]]) -> list[_Track]:
-    """Everybody over time, in the order of appearance: the nearest in the next frame is the same person."""
+    """All people over time, in the order of appearance: the nearest in the next frame is the same person."""
     tracks: list[_Track] = []
     for frame, people in enumerate(frames):
         places = [anchor(pose) for pose in people]
-        present = [track for track in tracks if frame - max(track.poses) <= _REMEMBERED]
+        present = [track for track in tracks if frame - max(track.poses) <= _LONGEST_ABSENCE]
         pairs = sorted(
             (float(np.hypot(*(place - track.last))), order, number)
             for order, track in enumerate(present)
@@ -240,7 +240,7 @@ def _follow(frames: Sequence[Sequence[Pose]]) -> list[_Track]:
     return tracks
 
 
-# -- what cannot be ------------------------------------------------------------------------
+# -- implausible numbers ------------------------------------------------------------------------
 
 
 def number_in(value: Any, what: str, source: str) -> float:
@@ -273,7 +273,9 @@ def require_aspect(aspect: float, source: str) -> float:
 def require_size(size: Size, source: str) -> Size:
     width, height = size
     if not (1 <= width <= 1e5 and 1 <= height <= 1e5):
-        raise SemibodyError(f"{source}: a picture of {width:g} x {height:g} pixels is none; state its size")
+        raise SemibodyError(
+            f"{source}: a picture of {width:g} x {height:g} pixels is impossible; state its size"
+        )
     require_aspect(width / height, source)
     return width, height
 
@@ -308,7 +310,7 @@ def shaped(array: Floats, shape: tuple[int, ...], key: str, source: str) -> Floa
 
 
 def left_out(folder: Path, read: Iterable[Path], what: str) -> Iterator[str]:
-    """A notice of the files of a folder that are not ``read``; hidden ones are nobody's concern."""
+    """A notice of the files of a folder that are not ``read``; hidden ones are ignored."""
     known = set(read)
     others = sorted(p.name for p in folder.iterdir() if p not in known and not p.name.startswith("."))
     if others:

@@ -22,7 +22,7 @@ _BODY_FROM_COCO = (
     (1, 2, 3, 4, 6, 7, 8, 9, 10, 12, 13, 14, 15, 16, 17),
     (17, 6, 8, 10, 7, 9, 12, 14, 16, 13, 15, 2, 1, 4, 3),
 )
-"""OpenPose body joints, and where they stand in COCO order with the neck inserted at 17."""
+"""OpenPose body joints, and their indices in COCO order with the neck inserted at 17."""
 _COCO_PARTS = (
     ("keypoints", 17), ("foot_kpts", 6), ("face_kpts", 68), ("lefthand_kpts", 21), ("righthand_kpts", 21)
 )  # fmt: skip
@@ -74,7 +74,7 @@ def frames_of(content: Any, source: str) -> list[list[Pose]]:
 
 
 def size_of(content: Any, source: str) -> Size | None:
-    """Width and height of the first picture, where COCO's ``images`` say them."""
+    """Width and height of the first picture, where COCO's ``images`` give them."""
     images = content.get("images") if isinstance(content, dict) else None
     first = mapping(images[0]) if isinstance(images, list) and images else {}
     if "width" not in first or "height" not in first:
@@ -84,7 +84,7 @@ def size_of(content: Any, source: str) -> Size | None:
 
 
 def _by_frame(pairs: Sequence[tuple[Any, Any]], source: str) -> list[list[Pose]]:
-    """mmpose numbers its frames; those in which it found nobody may be left out."""
+    """mmpose numbers its frames; those without people may be left out."""
     frames = [_people(instances, f"{source}, frame {number}") for number, instances in pairs]
     numbers = [number for number, _ in pairs]
     if not numbers or not all(isinstance(n, int) and not isinstance(n, bool) for n in numbers):
@@ -97,7 +97,7 @@ def _by_frame(pairs: Sequence[tuple[Any, Any]], source: str) -> list[list[Pose]]
 
 
 def _by_picture(people: Sequence[Any], source: str) -> list[list[Pose]]:
-    """COCO lists people and says which picture each is in; pictures go in the order of their numbers."""
+    """COCO lists people, each with the number of its picture; pictures are in the order of their numbers."""
     pictures: dict[int | str, list[Any]] = {}
     for person in people:
         key = mapping(person).get("image_id")

@@ -1,8 +1,8 @@
-"""The stage of a small audio encoder: jaw and mouth from sound, before it conditions a denoiser.
+"""The stage of a small audio encoder: it learns to predict jaw and mouth before it conditions a denoiser.
 
-The published encoders come trained on years of speech. A log-mel encoder is initialised at random, and the
-gradient that reaches it through the few latent cells of a mouth is weak. So it first learns from the truth
-how far the jaw is open and how wide the mouth is, and predicts both in a token of its own for the denoiser.
+The published encoders are pretrained on years of speech. A log-mel encoder is initialised at random, and the
+gradient through the few latent cells of a mouth is weak. So it is first trained on the true opening of the
+jaw and width of the mouth, and predicts both in one token for the denoiser.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TARGETS = ("jaw", "width")
 
 
 class MouthPrediction(nn.Module):
-    """The part of the audio encoder that predicts the mouth, as a module that can be distributed."""
+    """The audio encoder's prediction of the mouth as one module, so that it can be distributed."""
 
     def __init__(self, encoder: LogMelEncoder) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class MouthPrediction(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class MouthBatch(Batch):
-    """Sound around single frames, and the mouth in them."""
+    """Audio around single frames, and the true mouth in them."""
 
     windows: Tensor
     """(n, k, …) rows of the audio encoder"""
@@ -54,7 +54,7 @@ class MouthBatch(Batch):
 
 @dataclass(frozen=True, kw_only=True)
 class AudioSettings(StageSettings):
-    """What a small audio encoder learns before it conditions a picture: jaw and mouth from sound."""
+    """The training of a small audio encoder to predict jaw and mouth."""
 
     optimiser: Optimiser = field(default_factory=lambda: Optimiser(steps=1500, batch=64))
 
@@ -64,16 +64,16 @@ class AudioStage(Stage[AudioSettings]):
 
     name: ClassVar[str] = "audio"
     source: ClassVar[int] = 2
-    part: ClassVar[str] = "audio_encoder"
-    telling: ClassVar[tuple[str, ...]] = tuple(f"{name}_r" for name in TARGETS)
+    network_name: ClassVar[str] = "audio_encoder"
+    card_figures: ClassVar[tuple[str, ...]] = tuple(f"{name}_r" for name in TARGETS)
 
     @classmethod
     def check(cls, recipe: RecipeBase) -> None:
         audio = recipe.model.audio
         if not (audio.kind == "logmel" and audio.mouth_token):
             raise ValueError(
-                f'the stage {cls.name} teaches model.audio.kind = "logmel" with mouth_token = true; other '
-                "encoders come trained"
+                f'the stage {cls.name} needs model.audio.kind = "logmel" with mouth_token = true; other '
+                "encoders are pretrained"
             )
 
     @classmethod
@@ -83,19 +83,19 @@ class AudioStage(Stage[AudioSettings]):
         return cls(context, encoder)
 
     @classmethod
-    def put(cls, final: Snapshot, model: Model, source: str) -> None:
-        super().put(final, model, source)
-        # A denoiser's long training would undo what the encoder has learned of the mouth.
+    def load_into(cls, final: Snapshot, model: Model, source: str) -> None:
+        super().load_into(final, model, source)
+        # Trained with the denoiser, the encoder would lose its accurate prediction of the mouth.
         model.audio_encoder.requires_grad_(False)
 
     def __init__(self, context: Context, encoder: LogMelEncoder) -> None:
         super().__init__(context)
         self.encoder = encoder
         self.module = MouthPrediction(encoder)
-        self._known: dict[str, tuple[Tensor, NDArray[np.float32]]] = {}
+        self._cache: dict[str, tuple[Tensor, NDArray[np.float32]]] = {}
 
     def batch(self, step: int, samples: Sequence[int]) -> MouthBatch:
-        """Frames anywhere in any clips."""
+        """Random frames of random clips."""
         windows, mouths, names = [], [], []
         for number in samples:
             rng = generator(self.recipe.seed, self.source, step, number)
@@ -115,24 +115,24 @@ class AudioStage(Stage[AudioSettings]):
     def validate(self) -> tuple[dict[str, float], None]:
         """Mean correlation of prediction and truth over held-out clips."""
         device = next(self.module.parameters()).device
-        found: dict[str, list[float]] = {name: [] for name in TARGETS}
+        correlations: dict[str, list[float]] = {name: [] for name in TARGETS}
         for clip in self.held_out:
             rows, mouth = self._rows_and_mouths(clip)
             windows = self.encoder.windows(rows, torch.arange(len(clip)), clip.fps).to(device)
             predicted = self.module(windows).float().cpu().numpy()
             for k, name in enumerate(TARGETS):
-                follows = correlation(predicted[:, k], mouth[:, k])
-                if not np.isnan(follows):
-                    found[name].append(follows)
-        return {f"{name}_r": float(np.mean(r)) for name, r in found.items() if r}, None
+                r = correlation(predicted[:, k], mouth[:, k])
+                if not np.isnan(r):
+                    correlations[name].append(r)
+        return {f"{name}_r": float(np.mean(r)) for name, r in correlations.items() if r}, None
 
     def _rows_and_mouths(self, clip: PackedClip) -> tuple[Tensor, NDArray[np.float32]]:
-        """Audio rows and mouths of a clip, kept: a few seconds of sound are a tenth of a megabyte."""
-        if clip.id not in self._known:
+        """Audio rows and mouths of a clip, cached: a few seconds of audio take a tenth of a megabyte."""
+        if clip.id not in self._cache:
             with torch.no_grad():
                 rows = self.encoder.rows(torch.from_numpy(clip.speech().waveform))
-            self._known[clip.id] = rows, mouths(clip)
-        return self._known[clip.id]
+            self._cache[clip.id] = rows, mouths(clip)
+        return self._cache[clip.id]
 
 
 def mouths(clip: PackedClip) -> NDArray[np.float32]:

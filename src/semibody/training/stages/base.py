@@ -1,8 +1,8 @@
 """What a stage of a training is, and what it is built from.
 
-A stage is one class in a file of its own: its settings, the networks it trains and what earlier stages left
-of them, its batches, losses and validation, and how reports show it. ``stages.STAGES`` lists them in order;
-trainer, loop and reports know no stage by name.
+A stage is one class in a file of its own: its settings, its networks with the weights that earlier stages
+trained, its batches, losses and validation, and how reports show it. ``stages.STAGES`` lists them in order;
+trainer, loop and reports name no stage.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from semibody.training import checkpoint
 from semibody.training.batches import Batch
 from semibody.training.pictures import channels_last, to_pixels
 from semibody.training.settings import RecipeBase, StageSettings
-from semibody.training.start import below, fill, given_model, silence_motion, take_given, take_unet
+from semibody.training.start import below, copy_networks, copy_unet, fill, given_model, initialise_motion
 from semibody.types import Picture, Progress, SemibodyError, Speech
 
 S = TypeVar("S", bound=StageSettings)
@@ -47,19 +47,19 @@ class Stage(ABC, Generic[S]):
     """of its table in a recipe, its folder in a training and its lines in the log"""
     source: ClassVar[int]
     """its number in ``batches.generator``; never changed, so that samples stay when stages are added"""
-    part: ClassVar[str] = ""
-    """the part of a Model that it trains from the start, if it is one; its parameters are named ``part.…``"""
+    network_name: ClassVar[str] = ""
+    """the network of a Model that it trains from the start, if it is one; parameters are named after it"""
     missing: ClassVar[str] = ""
-    """what to do when later stages need the part and nobody gives it"""
+    """message with the remedy, for a training whose later stages need the network and do not have it"""
     needs: ClassVar[tuple[type[Stage[Any]], ...]] = ()
-    """stages one of which must have left its networks, unless the recipe names weights to start from"""
+    """stages one of which must be finished, unless the recipe names weights to start from"""
     columns: ClassVar[str] = ""
     """what the columns of its validation picture show"""
-    telling: ClassVar[tuple[str, ...]] = ()
-    """how those names of its validation figures start that a model card shows"""
+    card_figures: ClassVar[tuple[str, ...]] = ()
+    """how the names of the validation figures on a model card start"""
 
     module: nn.Module
-    """what is trained; parameters that require no gradient stay as they are"""
+    """what is trained; parameters that require no gradient are frozen"""
     frames: int = 1
     """frames of a sample, for the throughput"""
 
@@ -80,7 +80,7 @@ class Stage(ABC, Generic[S]):
 
     @classmethod
     def plan(cls, recipe: RecipeBase) -> list[tuple[str, str]]:
-        """What it does, in words: lines of a name and a text."""
+        """Lines of the plan: a name and a text."""
         o = cls.settings_in(recipe).optimiser
         return [(cls.name, f"{o.steps:,} steps of {o.batch} samples, lr {o.lr:g}")]
 
@@ -89,25 +89,25 @@ class Stage(ABC, Generic[S]):
     @classmethod
     @abstractmethod
     def build(cls, context: Context) -> Self:
-        """The stage with its networks, as the stages before left them."""
+        """The stage with its networks, as earlier stages trained them."""
 
     @classmethod
     def sized(cls, sizes: ModelConfig, final: checkpoint.Snapshot) -> ModelConfig:  # noqa: ARG003
-        """The sizes of a Model that takes what this stage left."""
+        """The sizes of a Model that can load the weights of this stage."""
         return sizes
 
     @classmethod
-    def put(cls, final: checkpoint.Snapshot, model: Model, source: str) -> None:
-        """Put what this stage left into a Model. Raises SemibodyError on misfits."""
-        if cls.part in model.config.networks:
-            fill(getattr(model, cls.part), below(final.weights, f"{cls.part}."), source)
+    def load_into(cls, final: checkpoint.Snapshot, model: Model, source: str) -> None:
+        """Load the finished weights of this stage into a Model. Raises SemibodyError on misfits."""
+        if cls.network_name in model.config.networks:
+            fill(getattr(model, cls.network_name), below(final.weights, f"{cls.network_name}."), source)
 
     def facts(self) -> dict[str, Any]:
-        """What is kept beside the finished weights."""
+        """Values to store with the finished weights."""
         return {}
 
     def export(self, folder: Path, step: int) -> None:
-        """Write a weights folder, if the stage leaves a whole model."""
+        """Write a weights folder, if the stage has a whole model."""
 
     # -- a step -------------------------------------------------------------------------------
 
@@ -117,7 +117,7 @@ class Stage(ABC, Generic[S]):
 
     @abstractmethod
     def losses(self, module: nn.Module, batch: Any) -> dict[str, Tensor]:
-        """``loss`` and whatever it consists of, each a scalar; ``module`` is the (wrapped) module."""
+        """``loss`` and its terms, each a scalar; ``module`` is the (wrapped) module."""
 
     def frozen(self, step: int) -> list[str]:  # noqa: ARG002
         """Names of parameters that are frozen at this step although the stage trains them."""
@@ -125,7 +125,7 @@ class Stage(ABC, Generic[S]):
 
     @abstractmethod
     def validate(self) -> tuple[dict[str, float], Picture | None]:
-        """Figures of the module as it is, and a picture."""
+        """Figures of the module with its current weights, and a picture."""
 
 
 @dataclass(kw_only=True)
@@ -141,7 +141,7 @@ class Context:
     clips: Sequence[PackedClip]
     held_out: Sequence[PackedClip]
     every_clip: Sequence[PackedClip]
-    """also those that are neither trained on nor shown"""
+    """also those of neither training nor validation"""
     device: torch.device
     autocast: Callable[[], contextlib.AbstractContextManager[Any]]
     share: Callable[[Sequence[Any], Callable[[Sequence[Any]], None]], None]
@@ -156,7 +156,7 @@ class Context:
             yield
 
     def final(self, stage: type[Stage[Any]]) -> checkpoint.Snapshot | None:
-        """What a stage left, if it is finished."""
+        """The finished weights of a stage, if it is done."""
         return checkpoint.read_final(self.out / stage.name)
 
     @cached_property
@@ -165,9 +165,9 @@ class Context:
         return given_model(self.recipe.start)
 
     def model(self, *, motion: bool, restorer: bool, plate: bool) -> Model:
-        """The networks as the stages before left them, with or without those that not every stage needs.
+        """The networks as earlier stages trained them, with or without those that not every stage needs.
 
-        Raises SemibodyError when a part is missing or does not fit.
+        Raises SemibodyError when a network is missing or does not fit.
         """
         finals = [(stage, final) for stage in self.before if (final := self.final(stage)) is not None]
         done, given, sizes = [stage for stage, _ in finals], self.given, self.recipe.model
@@ -176,38 +176,38 @@ class Context:
             unet=dataclasses.replace(sizes.unet, motion=motion),
             restorer=sizes.restorer if restorer else None,
             plate=sizes.plate if plate else None,
-            # Networks of this size know pictures of the trained size alone; published ones know any.
+            # Small networks work at the size they are trained on only; published ones at any.
             side=self.recipe.data.size if sizes.hints.concatenates else None,
         )
-        self._require_parts(sizes, done)
+        self._require_networks(sizes, done)
         if given is not None:
             vae = dataclasses.replace(sizes.vae, scale=given.vae.config.scale)
             sizes = dataclasses.replace(sizes, vae=vae)
         for stage, final in finals:
             sizes = stage.sized(sizes, final)
         model = Model(sizes)
-        silence_motion(model)
+        initialise_motion(model)
         start = self.recipe.start
         if given is not None:
-            take_given(model, given, start.weights, but={stage.part for stage in done})
+            copy_networks(model, given, start.weights, but={stage.network_name for stage in done})
             if sizes.audio.mouth_token:
                 # A denoiser's long training would undo what the encoder has learned of the mouth.
                 model.audio_encoder.requires_grad_(False)
         if start.unet:
-            take_unet(model, Path(start.unet))
+            copy_unet(model, Path(start.unet))
         for stage, final in finals:
-            stage.put(final, model, str(self.out / stage.name))
+            stage.load_into(final, model, str(self.out / stage.name))
         self._require_stages(done)
         return model
 
-    def _require_parts(self, sizes: ModelConfig, done: Sequence[type[Stage[Any]]]) -> None:
+    def _require_networks(self, sizes: ModelConfig, done: Sequence[type[Stage[Any]]]) -> None:
         given = () if self.given is None else self.given.config.networks
         for stage in self.before:
             if (
                 stage.missing
-                and stage.part in sizes.networks
+                and stage.network_name in sizes.networks
                 and stage not in done
-                and stage.part not in given
+                and stage.network_name not in given
             ):
                 raise SemibodyError(stage.missing)
 
@@ -219,16 +219,16 @@ class Context:
             )
 
     def find_portraits(self) -> None:
-        """Let portraits come with the pose a detector finds in them, if the recipe asks for that."""
+        """Detect the poses of all portraits, if the recipe asks for detected ones."""
         data = self.recipe.data
         if data.found_portraits:
             self.share(
                 self.every_clip,
-                lambda part: find_poses(part, workers=data.workers, progress=self.progress),
+                lambda clips: find_poses(clips, workers=data.workers, progress=self.progress),
             )
 
     def encode(self, model: Model) -> LatentStore:
-        """Latents and audio rows of all clips that are trained on or shown, made once for an autoencoder."""
+        """Latents and audio rows of all clips of training and validation, encoded once for an autoencoder."""
         # Clips of another frame rate may have the same names.
         key = digest([model.config.vae, model.config.audio], model.vae)
         store = LatentStore(self.out / f"latents-{key}-{self.recipe.data.fps:g}fps")
@@ -237,11 +237,11 @@ class Context:
             pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2)
             made = []
             with torch.inference_mode(), self.autocast():
-                for part in pixels.split(_ENCODED_AT_ONCE):
-                    made.append(model.encode(channels_last(to_pixels(part.to(self.device)))).float().cpu())
+                for chunk in pixels.split(_ENCODED_AT_ONCE):
+                    made.append(model.encode(channels_last(to_pixels(chunk.to(self.device)))).float().cpu())
             return torch.cat(made).numpy().astype(np.float16)
 
-        def hear(speech: Speech) -> NDArray[np.float16]:
+        def encode_audio(speech: Speech) -> NDArray[np.float16]:
             with torch.inference_mode():
                 rows = model.audio_encoder.rows(torch.from_numpy(speech.waveform).to(self.device))
             return rows.float().cpu().numpy().astype(np.float16)
@@ -249,13 +249,13 @@ class Context:
         model.eval()
         self.share(
             [*self.clips, *self.held_out],
-            lambda part: store.fill(part, encode, hear, progress=self.progress),
+            lambda clips: store.fill(clips, encode, encode_audio, progress=self.progress),
         )
         return store
 
 
 def digest(settings: Sequence[Any], *networks: nn.Module) -> str:
-    """Names what is made with these settings and weights."""
+    """A hash of settings and weights, for the name of files made with them."""
     plain = [config.to_dict(one) if dataclasses.is_dataclass(one) else one for one in settings]
     made = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
     for network in networks:

@@ -1,7 +1,7 @@
 """The stages that denoise: single frames (``still``), then motion modules on clips (``motion``).
 
 L_latent, and the phase-specific terms on decoded one-step estimates (``training.losses``). Both stages
-validate with the sampler the weights are meant for.
+validate with the sampler the weights are trained for.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from semibody.training.checkpoint import Snapshot
 from semibody.training.denoiser import Denoiser, generate
 from semibody.training.losses import change_loss, latent_loss, perceptual_network, phase_terms
 from semibody.training.pictures import channels_last, grid, to_picture, to_pixels
-from semibody.training.samples import DenoisingBatch, DenoisingSamples, Draw, Drawing, Shown
+from semibody.training.samples import DenoisingBatch, DenoisingSamples, Draw, Drawing, PortraitFrame
 from semibody.training.settings import RecipeBase, StageSettings
 from semibody.training.stages.base import Context, Stage
 from semibody.training.stages.keypoints import KeypointStage
@@ -41,7 +41,7 @@ _GRID_ROWS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class DenoisingSettings(StageSettings):
-    """What both stages have."""
+    """Settings of both stages."""
 
     frames: int = 1
     """frames of a sample"""
@@ -52,12 +52,12 @@ class StillSettings(DenoisingSettings):
     """First stage, single frames: both U-Nets, pose encoder, audio."""
 
     frames: int = 1
-    """frames of a clip, anywhere in it, that share one portrait: the reference network runs once for all"""
+    """random frames of a clip that share one portrait, so that the reference network encodes it once"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MotionSettings(DenoisingSettings):
-    """Second stage, clips: motion modules alone."""
+    """Second stage, clips: motion modules only."""
 
     frames: int = 24
     """frames of a window"""
@@ -67,11 +67,11 @@ D = TypeVar("D", bound=DenoisingSettings)
 
 
 class DenoisingStage(Stage[D]):
-    """What both stages have in common: L_latent and the phase-specific terms on decoded estimates."""
+    """Common to both stages: L_latent and the phase-specific terms on decoded estimates."""
 
     module: Denoiser
     columns: ClassVar[str] = "portrait | pose | generated | truth (held-out people)"
-    telling: ClassVar[tuple[str, ...]] = ("psnr",)
+    card_figures: ClassVar[tuple[str, ...]] = ("psnr",)
 
     @classmethod
     def build(cls, context: Context) -> Self:
@@ -84,7 +84,7 @@ class DenoisingStage(Stage[D]):
             context.recipe, drawing, model.config, context.clips, store, model.audio_encoder
         )
         stage = cls(context, model, samples)
-        stage.load_judges(context)
+        stage.load_loss_networks(context)
         return stage
 
     @classmethod
@@ -101,7 +101,7 @@ class DenoisingStage(Stage[D]):
         )
 
     @classmethod
-    def put(cls, final: Snapshot, model: Model, source: str) -> None:
+    def load_into(cls, final: Snapshot, model: Model, source: str) -> None:
         fill(Denoiser(model), final.weights, source)
 
     def __init__(self, context: Context, model: Model, samples: DenoisingSamples) -> None:
@@ -116,26 +116,26 @@ class DenoisingStage(Stage[D]):
         model.denoising_unet.recompute = model.reference_unet.recompute = self.recipe.run.recompute
         rank = self.recipe.start.lora_rank
         if rank:
-            lora.inject(self.module, rank, self._ever_trains, seed=self.recipe.seed)
+            lora.inject(self.module, rank, self._is_trained, seed=self.recipe.seed)
         for name, parameter in self.module.named_parameters():
-            chosen = self._ever_trains(name) and (not rank or lora.is_adapter(name))
+            chosen = self._is_trained(name) and (not rank or lora.is_adapter(name))
             parameter.requires_grad_(parameter.requires_grad and chosen)
         self.alphas = build_scheduler(self.recipe.schedule, "ddim", 1).alphas_cumprod.float()
 
-    def load_judges(self, context: Context) -> None:
-        """The frozen networks behind L_pose and L_low, where the loss has them."""
+    def load_loss_networks(self, context: Context) -> None:
+        """The frozen networks of L_pose and L_low, where these have a weight."""
         loss = self.recipe.loss
         if loss.pose > 0 and loss.pose_from < self.recipe.schedule.train_steps:
             self.heat_maps = KeypointStage.trained(context).heat_maps
         if loss.low > 0:
             self.perceptual = perceptual_network(self.recipe.perceptual).to(context.device)
 
-    def _ever_trains(self, name: str) -> bool:
+    def _is_trained(self, name: str) -> bool:
         return self.recipe.start.trains(name) and self.trains(name)
 
     @abstractmethod
     def trains(self, name: str) -> bool:
-        """Whether a parameter is one of the stage's."""
+        """Whether the stage trains a parameter."""
 
     def export(self, folder: Path, step: int) -> None:
         export_model(folder, self.model, self.recipe, self.window, f"stage {self.name}, step {step}")
@@ -161,14 +161,14 @@ class DenoisingStage(Stage[D]):
         return {"loss": total, **terms}
 
     def noisy(self, batch: DenoisingBatch, alphas: Tensor) -> Float[Tensor, "b f c h w"]:
-        """What the denoiser sees of the latents."""
+        """The noisy latents, the denoiser's input."""
         return add_noise(batch.latents, batch.noise, alphas, batch.t)
 
     def extra_terms(self, estimate: Float[Tensor, "b f c h w"], batch: DenoisingBatch) -> dict[str, Tensor]:
-        """What the loss has beside L_latent, by the names of its weights in ``LossSettings``."""
+        """The terms besides L_latent, by the names of their weights in ``LossSettings``."""
         if not len(batch.decoded) or not batch.conditional:
             return {}
-        # The mean over the whole batch, as if every sample had been decoded.
+        # Scaled to the mean over the whole batch, as if every sample were decoded.
         return {
             name: values.sum() * self.recipe.loss.decode_every / len(batch.latents)
             for name, values in self._phase_terms(estimate, batch).items()
@@ -204,11 +204,11 @@ class DenoisingStage(Stage[D]):
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], Picture | None]:
-        """Generate held-out clips with the sampler the weights are meant for; PSNR against the truth.
+        """Generate held-out clips with the sampler the weights are trained for; PSNR against the truth.
 
         ``psnr*`` generated, ``repeat*`` the portrait repeated, ``ceiling*`` the autoencoder's picture of
         the truth; whole picture, face and hands. ``one_step`` is the loss at pure noise. ``mouth_change``
-        and ``mouth_ratio``: what the sound of an open instead of a shut mouth changes, see ``mouth_figures``.
+        and ``mouth_ratio``: see ``mouth_figures``.
         """
         scores, rows = Scores(), []
         with self.autocast():
@@ -229,17 +229,17 @@ class DenoisingStage(Stage[D]):
             scores.add("ceiling", ceiling[i], truth[i], clip, frame)
         scores.update({"one_step": self._one_step_error(batch)})
 
-        def heard(frame: int) -> Picture:
-            other = self.samples.hearing(batch, clip, frame)
+        def with_audio_of(frame: int) -> Picture:
+            other = self.samples.with_audio_of(batch, clip, frame)
             return to_picture(self.model.decode(generate(self.module, self.recipe, other)[-1:]))[0]
 
-        scores.update(mouth_figures(clip, draw.frames[-1], heard))
+        scores.update(mouth_figures(clip, draw.frames[-1], with_audio_of))
         scores.update(self.clip_figures(made, truth))
         pose = batch.pose[0, -1].permute(1, 2, 0).cpu().numpy()
         return [portrait, pose, made[-1], truth[-1]]
 
     def clip_figures(self, made: Picture, truth: Picture) -> dict[str, float]:  # noqa: ARG002
-        """Figures of generated frames (f, H, W, 3) that follow each other."""
+        """Figures of generated consecutive frames (f, H, W, 3)."""
         return {}
 
     def _one_step_error(self, batch: DenoisingBatch) -> float:
@@ -253,7 +253,7 @@ class DenoisingStage(Stage[D]):
 
 
 class StillStage(DenoisingStage[StillSettings]):
-    """Trains all but the motion modules on single frames, as the curriculum says."""
+    """Trains all but the motion modules on single frames, by the curriculum."""
 
     name: ClassVar[str] = "still"
     source: ClassVar[int] = 3
@@ -276,12 +276,12 @@ class StillStage(DenoisingStage[StillSettings]):
         return curriculum.trains("mixed", name)
 
     def frozen(self, step: int) -> list[str]:
-        block = self.samples.moment(step).block
+        block = self.samples.curriculum_step(step).block
         return [name for name, _ in self.module.named_parameters() if not curriculum.trains(block, name)]
 
 
 class MotionStage(DenoisingStage[MotionSettings]):
-    """Trains the motion modules alone, on frames that follow each other."""
+    """Trains the motion modules only, on consecutive frames."""
 
     name: ClassVar[str] = "motion"
     source: ClassVar[int] = 4
@@ -303,11 +303,11 @@ class MotionStage(DenoisingStage[MotionSettings]):
         return dataclasses.replace(super().drawing(recipe), consecutive=True)
 
     def trains(self, name: str) -> bool:
-        return curriculum.moves(name)
+        return curriculum.is_motion(name)
 
     def noisy(self, batch: DenoisingBatch, alphas: Tensor) -> Float[Tensor, "b f c h w"]:
-        # torch 2.13 crashes in GroupNorm's backward pass (CPU, channels last) when only its weights,
-        # not its input, want a gradient: so the first motion module's input must want one.
+        # torch 2.13 crashes in GroupNorm's backward pass (CPU, channels last) when only its weights
+        # require a gradient, so the first motion module's input must require one too.
         return super().noisy(batch, alphas).requires_grad_()
 
     def extra_terms(self, estimate: Float[Tensor, "b f c h w"], batch: DenoisingBatch) -> dict[str, Tensor]:
@@ -322,7 +322,7 @@ class MotionStage(DenoisingStage[MotionSettings]):
 
 def held_out_draw(clip: PackedClip, frames: int) -> Draw:
     """The last frames of a clip and its first as their portrait: the farthest apart."""
-    return Draw(clip, list(range(len(clip) - frames, len(clip))), Shown(clip, 0))
+    return Draw(clip, list(range(len(clip) - frames, len(clip))), PortraitFrame(clip, 0))
 
 
 def held_out_batch(samples: DenoisingSamples, draw: Draw, number: int) -> DenoisingBatch:

@@ -1,4 +1,4 @@
-"""The stage of the keypoint network, whose heat maps L_pose compares: trained on crops, from the truth."""
+"""The stage of the keypoint network, whose heat maps L_pose compares: trained on crops and true joints."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class KeypointSettings(StageSettings):
 
 
 class KeypointStage(Stage[KeypointSettings]):
-    """Trains the keypoint network; it belongs to no model."""
+    """Trains the keypoint network, which is part of the loss and of no model."""
 
     name: ClassVar[str] = "keypoints"
     source: ClassVar[int] = 1
-    telling: ClassVar[tuple[str, ...]] = ("found",)
+    card_figures: ClassVar[tuple[str, ...]] = ("found",)
 
     @classmethod
     def build(cls, context: Context) -> Self:
@@ -79,13 +79,13 @@ class KeypointStage(Stage[KeypointSettings]):
         joints, confidence = batch.joints[:, rows], batch.confidence[:, rows]
         scale = torch.tensor([width, height], device=joints.device)
         wanted = blobs(joints * scale, (confidence >= 0.5).float(), height, width)
-        # A joint that is hidden (0.3) may or may not be drawn; only seen and absent ones teach.
+        # Occluded joints (0.3) have no weight: the target is a blob for visible and none for absent joints.
         known = ((confidence >= 0.5) | (confidence < 0.05)).float()
         return {"loss": heat_map_loss(logits, wanted, known)}
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], None]:
-        """Share of seen joints that are found, and the mean of the clips' median errors."""
+        """Share of visible joints that are found, and the mean of the clips' median errors."""
         device = next(self.network.parameters()).device
         hits, errors = [], []
         for clip in self.held_out[: self.recipe.run.validation_clips]:
@@ -93,8 +93,8 @@ class KeypointStage(Stage[KeypointSettings]):
             truth = torch.from_numpy(clip.pictures([frame])[0]).permute(2, 0, 1)[None].to(device)
             where, _ = find(self.network.heat_maps(to_pixels(truth)))
             pose = clip.pose(frame)
-            seen = pose.confidence[list(JOINTS)] >= 0.5
-            off = np.linalg.norm(where[0].cpu().numpy() - pose.joints[list(JOINTS)], axis=1)[seen]
+            visible = pose.confidence[list(JOINTS)] >= 0.5
+            off = np.linalg.norm(where[0].cpu().numpy() - pose.joints[list(JOINTS)], axis=1)[visible]
             hits.append((off < _NEAR).mean() if len(off) else np.nan)
             errors.append(np.median(off) if len(off) else np.nan)
         return {"found": float(np.nanmean(hits)), "median_error": float(np.nanmean(errors))}, None

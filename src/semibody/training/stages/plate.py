@@ -1,13 +1,13 @@
-"""The stage that trains the network behind the clean plate, on moments of one clip.
+"""The stage that trains the network of the clean plate, on frames of one clip.
 
-Nobody ever sees a person without arms. But where the arms of one moment were, other moments show what is
-behind them: shirt, trousers, background. So a sample is a portrait, what other frames of its clip uncover
-of it, put together, and what nobody knows, which is left out of the loss.
+No frame shows a person without arms. But what the arms cover in one frame (shirt, trousers, background),
+other frames show. So the truth of a portrait is put together from other frames of its clip, where their arms
+are elsewhere. What no frame shows has no weight in the loss.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -21,84 +21,91 @@ from semibody.data.dataset import PackedClip
 from semibody.networks.plate import CleanPlate, surround
 from semibody.pose.limbs import limb_cover
 from semibody.training.batches import Batch, Generator, generator
-from semibody.training.critic import Critic, duel, with_critic
+from semibody.training.critic import Critic, add_adversarial, adversarial_losses
 from semibody.training.losses import of_mean_one, picture_terms
 from semibody.training.pictures import channels_last, grid, to_picture, to_pixels
-from semibody.training.settings import RecipeBase, StageSettings
+from semibody.training.settings import RecipeBase, StageSettings, renamed
 from semibody.training.stages.base import Context, Stage
 from semibody.training.validation import psnr
 from semibody.types import Picture, SemibodyError
 
 _TRUNK = (1, 2, 5)
-"""Neck and shoulders: moments are alike where these are."""
+"""Neck and shoulders, by which frames are compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlateSettings(StageSettings):
     """The network that predicts the portrait without arms and hands."""
 
-    moments: int = 4
-    """other frames of the clip that tell what is behind the arms"""
+    other_frames: int = 4
+    """other frames of the clip that the truth behind the arms is taken from"""
     uncovered: float = 6.0
-    """factor where they do"""
+    """factor in the loss where they show it"""
     tint: float = 0.2
     """how much brighter or darker the channels of a sample may become"""
     gradient: float = 1.0
     """weight of the multi-scale gradient difference"""
     ssim: float = 0.1
     """weight of 1 − SSIM"""
-    rival: float = 0.0
-    """weight of leaving a critic in doubt which plate is real (``training.critic``); 0: without one"""
+    adversarial: float = 0.0
+    """weight of the adversarial loss (``training.critic``); 0: without a critic"""
+
+    @staticmethod
+    def read_old_keys(values: Mapping[str, Any]) -> dict[str, Any]:
+        """``rival`` and ``moments`` under their names of today."""
+        return renamed(values, {"rival": "adversarial", "moments": "other_frames"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlateBatch(Batch):
-    """Portraits and what is known of them without arms."""
+    """Portraits, and the truth behind their arms as far as other frames show it."""
 
     portrait: Tensor
     """(b, 3, H, W) uint8"""
     hidden: Float[Tensor, "b 1 H W"]
     """1 about the arms"""
     truth: Tensor
-    """(b, 3, H, W) uint8: the portrait, and where its arms are, what other moments show there"""
+    """(b, 3, H, W) uint8: the portrait, and where its arms are, what other frames show there"""
     weight: Float[Tensor, "b 1 H W"]
-    """0 where nobody knows what is behind the arms"""
+    """0 where no frame shows what is behind the arms"""
 
 
-class Painting(nn.Module):
-    """Paint the plate, and the critic beside it if there is one: as one module, to be distributed."""
+class PlatePrediction(nn.Module):
+    """The plate's network and the critic, if there is one, as one module, so that it can be distributed."""
 
     def __init__(self, plate: CleanPlate, critic: Critic | None) -> None:
         super().__init__()
         self.plate, self.critic = plate, critic
 
     def forward(self, batch: PlateBatch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """The plate, its truth, and the terms of ``critic.duel`` where there is a critic."""
+        """The plate, its truth, and the terms of ``critic.adversarial_losses`` where there is a critic."""
         portrait = channels_last(to_pixels(batch.portrait))
         plate = self.plate(portrait, batch.hidden)
-        # Where nothing is known there is no error, so that slopes and windows at its border see none, and
-        # nothing that would tell a critic which is which, or that could be painted to please it.
+        # Where the truth is unknown, both pictures are the prediction, without gradient. So gradients and
+        # SSIM windows at the border have no error from there, the critic cannot distinguish the pictures
+        # by it, and the adversarial loss does not train it.
         known = batch.weight > 0
         truth = torch.where(known, to_pixels(batch.truth), plate.detach())
         if self.critic is None or not self.training:
             return plate, truth, {}
-        shown = torch.where(known, plate, plate.detach())
-        beside = torch.cat([portrait, batch.hidden], dim=1)
-        return plate, truth, duel(self.critic, shown, truth, beside, batch.hidden * known)
+        predicted = torch.where(known, plate, plate.detach())
+        condition = torch.cat([portrait, batch.hidden], dim=1)
+        weight = batch.hidden * known
+        return plate, truth, adversarial_losses(self.critic, predicted, truth, condition, weight)
 
 
 class PlateStage(Stage[PlateSettings]):
-    """Trains the clean plate on L1, slopes, SSIM and an adversarial term, above all where the arms were."""
+    """Trains the clean plate on L1, gradients, SSIM and an adversarial loss, weighted where the arms are."""
 
     name: ClassVar[str] = "plate"
     source: ClassVar[int] = 6
-    part: ClassVar[str] = "plate"
+    network_name: ClassVar[str] = "plate"
     missing: ClassVar[str] = (
         "there is no network for the clean plate: add the stage plate, or set start.weights to weights that "
         "have one"
     )
     columns: ClassVar[str] = "portrait | colours around the arms | clean plate | truth (held-out people)"
-    telling: ClassVar[tuple[str, ...]] = ("psnr",)
+    card_figures: ClassVar[tuple[str, ...]] = ("psnr",)
 
     @classmethod
     def check(cls, recipe: RecipeBase) -> None:
@@ -116,14 +123,14 @@ class PlateStage(Stage[PlateSettings]):
             return cls(context, plate)
 
     def __init__(self, context: Context, plate: CleanPlate) -> None:
-        """Raises SemibodyError without half-body clips: heads alone show no arms."""
+        """Raises SemibodyError without half-body clips: padded heads have no arms."""
         super().__init__(context)
         self.clips = [clip for clip in self.clips if clip.kind == "full"]
         if not self.clips:
-            raise SemibodyError(f"the stage {self.name} needs half-body clips; the data has heads alone")
+            raise SemibodyError(f"the stage {self.name} needs half-body clips; the data has heads only")
         self.plate = plate
-        critic = Critic(known=4) if self.settings.rival > 0 else None
-        self.module = Painting(plate, critic)
+        critic = Critic(condition=4) if self.settings.adversarial > 0 else None
+        self.module = PlatePrediction(plate, critic)
 
     def batch(self, step: int, samples: Sequence[int]) -> PlateBatch:
         draws = [generator(self.recipe.seed, self.source, step, number) for number in samples]
@@ -131,19 +138,19 @@ class PlateStage(Stage[PlateSettings]):
 
     def _sample(self, rng: Generator) -> dict[str, Any]:
         clip, settings = self.clips[rng.integers(len(self.clips))], self.settings
-        made = uncovered(clip, int(rng.integers(len(clip))), settings.moments, settings.uncovered, rng)
-        return varied(made, rng, settings.tint)
+        made = uncovered(clip, int(rng.integers(len(clip))), settings.other_frames, settings.uncovered, rng)
+        return augmented(made, rng, settings.tint)
 
     def losses(self, module: nn.Module, batch: PlateBatch) -> dict[str, Tensor]:
         settings = self.settings
-        plate, truth, judged = module(batch)
+        plate, truth, adversarial = module(batch)
         weight = of_mean_one(batch.weight)
         terms = picture_terms(plate, truth, weight, gradient=settings.gradient, ssim_share=settings.ssim)
-        return with_critic(terms, judged, settings.rival)
+        return add_adversarial(terms, adversarial, settings.adversarial)
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], Picture | None]:
-        """PSNR where arms uncover something: of the plate, of the colours ``around``, of the portrait."""
+        """PSNR where other frames show what arms cover: of plate, colours ``around`` and portrait."""
         device = next(self.module.parameters()).device
         rows: list[list[Picture]] = []
         scores: dict[str, list[float]] = {"psnr": [], "around": [], "repeat": []}
@@ -162,19 +169,19 @@ class PlateStage(Stage[PlateSettings]):
         return figures, grid(rows[:8]) if rows else None
 
 
-def uncovered(clip: PackedClip, portrait: int, moments: int, factor: float, rng: Generator) -> dict[str, Any]:
+def uncovered(clip: PackedClip, portrait: int, count: int, factor: float, rng: Generator) -> dict[str, Any]:
     """A frame of a clip as ``portrait``, where its arms are ``hidden``, and the ``truth`` behind them as
-    ``moments`` other frames show it, ``weight`` times ``factor`` there; arrays (c, h, w)."""
+    ``count`` other frames show it, with the ``weight`` ``factor`` there; arrays (c, h, w)."""
     side = clip.size
     hidden = limb_cover(clip.portrait_pose(portrait), side, side)
-    others = alike(clip, portrait, moments, rng)
+    others = similar_frames(clip, portrait, count, rng)
     pictures = clip.pictures([portrait, *others])
     truth = pictures[0].copy()
     weight = np.where(hidden > 0, np.float32(0), np.float32(1))
     for frame, picture in zip(others, pictures[1:], strict=True):
-        shown = (weight == 0) & (limb_cover(clip.pose(frame), side, side) == 0)
-        truth[shown] = picture[shown]
-        weight[shown] = factor
+        visible = (weight == 0) & (limb_cover(clip.pose(frame), side, side) == 0)
+        truth[visible] = picture[visible]
+        weight[visible] = factor
     return {
         "portrait": pictures[0].transpose(2, 0, 1),
         "hidden": hidden[None],
@@ -184,9 +191,9 @@ def uncovered(clip: PackedClip, portrait: int, moments: int, factor: float, rng:
     }
 
 
-def varied(made: dict[str, Any], rng: Generator, tint: float) -> dict[str, Any]:
-    """A sample in another light, its channels up to ``tint`` brighter or darker, and half of them mirrored:
-    what a fold of cloth looks like does not depend on either, and rendered rooms have few lights."""
+def augmented(made: dict[str, Any], rng: Generator, tint: float) -> dict[str, Any]:
+    """A sample with its channels up to ``tint`` brighter or darker, and half of the samples mirrored, because
+    rendered rooms have few kinds of light and the plate must not depend on either."""
     levels = np.arange(256)[None] * (1 + tint * rng.uniform(-1, 1, (3, 1)))
     table = np.rint(levels.clip(0, 255)).astype(np.uint8)
     lit = {name: np.stack([table[c][made[name][c]] for c in range(3)]) for name in ("portrait", "truth")}
@@ -196,12 +203,12 @@ def varied(made: dict[str, Any], rng: Generator, tint: float) -> dict[str, Any]:
     return {name: value if name == "name" else np.ascontiguousarray(value) for name, value in made.items()}
 
 
-def alike(clip: PackedClip, portrait: int, moments: int, rng: Generator) -> list[int]:
-    """Up to ``moments`` other frames of the half whose shoulders are nearest to where the portrait has them,
-    the nearest first: what another moment shows must be in its place."""
+def similar_frames(clip: PackedClip, portrait: int, count: int, rng: Generator) -> list[int]:
+    """Up to ``count`` other frames, of the half whose shoulders are nearest to the portrait's, nearest first.
+    Their pixels replace the portrait's, so the body must be in the same place."""
     trunk: NDArray[np.float32] = clip.gesture().joints[:, _TRUNK].astype(np.float32)
     away = np.linalg.norm(trunk - trunk[portrait], axis=-1).mean(axis=-1)
     near = [int(frame) for frame in np.argsort(away, kind="stable") if frame != portrait]
     near = near[: max(1, len(near) // 2)]
-    chosen = rng.choice(len(near), min(moments, len(near)), replace=False)
+    chosen = rng.choice(len(near), min(count, len(near)), replace=False)
     return [near[k] for k in sorted(chosen)]

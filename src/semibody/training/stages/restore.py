@@ -1,11 +1,12 @@
 """The stage of the restorer, on frames the finished denoiser generates.
 
-A restorer trained on what the autoencoder makes of true pictures would take every decoded frame for true.
-So samples are generated first (``restore.pool`` of them, once, kept on the disk), from noise, with the
-sampler the weights are meant for; and the clean plates of their portraits, for a restorer that is given them.
-Then the restorer alone is trained: on whole pictures, and between them (``restore.crops``) on crops about a
-face or a hand, of which a step holds many. With ``restore.rival`` a critic (``critic.py``) is trained beside
-it to tell restored frames from true ones, and the restorer to be taken for true.
+A restorer trained on encoded and decoded true pictures would not learn to correct the denoiser's errors. So
+samples are generated first (``restore.pool`` of them, once, stored on disk), from noise, with the sampler the
+weights are trained for; and the clean plates of their portraits, for a restorer that is conditioned on them.
+Then the restorer alone is trained: on whole pictures, and in a share of the steps (``restore.crops``) on
+crops about a face or a hand, several for each whole picture. With ``restore.adversarial`` a critic
+(``critic.py``) is trained beside it to distinguish restored frames from true ones, and its adversarial loss
+is added.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ from semibody.networks.audio_encoders import LogMelEncoder
 from semibody.networks.model import Model
 from semibody.networks.restorer import Restorer
 from semibody.training.batches import Batch, Generator, generator
-from semibody.training.critic import Critic, duel, with_critic
+from semibody.training.critic import Critic, add_adversarial, adversarial_losses
 from semibody.training.crops import face_or_hand
 from semibody.training.denoiser import Denoiser, generate
 from semibody.training.losses import of_mean_one, picture_terms
 from semibody.training.parts import part_weights
 from semibody.training.pictures import grid, to_picture, to_pixels
 from semibody.training.pool import Pool
-from semibody.training.samples import DenoisingBatch, DenoisingSamples, Draw, Drawing, Shown
-from semibody.training.settings import RecipeBase, StageSettings
+from semibody.training.samples import DenoisingBatch, DenoisingSamples, Draw, Drawing, PortraitFrame
+from semibody.training.settings import RecipeBase, StageSettings, renamed
 from semibody.training.stages.base import Context, Stage, digest
 from semibody.training.stages.denoise import (
     MotionStage,
@@ -48,17 +49,17 @@ from semibody.training.validation import Scores, mouth_figures
 from semibody.types import Picture, Progress, silent
 
 _POOL = 2**31
-"""Where the steps' numbers end: samples of the pool draw from here."""
+"""A step larger than any in a training: samples of the pool are drawn with it."""
 _CELLS = ("lips",)
-"""What of a batch is in latent cells; the rest is in pixels."""
+"""Arrays of a sample that are in latent cells; the rest is in pixels."""
 _WHOLE = ("mouth", "name")
-"""What of a batch a crop does not cut."""
+"""Values of a sample that a crop does not cut."""
 _GRID_ROWS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class RestoreSettings(StageSettings):
-    """The restorer, on what the finished denoiser generates; everything else is frozen."""
+    """The restorer, on frames that the finished denoiser generates; all other networks are frozen."""
 
     frames: int = 2
     """frames of a clip that share one portrait"""
@@ -67,7 +68,7 @@ class RestoreSettings(StageSettings):
     crops: float = 0.0
     """share of steps on crops about a face or a hand instead of whole pictures"""
     crop_samples: int = 4
-    """samples in such a step for each sample of a whole one"""
+    """crops in such a step for each sample of the batch"""
     crop_cells: int = 16
     """side of such a crop in latent cells"""
     gradient: float = 1.0
@@ -76,8 +77,8 @@ class RestoreSettings(StageSettings):
     """weight of 1 − SSIM"""
     change: float = 0.0
     """weight of the mean absolute error of what changes from one frame to the next"""
-    rival: float = 0.0
-    """weight of leaving a critic in doubt which picture is real (``training.critic``); 0: without one"""
+    adversarial: float = 0.0
+    """weight of the adversarial loss (``training.critic``); 0: without a critic"""
     lips: float = 1.0
     """factor in the box of the lips"""
     face: float = 1.0
@@ -87,10 +88,15 @@ class RestoreSettings(StageSettings):
     arms: float = 1.0
     """factor along the arms, and where the portrait's arms were"""
 
+    @staticmethod
+    def read_old_keys(values: Mapping[str, Any]) -> dict[str, Any]:
+        """``rival`` under its name of today."""
+        return renamed(values, {"rival": "adversarial"})
+
 
 @dataclass(frozen=True, kw_only=True)
 class RestoringBatch(Batch):
-    """Generated frames with what belongs to them; pictures and maps are uint8."""
+    """Generated frames, their truth and what the restorer is conditioned on; pictures and maps are uint8."""
 
     decoded: Tensor
     """(b, f, 3, H, W) generated frames as the autoencoder gives them"""
@@ -99,8 +105,8 @@ class RestoringBatch(Batch):
     maps: Tensor
     """(b, f, 3, H, W) their pose maps"""
     limbs: Tensor | None
-    """(b, f, 4, H, W) the portrait's arms and hands carried to where they should be, and their cover, for
-    restorers that are shown them"""
+    """(b, f, 4, H, W) the portrait's arms and hands carried to the pose, and their cover, for restorers
+    conditioned on them"""
     portrait: Tensor
     """(b, 3, H, W)"""
     decoded_portrait: Tensor
@@ -112,7 +118,7 @@ class RestoringBatch(Batch):
     lips: Float[Tensor, "b 1 h w"]
     """where the mouth is, in latent cells"""
     mouth: Float[Tensor, "b f 2"]
-    """how open and wide it sounds; zeros for models that do not predict it"""
+    """its opening and width as the audio encoder predicts them; zeros for models that do not"""
     weight: Float[Tensor, "b f 1 H W"]
 
 
@@ -120,20 +126,20 @@ class Restored(NamedTuple):
     """Restored frames, and the critic's terms where there is one."""
 
     pixels: Float[Tensor, "n 3 H W"]
-    judged: dict[str, Tensor]
-    """the terms of ``critic.duel``"""
+    adversarial: dict[str, Tensor]
+    """the terms of ``critic.adversarial_losses``; empty without a critic"""
 
 
 class Restoring(nn.Module):
-    """Encode the portraits, restore their frames, ask the critic: as one module, to be distributed."""
+    """Encode the portraits, restore their frames, apply the critic: as one module, to be distributed."""
 
-    def __init__(self, restorer: Restorer, critic: Critic | None, most: float) -> None:
-        """``most``: the largest weight of a place in the critic's terms."""
+    def __init__(self, restorer: Restorer, critic: Critic | None, largest: float) -> None:
+        """``largest``: the largest weight of a pixel in the critic's terms."""
         super().__init__()
-        self.restorer, self.critic, self.most = restorer, critic, most
+        self.restorer, self.critic, self.largest = restorer, critic, largest
 
     def forward(self, batch: RestoringBatch) -> Restored:
-        view = self.restorer.encode(
+        encoded = self.restorer.encode(
             to_pixels(batch.portrait),
             to_pixels(batch.decoded_portrait),
             batch.portrait_map.float() / 255,
@@ -145,22 +151,23 @@ class Restoring(nn.Module):
         )
         limbs = None if batch.limbs is None else batch.limbs.flatten(0, 1)
         decoded, maps = to_pixels(decoded), maps.float() / 255
-        restored = self.restorer(decoded, maps, view, mouth, limbs)
+        restored = self.restorer(decoded, maps, encoded, mouth, limbs)
         if self.critic is None or not self.training:
             return Restored(restored, {})
-        weight = batch.weight.flatten(0, 1).clamp(max=self.most)
-        known = torch.cat([decoded, maps], dim=1)
-        return Restored(restored, duel(self.critic, restored, to_pixels(truth), known, weight))
+        weight = batch.weight.flatten(0, 1).clamp(max=self.largest)
+        condition = torch.cat([decoded, maps], dim=1)
+        terms = adversarial_losses(self.critic, restored, to_pixels(truth), condition, weight)
+        return Restored(restored, terms)
 
 
 class RestoreStage(Stage[RestoreSettings]):
-    """Trains the restorer on L1, slopes, SSIM, change and an adversarial term; lips, face and hands first."""
+    """Trains the restorer on L1, gradients, SSIM, change and an adversarial loss, weighted by body parts."""
 
     name: ClassVar[str] = "restore"
     source: ClassVar[int] = 5
     needs: ClassVar[tuple[type[Stage[Any]], ...]] = (StillStage, MotionStage)
     columns: ClassVar[str] = "portrait | generated | restored | truth (held-out people)"
-    telling: ClassVar[tuple[str, ...]] = ("psnr",)
+    card_figures: ClassVar[tuple[str, ...]] = ("psnr",)
 
     @classmethod
     def check(cls, recipe: RecipeBase) -> None:
@@ -172,8 +179,8 @@ class RestoreStage(Stage[RestoreSettings]):
         context.find_portraits()
         with context.seeded():
             given = context.given is not None and context.given.config.unet.motion
-            moves = given or context.final(MotionStage) is not None
-            model = context.model(motion=moves, restorer=True, plate=True)
+            motion = given or context.final(MotionStage) is not None
+            model = context.model(motion=motion, restorer=True, plate=True)
         model.to(context.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         settings = cls.settings_in(context.recipe)
         drawing = Drawing(
@@ -181,7 +188,7 @@ class RestoreStage(Stage[RestoreSettings]):
             source=cls.source,
             frames=settings.frames,
             steps=settings.optimiser.steps,
-            consecutive=moves,
+            consecutive=motion,
         )
         store = context.encode(model)
         samples = DenoisingSamples(
@@ -203,9 +210,10 @@ class RestoreStage(Stage[RestoreSettings]):
         self.denoiser = Denoiser(model)
         pool, plates = self._pools(context.out)
         self.pool, self.plates = Pool(pool), Pool(plates)
-        critic = Critic(known=6) if self.settings.rival > 0 else None
-        # The sound decides the lips, so their weight is far above the rest; how they look the portrait shows.
-        self.module: Restoring = Restoring(model.restorer, critic, most=self.settings.hands)
+        critic = Critic(condition=6) if self.settings.adversarial > 0 else None
+        # Lips have by far the largest weight, so that they follow the audio. The critic is for texture, so
+        # its weights are limited to that of hands.
+        self.module: Restoring = Restoring(model.restorer, critic, largest=self.settings.hands)
 
     def export(self, folder: Path, step: int) -> None:
         export_model(folder, self.model, self.recipe, self.window, f"stage {self.name}, step {step}")
@@ -213,7 +221,7 @@ class RestoreStage(Stage[RestoreSettings]):
     # -- generated samples --------------------------------------------------------------------
 
     def _pools(self, out: Path) -> tuple[Path, Path]:
-        """The folders of generated samples and of clean plates, named by all that decides them."""
+        """The folders of generated samples and of clean plates, named by a hash of all they depend on."""
         recipe, data, model = self.recipe, self.recipe.data, self.model
         drawn = [
             recipe.seed,
@@ -228,46 +236,46 @@ class RestoreStage(Stage[RestoreSettings]):
         sampled = [recipe.schedule, recipe.noise, recipe.defaults]
         names = sorted(clip.id for clip in self.clips)
         plate = [] if model.plate is None else [model.plate]
-        shown = plate if model.config.hints.base == "plate" else []
+        conditioning = plate if model.config.hints.base == "plate" else []
         generating = dataclasses.replace(
-            model.config, restorer=None, plate=model.config.plate if shown else None
+            model.config, restorer=None, plate=model.config.plate if conditioning else None
         )
-        key = digest([*drawn, *sampled, generating, *names], self.denoiser, model.vae, *shown)
+        key = digest([*drawn, *sampled, generating, *names], self.denoiser, model.vae, *conditioning)
         plates = digest([*drawn, model.config.plate, *names], *plate)
         return out / f"generated-{key}", out / f"plates-{plates}"
 
     def prepare(self, numbers: Iterable[int], progress: Progress = silent) -> None:
-        """Make those of the pool's samples and plates that are missing."""
+        """Generate the samples and plates of the pool that are missing."""
         device = next(self.module.parameters()).device
 
         def make(number: int) -> Mapping[str, NDArray[Any]]:
             batch = self.samples.stack([self.samples.to_generate(*self._chosen(number))], conditional=True)
             return self._generated(batch.to(device))
 
-        def paint(number: int) -> Mapping[str, NDArray[Any]]:
+        def predict_plate(number: int) -> Mapping[str, NDArray[Any]]:
             return {"plate": self._plate(self._chosen(number)[0].portrait, device)}
 
         numbers = list(numbers)
         self.pool.fill(numbers, make, progress=progress)
         if self.model.plate is not None:
-            self.plates.fill(numbers, paint, progress=progress)
+            self.plates.fill(numbers, predict_plate, progress=progress)
 
     def _chosen(self, number: int) -> tuple[Draw, Generator]:
-        """A sample of the pool, and what draws its noise."""
+        """The frames of a sample of the pool, and the generator of its noise."""
         rng = generator(self.recipe.seed, self.source, _POOL, number)
-        # No padded heads: their border is no picture, and what is in the middle full clips show as well.
+        # No padded heads: their border is padding, and half-body clips have heads too.
         return self.samples.choose(rng, 0.0), rng
 
     @torch.no_grad()
     def _generated(self, batch: DenoisingBatch) -> dict[str, NDArray[Any]]:
-        """One sample: frames and portrait as the autoencoder gives them, what is heard of the mouth."""
+        """One sample: frames and portrait as decoded, and the audio encoder's prediction of the mouth."""
         assert batch.portrait_pose is not None, "a restorer comes with the portrait's own pose map"
         with self.autocast():
             decoded = self.model.decode(generate(self.denoiser, self.recipe, batch))
             decoded_portrait = self.model.decode(batch.portrait)
-            ear, mouth = self.model.audio_encoder, torch.zeros(self.frames, 2)
-            if isinstance(ear, LogMelEncoder) and ear.config.mouth_token:
-                mouth = ear.predict_mouth(batch.rows[0])
+            encoder, mouth = self.model.audio_encoder, torch.zeros(self.frames, 2)
+            if isinstance(encoder, LogMelEncoder) and encoder.config.mouth_token:
+                mouth = encoder.predict_mouth(batch.rows[0])
         return {
             "decoded": to_picture(decoded).transpose(0, 3, 1, 2),
             "decoded_portrait": to_picture(decoded_portrait)[0].transpose(2, 0, 1),
@@ -278,7 +286,7 @@ class RestoreStage(Stage[RestoreSettings]):
         }
 
     @torch.no_grad()
-    def _plate(self, portrait: Shown, device: torch.device) -> NDArray[np.uint8]:
+    def _plate(self, portrait: PortraitFrame, device: torch.device) -> NDArray[np.uint8]:
         """(3, H, W): a portrait's clean plate, the portrait itself for models without one."""
         picture = portrait.clip.pictures([portrait.frame])[0]
         hidden = self.samples.evidence(portrait).hidden()
@@ -294,7 +302,7 @@ class RestoreStage(Stage[RestoreSettings]):
 
     def batch(self, step: int, samples: Sequence[int]) -> RestoringBatch:
         settings = self.settings
-        # By whole steps, so that a batch stays one computation.
+        # A whole step has crops or whole pictures, so that its batch is one forward pass.
         crops = generator(self.recipe.seed, self.source, step, _POOL).random() < settings.crops
         times = settings.crop_samples if crops else 1
         numbers = [times * number + k for number in samples for k in range(times)]
@@ -309,11 +317,11 @@ class RestoreStage(Stage[RestoreSettings]):
         return self._cropped(made, draw, rng) if crop else made
 
     def _pictures(self, generated: Mapping[str, NDArray[Any]], draw: Draw) -> dict[str, Any]:
-        """A generated sample with its portrait, its truth and how much each pixel counts."""
+        """A generated sample with its portrait, its truth and the weight of each pixel."""
         clip, portrait, size = draw.clip, draw.portrait, draw.clip.size
         labels = clip.labels(draw.frames)
-        (shown,) = portrait.clip.labels([portrait.frame])
-        weight = part_weights(self.settings, labels, shown, size, size)
+        (portrait_labels,) = portrait.clip.labels([portrait.frame])
+        weight = part_weights(self.settings, labels, portrait_labels, size, size)
         picture = portrait.clip.pictures([portrait.frame])[0]
         return {
             "plate": picture.transpose(2, 0, 1),
@@ -326,7 +334,7 @@ class RestoreStage(Stage[RestoreSettings]):
         }
 
     def _cropped(self, made: dict[str, Any], draw: Draw, rng: Generator) -> dict[str, Any]:
-        """A square about the face or a hand of one of the frames, off its middle by up to a quarter."""
+        """A square about the face or a hand of one of the frames, off centre by up to a quarter."""
         cell, side = self.model.vae.factor, self.settings.crop_cells
         box = face_or_hand(rng, draw.clip.boxes(draw.frames[int(rng.integers(len(draw.frames)))]))
         x0, y0, x1, y1 = (0.0, 0.0, 1.0, 1.0) if box is None else box
@@ -345,16 +353,16 @@ class RestoreStage(Stage[RestoreSettings]):
 
     def losses(self, module: nn.Module, batch: RestoringBatch) -> dict[str, Tensor]:
         settings = self.settings
-        restored, judged = module(batch)
+        restored, adversarial = module(batch)
         restored = restored.float()
         truth, weight = to_pixels(batch.truth.flatten(0, 1)), of_mean_one(batch.weight.flatten(0, 1))
         terms = picture_terms(restored, truth, weight, gradient=settings.gradient, ssim_share=settings.ssim)
         if self.frames > 1 and settings.change > 0:
-            # What two frames have in common cancels: what is left is flicker, and motion that is not there.
+            # The error that two frames share cancels. What remains is flicker and wrong motion.
             error = (restored - truth).unflatten(0, (-1, self.frames)).diff(dim=1)
             change = (error.abs() * weight.unflatten(0, (-1, self.frames))[:, 1:]).mean()
             terms |= {"loss": terms["loss"] + settings.change * change, "change": change}
-        return with_critic(terms, judged, settings.rival)
+        return add_adversarial(terms, adversarial, settings.adversarial)
 
     # -- validation ---------------------------------------------------------------------------
 
@@ -362,7 +370,7 @@ class RestoreStage(Stage[RestoreSettings]):
     def validate(self) -> tuple[dict[str, float], Picture | None]:
         """Held-out clips; PSNR of ``psnr*`` restored, ``plain*`` unrestored, ``repeat*`` the portrait.
 
-        ``mouth_change`` and ``mouth_ratio`` as for the denoiser, of what is restored.
+        ``mouth_change`` and ``mouth_ratio`` as for the denoiser, of restored frames.
         """
         scores = Scores()
         clips = self.held_out[: self.recipe.run.validation_clips]
@@ -382,16 +390,16 @@ class RestoreStage(Stage[RestoreSettings]):
             scores.add("plain", plain[i], truth[i], clip, frame)
             scores.add("repeat", portrait, truth[i], clip, frame)
 
-        def heard(frame: int) -> Picture:
-            return self._restored(self.samples.hearing(batch, clip, frame), draw, plate)[1][-1]
+        def with_audio_of(frame: int) -> Picture:
+            return self._restored(self.samples.with_audio_of(batch, clip, frame), draw, plate)[1][-1]
 
-        scores.update(mouth_figures(clip, draw.frames[-1], heard))
+        scores.update(mouth_figures(clip, draw.frames[-1], with_audio_of))
         return [portrait, plain[-1], restored[-1], truth[-1]]
 
     def _restored(
         self, given: DenoisingBatch, draw: Draw, plate: NDArray[np.uint8]
     ) -> tuple[Picture, Picture]:
-        """Generated frames as the autoencoder gives them, and restored."""
+        """Generated frames as the autoencoder decodes them, and restored."""
         known = {**self._generated(given), "plate": plate}
         batch = RestoringBatch.stacked([self._pictures(known, draw)]).to(given.latents.device)
         with self.autocast():

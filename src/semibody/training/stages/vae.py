@@ -1,4 +1,4 @@
-"""The stage of the autoencoder: L1, slopes and SSIM on crops, faces and hands counting more."""
+"""The stage of the autoencoder: L1, gradients and SSIM on crops, faces and hands weighted more."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from semibody.types import Picture, SemibodyError
 _NOISE = 101
 """The source of the noise on the latents, beside that of the crops."""
 _MEASURED = 64
-"""About as many clips tell the spread of the latents."""
+"""The spread of the latents is estimated on about as many clips."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VAESettings(StageSettings):
-    """The autoencoder's training."""
+    """The training of the autoencoder."""
 
     crop: int = 128
     """side of the crops it is trained on, in pixels"""
@@ -78,12 +78,12 @@ class VAEStage(Stage[VAESettings]):
 
     name: ClassVar[str] = "vae"
     source: ClassVar[int] = 0
-    part: ClassVar[str] = "vae"
+    network_name: ClassVar[str] = "vae"
     missing: ClassVar[str] = (
         "there is no autoencoder: add the stage vae, or set start.weights to a weights folder"
     )
     columns: ClassVar[str] = "truth | autoencoder"
-    telling: ClassVar[tuple[str, ...]] = ("psnr",)
+    card_figures: ClassVar[tuple[str, ...]] = ("psnr",)
 
     @classmethod
     def build(cls, context: Context) -> Self:
@@ -120,7 +120,7 @@ class VAEStage(Stage[VAESettings]):
 
     def latent_scale(self) -> float:
         """The factor that brings the latents of the training pictures to unit variance; of a frozen encoder,
-        its own, which networks that read its latents are used to."""
+        its own, with which other networks were trained."""
         if not any(p.requires_grad for p in self.vae.encoder.parameters()):
             return self.vae.config.scale
         device = next(self.vae.parameters()).device
