@@ -27,7 +27,7 @@ def test_the_detector_agrees_with_the_truth(tmp_path: Path) -> None:
     pytest.importorskip("mediapipe")
     assets = shared_folder("assets") / "makehuman"
     synthesise(
-        tmp_path, assets, Order(people=8, clips=2, seconds=0.5, size=256, seed=5, head_share=0), workers=2
+        tmp_path, assets, Order(people=20, clips=2, seconds=0.5, size=256, seed=5, head_share=0), workers=2
     )
     wanted = found = 0
     face_errors: list[float] = []
