@@ -1,7 +1,6 @@
 """Files read within limits and written whole or not at all (floor 0).
 
-Whatever comes from outside passes a gate of its kind: ``read_json``, ``json_lines``, ``parse_toml``,
-``read_npz``. A gate checks sizes before memory is taken, and whatever goes wrong in it is a SemibodyError
+Whatever comes from outside passes a gate of its kind: ``read_json``, ``parse_toml``, ``read_npz``. A gate checks sizes before memory is taken, and whatever goes wrong in it is a SemibodyError
 that names the file. ``atomic_write`` is how files are made, ``path_of`` how ids become their names.
 """
 
@@ -291,16 +290,6 @@ def numbered_lines(path: Path, remedy: str) -> list[tuple[int, str]]:
 def read_json(path: Path, remedy: str) -> Any:
     """The content of a JSON file. Raises SemibodyError, naming the file, with ``remedy``."""
     return parse_json(read_text(path, remedy), str(path), remedy)
-
-
-def json_lines(path: Path, remedy: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(``file:line``, object) of every line of a file of JSON objects. Raises SemibodyError."""
-    for number, line in numbered_lines(path, remedy):
-        source = f"{path}:{number}"
-        value = parse_json(line, source, remedy)
-        if not isinstance(value, dict):
-            raise SemibodyError(f"{source}: is not an object {{…}}; {remedy}")
-        yield source, value
 
 
 def parse_json(text: str, source: str, remedy: str) -> Any:

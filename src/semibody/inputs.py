@@ -226,15 +226,13 @@ def _find_people(picture: Picture, settings: Settings) -> tuple[Picture, list[Po
         with shared_detector() as detector:
             people = detector.people(picture)
             turns = check.quarter_turns(people[0], *picture.shape[1::-1]) if people else 0
-            if settings.frame == "auto":
-                for tried in (turns,) if people else (1, 3):
-                    if tried == 0:
-                        break
-                    upright = np.ascontiguousarray(np.rot90(picture, tried))
-                    found = detector.people(upright)
-                    if found and check.quarter_turns(found[0], *upright.shape[1::-1]) == 0:
-                        findings = [*check.check_turn(tried, turned=True), *check.check_people(found)]
-                        return upright, found, findings
+            tries = (() if turns == 0 else (turns,)) if people else (1, 3)
+            for tried in tries if settings.frame == "auto" else ():
+                upright = np.ascontiguousarray(np.rot90(picture, tried))
+                found = detector.people(upright)
+                if found and check.quarter_turns(found[0], *upright.shape[1::-1]) == 0:
+                    findings = [*check.check_turn(tried, turned=True), *check.check_people(found)]
+                    return upright, found, findings
     except MissingPartError as error:
         text = "the person in the portrait was not detected, so framing and gesture may not fit"
         return picture, [], [Finding("note", "person", text, str(error))]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -116,9 +117,14 @@ class Evidence:
         if restorer is None or not restorer.limbs or self.own is None or not face_found(self.own):
             return None
         own, size = self.own, (self.height, self.width)
-        mouth = mouth_region(own, *size)
-        moving = [np.maximum(mouth, moved_cover(own, pose, *size)) for pose in poses]
+        moving = [np.maximum(self._mouth, moved_cover(own, pose, *size)) for pose in poses]
         return np.stack([cv2.blur(cover, (_SOFT, _SOFT)) for cover in moving])[:, None]
+
+    @cached_property
+    def _mouth(self) -> Float[NDArray[np.float32], "H W"]:
+        """What the portrait's mouth moves: the same for every frame."""
+        assert self.own is not None
+        return mouth_region(self.own, self.height, self.width)
 
     @property
     def cells(self) -> tuple[int, int]:
