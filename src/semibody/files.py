@@ -1,8 +1,8 @@
 """Files read within limits and written whole or not at all (floor 0).
 
-Whatever comes from outside passes a gate of its kind: ``read_json``, ``parse_toml``, ``read_npz``. A gate checks sizes before memory is taken, and whatever goes wrong in it is a SemibodyError
-that names the file. ``atomic_write`` is how files are made, ``path_of`` how ids become their names.
-"""
+Whatever comes from outside passes a gate of its kind: ``read_json``, ``parse_toml``, ``read_npz``. A gate
+checks sizes before memory is taken, and whatever goes wrong in it is a SemibodyError that names the file.
+``atomic_write`` is how files are made, ``path_of`` how ids become their names."""
 
 from __future__ import annotations
 
