@@ -40,7 +40,9 @@ _LONGEST_NAME = 20
 """Bytes of the final name, and of its ending, that the temporary one repeats."""
 _LONGEST_ID = 180
 """Bytes of an id that is part of a file's name; file systems allow 255 for the whole."""
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO)
+DISK_ERRORS = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO,
+)  # fmt: skip
 """Errors of the disk or the folder rather than of one name: the next file would fail too."""
 _DEEPEST = 64
 """Tables within tables in a TOML file."""
@@ -156,7 +158,7 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:  # ValueError: a NUL or half a surrogate pair in the name
-        if isinstance(error, OSError) and error.errno in _DISK:
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             raise
         raise SemibodyError(
             f"{printable(path)}: cannot be written ({_reason(error)}); choose another name or place with -o"
@@ -215,7 +217,7 @@ def foreign_failure(error: Exception, log: Path) -> str:
 
     Raises ``error`` again if it would befall the next job too: the disk is full or read-only.
     """
-    if isinstance(error, OSError) and error.errno in _DISK:
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         raise error
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8", errors="backslashreplace") as file:

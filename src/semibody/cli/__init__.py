@@ -6,7 +6,6 @@ and exit code 2. Heavy libraries are imported inside the subcommands, so ``--hel
 
 from __future__ import annotations
 
-import errno
 import sys
 
 from semibody.cli import (  # noqa: F401 - each registers its subcommands
@@ -42,7 +41,9 @@ def main() -> None:
     except SemibodyError as error:
         _exit(str(error), EXIT_MISTAKE, debug)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        from semibody.files import DISK_ERRORS
+
+        if error.errno not in DISK_ERRORS:
             raise
         where = f"{error.filename}: " if error.filename else ""
         remedy = "free some space or choose another place with -o"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from semibody.clips.manifest import NAME
-from semibody.files import atomic_write, read_json
+from semibody.files import DISK_ERRORS, atomic_write, read_json
 from semibody.types import SemibodyError
-
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 @contextlib.contextmanager
@@ -80,9 +77,9 @@ def disk_errors_named(out: Path) -> Iterator[None]:
         yield
     except Exception as error:
         code = getattr(error, "errno", None)
-        if code not in _NO_ROOM and not isinstance(error, PermissionError):
+        if code is None or code not in DISK_ERRORS:
             raise
         raise SemibodyError(
-            f"{out}: cannot be written ({os.strerror(code or errno.EACCES)}); make room or choose another "
+            f"{out}: cannot be written ({os.strerror(code)}); make room or choose another "
             "folder and run the command again, finished clips are kept"
         ) from None
