@@ -18,6 +18,9 @@ GOLDEN = ROOT / "tests" / "golden"
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+# Content credentials differ from file to file; their own tests switch them on.
+os.environ["SEMIBODY_PROVENANCE"] = "off"
+
 # A shell that runs the tests in the background has Ctrl-C ignored; the commands that tests stop with it
 # would inherit that, and never end.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -13,6 +13,8 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Animator": "semibody.animator",
+    "Job": "semibody.batch.jobs",
+    "animate_many": "semibody.batch.many",
     "SemibodyPipeline": "semibody.pipeline",
     "evaluate": "semibody.evaluation.run",
     "load_gesture": "semibody.pose.files",
@@ -31,11 +33,13 @@ __all__ = [
     "Animator",
     "Clip",
     "Gesture",
+    "Job",
     "Pose",
     "SemibodyError",
     "SemibodyPipeline",
     "Speech",
     "__version__",
+    "animate_many",
     "evaluate",
     "load_gesture",
     "read_clip",

@@ -13,7 +13,7 @@ pose maps and pose features never exist for the whole clip, only latents do.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from semibody.diffusion.schedule import ScheduleConfig, build_scheduler, initial
 from semibody.diffusion.windows import Window, ring_windows
 from semibody.files import refuse_input
 from semibody.inputs import Inputs, prepare
+from semibody.media.provenance import notes_of
 from semibody.networks.loading import load_model
 from semibody.networks.model import Conditions, Model, ModelConfig
 from semibody.settings import Settings, Source, change, resolve
@@ -132,9 +133,10 @@ class Animator:
         settings: Settings,
         *,
         crf: int = 18,
+        notes: Mapping[str, Any] | None = None,
         progress: Progress = silent,
     ) -> None:
-        """Make prepared inputs into a video file."""
+        """Make prepared inputs into a video file; ``notes`` go into its metadata."""
         slices = self.frames(inputs, settings, progress=progress)
         with media.VideoWriter(
             path,
@@ -143,7 +145,7 @@ class Animator:
             height=settings.height,
             speech=inputs.speech,
             crf=crf,
-            metadata=self.metadata(settings),
+            metadata={**self.metadata(settings), **notes_of(inputs.sources), **(notes or {})},
         ) as video:
             for pixels in slices:
                 video.write(pixels)

@@ -228,6 +228,20 @@ def foreign_failure(error: Exception, log: Path) -> str:
 # -- reading -------------------------------------------------------------------------------
 
 
+def digest(path: Path) -> str:
+    """SHA-256 of a file's content, or of a folder's files by name and content. Raises SemibodyError."""
+    try:
+        if path.is_dir():
+            inner = [one for one in sorted(path.rglob("*")) if one.is_file()]
+            parts = [f"{one.relative_to(path).as_posix()}\0{digest(one)}\n" for one in inner]
+            return hashlib.sha256("".join(parts).encode(errors="surrogateescape")).hexdigest()
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError) as error:
+        reason = _reason(error)
+        raise SemibodyError(f"{printable(path)}: cannot be read ({reason}); check its name") from None
+
+
 def require_file(path: Path, what: str) -> None:
     """Raise SemibodyError unless ``path`` is a readable file with something in it."""
     try:

@@ -11,8 +11,8 @@ detector (the ``pose`` extra) picture and gesture are used as they are, which is
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +54,8 @@ class Inputs:
     """the person in the portrait, in fractions of it; None: not detected"""
     findings: tuple[Finding, ...] = ()
     """what was changed to make them fit, and what may go wrong"""
+    sources: Mapping[str, Path] = field(default_factory=dict)
+    """the files of portrait and speech, where they are files"""
 
     def __len__(self) -> int:
         return len(self.gesture)
@@ -84,7 +86,13 @@ def prepare(
         gesture=fitted.gesture,
         portrait_pose=fitted.portrait_pose,
         findings=fitted.findings,
+        sources=files_of(portrait=portrait, speech=speech),
     )
+
+
+def files_of(**inputs: object) -> dict[str, Path]:
+    """Those of the inputs that are files, by what they are."""
+    return {what: Path(given) for what, given in inputs.items() if isinstance(given, str | Path)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from semibody import (
     config,
     media,
 )
-from semibody.batch import read_jobs
+from semibody.batch.jobs import read_jobs
 from semibody.cli.app import app
 from semibody.cli.options import Built, Changes, parse_size, with_options
 from semibody.data.synthetic.order import Order

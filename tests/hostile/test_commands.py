@@ -13,7 +13,7 @@ import pytest
 import made
 from cli.test_cli import run
 from semibody import media
-from semibody.batch import read_jobs
+from semibody.batch.jobs import read_jobs
 from semibody.pose.files import save_gesture
 from semibody.types import SemibodyError
 

@@ -16,7 +16,8 @@ import torch
 
 import made
 from semibody import config
-from semibody.batch import Job, run_jobs
+from semibody.batch.jobs import Job
+from semibody.batch.work import Task, make
 from semibody.clips.manifest import read_manifest
 from semibody.clips.truth import Truth
 from semibody.data.dataset import PackedClip, Packing, pack_clip, packed_path
@@ -319,20 +320,23 @@ def _given_up(mark: str, deadly: bool) -> str:
 
 def test_a_batch_goes_on_after_a_foreign_error(tmp_path: Path) -> None:
     class Broken:
-        def animate_to(self, out: Path, *_: Any, **__: Any) -> Any:
-            if out.stem == "0":
+        def settings(self, seed: int) -> Any:
+            if seed == 0:
                 raise ZeroDivisionError("deep inside\nof a library")
-            if out.stem == "1":
+            if seed == 1:
                 raise OSError(28, "No space left on device")
             raise SemibodyError("never")
 
-    jobs = [Job(line=n, portrait=tmp_path, speech=tmp_path, out=tmp_path / f"{n}.mp4") for n in (0, 2, 1)]
-    results = run_jobs(Broken(), jobs)  # type: ignore[arg-type]
+    jobs = [
+        Job(portrait=tmp_path, speech=tmp_path, out=tmp_path / f"{n}.mp4", settings={"seed": n})
+        for n in (0, 2, 1)
+    ]
+    results = (make(Broken(), Task(job=job, key="")) for job in jobs)  # type: ignore[arg-type]
     first = next(results)
     assert (first.state, first.notices[0]) == (
         "failed", f"ZeroDivisionError: deep inside; {tmp_path / 'errors.log'} has the details",
     )  # fmt: skip
-    assert "in animate_to" in (tmp_path / "errors.log").read_text()
+    assert "in settings" in (tmp_path / "errors.log").read_text()
     assert next(results).notices == ("never",)
     with pytest.raises(OSError, match="No space"):
         next(results)

@@ -49,7 +49,7 @@ def animate(
     from semibody import media
     from semibody.animator import Animator
     from semibody.files import refuse_input
-    from semibody.inputs import prepare
+    from semibody.inputs import files_of, prepare
     from semibody.plan import make_plan
     from semibody.weights.hub import default_weights
     from semibody.weights.official import find_lora
@@ -70,6 +70,7 @@ def animate(
     found = resolve(source)
     settings = found.settings(changes)
     inputs = prepare(picture, speech, gesture, settings)
+    inputs = dataclasses.replace(inputs, sources=files_of(portrait=portrait, speech=speech))
     for finding in inputs.findings:
         _print(f"{finding.level if finding.level != 'good' else 'note'}: {finding.line()}")
     with progress_bar(quiet=quiet) as progress:

@@ -21,6 +21,7 @@ from av.container import InputContainer, OutputContainer
 from numpy.typing import NDArray
 
 from semibody.files import atomic_write, parse_json, require_file
+from semibody.media import provenance
 from semibody.media.audio import SoundTrack, read_speech
 from semibody.media.opening import LARGEST_FRAME, codec_of, local, open_media
 from semibody.types import Clip, SemibodyError, Speech
@@ -185,7 +186,8 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
     require_file(path, "a video file")
     try:
         with open_media(path, "a video") as container:
-            comment = container.metadata.get("comment", "{}")
+            # Matroska writes the names of tags in capitals.
+            comment = next((v for k, v in container.metadata.items() if k.lower() == "comment"), "{}")
         values = parse_json(comment, str(path), "it is not ours")
     except SemibodyError:
         return {}
@@ -206,7 +208,8 @@ class VideoWriter:
 
     The sound is the speech's recording with its own rate and channels, or where it was not read from a
     file the speech itself, cut to the video's length or ending before it. Odd sizes are padded by one line,
-    because yuv420p halves the colour planes. ``crf`` 0..51: lower is better and larger.
+    because yuv420p halves the colour planes. ``crf`` 0..51: lower is better and larger. What the
+    ``metadata`` call ours gets content credentials (``media.provenance``).
     """
 
     def __init__(
@@ -224,14 +227,15 @@ class VideoWriter:
         if not 0 <= crf <= 51:
             raise SemibodyError(f"crf {crf} must be from 0 (lossless) to 51")
         require_video_name(self.path)
+        self._credentials = provenance.wanted(self.path, metadata or {})
         self._fps = Fraction(fps).limit_denominator(1001)
         self._size = (height, width)
         self._sound = SoundTrack(speech) if speech is not None else None
         self._frames_written, self._samples_written = 0, 0
         self._atomic = atomic_write(self.path)
-        unfinished = self._atomic.__enter__()
+        self._unfinished = self._atomic.__enter__()
         try:
-            self._open(unfinished, width, height, crf, metadata or {})
+            self._open(self._unfinished, width, height, crf, metadata or {})
         except BaseException as failure:
             self._atomic.__exit__(type(failure), failure, failure.__traceback__)
             raise
@@ -297,6 +301,8 @@ class VideoWriter:
             if self._audio is not None:
                 self._mux(self._audio.encode(None))
             self._container.close()
+            if self._credentials is not None:
+                provenance.sign(self._unfinished, self._credentials)
         except BaseException as failure:
             self._atomic.__exit__(type(failure), failure, failure.__traceback__)
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from semibody.networks.model import Model, ModelConfig
 from semibody.types import Progress, SemibodyError, silent
 from semibody.weights import official, state, store
 from semibody.weights.official import Variant
+
+_SAMPLE = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,30 @@ def describe(folder: Path, variant: Variant = "official") -> WeightsInfo:
         f"{folder}: holds no weights (neither {store.INDEX} nor the published .pth files); "
         "run: semibody weights fetch official"
     )
+
+
+def fingerprint(folder: Path, variant: Variant = "official") -> str:
+    """A hash that other weights do not have, without reading all of them.
+
+    Of every file the size, the first and the last mebibyte go into it: training changes every tensor, and
+    the first holds their names and shapes. Raises SemibodyError as ``describe``, or naming a missing file.
+    """
+    networks = describe(folder, variant).model.networks
+    if store.is_store(folder):
+        paths = [folder / store.INDEX, *(folder / f"{network}.safetensors" for network in networks)]
+    else:
+        paths = [path for network in networks for path in official.files_of(folder, network, variant)]
+    hashed = hashlib.sha256()
+    for path in paths:
+        if not path.is_file():
+            raise SemibodyError(f"{path}: is missing; fetch or convert the weights again")
+        size = path.stat().st_size
+        hashed.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as file:
+            hashed.update(file.read(_SAMPLE))
+            file.seek(max(0, size - _SAMPLE))
+            hashed.update(file.read(_SAMPLE))
+    return hashed.hexdigest()[:32]
 
 
 def load_model(
