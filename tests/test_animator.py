@@ -201,26 +201,12 @@ def test_values_that_are_not_finite_never_become_a_video(
     assert not list(tmp_path.iterdir())
 
 
-def test_pipeline_round_trip(animator: Animator, tmp_path: Path) -> None:
-    pipeline = SemibodyPipeline(animator)
-    pipeline.save_pretrained(tmp_path / "w")
-    import torch
-
-    again = SemibodyPipeline.from_pretrained(tmp_path / "w", torch_dtype=torch.float32, device="cpu")
-    inputs = (made.picture(), made.tone(0.3), made.gesture())
-    first = pipeline(*inputs, num_inference_steps=2, guidance_scale=1.0)
-    second = again(*inputs, num_inference_steps=2, guidance_scale=1.0)
-    difference = first.frames.astype(int) - second.frames
-    assert np.abs(difference).max() <= 1
-    assert again.animator.defaults == animator.defaults
-
-
 def test_bf16_is_close_to_fp32(animator: Animator) -> None:
-    import torch
-
     inputs = (made.picture(), made.tone(0.3), made.gesture())
-    half = SemibodyPipeline(made.animator()).to(dtype=torch.bfloat16)
-    difference = half(*inputs).frames.astype(int) - animator.animate(*inputs).frames
+    half = SemibodyPipeline.from_animator(made.animator()).to(dtype=torch.bfloat16)
+    clip = half(*inputs).clip
+    assert clip is not None
+    difference = clip.frames.astype(int) - animator.animate(*inputs).frames
     assert np.abs(difference).mean() < 6
 
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from semibody import media, runtime
 from semibody.conditioning.clip import ClipConditions
 from semibody.diffusion.guidance import guide
-from semibody.diffusion.sample import sample
+from semibody.diffusion.sample import AfterStep, sample
 from semibody.diffusion.schedule import ScheduleConfig, build_scheduler, initial_noise
 from semibody.diffusion.windows import Window, ring_windows
 from semibody.files import refuse_input
@@ -106,7 +106,7 @@ class Animator:
         chosen = self.settings(**settings)
         inputs = prepare(portrait, speech, gesture, chosen)
         frames = np.concatenate(list(self.frames(inputs, chosen, progress=progress)))
-        return Clip(frames, chosen.fps, _cut(inputs.speech, len(frames) / chosen.fps), self.metadata(chosen))
+        return Clip(frames, chosen.fps, cut(inputs.speech, len(frames) / chosen.fps), self.metadata(chosen))
 
     def animate_to(
         self,
@@ -192,9 +192,19 @@ class Animator:
 
     @torch.inference_mode()
     def denoise(
-        self, conditions: ClipConditions, settings: Settings, progress: Progress = silent
+        self,
+        conditions: ClipConditions,
+        settings: Settings,
+        progress: Progress = silent,
+        *,
+        scheduler: Any = None,
+        after_step: AfterStep | None = None,
     ) -> Float[Tensor, "f c h w"]:
-        """From seeded noise to the latents of the whole clip."""
+        """From seeded noise to the latents of the whole clip.
+
+        ``scheduler`` (of diffusers, with its timesteps set) takes the place of ``settings.solver``;
+        ``after_step`` as for ``sample``.
+        """
         noise = initial_noise(
             len(conditions),
             self.model.config.vae.latent_channels,
@@ -214,10 +224,11 @@ class Animator:
             return sample(
                 guide(conditional, unconditional, settings.guidance),
                 noise,
-                build_scheduler(self.schedule, settings.solver, settings.steps),
+                scheduler or build_scheduler(self.schedule, settings.solver, settings.steps),
                 lambda step: ring_windows(
                     len(conditions), settings.window, settings.overlap, shift=settings.shift * step
                 ),
+                after_step=after_step,
                 progress=progress,
             )
         except FloatingPointError as error:
@@ -269,5 +280,6 @@ def to_uint8(pixels: Float[Tensor, "f 3 H W"]) -> Picture:
     return (pixels * 255).round().to("cpu", torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def _cut(speech: Speech, seconds: float) -> Speech:
+def cut(speech: Speech, seconds: float) -> Speech:
+    """The speech's first ``seconds``."""
     return dataclasses.replace(speech, waveform=speech.waveform[: int(seconds * speech.rate)])

@@ -1,10 +1,10 @@
-"""``semibody weights list|fetch|convert|verify``."""
+"""``semibody weights list|fetch|convert|export|verify``."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,7 +12,7 @@ from semibody.cli.app import app
 from semibody.cli.progress import progress_bar
 from semibody.types import SemibodyError
 
-weights = typer.Typer(help="List, fetch, convert and verify weights.", no_args_is_help=True)
+weights = typer.Typer(help="List, fetch, convert, export and verify weights.", no_args_is_help=True)
 app.add_typer(weights, name="weights")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -76,15 +76,11 @@ def convert(
     variant: Variant = "official",
 ) -> None:
     """Copy weights into one safetensors folder that needs no further settings."""
-    import torch
-
     from semibody.networks import loading
     from semibody.settings import PRESETS
     from semibody.weights.hub import find_weights
 
-    dtypes = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32, "keep": None}
-    if precision not in dtypes:
-        raise SemibodyError(f"--precision {precision} is unknown; choose {', '.join(dtypes)}")
+    dtype = _dtype(precision)
     folder, named = find_weights(source)
     chosen = _variant(named or variant)
     if target.resolve() == folder.resolve():
@@ -94,10 +90,32 @@ def convert(
             folder,
             target,
             variant=chosen,
-            dtype=dtypes[precision],
+            dtype=dtype,
             defaults=PRESETS[chosen][1],
             progress=progress,
         )
+    typer.echo(f"{target}: written ({precision})")
+
+
+def _dtype(precision: str) -> Any:
+    import torch
+
+    dtypes = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32, "keep": None}
+    if precision not in dtypes:
+        raise SemibodyError(f"--precision {precision} is unknown; choose {', '.join(dtypes)}")
+    return dtypes[precision]
+
+
+@weights.command()
+def export(
+    source: Annotated[str, typer.Argument(help="A weights folder or name.")],
+    target: Annotated[Path, typer.Argument(help="New folder to write: the layout of diffusers.")],
+    precision: Annotated[str, typer.Option(help="fp16, bf16, fp32, or keep.")] = "keep",
+) -> None:
+    """Write weights as a folder that diffusers loads: model_index.json and a folder for each network."""
+    from semibody import pipeline
+
+    pipeline.export(source, target, _dtype(precision))
     typer.echo(f"{target}: written ({precision})")
 
 

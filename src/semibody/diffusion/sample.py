@@ -18,6 +18,8 @@ STEP_FRAMES = 48
 """Frames that a solver moves on at once: it makes about ten copies of what it is given."""
 COPIES = {"ddim": 3.0, "dpm++": 5.0, "unipc": 6.0}
 """Measured peak of ``sample`` in copies of the clip's latents (float32), by solver."""
+AfterStep = Callable[[int, Tensor, Tensor], None]
+"""Called with a step's number, its timestep and the latents (f, c, h, w), which it may change in place."""
 
 
 def sample(
@@ -26,6 +28,7 @@ def sample(
     scheduler: Any,
     windows: Callable[[int], list[Window]],
     *,
+    after_step: AfterStep | None = None,
     progress: Progress = silent,
 ) -> Float[Tensor, "f c h w"]:
     """Run ``scheduler`` over ``noise``; ``windows(step)`` gives the windows of a step.
@@ -58,4 +61,6 @@ def sample(
             mean = prediction[part] / counts[part]
             # A copy, because unipc looks back at what it was given.
             latents[part] = solver.step(mean, t, latents[part].clone(), return_dict=False)[0]
+        if after_step is not None:
+            after_step(step, t, latents)
     return latents

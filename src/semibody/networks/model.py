@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
@@ -28,7 +28,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from semibody.networks.audio_encoders import AudioConfig, build_audio_encoder
+from semibody.networks.audio_encoders import AudioConfig, AudioEncoder, build_audio_encoder
 from semibody.networks.hints import Hints, read_old_keys
 from semibody.networks.pixels import warp
 from semibody.networks.plate import CleanPlate, PlateConfig
@@ -146,18 +146,38 @@ class Conditions:
         return Conditions(base=self.base)
 
 
+def build_network(name: str, config: ModelConfig) -> nn.Module:
+    """One of ``config.networks``, initialised."""
+    latents = config.vae.latent_channels
+    builders: dict[str, Callable[[], nn.Module]] = {
+        "reference_unet": lambda: UNet(config.unet.as_reference(), latents),
+        "denoising_unet": lambda: UNet(config.unet, config.hints.channels(latents)),
+        "pose_encoder": lambda: PoseEncoder(config.pose_encoder),
+        "vae": lambda: VAE(config.vae),
+        "audio_encoder": lambda: build_audio_encoder(config.audio),
+        "plate": lambda: CleanPlate(config.plate or PlateConfig()),
+        "restorer": lambda: Restorer(config.restorer or RestorerConfig()),
+    }
+    return builders[name]()
+
+
 class Model(nn.Module):
-    def __init__(self, config: ModelConfig) -> None:
+    reference_unet: UNet
+    denoising_unet: UNet
+    pose_encoder: PoseEncoder
+    vae: VAE
+    audio_encoder: AudioEncoder
+    plate: CleanPlate | None
+    restorer: Restorer | None
+
+    def __init__(self, config: ModelConfig, networks: Mapping[str, nn.Module] | None = None) -> None:
+        """``networks`` are used where they are given; the others are initialised."""
         super().__init__()
         self.config = config
-        latents = config.vae.latent_channels
-        self.reference_unet = UNet(config.unet.as_reference(), latents)
-        self.denoising_unet = UNet(config.unet, config.hints.channels(latents))
-        self.pose_encoder = PoseEncoder(config.pose_encoder)
-        self.vae = VAE(config.vae)
-        self.audio_encoder = build_audio_encoder(config.audio)
-        self.plate = None if config.plate is None else CleanPlate(config.plate)
-        self.restorer = None if config.restorer is None else Restorer(config.restorer)
+        self.plate = self.restorer = None
+        given = networks or {}
+        for name in config.networks:
+            setattr(self, name, given[name] if name in given else build_network(name, config))
 
     def encode(self, pixels: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n c h w"]:
         """Pixels in −1..1 to scaled latents."""
