@@ -6,7 +6,7 @@ PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 STAMP  := $(VENV)/.semibody
 
-.PHONY: help demo starter bench-starter data-demo test slow parity lint types bench bench-flops bench-step clean
+.PHONY: help demo starter bench-starter data-demo test slow parity lint types site bench bench-flops bench-step clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -101,6 +101,11 @@ lint: $(STAMP)-all ## ruff
 
 types: $(STAMP)-all ## mypy
 	$(PY) -m mypy
+
+site: $(STAMP)-all ## the documentation as a site: out/site
+	$(PY) tools/write_reference.py --check
+	$(PIP) -e '.[docs]'
+	$(VENV)/bin/zensical build --strict --clean
 
 clean: ## remove the environment and outputs
 	rm -rf $(VENV) out

@@ -12,6 +12,7 @@ from typing import Any
 
 from semibody import plan, runtime
 from semibody.networks.model import ModelConfig
+from semibody.pose.detectors import open_detector
 from semibody.settings import PRESETS, Settings, Source, resolve
 from semibody.types import SemibodyError
 from semibody.weights.hub import SETS, complete_weights, default_weights, home
@@ -34,7 +35,7 @@ class Fact:
 
 def examine() -> list[Fact]:
     """Find versions, devices, memory, disk, weights; estimate the speed. Takes a few seconds."""
-    return [*_versions(), *_machine(), *_weights(), *_speed()]
+    return [*_versions(), _detector(), *_machine(), *_weights(), *_speed()]
 
 
 def as_dict(facts: list[Fact]) -> dict[str, Any]:
@@ -57,6 +58,15 @@ def _version(package: str, missing: str, ok: bool = False) -> Fact:
         return Fact(package, importlib.metadata.version(package))
     except importlib.metadata.PackageNotFoundError:
         return Fact(package, missing, ok)
+
+
+def _detector() -> Fact:
+    """Which detector finds people here; it is opened, because files may be missing that the package needs."""
+    try:
+        with open_detector() as detector:
+            return Fact("detector", detector.name)
+    except SemibodyError as error:
+        return Fact("detector", f"none, so portraits and gestures are used as they are: {error}", ok=False)
 
 
 def _machine() -> list[Fact]:

@@ -342,6 +342,14 @@ def _distinct(poses: list[Pose]) -> list[Pose]:
     return kept
 
 
+_TOO_NEW = (3, 13)
+"""mediapipe 0.10.21, the last with models in its package, has no build for this Python or a later one."""
+_USE_DWPOSE = (
+    "it has none for this Python: use 3.11 or 3.12, or put DWPose's yolox_l.onnx and dw-ll_ucoco_384.onnx "
+    "into a folder and name it in SEMIBODY_DWPOSE"
+)
+
+
 def _import_solutions() -> Any:
     # Read by the native library when it loads: without it, every network prints to the terminal.
     os.environ.setdefault("GLOG_minloglevel", "3")
@@ -351,9 +359,8 @@ def _import_solutions() -> Any:
             warnings.simplefilter("ignore")
             import mediapipe
     except ImportError as error:
-        raise MissingPartError(
-            f"pose detection needs mediapipe ({error}); pip install 'semibody[pose]'"
-        ) from None
+        remedy = "pip install 'semibody[pose]'" if sys.version_info < _TOO_NEW else _USE_DWPOSE
+        raise MissingPartError(f"pose detection needs mediapipe ({error}); {remedy}") from None
     if not hasattr(mediapipe, "solutions"):
         raise MissingPartError(
             "this mediapipe holds no models; pip install 'semibody[pose]' installs mediapipe==0.10.21"
