@@ -20,13 +20,15 @@ from numpy.typing import NDArray
 
 from semibody import media
 from semibody.networks.audio_encoders import frame_count
-from semibody.pose import anchor, check, timing
+from semibody.pose import alive, anchor, check, timing
 from semibody.pose.align import align
+from semibody.pose.alive import Life
 from semibody.pose.check import Finding
 from semibody.pose.detectors import shared_detector
 from semibody.pose.formats.reading import Stated
 from semibody.pose.frame import Framing, frame_portrait, keep_whole
 from semibody.pose.library import REST_NAME, find_gesture, in_library
+from semibody.pose.matte import Matte, find_matte
 from semibody.pose.plan import LEAST_LIVELY, plan_gesture
 from semibody.pose.prosody import Prosody, analyse
 from semibody.settings import Settings
@@ -52,6 +54,10 @@ class Inputs:
     """exactly as many poses as the clip has frames"""
     portrait_pose: Pose | None = None
     """the person in the portrait, in fractions of it; None: not detected"""
+    life: Life | None = None
+    """small movements of head, lids and shoulders; None: none"""
+    matte: Matte | None = None
+    """the person's share of each pixel; None: not known"""
     findings: tuple[Finding, ...] = ()
     """what was changed to make them fit, and what may go wrong"""
 
@@ -83,6 +89,8 @@ def prepare(
         speech=fitted.speech,
         gesture=fitted.gesture,
         portrait_pose=fitted.portrait_pose,
+        life=fitted.life,
+        matte=None if fitted.portrait_pose is None else find_matte(fitted.portrait),
         findings=fitted.findings,
     )
 
@@ -97,6 +105,8 @@ class Fitted:
     """None: not given, or not usable: then an error is among the findings"""
     gesture: Gesture | None
     """as long as the speech, if there is one"""
+    life: Life | None
+    """as many frames as the gesture's"""
     findings: tuple[Finding, ...]
 
 
@@ -127,6 +137,7 @@ def fit(
         portrait_pose=fitted.pose,
         speech=sound,
         gesture=poses,
+        life=_enliven(fitted.pose, poses, prosody, settings),
         findings=(*fitted.findings, *findings),
     )
 
@@ -343,6 +354,18 @@ def _fit_gesture(
     if eased and portrait.pose is not None:
         poses = anchor.ease(poses, portrait.pose)
     return poses, findings
+
+
+def _enliven(
+    portrait: Pose | None, gesture: Gesture | None, prosody: Prosody | None, settings: Settings
+) -> Life | None:
+    """Small movements for as long as the gesture is, unless the user wants the head still."""
+    if portrait is None or gesture is None or settings.still_head:
+        return None
+    return alive.enliven(
+        portrait, prosody, frames=len(gesture), fps=settings.fps, aspect=settings.width / settings.height,
+        seed=settings.seed, liveliness=settings.liveliness,
+    )  # fmt: skip
 
 
 def _short_gesture(name: str, poses: int, frames: int, settings: Settings) -> Finding:
