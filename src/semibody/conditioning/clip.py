@@ -129,9 +129,9 @@ class ClipConditions:
             assert own_map is not None, "a restorer comes with the portrait's own pose map"
             lips = None if self._audio_mask is None else self._audio_mask[None, None]
             self._encoded = model.restorer.encode(pixels, model.decode(latents), own_map, lips, plate)
-            self._encoded_full = self._at_full_size(self._encoded)
+            self._encoded_full = self._encoded_at_full_size(self._encoded)
 
-    def _at_full_size(self, encoded: PortraitDetail) -> PortraitDetail:
+    def _encoded_at_full_size(self, encoded: PortraitDetail) -> PortraitDetail:
         """The same portrait and plate at the size of the finished pictures."""
         if self._picture.shape == self._full.shape:
             return encoded
@@ -178,25 +178,32 @@ class ClipConditions:
         What the restorer predicts at the size the networks work at holds for the pictures in full size: they
         are as sharp as the portrait wherever it is taken from there.
         """
-        restorer, height, width = self._model.restorer, *self._full.shape[:2]
-        full = pixels
-        if pixels.shape[2:] != (height, width):
-            full = F.interpolate(pixels.float(), size=(height, width), mode="bicubic", align_corners=False)
-        if restorer is None or self._encoded is None:
-            return full
+        restorer, encoded, movement = self._model.restorer, self._encoded, self._movement
+        if restorer is None or encoded is None:
+            return self._at_full_size(pixels)
         carried = self._carried(self._picture, frames)
         mouth = self._mouth(frames) if restorer.config.heard else None
-        mixture = restorer.predict(pixels, self.maps(frames), self._encoded, mouth, carried)
-        if full is not pixels:
-            carried = self._carried(self._full, frames)
-        made = restorer.mix(full, mixture, self._encoded_full, carried)
-        if self._movement is None:
-            return self._where_moving(made, frames, mouth=True)
-        # The mouth is the portrait's own; of what the networks drew only the inside is shown.
+        mixture = restorer.predict(pixels, self.maps(frames), encoded, mouth, carried)
+        if movement is not None and movement.moves_arms and mouth is not None:
+            # Only the inside of an open mouth is shown of what the networks drew.
+            made = self._at_full_size(restorer.mix(pixels, mixture, encoded, carried))
+            base = self._encoded_full.pixels.float().expand_as(made)
+        else:
+            if self._full.shape != self._picture.shape:
+                carried = self._carried(self._full, frames)
+            made = restorer.mix(self._at_full_size(pixels), mixture, self._encoded_full, carried)
+            base = self._where_moving(made, frames, mouth=movement is None or mouth is None)
+        if movement is None:
+            return base
         mouths = None if mouth is None else mouth.float().cpu().numpy()
-        base = self._where_moving(made, frames, mouth=mouths is None)
-        pictures = self._movement.apply(_channels_last(base), _channels_last(made), frames, mouths)
-        return torch.from_numpy(pictures).permute(0, 3, 1, 2).to(made.device)
+        moved = movement.apply(_channels_last(base), _channels_last(made), frames, mouths)
+        return torch.from_numpy(moved).permute(0, 3, 1, 2).to(made.device)
+
+    def _at_full_size(self, pixels: Float[Tensor, "f 3 H W"]) -> Float[Tensor, "f 3 H W"]:
+        size = self._full.shape[:2]
+        if pixels.shape[2:] == size:
+            return pixels
+        return F.interpolate(pixels.float(), size=size, mode="bicubic", align_corners=False)
 
     def _where_moving(
         self, made: Float[Tensor, "f 3 H W"], frames: Sequence[int], *, mouth: bool

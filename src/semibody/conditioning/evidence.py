@@ -113,8 +113,8 @@ class Evidence:
         self, poses: Sequence[Pose], *, mouth: bool = True
     ) -> Float[NDArray[np.float32], "f 1 H W"] | None:
         """Where frames can differ from the portrait, softly: about the mouth, and arms and hands that are not
-        where the portrait has them; without ``mouth`` only about these. None, everywhere: without a restorer conditioned on the limbs, or when
-        no person was found."""
+        where the portrait has them; without ``mouth`` only about these. None, everywhere: without a restorer
+        conditioned on the limbs, or when no person was found."""
         restorer = self.config.restorer
         if restorer is None or not restorer.limbs or self.own is None or not face_found(self.own):
             return None

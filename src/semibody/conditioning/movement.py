@@ -4,10 +4,11 @@
     movement.for_networks                     # the gesture that is left to the networks
     frames = movement.apply(frames, range(0, 4))
 
-Networks draw what a deformation cannot: the mouth, and arms that go far (``pose.deform.FARTHEST``). Everything
-else is taken from the photograph: arms that stay near their place, and the head, lids and shoulders
-(``pose.alive``). Where there is a matte the person is moved before her background, which stays as it is.
-It belongs to models with a restorer; it is neither in the paper nor in the published code.
+Networks draw what a deformation cannot: the inside of the mouth, and arms that go far
+(``pose.deform.FARTHEST``). Everything else is taken from the photograph: arms that stay near their place,
+lips and jaw as far as the speech opens them, and the head, lids and shoulders (``pose.alive``). Where there
+is a matte the person is moved before her background, which stays as it is. It belongs to models with a
+restorer; it is neither in the paper nor in the published code.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from numpy.typing import NDArray
 from semibody.pose import anchor
 from semibody.pose.alive import Life
 from semibody.pose.deform import Deformation
-from semibody.pose.matte import Matte, fill_behind, with_hands
+from semibody.pose.matte import Matte, fill_behind, shows, with_hands
 from semibody.pose.skeleton import ARMS
 from semibody.types import FACE, Floats, Gesture, Picture, Pose
 
 _SEPARATES = 1.5
-"""Pixels of movement over which the person comes off her background: less is not seen, and keeps all pixels."""
+"""Pixels of movement over which the person comes off her background; less is not seen."""
 
 _ARMS = np.array([j for hand, _, *arm in ARMS for j in (*arm, *range(hand.start, hand.stop))])
 
@@ -60,7 +61,8 @@ class Movement:
         self.moves_arms = self._deformation.reaches(gesture)
         """whether arms are deformed; else they are the networks' task"""
         # Arms that networks draw are not where the matte has them.
-        self._matte = None if matte is None or not self.moves_arms else with_hands(matte, own)
+        known = matte is not None and self.moves_arms and shows(matte, own)
+        self._matte = with_hands(matte, own) if matte is not None and known else None
         self._behind = None if self._matte is None else _unit(fill_behind(picture, self._matte))
 
     @property

@@ -4,9 +4,9 @@
     life.joints(portrait_pose, frame)       # (128, 2), head, face and shoulders moved, all else in its place
 
 The head sways slowly, more while speaking than in pauses, and nods on stressed syllables; brows rise on the
-strongest. Blinks come at random, 14 a minute on average, which is within what is measured of people who speak.
-Shoulders rise with the breath. All of it begins at the portrait's own pose, and the same arguments give the
-same movements.
+strongest. Blinks come at random, 14 a minute on average, which is within what is measured of people who
+speak. Shoulders rise with the breath. All of it begins at the portrait's own pose, and the same arguments
+give the same movements.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from semibody.pose.prosody import Prosody
 from semibody.pose.skeleton import HEAD_BODY_JOINTS
 from semibody.types import FACE, N_JOINTS, Floats, Pose
 
-_TURN, _NOD, _TILT = np.radians([2.4, 1.3, 1.2])
+_TURN, _NOD, _TILT = np.radians([1.6, 0.9, 0.8])
 """How far the head sways about its three axes, root mean square."""
-_BEAT = np.radians(2.6)
+_BEAT = np.radians(1.8)
 """How far it nods on a syllable one standard deviation above the others."""
 _BEAT_SECONDS = 0.13
 _RATES = ((0.07, 0.13), (0.19, 0.27), (0.41, 0.55))

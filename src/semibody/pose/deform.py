@@ -41,11 +41,11 @@ picture folds below 1.5."""
 _RIGID = 1.3
 """Up to so many times its thickness a bone carries the picture rigidly."""
 _COLLAR, _SPINE, _TRUNK = 0.06, 0.12, 1.5
-"""Thickness of the line between the shoulders and of the spine, and length of the spine, in shoulder widths."""
+"""Thickness of the line between the shoulders, that of the spine, and its length, in shoulder widths."""
 _COARSE = 64
 """Rows of the grid on which arms and head are computed."""
 _TESTED, _STRETCHED = 48, 0.15
-"""Rows of the grid on which ``torn`` looks, and the share of its area that a cell needs to have had before."""
+"""Rows of the grid on which ``torn`` looks, and the share of its area that a cell had before at least."""
 _EDGE = 0.06
 """Heights of the picture over which flows fade towards its edges, which do not move."""
 _STILL = 1e-5
@@ -62,7 +62,7 @@ def smooth(share: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Moved:
-    """Where every pixel of a deformed picture comes from: how far right and down in the portrait, in pixels."""
+    """Where every pixel of a deformed picture comes from: how far right and down, in pixels."""
 
     flow: Float[NDArray[np.float32], "2 H W"]
     around: Float[NDArray[np.float32], "2 H W"]
@@ -139,7 +139,7 @@ class Deformation:
     # -- arms ------------------------------------------------------------------------------
 
     def _arm_flow(self, points: _Points, pose: Pose) -> Floats:
-        """Of both arms (2, n). The trunk, and an arm at rest, hold their place against the field of another."""
+        """Of both arms (2, n). The trunk, and an arm at rest, hold their place against the other's field."""
         fields, weights = [], [1 / np.square(self._off_trunk(points) + 0.02 * self._width)]
         for hand, *arm in ARMS:
             joints = np.array([*arm, *range(hand.start, hand.stop)])
@@ -161,9 +161,9 @@ class Deformation:
     def _off_trunk(self, points: _Points) -> Floats:
         """(n,) from the line between the shoulders and the spine, less their thickness."""
         right, left = self._points[2], self._points[5]
-        neck = (right + left) / 2
+        neck, hips = (right + left) / 2, np.array([0.0, _TRUNK * self._width])
         across = _from_segment(points, right, left) - _COLLAR * self._width
-        spine = _from_segment(points, neck, neck + (0.0, _TRUNK * self._width)) - _SPINE * self._width
+        spine = _from_segment(points, neck, neck + hips) - _SPINE * self._width
         return np.maximum(np.minimum(across, spine), 0.0)
 
     def _trunk_flow(self, points: _Points, moved: Floats) -> Floats:
@@ -261,7 +261,7 @@ class Head:
     def _box(self) -> tuple[Floats, Floats]:
         beside, above, below = _CHEEKS * self.size, _HAIR * self.size, _NECK * self.size
         low, high = self.face.min(axis=0), self.face.max(axis=0)
-        return low - (beside, above), high + (beside, below)
+        return low - np.array([beside, above]), high + np.array([beside, below])
 
     def distance(self, points: _Points) -> Floats:
         """(n,) from the head's ellipse in units of the picture's height, 0 inside."""
@@ -417,7 +417,7 @@ def _open_mouth(face: Floats, away: Floats, x: Floats, y: Floats) -> tuple[Float
     low = np.clip((across - bottom) / max(chin - lower, half), 0.0, 1.0)
     below = smooth(1 - (across - (chin + lowered)) / (_BELOW_CHIN * float(np.ptp(face[:, 1]))))
     jaw = -lowered * ((1 - low) * arch + low * smooth(1 - np.abs(along) / _JAW)) * below
-    # The upper teeth, if the portrait shows them, stay with the upper lip; a closing mouth presses them together.
+    # Upper teeth that the portrait shows stay with the upper lip; a closing mouth presses them together.
     gap, own = np.maximum(bottom - top, 1e-3), (lower - upper) * arch
     between = np.where(gap > own, np.minimum(across - top, own), (across - top) * own / gap)
     inside = (across > top) & (across < bottom)

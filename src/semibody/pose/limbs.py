@@ -180,8 +180,8 @@ class Bones:
         return away.min(axis=0), np.stack([(weights * from_x).sum(axis=0), (weights * from_y).sum(axis=0)])
 
     def along(self, points: Float[NDArray[np.float64], "2 k"]) -> Along:
-        """Of k points, for every bone: the distance from it, where the portrait has the point if it moves with
-        this bone, and the bone's nearest point now and in the portrait."""
+        """Of k points, for every bone: the distance from it, where the portrait has the point if it moves
+        with this bone, and the bone's nearest point now and in the portrait."""
         right, down = points[0] - self.start[:, :1], points[1] - self.start[:, 1:]
         dx, dy = self.ahead.T[..., None]
         far, off = right * dx + down * dy, down * dx - right * dy

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from semibody.pose.detectors.mediapipe import import_solutions, quiet
 from semibody.pose.limbs import move_limbs
-from semibody.types import MissingPartError, Picture, Pose
+from semibody.types import FACE, MissingPartError, Picture, Pose
 
 Matte = Float[NDArray[np.float32], "H W"]
 
@@ -28,6 +28,8 @@ _LOW, _HIGH = 0.1, 0.9
 """What the network is unsure of becomes certain below and above."""
 _HAND_CORE = 0.75
 """Cover of ``pose.limbs`` from which a pixel is hand or arm for certain."""
+_FOUND = 0.6
+"""Share of the face that a matte has at least."""
 _TRACE = 0.05
 """A matte from which a pixel has something of the person, which must not stay behind."""
 _AROUND = 5
@@ -52,6 +54,13 @@ def _network() -> Any:
     """One a process: opening it for every clip would cost memory each time."""
     with quiet():
         return import_solutions().selfie_segmentation.SelfieSegmentation(model_selection=0)
+
+
+def shows(matte: Matte, own: Pose) -> bool:
+    """Whether the person's face is in the matte; else the network took her for something else."""
+    height, width = matte.shape
+    x, y = np.round(own.joints[FACE] * (width, height)).astype(int).T
+    return bool(matte[y.clip(0, height - 1), x.clip(0, width - 1)].mean() > _FOUND)
 
 
 def with_hands(matte: Matte, own: Pose) -> Matte:
