@@ -66,7 +66,9 @@ def test_a_planned_gesture_starts_from_the_portraits_hands_and_liveliness_widens
     assert not all(at_own(calm))
     assert all(at_own(none))
     moved = [np.ptp(x.gesture.joints[:, HANDS], axis=0).max() for x in (calm, lively)]
-    assert moved[1] > moved[0] > 0.02
+    assert min(moved) > 0.02
+    spread = [np.std(x.gesture.joints[:, HANDS], axis=0).mean() for x in (calm, lively)]
+    assert spread[1] > spread[0]
     assert not any(f.topic in ("align", "start") for f in calm.findings)
 
 

@@ -78,7 +78,7 @@ def test_the_other_arm_the_face_and_the_edges_stay(portrait: Pose) -> None:
 
 def test_planned_strokes_fold_nothing(portrait: Pose) -> None:
     speech = spoken(STRESSES, 10.0, [(3.5, 6.0)])
-    for liveliness in (1.0, 3.0):
+    for liveliness, most in ((1.0, 0.004), (3.0, 0.012)):
         gesture = plan_anchored(
             speech, portrait, liveliness=liveliness, seed=2, prosody=analyse(speech)
         ).gesture
@@ -90,7 +90,7 @@ def test_planned_strokes_fold_nothing(portrait: Pose) -> None:
                 continue
             (xy, xx), (yy, yx) = (np.gradient(part) for part in made.flow)
             folded = (1 + xx) * (1 + yy) - xy * yx <= 0
-            assert folded.mean() < 0.002
+            assert folded.mean() < most
 
 
 def test_a_fold_is_noticed(portrait: Pose) -> None:

@@ -37,16 +37,16 @@ from semibody.types import FACE, Floats, Gesture, Pose, SemibodyError, Speech
 
 Mask = NDArray[np.bool_]
 
-FARTHEST = 0.5
+FARTHEST = 0.55
 """Largest displacement of a wrist at liveliness 1 in shoulder widths."""
 EASE_SECONDS = 0.5
 """How long a gesture takes from the portrait's pose to its own, and back."""
 
 
 def farthest(liveliness: float) -> float:
-    """Largest displacement of wrists in shoulder widths; above liveliness 1 it grows slowly, to 0.62: strokes
+    """Largest displacement of wrists in shoulder widths; above liveliness 1 it grows slowly, to 0.66: strokes
     become more frequent then, and a picture cannot be deformed much farther (``pose.deform``)."""
-    return FARTHEST * min(liveliness, 0.88 + 0.12 * liveliness)
+    return FARTHEST * min(liveliness, 0.9 + 0.1 * liveliness)
 
 
 def plan_anchored(
@@ -353,8 +353,8 @@ _SHARES = np.array([1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
 """Of a stroke, tried until it is plausible."""
 _LEAST = 0.35
 """A stroke that only a smaller share of is left out, if there are others."""
-_TORN = 0.03
-"""How much of a picture a stroke may tear, see ``Deformation.torn``."""
+_TORN = 0.04
+"""How much of a picture a stroke may tear at liveliness 1, see ``Deformation.torn``."""
 _SECOND = 0.72
 """How far the other hand moves of what the main one does, when both do."""
 
@@ -410,14 +410,14 @@ class AnchoredRepertoire:
 
     def _deformable(self, states: Floats) -> bool:
         """Whether a picture can be deformed to these states (n, 6) without being torn."""
-        arms = self._arms
+        arms, allowed = self._arms, _TORN * max(1.0, self._liveliness)
         off = arms.to_picture(arms.move(states)[0] - arms.move(self.rest[None])[0])
         for moved in off:
             joints = arms.portrait.joints.copy()
             for side in (0, 1):
                 if self._moves.hands[side]:
                     joints[arms.indices[side]] += moved[side]
-            if self._deformation.torn(replace(arms.portrait, joints=joints)) > _TORN:
+            if self._deformation.torn(replace(arms.portrait, joints=joints)) > allowed:
                 return False
         return True
 

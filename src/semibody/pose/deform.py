@@ -44,7 +44,7 @@ _COLLAR, _SPINE, _TRUNK = 0.06, 0.12, 1.5
 """Thickness of the line between the shoulders, that of the spine, and its length, in shoulder widths."""
 _COARSE = 64
 """Rows of the grid on which arms and head are computed."""
-_TESTED, _STRETCHED = 48, 0.15
+_TESTED, _STRETCHED = 48, 0.04
 """Rows of the grid on which ``torn`` looks, and the share of its area that a cell had before at least."""
 _EDGE = 0.06
 """Heights of the picture over which flows fade towards its edges, which do not move."""
