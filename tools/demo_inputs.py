@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from semibody.data.synthetic.assets import find_assets
 from semibody.data.synthetic.clip import RenderedClip, Style, clip_seed, render_clip, render_person
 from semibody.data.synthetic.render import Stage
-from semibody.data.synthetic.speech import speak_text
 from semibody.media import resize_image, write_image, write_speech
 from semibody.types import HANDS, Speech
+from semibody.voices.speaking import by_flite
 from semibody.weights.hub import STARTER
 
 SEED, SIDE = 20261123, 512
@@ -64,7 +64,7 @@ def calmest(clip: RenderedClip) -> int:
 
 def speech() -> Speech:
     """The spoken text, at half of full scale, with a short silence at both ends."""
-    spoken = speak_text(TEXT, VOICE, STRETCH).speech
+    spoken = by_flite(TEXT, VOICE, STRETCH).speech
     pause = np.zeros(spoken.rate // 4, np.float32)
     loud = spoken.waveform * np.float32(0.5 / np.abs(spoken.waveform).max())
     return Speech(np.concatenate([pause, loud, pause]), spoken.rate)

@@ -29,8 +29,9 @@ from semibody.pose.frame import Framing, frame_portrait, keep_whole
 from semibody.pose.library import REST_NAME, find_gesture, in_library
 from semibody.pose.plan import LEAST_LIVELY, plan_gesture
 from semibody.pose.prosody import Prosody, analyse
-from semibody.settings import Settings
+from semibody.settings import Settings, Words
 from semibody.types import RATE, Gesture, MissingPartError, Picture, Pose, SemibodyError, Speech
+from semibody.voices.speaking import say
 
 AUTO = "auto"
 """As a gesture: planned from the speech, from the portrait's own hands where they were found."""
@@ -142,6 +143,20 @@ def _refuse(findings: Sequence[Finding], *, strict: bool) -> None:
 
 
 # -- the speech ----------------------------------------------------------------------------
+
+
+def choose_speech(recording: str | Path | None, words: Words) -> str | Path | Speech | None:
+    """The recording, or ``words`` spoken; None where neither is given.
+
+    Raises SemibodyError for both, for a voice without words, and as ``say`` does.
+    """
+    if words.say is None:
+        if words.voice is not None:
+            raise SemibodyError(f"--voice {words.voice}: there is nothing to say; add --say TEXT")
+        return recording
+    if recording is not None:
+        raise SemibodyError(f"{recording}: give either a recording or --say, not both")
+    return say(words.say, words.voice).speech
 
 
 def _read_speech(
