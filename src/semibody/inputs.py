@@ -10,6 +10,7 @@ detector (the ``pose`` extra) picture and gesture are used as they are, which is
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -118,7 +119,8 @@ def fit(
     if gesture is not None and not (sound is None and speech is not None):
         frames = None if sound is None else _frames(sound, settings)
         if str(gesture) in (AUTO, STILL) and fitted.pose is not None:
-            poses, more = _anchored(str(gesture), fitted.pose, frames, settings, sound, prosody)
+            seed = seed_of(picture, settings.seed)
+            poses, more = _anchored(str(gesture), fitted.pose, frames, settings, sound, prosody, seed=seed)
         else:
             read = read_gesture(gesture, settings, sound, prosody)
             poses, more = _fit_gesture(read, gesture, fitted, frames, settings)
@@ -305,6 +307,16 @@ def _require_heard(speech: Speech | None) -> Speech:
     return speech
 
 
+def seed_of(picture: Picture, seed: int) -> int:
+    """The seed of a plan for this picture, 0 … 2**63 − 1: with the same ``seed`` everybody moves differently.
+
+    It depends on the pixels as they were read, so that one portrait makes the same strokes at any size.
+    """
+    said = f"{seed} {picture.shape}".encode()
+    digest = hashlib.blake2b(np.ascontiguousarray(picture), key=said[:64], digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
 def _anchored(
     name: str,
     portrait: Pose,
@@ -312,6 +324,8 @@ def _anchored(
     settings: Settings,
     speech: Speech | None,
     prosody: Prosody | None,
+    *,
+    seed: int,
 ) -> tuple[Gesture, list[Finding]]:
     """``auto`` or ``still`` with the portrait's own hands; without a speech ``still`` is a single pose."""
     aspect = settings.width / settings.height
@@ -321,7 +335,7 @@ def _anchored(
         _require_heard(speech),
         portrait,
         aspect=aspect,
-        seed=settings.seed,
+        seed=seed,
         fps=settings.fps,
         liveliness=settings.liveliness,
         seconds=None if frames is None else frames / settings.fps,

@@ -154,13 +154,13 @@ def _list_here(library_file: str) -> dict[str, Any]:
     library.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(_Voice))
 
     def listed(selection: Any) -> list[tuple[str, str, str]]:
-        found, rows = library.espeak_ListVoices(selection), []
+        found = library.espeak_ListVoices(selection)
+        rows: list[tuple[str, str, str]] = []
         while found[len(rows)]:
             voice = found[len(rows)].contents
             # The first byte of a language is its priority.
-            language = ctypes.string_at(voice.languages + 1)
-            values = (language, voice.identifier, voice.name)
-            rows.append(tuple(value.decode("utf-8", "replace") for value in values))
+            language = ctypes.string_at(voice.languages + 1).decode("utf-8", "replace")
+            rows.append((language, voice.identifier.decode(), voice.name.decode("utf-8", "replace")))
         return rows
 
     # Those of MBROLA need another program and its data.
