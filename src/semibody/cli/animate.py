@@ -152,6 +152,7 @@ def _print(text: str) -> None:
 @app.command()
 def demo(
     out: Annotated[Path, Option("--out", "-o", help="Video to write.")] = Path("out/demo.mp4"),
+    who: Annotated[str, Option(help="Which person: suit, or shirt (with short sleeves).")] = "suit",
     quiet: Annotated[bool, Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Make a short video from inputs that come with the package, without any download."""
@@ -159,6 +160,6 @@ def demo(
 
     _require_writable(out)
     with progress_bar(quiet=quiet) as progress:
-        summary = make_demo(out, progress=progress)
+        summary = make_demo(out, who, progress=progress)
     for line in summary:
         _print(line)
