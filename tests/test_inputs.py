@@ -73,6 +73,21 @@ def test_a_planned_gesture_starts_from_the_portraits_hands_and_liveliness_widens
 
 
 @pytest.mark.usefixtures("found")
+def test_with_one_seed_every_portrait_moves_differently_and_the_same_at_any_size() -> None:
+    def moved(picture: Picture, **settings: object) -> list[list[float]]:
+        chosen = Settings(**{"width": 64, "height": 64, "frame": "keep", **settings})  # type: ignore[arg-type]
+        made_of = prepare(picture, SPEECH, "auto", chosen)
+        return np.round(made_of.gesture.joints[:, LEFT_HAND.start], 6).tolist()
+
+    one, other = made.picture(), made.picture()
+    other[5, 7, 2] ^= 1
+    assert moved(one) == moved(one.copy()) == moved(one, width=128, height=128)
+    assert moved(one) != moved(one, seed=4)
+    for seed in (3, 4):
+        assert moved(one, seed=seed) != moved(other, seed=seed), "the same hands, another picture"
+
+
+@pytest.mark.usefixtures("found")
 def test_still_is_the_portraits_pose_all_the_time() -> None:
     still = fitted("still")
     assert all(at_own(still))

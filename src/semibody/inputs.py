@@ -10,6 +10,7 @@ detector (the ``pose`` extra) picture and gesture are used as they are, which is
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,8 +32,9 @@ from semibody.pose.library import REST_NAME, find_gesture, in_library
 from semibody.pose.matte import Matte, find_matte
 from semibody.pose.plan import LEAST_LIVELY, plan_gesture
 from semibody.pose.prosody import Prosody, analyse
-from semibody.settings import Settings
+from semibody.settings import Settings, Words
 from semibody.types import RATE, Gesture, MissingPartError, Picture, Pose, SemibodyError, Speech
+from semibody.voices.speaking import say
 
 AUTO = "auto"
 """As a gesture: planned from the speech, from the portrait's own hands where they were found."""
@@ -127,7 +129,8 @@ def fit(
     if gesture is not None and not (sound is None and speech is not None):
         frames = None if sound is None else _frames(sound, settings)
         if str(gesture) in (AUTO, STILL) and fitted.pose is not None:
-            poses, more = _anchored(str(gesture), fitted.pose, frames, settings, sound, prosody)
+            seed = seed_of(picture, settings.seed)
+            poses, more = _anchored(str(gesture), fitted.pose, frames, settings, sound, prosody, seed=seed)
         else:
             read = read_gesture(gesture, settings, sound, prosody)
             poses, more = _fit_gesture(read, gesture, fitted, frames, settings)
@@ -153,6 +156,20 @@ def _refuse(findings: Sequence[Finding], *, strict: bool) -> None:
 
 
 # -- the speech ----------------------------------------------------------------------------
+
+
+def choose_speech(recording: str | Path | None, words: Words) -> str | Path | Speech | None:
+    """The recording, or ``words`` spoken; None where neither is given.
+
+    Raises SemibodyError for both, for a voice without words, and as ``say`` does.
+    """
+    if words.say is None:
+        if words.voice is not None:
+            raise SemibodyError(f"--voice {words.voice}: there is nothing to say; add --say TEXT")
+        return recording
+    if recording is not None:
+        raise SemibodyError(f"{recording}: give either a recording or --say, not both")
+    return say(words.say, words.voice).speech
 
 
 def _read_speech(
@@ -301,6 +318,16 @@ def _require_heard(speech: Speech | None) -> Speech:
     return speech
 
 
+def seed_of(picture: Picture, seed: int) -> int:
+    """The seed of a plan for this picture, 0 … 2**63 − 1: with the same ``seed`` everybody moves differently.
+
+    It depends on the pixels as they were read, so that one portrait makes the same strokes at any size.
+    """
+    said = f"{seed} {picture.shape}".encode()
+    digest = hashlib.blake2b(np.ascontiguousarray(picture), key=said[:64], digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
 def _anchored(
     name: str,
     portrait: Pose,
@@ -308,6 +335,8 @@ def _anchored(
     settings: Settings,
     speech: Speech | None,
     prosody: Prosody | None,
+    *,
+    seed: int,
 ) -> tuple[Gesture, list[Finding]]:
     """``auto`` or ``still`` with the portrait's own hands; without a speech ``still`` is a single pose."""
     aspect = settings.width / settings.height
@@ -317,7 +346,7 @@ def _anchored(
         _require_heard(speech),
         portrait,
         aspect=aspect,
-        seed=settings.seed,
+        seed=seed,
         fps=settings.fps,
         liveliness=settings.liveliness,
         seconds=None if frames is None else frames / settings.fps,

@@ -119,6 +119,16 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Words:
+    """What is said where there is no recording, and by whom; as for ``voices.speaking.say``."""
+
+    say: str | None = None
+    """Text to speak, instead of a recording, with a voice of this machine."""
+    voice: str | None = None
+    """Who says it: en-us, de, en-gb+f3 …; `semibody say --voices` lists them. Default: an English voice."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Resolved:
     """A source, resolved before any tensor is read."""
 
