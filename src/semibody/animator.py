@@ -121,6 +121,7 @@ class Animator:
         """Make a clip directly into a video file: only the latents' memory grows with the length."""
         refuse_input(path, *(given for given in (portrait, speech, gesture) if isinstance(given, str | Path)))
         chosen = self.settings(**settings)
+        media.require_video_name(Path(path), alpha=chosen.alpha)
         inputs = prepare(portrait, speech, gesture, chosen)
         self.write(path, inputs, chosen, crf=crf, progress=progress)
         return inputs
@@ -134,7 +135,8 @@ class Animator:
         crf: int = 18,
         progress: Progress = silent,
     ) -> None:
-        """Make prepared inputs into a video file."""
+        """Make prepared inputs into a video file; a transparent one where they have a matte."""
+        matte = inputs.matte
         slices = self.frames(inputs, settings, progress=progress)
         with media.VideoWriter(
             path,
@@ -143,10 +145,11 @@ class Animator:
             height=settings.height,
             speech=inputs.speech,
             crf=crf,
+            alpha=matte is not None,
             metadata=self.metadata(settings),
         ) as video:
             for pixels in slices:
-                video.write(pixels)
+                video.write(pixels if matte is None else matte.cut(pixels))
 
     def settings(self, **changes: Any) -> Settings:
         """The defaults of these weights with ``changes``, checked. Raises SemibodyError."""

@@ -38,7 +38,6 @@ def animate(
     source: Annotated[Source, Built(Source)],
     size: Annotated[str | None, Option(help="Side, or width x height. Multiples of 8.")] = None,
     changes: Annotated[dict[str, Any], Changes(Settings)],
-    background: Annotated[str, Option(help="Colour behind transparent parts, as #rrggbb.")] = "#ffffff",
     crf: Annotated[
         int, Option(help="Video quality, 0 to 51; lower is better and larger.", min=0, max=51)
     ] = 18,
@@ -46,7 +45,6 @@ def animate(
     quiet: Annotated[bool, Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Make a video of the person in PORTRAIT speaking SPEECH and moving the hands of a gesture."""
-    from semibody import media
     from semibody.animator import Animator
     from semibody.files import refuse_input
     from semibody.inputs import prepare
@@ -59,17 +57,16 @@ def animate(
         _print(f"note: using the {source.weights} weights; --weights takes others")
     if size is not None:
         changes["width"], changes["height"] = parse_size(size)
-    # Inputs are read and checked first, because loading the weights takes up to a minute.
-    picture = media.read_image(portrait, parse_colour(background))
     if dry_run:
-        planned = make_plan(source, changes, portrait=picture, speech=speech, gesture=gesture)
+        planned = make_plan(source, changes, portrait=portrait, speech=speech, gesture=gesture)
         _print_plan(planned.lines())
         return
-    refuse_input(out, portrait, speech, gesture)
-    _require_writable(out)
+    refuse_input(out, portrait, speech, gesture, changes.get("background"))
     found = resolve(source)
     settings = found.settings(changes)
-    inputs = prepare(picture, speech, gesture, settings)
+    _require_writable(out, alpha=settings.alpha)
+    # Inputs are read and checked first, because loading the weights takes up to a minute.
+    inputs = prepare(portrait, speech, gesture, settings)
     for finding in inputs.findings:
         _print(f"{finding.level if finding.level != 'good' else 'note'}: {finding.line()}")
     with progress_bar(quiet=quiet) as progress:
@@ -106,26 +103,14 @@ def _print_plan(lines: list[tuple[str, str]]) -> None:
         typer.echo(f"{name:<18} {value}")
 
 
-def parse_colour(text: str) -> tuple[int, int, int]:
-    """``#rrggbb`` to three numbers."""
-    digits = text.removeprefix("#")
-    try:
-        if len(digits) != 6:
-            raise ValueError
-        red, green, blue = bytes.fromhex(digits)
-    except ValueError:
-        raise SemibodyError(f"--background {text}: write it as #rrggbb, for example #ffffff") from None
-    return red, green, blue
-
-
-def _require_writable(out: Path) -> None:
+def _require_writable(out: Path, *, alpha: bool = False) -> None:
     """Raise SemibodyError if ``out`` cannot be written, before minutes of computing."""
     from semibody import media
     from semibody.files import is_folder, require_writable
 
     if is_folder(out):
         raise SemibodyError(f"{out}: is a folder; name a video file, for example {out / 'out.mp4'}")
-    media.require_video_name(out)
+    media.require_video_name(out, alpha=alpha)
     require_writable(out)
 
 

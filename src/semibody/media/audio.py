@@ -6,7 +6,7 @@ the recording's own rate and channels, read block by block.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,10 @@ _KIND = "a sound or video file"
 _SHIPPED_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1")
 """Layouts that AAC supports; others are mixed to two channels."""
 
-_AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+OPUS_RATES = (48000, 24000, 16000, 12000, 8000)
 _OTHER_RATE = 48000
-"""For recordings at a rate that AAC does not support."""
+"""For recordings at a rate that the video's sound cannot have."""
 
 Samples = NDArray[np.int16]
 """(n, channel)"""
@@ -130,11 +131,11 @@ class Sound:
 class SoundTrack:
     """The sound of a video that is being written: the next samples, as many as are asked for.
 
-    It is the speech's recording where there is one, with its own channels, at its own rate or the nearest
-    that AAC knows; else the speech itself.
+    It is the speech's recording where there is one, with its own channels, at its own rate or, where that is
+    not among ``rates``, at 48 kHz; else the speech itself.
     """
 
-    def __init__(self, speech: Speech) -> None:
+    def __init__(self, speech: Speech, rates: Sequence[int] = AAC_RATES) -> None:
         recording = speech.recording
         self._left = np.zeros((0, 1), np.int16)
         if recording is None or not exists(recording):
@@ -145,7 +146,7 @@ class SoundTrack:
             )
             return
         sound = Sound.open(recording)
-        self.rate = sound.rate if sound.rate in _AAC_RATES else _OTHER_RATE
+        self.rate = sound.rate if sound.rate in rates else _OTHER_RATE
         self.layout = sound.layout
         self._left = np.zeros((0, sound.channels), np.int16)
         self._blocks = sound.blocks(self.rate)
