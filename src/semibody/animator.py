@@ -178,16 +178,24 @@ class Animator:
     @torch.inference_mode()
     def frames(self, inputs: Inputs, settings: Settings, *, progress: Progress = silent) -> Iterator[Picture]:
         """Yield the clip as slices of frames, uint8 (f, height, width, 3)."""
-        conditions = self.conditions(inputs, settings, progress)
-        latents = self.denoise(conditions, settings, progress)
-        yield from self.decode(latents, conditions, progress)
+        try:
+            conditions = self.conditions(inputs, settings, progress)
+            latents = self.denoise(conditions, settings, progress)
+            yield from self.decode(latents, conditions, progress)
+        except (MemoryError, RuntimeError) as error:
+            if not runtime.is_out_of_memory(error):
+                raise
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()  # for the next clip
+            raise SemibodyError(runtime.OUT_OF_MEMORY) from None
 
     def conditions(self, inputs: Inputs, settings: Settings, progress: Progress = silent) -> ClipConditions:
         """Encode what is the same for the whole clip; the rest is computed for each window."""
         progress("prepare", 0, 1)
         conditions = ClipConditions(
-            self.model, inputs.portrait, inputs.portrait_pose, inputs.gesture, inputs.speech, settings.fps
-        )
+            self.model, inputs.portrait, inputs.portrait_pose, inputs.gesture, inputs.speech, settings.fps,
+            settings.steps,
+        )  # fmt: skip
         progress("prepare", 1, 1)
         return conditions
 

@@ -161,11 +161,16 @@ def _read_speech(
     name = name_of(speech, "the speech")
     if sound.rate != RATE:
         raise SemibodyError(f"{name}: has {sound.rate} samples a second; read it with media.read_speech")
+    tracks = 1 if isinstance(speech, Speech) else media.count_tracks(speech)
+    if tracks > 1:
+        name += f" (the first of its {tracks} sound tracks)"
     faults = check.check_sound(sound, name, allow_silence=settings.allow_silence)
     if any(finding.level == "error" for finding in faults):
         return None, None, faults
     prosody = analyse(sound)
     found = faults or check.check_speech(sound, prosody)
+    if tracks > 1:
+        found.append(Finding("note", "speech", f"{name}: is used", "to use another, save it alone"))
     text = f"{sound.seconds:.1f} s, {len(prosody.syllables)} syllables in {len(prosody.phrases)} phrases"
     return sound, prosody, found or [Finding("good", "speech", text)]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import tempfile
 import typing
 from collections.abc import Callable
@@ -204,6 +205,9 @@ def serve(studio: Studio, *, host: str = "127.0.0.1", port: int = 7860, browser:
     Raises SemibodyError if the port is taken.
     """
     blocks = page(studio)
+    # Gradio asks its own page whether it is there, and must not ask a proxy for it.
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "localhost", "127.0.0.1", host]))
     try:
         blocks.launch(
             server_name=host,

@@ -142,3 +142,24 @@ def test_photographs_of_phones_with_a_second_picture_in_them(tmp_path: Path) -> 
     first, second = (Image.new("RGB", (32, 32), colour) for colour in ((200, 10, 10), (0, 0, 200)))
     first.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[second])
     assert np.abs(media.read_image(tmp_path / "a.jpg")[4, 4].astype(int) - (200, 10, 10)).max() <= 4
+
+
+def test_a_dim_picture_of_16_bits_stays_dim(tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(tmp_path / "deep.png")
+    assert (media.read_image(tmp_path / "deep.png") == round(40000 / 257)).all()
+
+
+def test_an_address_is_no_file() -> None:
+    with pytest.raises(SemibodyError, match="is an address; download the file first"):
+        media.read_image(Path("https://example.org/a.png"))
+    with pytest.raises(SemibodyError, match="is an address; download the file first"):
+        media.read_speech("https://example.org/a.mp3")
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
+def test_a_picture_as_the_recording_is_called_one(tmp_path: Path, ending: str) -> None:
+    media.write_image(tmp_path / f"a.{ending}", made.picture())
+    with pytest.raises(
+        SemibodyError, match=r"is a picture, not .*the portrait comes first, then the recording"
+    ):
+        media.read_speech(tmp_path / f"a.{ending}")

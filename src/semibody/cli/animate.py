@@ -49,8 +49,9 @@ def animate(
     from semibody.files import refuse_input
     from semibody.inputs import prepare
     from semibody.plan import make_plan
+    from semibody.runtime import unused_gpu
     from semibody.weights.hub import default_weights
-    from semibody.weights.official import find_lora
+    from semibody.weights.official import find_lora, is_official, require_complete
 
     if source.weights is None:
         source = dataclasses.replace(source, weights=source.preset or default_weights())
@@ -65,10 +66,14 @@ def animate(
     found = resolve(source)
     settings = found.settings(changes)
     _require_writable(out, alpha=settings.alpha)
+    if is_official(found.folder):
+        require_complete(found.folder, found.variant)
     # Inputs are read and checked first, because loading the weights takes up to a minute.
     inputs = prepare(portrait, speech, gesture, settings)
     for finding in inputs.findings:
         _print(f"{finding.level if finding.level != 'good' else 'note'}: {finding.line()}")
+    if source.device == "auto" and (unused := unused_gpu()):
+        _print(f"note: {unused}")
     with progress_bar(quiet=quiet) as progress:
         animator = Animator.load(**dataclasses.asdict(source), progress=progress)
         for lora in find_lora(found.folder):

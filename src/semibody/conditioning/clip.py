@@ -31,7 +31,8 @@ from semibody.networks.unet import AudioProjection, KeyValues
 from semibody.types import Gesture, Picture, Pose, Speech
 
 CACHE_BYTES = 256 * 2**20
-"""Pose features kept between steps, and as much of audio's keys and values; the rest is computed again."""
+"""Pose features kept between steps, and as much of audio's keys and values; the rest is computed again. With
+one step nothing but what neighbouring windows share is asked for twice, and nothing else is kept."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,12 @@ class ClipConditions:
         gesture: Gesture,
         speech: Speech,
         fps: float,
+        steps: int = 2,
     ) -> None:
-        """``own``: the pose in the portrait, if one was found. The clip has as many frames as the gesture."""
+        """``own``: the pose in the portrait, if one was found. The clip has as many frames as the gesture.
+
+        ``steps``: how often all windows are asked for.
+        """
         weight = model.denoising_unet.conv_in.weight
         self._model, self._device, self._dtype = model, weight.device, weight.dtype
         self._gesture, self._fps = gesture, fps
@@ -104,8 +109,9 @@ class ClipConditions:
         mask = evidence.audio_mask()
         self._audio_mask = None if mask is None else torch.from_numpy(mask).to(self._device, self._dtype)
         self._encode(pixels_of(self._picture).to(self._device, self._dtype))
-        self._features = FrameCache(self._encode_poses)
-        self._audio = FrameCache(self._project_audio)
+        kept = cache_bytes(steps)
+        self._features = FrameCache(self._encode_poses, kept)
+        self._audio = FrameCache(self._project_audio, kept)
 
     def _encode(self, pixels: Float[Tensor, "1 3 H W"]) -> None:
         """Compute everything that depends on the portrait alone."""
@@ -225,6 +231,11 @@ class ClipConditions:
 def pixels_of(picture: Picture) -> Float[Tensor, "1 3 H W"]:
     """A picture in −1..1."""
     return torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+def cache_bytes(steps: int) -> int:
+    """The limit of each of the two caches of a clip."""
+    return CACHE_BYTES if steps > 1 else 0
 
 
 class _Sized(Protocol):

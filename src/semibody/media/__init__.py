@@ -1,7 +1,7 @@
 """Files <-> arrays: video, audio, image. The only importer of PyAV and Pillow (floor 1)."""
 
 from semibody.files import atomic_write
-from semibody.media.audio import Sound, loudness, read_speech, write_speech
+from semibody.media.audio import Sound, count_tracks, loudness, read_speech, write_speech
 from semibody.media.image import (
     WHITE,
     Colour,
@@ -31,6 +31,7 @@ __all__ = [
     "VideoReader",
     "VideoWriter",
     "atomic_write",
+    "count_tracks",
     "key_colour",
     "loudness",
     "put_behind",

@@ -14,6 +14,7 @@ from typing import Any
 import av
 import numpy as np
 from av.container import InputContainer
+from av.stream import Disposition
 from numpy.typing import NDArray
 
 from semibody.files import atomic_write, exists, require_file
@@ -22,6 +23,8 @@ from semibody.types import RATE, Floats, SemibodyError, Speech
 
 LONGEST_SECONDS = 4 * 3600
 """A recording longer than this is refused as a mistake, before it fills the memory."""
+MOST_LATE = 600.0
+"""Seconds between the beginnings of pictures and sound; more is a damaged file."""
 LOWEST_RATE, HIGHEST_RATE = 2000, 768_000
 """Samples a second of a recording; speech on the telephone has 8000."""
 MOST_CHANNELS = 64
@@ -94,6 +97,14 @@ def _only_channel(sound: Sound, rate: int) -> int | None:
             return None
     silent = power <= count * (SILENT_CHANNEL * 32768) ** 2
     return int(power.argmax()) if silent.sum() == 1 and power.min() < 0.01 * power.max() else None
+
+
+def count_tracks(path: Path | str) -> int:
+    """Sound tracks of a file; the first one is read. Raises SemibodyError as ``read_speech`` does."""
+    path = Path(path)
+    require_file(path, "a recording")
+    with open_media(path, _KIND) as container:
+        return len(container.streams.audio)
 
 
 @dataclass(frozen=True)
@@ -190,13 +201,18 @@ def _decode(container: InputContainer, path: Path, rate: int, layout: str) -> It
     _codec(container, path)
     resampler = av.AudioResampler(format="s16", layout=layout, rate=rate)
     channels = int(av.AudioLayout(layout).nb_channels)
-    decoded = False
+    decoded, early = False, None
     try:
         for frame in container.decode(audio=0):
             _require_finite(frame, path)
+            if early is None:
+                early = -round(_seconds_late(container, frame) * rate)
+                yield np.zeros((max(0, -early), channels), np.int16)
             for out in resampler.resample(frame):
                 decoded = decoded or out.samples > 0
-                yield _samples(out, channels)
+                samples = _samples(out, channels)
+                yield samples[max(0, early) :]
+                early -= min(max(0, early), len(samples))
     except (av.error.InvalidDataError, av.error.EOFError) as error:
         if not decoded:  # a file cut off in the middle still has the speech before the cut
             raise _damaged(path, error) from None
@@ -204,6 +220,15 @@ def _decode(container: InputContainer, path: Path, rate: int, layout: str) -> It
         raise _damaged(path, error) from None
     for out in resampler.resample(None):
         yield _samples(out, channels)
+
+
+def _seconds_late(container: InputContainer, first: av.AudioFrame) -> float:
+    """How much later than the pictures of a video its sound begins, so that both have the same time 0."""
+    shown = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not shown or shown[0].start_time is None or shown[0].time_base is None or first.time is None:
+        return 0.0
+    late = first.time - float(shown[0].start_time * shown[0].time_base)
+    return late if abs(late) < MOST_LATE else 0.0
 
 
 def _samples(frame: av.AudioFrame, channels: int) -> Samples:

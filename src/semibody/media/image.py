@@ -94,9 +94,11 @@ def _in_srgb(picture: Image.Image) -> Image.Image:
 
 
 def _flatten(picture: Image.Image, background: Colour) -> tuple[NDArray[np.uint8], Opacity | None]:
-    if picture.mode in ("I;16", "I", "F"):  # 16-bit greyscale: Pillow would clip it to white
+    if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
+        # More than 8 bits of grey: Pillow would clip them to white.
         levels = np.asarray(picture, dtype=np.float64)
-        grey = Image.fromarray((levels / max(levels.max(), 1.0) * 255).astype(np.uint8))
+        white = 65535.0 if picture.mode.startswith("I;16") else max(levels.max(), 1.0)
+        grey = Image.fromarray(np.rint(levels / white * 255).astype(np.uint8))
         return np.asarray(grey.convert("RGB")), None
     if not picture.has_transparency_data:
         return np.asarray(picture.convert("RGB")), None
