@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import signal
 import socket
@@ -77,7 +78,12 @@ def test_the_page_is_served_and_animates(files: Path, tmp_path: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "semibody", "web", "--weights", str(tmp_path / "weights"), "--port"]
-    with subprocess.Popen([*command, str(port)], stderr=subprocess.PIPE, text=True) as server:
+    # A proxy, as companies and tunnels set it, is not asked for this machine's own page.
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), f"http://127.0.0.1:{free_port()}")
+    environment = {**os.environ, **proxies}
+    with subprocess.Popen(
+        [*command, str(port)], stderr=subprocess.PIPE, text=True, env=environment
+    ) as server:
         try:
             wait_for(url, server)
             text = httpx.get(url).text

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import tempfile
 import typing
 from collections.abc import Callable
@@ -67,10 +68,11 @@ class Studio:
         **settings: Any,
     ) -> tuple[Path, str]:
         """A new video file, and the findings, as Markdown. Raises SemibodyError."""
-        path = Path(self._folder.name) / f"semibody-{next(self._numbers):04d}.mp4"
+        ending = ".webm" if self.animator.settings(**settings).alpha else ".mp4"
+        path = Path(self._folder.name) / f"semibody-{next(self._numbers):04d}{ending}"
         picture, sound = _given(portrait, "a picture"), _given(speech, "a recording")
         inputs = self.animator.animate_to(path, picture, sound, gesture, progress=progress, **settings)
-        for old in sorted(path.parent.glob("*.mp4"))[:-_KEPT]:
+        for old in sorted(path.parent.glob("semibody-*"))[:-_KEPT]:
             old.unlink()
         seconds = len(inputs) / self.animator.settings(**settings).fps
         made = Finding("good", "clip", f"{len(inputs)} frames, {seconds:.1f} s")
@@ -109,7 +111,8 @@ def page(studio: Studio) -> Any:
     # Gradio passes the values of the controls in this order.
     def settings_of(*values: Any) -> dict[str, Any]:
         names = [*_FIRST, "seconds", *others]
-        chosen = dict(zip(names, values, strict=True))
+        # A text that is not filled in is "".
+        chosen = {name: None if value == "" else value for name, value in zip(names, values, strict=True)}
         if seconds := chosen.pop("seconds"):
             chosen["length"] = max(1, round(seconds * (chosen["fps"] or usual.fps)))
         return chosen
@@ -186,7 +189,9 @@ def _control(gr: Any, name: str, value: Any) -> Any:
         return gr.Dropdown(list(typing.get_args(kind)), value=value, label=label, info=doc)
     if kind is bool:
         return gr.Checkbox(value, label=label, info=doc)
-    return gr.Number(value, label=label, info=doc, precision=0 if kind is int else None)
+    if kind in (str, str | None):
+        return gr.Textbox(value, label=label, info=doc)
+    return gr.Number(value, label=label, info=doc, precision=0 if kind in (int, int | None) else None)
 
 
 def _example(name: str) -> str | None:
@@ -200,6 +205,9 @@ def serve(studio: Studio, *, host: str = "127.0.0.1", port: int = 7860, browser:
     Raises SemibodyError if the port is taken.
     """
     blocks = page(studio)
+    # Gradio asks its own page whether it is there, and must not ask a proxy for it.
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "localhost", "127.0.0.1", host]))
     try:
         blocks.launch(
             server_name=host,

@@ -34,7 +34,8 @@ from semibody.networks.unet import AudioProjection, KeyValues
 from semibody.types import Gesture, Picture, Pose, Speech
 
 CACHE_BYTES = 256 * 2**20
-"""Pose features kept between steps, and as much of audio's keys and values; the rest is computed again."""
+"""Pose features kept between steps, and as much of audio's keys and values; the rest is computed again. With
+one step nothing but what neighbouring windows share is asked for twice, and nothing else is kept."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,14 @@ class ClipConditions:
         gesture: Gesture,
         speech: Speech,
         fps: float,
+        steps: int = 2,
         movement: Movement | None = None,
     ) -> None:
         """``own``: the pose in the portrait, if one was found. The clip has as many frames as the gesture.
-        With a ``movement`` the networks draw what it leaves to them, and it moves the finished frames."""
+
+        ``steps``: how often all windows are asked for. With a ``movement`` the networks draw what it leaves
+        to them, and it moves the finished frames.
+        """
         weight = model.denoising_unet.conv_in.weight
         self._model, self._device, self._dtype = model, weight.device, weight.dtype
         self._gesture, self._fps = movement.for_networks if movement else gesture, fps
@@ -110,8 +115,9 @@ class ClipConditions:
         mask = evidence.audio_mask()
         self._audio_mask = None if mask is None else torch.from_numpy(mask).to(self._device, self._dtype)
         self._encode(pixels_of(self._picture).to(self._device, self._dtype))
-        self._features = FrameCache(self._encode_poses)
-        self._audio = FrameCache(self._project_audio)
+        kept = cache_bytes(steps)
+        self._features = FrameCache(self._encode_poses, kept)
+        self._audio = FrameCache(self._project_audio, kept)
 
     def _encode(self, pixels: Float[Tensor, "1 3 H W"]) -> None:
         """Compute everything that depends on the portrait alone."""
@@ -268,6 +274,11 @@ def _channels_last(pixels: Float[Tensor, "f 3 H W"]) -> Float[NDArray[np.float32
 def pixels_of(picture: Picture) -> Float[Tensor, "1 3 H W"]:
     """A picture in −1..1."""
     return torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+def cache_bytes(steps: int) -> int:
+    """The limit of each of the two caches of a clip."""
+    return CACHE_BYTES if steps > 1 else 0
 
 
 class _Sized(Protocol):

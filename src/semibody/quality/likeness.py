@@ -200,9 +200,9 @@ def living(inputs: Inputs, own: Pose) -> NDArray[np.bool_]:
     """(h, w) what moves while the hands rest: the lower half of the face, or where head and shoulders live
     the whole person, as the matte has her, and a margin."""
     height, width = inputs.portrait.shape[:2]
-    if inputs.life is not None and inputs.matte is not None:
+    if inputs.life is not None and inputs.person is not None:
         size = 2 * round(_MARGIN * height) + 1
-        return cv2.dilate((inputs.matte > 0).astype(np.uint8), np.ones((size, size), np.uint8)) > 0
+        return cv2.dilate((inputs.person > 0).astype(np.uint8), np.ones((size, size), np.uint8)) > 0
     face = own.joints[FACE]
     return hull_mask(np.concatenate([face[2:15], face[31:36]]), height, width, 0.1) > 0
 
