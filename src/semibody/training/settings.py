@@ -102,7 +102,7 @@ class NoiseSettings:
     unconditional: float = 0.05
     """share of steps trained without portrait, audio and pose, which guidance needs"""
     drop_audio: float = 0.0
-    """share of samples whose audio attention is muted"""
+    """share of samples without audio, which guidance needs: they are denoised as its unconditional half is"""
 
     def __post_init__(self) -> None:
         if not (0 <= self.sampler_share <= 1 and 0 <= self.refine <= 1):

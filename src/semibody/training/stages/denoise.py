@@ -178,6 +178,9 @@ class DenoisingStage(Stage[D]):
         self, estimate: Float[Tensor, "b f c h w"], batch: DenoisingBatch
     ) -> dict[str, Float[Tensor, " d"]]:
         rows = batch.decoded.tolist()
+        # Decoders mix cells: in the padding the estimate is the truth, so that no gradient leads there.
+        unpadded = (batch.weight > 0)[:, :, None]
+        estimate = torch.where(unpadded, estimate, batch.latents.to(estimate.dtype))
         cut = torch.stack([estimate[b, f, :, y : y + s, x : x + s] for b, f, y, x, s in rows])
         decoded = self._decode(cut)
         with self.autocast():
@@ -188,6 +191,7 @@ class DenoisingStage(Stage[D]):
                 self.recipe.loss,
                 heat_maps=self.heat_maps,
                 perceptual=self.perceptual,
+                inside=torch.stack(batch.inside),
             )
 
     def _decode(self, latents: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 H W"]:
