@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from semibody.data.dataset import PackedClip
 from semibody.diffusion.process import add_noise, clean_estimate, snr_weight, target
 from semibody.diffusion.schedule import build_scheduler
+from semibody.files import exists
 from semibody.networks.loading import save_model
 from semibody.networks.model import Model
 from semibody.training import curriculum, lora
@@ -113,6 +114,8 @@ class DenoisingStage(Stage[D]):
         self.perceptual: Any = None
         self.module = Denoiser(model)
         model.vae.requires_grad_(False)
+        if (pretrained := getattr(model.audio_encoder, "encoder", None)) is not None:
+            pretrained.requires_grad_(False)  # its rows are encoded once
         model.denoising_unet.recompute = model.reference_unet.recompute = self.recipe.run.recompute
         rank = self.recipe.start.lora_rank
         if rank:
@@ -335,6 +338,15 @@ def held_out_batch(samples: DenoisingSamples, draw: Draw, number: int) -> Denois
     return samples.stack([made], conditional=True)
 
 
+def _sources(recipe: RecipeBase) -> list[str]:
+    """Where the weights come from that the recipe starts from, for metadata; folders by their names."""
+    start = recipe.start
+    named = [start.weights] if start.weights else list(dict.fromkeys(start.public.values()))
+    return (
+        ["from " + ", ".join(Path(one).name if exists(Path(one)) else one for one in named)] if named else []
+    )
+
+
 def export_model(folder: Path, model: Model, recipe: RecipeBase, window: int, made: str) -> None:
     """Write a model as a weights folder; ``window`` is the number of frames its motion modules trained on."""
     defaults: dict[str, Any] = {"width": recipe.data.size, "height": recipe.data.size, "fps": recipe.data.fps}
@@ -346,6 +358,6 @@ def export_model(folder: Path, model: Model, recipe: RecipeBase, window: int, ma
     info = {
         "schedule": dataclasses.asdict(recipe.schedule),
         "defaults": {**defaults, **recipe.defaults},
-        "origin": f"recipe {recipe.name}, {made}",
+        "origin": ", ".join([f"recipe {recipe.name}", made, *_sources(recipe)]),
     }
     save_model(folder, model, info)
