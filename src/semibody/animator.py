@@ -13,7 +13,7 @@ pose maps and pose features never exist for the whole clip, only latents do.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -133,8 +133,9 @@ class Animator:
         *,
         crf: int = 18,
         progress: Progress = silent,
+        watch: Callable[[Picture], None] = lambda pixels: None,  # noqa: ARG005
     ) -> None:
-        """Make prepared inputs into a video file."""
+        """Make prepared inputs into a video file. ``watch`` is given each slice of frames that is written."""
         slices = self.frames(inputs, settings, progress=progress)
         with media.VideoWriter(
             path,
@@ -147,6 +148,7 @@ class Animator:
         ) as video:
             for pixels in slices:
                 video.write(pixels)
+                watch(pixels)
 
     def settings(self, **changes: Any) -> Settings:
         """The defaults of these weights with ``changes``, checked. Raises SemibodyError."""
