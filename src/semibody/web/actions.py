@@ -8,11 +8,11 @@ a reload finds them, while a clip is being made and after.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from semibody.pose.check import Finding
+from semibody.settings import Words
 from semibody.types import SemibodyError
 from semibody.web import panels, words
 from semibody.web.jobs import Jobs, UnknownJobError
@@ -37,16 +37,11 @@ class Actions:
         """``settings``: the fields of Settings whose values come last, in their order."""
         self.studio, self.jobs, self._settings = studio, jobs, settings
 
-    @staticmethod
-    def voice() -> Callable[[str, Path], None] | None:
-        """What speaks a text into a wav file; None where no voice is installed."""
-        return None
-
     # -- the order -------------------------------------------------------------------------
 
     def order(self, *values: Any) -> Order:
         """The order that the controls describe. Raises SemibodyError."""
-        portrait, sound, kind, video, text, gesture, own, quality, seconds, *rest = values
+        portrait, sound, kind, video, text, voice, gesture, own, quality, seconds, *rest = values
         named = dict(zip(self._settings, rest, strict=True))
         changes = {key: value for key, value in named.items() if value not in (None, "", False)}
         if quality == FAST:
@@ -55,9 +50,11 @@ class Actions:
             fps = changes.get("fps") or self.studio.defaults.fps
             changes["length"] = max(1, round(seconds * fps))
         names: dict[str, str] = {}
-        speech = (
-            self._spoken(text) if kind == SPOKEN else file_of(video if kind == FROM_VIDEO else sound, names)
-        )
+        said = Words(say=text, voice=voice or None) if kind == SPOKEN and text and text.strip() else None
+        if kind == SPOKEN:
+            speech = None if said is None else self.studio.speak(said)
+        else:
+            speech = file_of(video if kind == FROM_VIDEO else sound, names)
         chosen: str | Path = gesture or FROM_SPEECH
         if chosen == OWN:
             found = file_of(own, names)
@@ -67,12 +64,13 @@ class Actions:
         else:
             require_known(str(chosen))
         return Order(
-            portrait=file_of(portrait, names), speech=speech, gesture=chosen, settings=changes, names=names
+            portrait=file_of(portrait, names),
+            speech=speech,
+            gesture=chosen,
+            words=said,
+            settings=changes,
+            names=names,
         )
-
-    def _spoken(self, text: str | None) -> Path | None:
-        del text
-        return None
 
     # -- events ----------------------------------------------------------------------------
 
@@ -100,7 +98,14 @@ class Actions:
         """Which of recording, video and text is asked for."""
         import gradio as gr
 
-        return [gr.update(visible=kind == one) for one in (RECORDED, FROM_VIDEO, SPOKEN)]
+        shown = [gr.update(visible=kind == one) for one in (RECORDED, FROM_VIDEO, SPOKEN)]
+        return [*shown, gr.update(choices=self._voices()) if kind == SPOKEN else gr.skip()]
+
+    def _voices(self) -> list[tuple[str, str]]:
+        from semibody.voices import speaking
+
+        known = [(f"{voice.about} ({voice.name})", voice.name) for voice in speaking.installed()]
+        return [("The usual one", ""), *known] if known else [("No voice is installed", "")]
 
     def show_own(self, gesture: str) -> Any:
         """Whether a file of an own gesture is asked for."""

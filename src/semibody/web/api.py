@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from semibody.settings import Settings
+from semibody.settings import Settings, Words
 from semibody.types import SemibodyError
 from semibody.web import words
 from semibody.web.actions import BEST, FAST, enqueue, file_of
@@ -29,7 +29,7 @@ from semibody.web.studio import FROM_SPEECH, Made, Order, Studio, require_known
 
 ABOUT = (
     "Make a clip: the person in the portrait speaks the speech and moves the hands of the gesture (a name, "
-    "auto or still; or gesture_file). Waits until it is made."
+    "auto or still; or gesture_file). Instead of the speech a text to say. Waits until it is made."
 )
 
 
@@ -49,7 +49,7 @@ def add_api(gr: Any, studio: Studio, jobs: Jobs[Order, Made]) -> None:
             reason = words.plain(seen.reason, seen.order.names)
             raise gr.Error(reason, print_exception=False)
         video = studio.store.publish(seen.result.video)
-        return gr.FileData(path=str(video), orig_name="semibody.mp4", mime_type="video/mp4")
+        return gr.FileData(path=str(video), orig_name=video.name)
 
     described: Callable[..., Any] = animate
     described.__signature__ = signature  # type: ignore[attr-defined]
@@ -64,7 +64,9 @@ def parameters(file: Any) -> inspect.Signature:
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     made = [
         inspect.Parameter("portrait", kind, annotation=file),
-        inspect.Parameter("speech", kind, annotation=file),
+        inspect.Parameter("speech", kind, annotation=file | None, default=None),
+        inspect.Parameter("say", kind, annotation=str | None, default=None),
+        inspect.Parameter("voice", kind, annotation=str | None, default=None),
         inspect.Parameter("gesture", kind, annotation=str, default=FROM_SPEECH),
         inspect.Parameter("gesture_file", kind, annotation=file | None, default=None),
         inspect.Parameter("quality", kind, annotation=str, default=BEST),
@@ -89,4 +91,8 @@ def order_of(studio: Studio, given: Mapping[str, Any], names: dict[str, str]) ->
     if isinstance(gesture, str):
         require_known(gesture)
     portrait, speech = (file_of(given.get(name), names) for name in ("portrait", "speech"))
-    return Order(portrait=portrait, speech=speech, gesture=gesture, settings=changes, names=names)
+    said = None
+    if given.get("say") and speech is None:
+        said = Words(say=given["say"], voice=given.get("voice"))
+        speech = studio.speak(said)
+    return Order(portrait=portrait, speech=speech, gesture=gesture, words=said, settings=changes, names=names)

@@ -21,7 +21,7 @@ _SHOWN = {FROM_SPEECH: "explain", STILL: library.REST_NAME}
 
 
 def clip_address(name: str) -> str:
-    return f"{CLIP}/{name}.mp4"
+    return f"{CLIP}/{name}"
 
 
 def tile_address(gesture: str, *, still: bool = False) -> str:
@@ -46,10 +46,10 @@ def add_files(app: Any, jobs: Jobs[Order, Made]) -> None:
             return PlainTextResponse(f"{error}\n", 404)
         if seen.result is None:
             return PlainTextResponse("this clip is not finished\n", 404)
-        kept = {"cache-control": "private, max-age=3600"}
+        video, kept = seen.result.video, {"cache-control": "private, max-age=3600"}
         kind = "attachment" if download else "inline"
         return FileResponse(
-            seen.result.video, media_type="video/mp4", headers=kept, filename="semibody.mp4",
+            video, media_type=f"video/{video.suffix[1:]}", headers=kept, filename=f"semibody{video.suffix}",
             content_disposition_type=kind,
         )  # fmt: skip
 
@@ -60,5 +60,5 @@ def add_files(app: Any, jobs: Jobs[Order, Made]) -> None:
         kept = {"cache-control": "public, max-age=86400"}
         return Response(tile(gesture, still=still), media_type="image/svg+xml", headers=kept)
 
-    app.get(CLIP + "/{name}.mp4")(clip)
+    app.get(CLIP + "/{name}")(clip)
     app.get(TILE + "/{name}.svg")(drawing)

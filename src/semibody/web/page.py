@@ -142,9 +142,7 @@ def _inputs(gr: Any) -> tuple[list[Any], _Left]:
             crop = gr.HTML(panels.crop(None), elem_id="crop")
     with gr.Column(elem_classes="card"):
         gr.HTML("<h2>Speech</h2>")
-        kinds = [("Recording", RECORDED), ("Sound of a video", FROM_VIDEO)]
-        if Actions.voice() is not None:
-            kinds.append(("Text, spoken by a voice", SPOKEN))
+        kinds = [("Recording", RECORDED), ("Sound of a video", FROM_VIDEO), ("Text", SPOKEN)]
         kind = gr.Radio(kinds, value=RECORDED, label="Where the speech comes from", elem_classes="segments")
         with gr.Column() as recorded:
             sound = gr.Audio(
@@ -155,6 +153,7 @@ def _inputs(gr: Any) -> tuple[list[Any], _Left]:
             video = gr.File(label="Video with sound", file_types=["video"], height=120)
         with gr.Column(visible=False) as spoken:
             text = gr.Textbox(label="What is to be said", lines=3, max_length=2000)
+            voice = gr.Dropdown([("The usual one", "")], value="", label="Voice")
     with gr.Column(elem_classes="card"):
         gr.HTML("<h2>Gesture</h2>")
         gesture = gr.Radio(tiles(), value=FROM_SPEECH, label="What the hands do", elem_id="tiles")
@@ -179,10 +178,10 @@ def _inputs(gr: Any) -> tuple[list[Any], _Left]:
         generate = gr.Button("Generate", variant="primary", elem_id="generate")
         stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop")
     left = _Left(
-        kind=kind, speeches=[recorded, from_video, spoken], gesture=gesture, own=own, crop=crop,
+        kind=kind, speeches=[recorded, from_video, spoken, voice], gesture=gesture, own=own, crop=crop,
         forecast=forecast, generate=generate, stop=stop,
     )  # fmt: skip
-    return [portrait, sound, kind, video, text, gesture, file, quality, seconds, *soon, *later], left
+    return [portrait, sound, kind, video, text, voice, gesture, file, quality, seconds, *soon, *later], left
 
 
 def _control(gr: Any, name: str) -> Any:
@@ -194,6 +193,8 @@ def _control(gr: Any, name: str) -> Any:
         return gr.Dropdown(choices, value="", label=label, info=doc)
     if kind is bool:
         return gr.Checkbox(False, label=label, info=doc)
+    if "str" in str(kind):
+        return gr.Textbox("", label=label, info=doc, placeholder=usual)
     return gr.Number(
         None, label=label, info=doc, placeholder=usual, precision=0 if "int" in str(kind) else None
     )

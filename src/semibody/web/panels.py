@@ -100,7 +100,7 @@ def status(job: Job | None, *, ready: bool, loading: float = 0.0) -> str:
         assert job.result is not None
         made = f"Done in {words.duration(job.seconds)}: {job.result.clip_seconds:.1f} seconds of video."
         address = f"{clip_address(job.name)}?download=true"
-        save = f"<a class='save' href='{address}' download='semibody.mp4'>Save the video</a>"
+        save = f"<a class='save' href='{address}' download>Save the video</a>"
         return f"<div class='status done'><p>{made}</p>{save}</div>"
     if job.state == "failed":
         text = words.plain(job.reason, job.order.names)

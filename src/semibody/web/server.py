@@ -9,6 +9,7 @@ the weights are loaded behind it. At the end clips that are being made are stopp
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import signal
 import socket
@@ -169,7 +170,9 @@ def _server(studio: Studio, jobs: Jobs[Order, Made], options: Options) -> Any:
             await super().startup(sockets)
             self.started_call()
 
-    return Server(
+    # Browsers that still look when the page ends are cut off; that is no error.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: not server.should_exit)  # noqa: ARG005
+    server = Server(
         uvicorn.Config(
             app,
             log_level="error",
@@ -179,6 +182,7 @@ def _server(studio: Studio, jobs: Jobs[Order, Made], options: Options) -> Any:
             server_header=False,
         )
     )
+    return server
 
 
 class _Ending:

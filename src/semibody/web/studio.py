@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import math
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,7 +24,7 @@ import numpy as np
 
 from semibody.pose import library
 from semibody.pose.check import LEVELS, Finding
-from semibody.settings import Settings, Source, resolve
+from semibody.settings import Settings, Source, Words, resolve
 from semibody.types import Gesture, Picture, SemibodyError
 from semibody.web import words
 from semibody.web.bar import Bar
@@ -40,6 +42,7 @@ CHECK_SECONDS = 1.5
 PREPARE_SECONDS = 0.7
 VIDEO_FPS = 24.0
 """Poses a second that are taken from a video."""
+_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _PREVIEW_SIDE, _PREVIEW_EVERY = 384, 0.5
 """Pixels of a preview's longer side, and seconds between two."""
 
@@ -52,6 +55,8 @@ class Order:
     speech: Path | None = None
     gesture: str | Path = FROM_SPEECH
     """a name of the library, ``auto``, ``still``, or a file of poses or a video"""
+    words: Words | None = None
+    """what ``speech`` was spoken from, where it was"""
     settings: Mapping[str, Any] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     """what the user calls a file, by its path here"""
@@ -140,7 +145,24 @@ class Studio:
     def settings(self, changes: Mapping[str, Any]) -> Settings:
         from semibody.settings import change
 
+        background = changes.get("background")
+        if background is not None and not _COLOUR.fullmatch(background):
+            # On the command line it may be a picture; here a text never becomes a path on this machine.
+            raise SemibodyError(f"--background {background[:20]}: write a colour as #rrggbb")
         return change(self.defaults, changes, self.model)
+
+    def speak(self, said: Words) -> Path:
+        """The recording of a text, spoken once. Raises SemibodyError."""
+        from semibody import media
+        from semibody.voices import speaking
+
+        name = hashlib.sha256(repr(said).encode()).hexdigest()[:32]
+        path = self.store.uploads / name / "speech.wav"
+        if not path.is_file():
+            spoken = speaking.say(said.say or "", said.voice)
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            media.write_speech(path, spoken.speech)
+        return path
 
     def fast(self) -> dict[str, Any]:
         """The changes that make a clip sooner: fewer steps, or where there are few, a smaller picture."""
@@ -258,7 +280,7 @@ class Studio:
         bar = Bar(self.estimate(settings, len(inputs)), clock)
         bar.preview = as_jpeg(inputs.portrait)
         bar("check", 1, 1)
-        video, shown = folder / "clip.mp4", 0.0
+        video, shown = folder / ("clip.webm" if settings.alpha else "clip.mp4"), 0.0
 
         def show(pixels: Picture) -> None:
             nonlocal shown
@@ -307,9 +329,11 @@ class Studio:
         gesture = order.gesture if isinstance(order.gesture, str) else order.called(order.gesture)
         weights = self.source.weights
         known = weights if weights is None or "/" not in weights else Path(weights).name
-        return words.command(
-            order.called(order.portrait), order.called(order.speech), gesture, changed, known
-        )
+        spoken = [order.called(order.speech)]
+        if order.words is not None:
+            voice = ["--voice", order.words.voice] if order.words.voice else []
+            spoken = ["--say", order.words.say or "", *voice]
+        return words.command([order.called(order.portrait), *spoken], gesture, changed, known)
 
 
 class _Clock:

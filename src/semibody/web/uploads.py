@@ -86,8 +86,9 @@ class Store:
         """A name for a clip among the uploads, where Gradio's clients may fetch it from."""
         place = self.uploads / secrets.token_hex(16)
         place.mkdir(mode=0o700)
-        os.link(video, place / "semibody.mp4")
-        return place / "semibody.mp4"
+        published = place / f"semibody{video.suffix}"
+        os.link(video, published)
+        return published
 
     def discard(self, folder: Path) -> None:
         """Remove a job's folder."""

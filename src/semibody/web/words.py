@@ -10,8 +10,7 @@ import errno
 import html
 import re
 import shlex
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from semibody.pose.check import Finding
@@ -108,10 +107,10 @@ def _sentence(text: str) -> str:
 
 
 def command(
-    portrait: str, speech: str, gesture: str, settings: Mapping[str, Any], weights: str | None = None
+    inputs: Sequence[str], gesture: str, settings: Mapping[str, Any], weights: str | None = None
 ) -> str:
-    """The command line that makes the same clip from the user's own files."""
-    words = ["semibody", "animate", portrait, speech]
+    """The command line that makes the same clip from the user's own files: portrait and speech, or a text."""
+    words = ["semibody", "animate", *inputs]
     if gesture != "auto":
         words += ["-g", gesture]
     if weights is not None:
@@ -141,7 +140,3 @@ def option_name(field: str) -> str:
 def shown(error: Exception, names: Mapping[str, str] | None = None) -> str:
     """What the page says of an error."""
     return plain(str(error), names) if isinstance(error, SemibodyError) else reason_of(error)
-
-
-def name_of(path: Path | str | None, otherwise: str) -> str:
-    return Path(path).name if path else otherwise
