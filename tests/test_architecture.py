@@ -30,6 +30,7 @@ FLOORS: dict[str, int] = {
     "diffusion": 2,
     "pose": 2,
     "clips": 2,
+    "voices": 2,
     "conditioning": 3,
     "settings": 3,
     "inputs": 4,

@@ -69,8 +69,25 @@ def test_a_planned_gesture_starts_from_the_portraits_hands_and_liveliness_widens
     assert not all(at_own(calm))
     assert all(at_own(none))
     moved = [np.ptp(x.gesture.joints[:, HANDS], axis=0).max() for x in (calm, lively)]
-    assert moved[1] > moved[0] > 0.02
+    assert min(moved) > 0.02
+    spread = [np.std(x.gesture.joints[:, HANDS], axis=0).mean() for x in (calm, lively)]
+    assert spread[1] > spread[0]
     assert not any(f.topic in ("align", "start") for f in calm.findings)
+
+
+@pytest.mark.usefixtures("found")
+def test_with_one_seed_every_portrait_moves_differently_and_the_same_at_any_size() -> None:
+    def moved(picture: Picture, **settings: object) -> list[list[float]]:
+        chosen = Settings(**{"width": 64, "height": 64, "frame": "keep", **settings})  # type: ignore[arg-type]
+        made_of = prepare(picture, SPEECH, "auto", chosen)
+        return np.round(made_of.gesture.joints[:, LEFT_HAND.start], 6).tolist()
+
+    one, other = made.picture(), made.picture()
+    other[5, 7, 2] ^= 1
+    assert moved(one) == moved(one.copy()) == moved(one, width=128, height=128)
+    assert moved(one) != moved(one, seed=4)
+    for seed in (3, 4):
+        assert moved(one, seed=seed) != moved(other, seed=seed), "the same hands, another picture"
 
 
 @pytest.mark.usefixtures("found")

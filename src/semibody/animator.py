@@ -24,6 +24,7 @@ from torch import Tensor
 
 from semibody import media, runtime
 from semibody.conditioning.clip import ClipConditions
+from semibody.conditioning.movement import Movement
 from semibody.diffusion.guidance import guide
 from semibody.diffusion.sample import sample
 from semibody.diffusion.schedule import ScheduleConfig, build_scheduler, initial_noise
@@ -32,6 +33,7 @@ from semibody.files import refuse_input
 from semibody.inputs import Inputs, prepare
 from semibody.networks.loading import load_model
 from semibody.networks.model import Conditions, Model, ModelConfig
+from semibody.pose.body import face_found
 from semibody.settings import Settings, Source, change, resolve
 from semibody.types import Clip, Gesture, Picture, Progress, SemibodyError, Speech, silent
 
@@ -194,10 +196,17 @@ class Animator:
         progress("prepare", 0, 1)
         conditions = ClipConditions(
             self.model, inputs.portrait, inputs.portrait_pose, inputs.gesture, inputs.speech, settings.fps,
-            settings.steps,
+            settings.steps, self._movement(inputs),
         )  # fmt: skip
         progress("prepare", 1, 1)
         return conditions
+
+    def _movement(self, inputs: Inputs) -> Movement | None:
+        """How finished frames are moved; None for models that draw every frame themselves."""
+        restorer, own = self.model.config.restorer, inputs.portrait_pose
+        if restorer is None or not restorer.limbs or own is None or not face_found(own):
+            return None
+        return Movement(inputs.portrait, own, inputs.gesture, inputs.life, inputs.person)
 
     @torch.inference_mode()
     def denoise(

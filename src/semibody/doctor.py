@@ -19,7 +19,7 @@ from semibody.weights.hub import SETS, complete_weights, default_weights, home
 PACKAGES = ("torch", "diffusers", "transformers", "av", "opencv-contrib-python-headless", "numpy")
 EXTRAS = {
     "pose": "mediapipe", "train": "accelerate", "eval": "scikit-image", "synth": "moderngl",
-    "web": "gradio", "cluster": "ray",
+    "web": "gradio", "voice": "espeakng-loader", "cluster": "ray",
 }  # fmt: skip
 
 

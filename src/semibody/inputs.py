@@ -11,6 +11,7 @@ detector (the ``pose`` extra) picture and gesture are used as they are, which is
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,17 +23,20 @@ from numpy.typing import NDArray
 from semibody import media
 from semibody.files import exists
 from semibody.networks.audio_encoders import frame_count
-from semibody.pose import anchor, check, timing
+from semibody.pose import alive, anchor, check, timing
 from semibody.pose.align import align
+from semibody.pose.alive import Life
 from semibody.pose.check import Finding
 from semibody.pose.detectors import shared_detector
 from semibody.pose.formats.reading import Stated
 from semibody.pose.frame import Framing, frame_portrait, keep_whole
 from semibody.pose.library import REST_NAME, find_gesture, in_library
+from semibody.pose.matte import Matte, find_matte
 from semibody.pose.plan import LEAST_LIVELY, plan_gesture
 from semibody.pose.prosody import Prosody, analyse
-from semibody.settings import Settings
+from semibody.settings import Settings, Words
 from semibody.types import RATE, Gesture, MissingPartError, Picture, Pose, SemibodyError, Speech
+from semibody.voices.speaking import say
 
 AUTO = "auto"
 """As a gesture: planned from the speech, from the portrait's own hands where they were found."""
@@ -55,6 +59,10 @@ class Inputs:
     """exactly as many poses as the clip has frames"""
     portrait_pose: Pose | None = None
     """the person in the portrait, in fractions of it; None: not detected"""
+    life: Life | None = None
+    """small movements of head, lids and shoulders; None: none"""
+    person: Matte | None = None
+    """her share of each pixel of the portrait; None: not known"""
     matte: media.Matte | None = None
     """what takes the person out of the frames again; None: the video is not transparent"""
     findings: tuple[Finding, ...] = ()
@@ -88,9 +96,18 @@ def prepare(
         speech=fitted.speech,
         gesture=fitted.gesture,
         portrait_pose=fitted.portrait_pose,
+        life=fitted.life,
+        person=_find_person(fitted),
         matte=fitted.matte,
         findings=fitted.findings,
     )
+
+
+def _find_person(fitted: Fitted) -> Matte | None:
+    """Where in the portrait the person is, from its own opacity if it has one."""
+    if fitted.matte is not None:
+        return np.asarray(fitted.matte.opacity, np.float32)
+    return None if fitted.portrait_pose is None else find_matte(fitted.portrait)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +120,8 @@ class Fitted:
     """None: not given, or not usable: then an error is among the findings"""
     gesture: Gesture | None
     """as long as the speech, if there is one"""
+    life: Life | None
+    """as many frames as the gesture's"""
     matte: media.Matte | None
     findings: tuple[Finding, ...]
 
@@ -123,7 +142,9 @@ def fit(
     if gesture is not None and not (sound is None and speech is not None):
         frames = None if sound is None else _frames(sound, settings)
         if str(gesture) in (AUTO, STILL) and fitted.pose is not None:
-            poses, more = _anchored(str(gesture), fitted.pose, frames, settings, sound, prosody)
+            poses, more = _anchored(
+                str(gesture), fitted.pose, frames, settings, sound, prosody, seed=fitted.seed
+            )
         else:
             read = read_gesture(gesture, settings, sound, prosody)
             poses, more = _fit_gesture(read, gesture, fitted, frames, settings)
@@ -133,6 +154,7 @@ def fit(
         portrait_pose=fitted.pose,
         speech=sound,
         gesture=poses,
+        life=_enliven(fitted, poses, prosody, settings),
         matte=fitted.matte,
         findings=(*fitted.findings, *findings),
     )
@@ -149,6 +171,20 @@ def _refuse(findings: Sequence[Finding], *, strict: bool) -> None:
 
 
 # -- the speech ----------------------------------------------------------------------------
+
+
+def choose_speech(recording: str | Path | None, words: Words) -> str | Path | Speech | None:
+    """The recording, or ``words`` spoken; None where neither is given.
+
+    Raises SemibodyError for both, for a voice without words, and as ``say`` does.
+    """
+    if words.say is None:
+        if words.voice is not None:
+            raise SemibodyError(f"--voice {words.voice}: there is nothing to say; add --say TEXT")
+        return recording
+    if recording is not None:
+        raise SemibodyError(f"{recording}: give either a recording or --say, not both")
+    return say(words.say, words.voice).speech
 
 
 def _read_speech(
@@ -195,6 +231,8 @@ class FittedPortrait:
     """at the wanted size; None: opaque everywhere"""
     matte: media.Matte | None = None
     """for a transparent video"""
+    seed: int = 0
+    """of what is planned for it, see ``seed_of``"""
 
 
 def read_portrait(portrait: str | Path | Picture, settings: Settings) -> FittedPortrait:
@@ -265,6 +303,7 @@ def fit_portrait(
             f"{name}: is {width} x {height} pixels; give a half-body picture of at least "
             f"{SMALLEST_SIDE} x {SMALLEST_SIDE} that is at most {LARGEST_ASPECT:g} times longer than wide"
         )
+    seed = seed_of(picture, settings.seed)
     turns, people, findings = _find_people(picture, settings)
     picture = np.ascontiguousarray(np.rot90(picture, turns))
     height, width = picture.shape[:2]
@@ -289,7 +328,7 @@ def fit_portrait(
         findings.append(Finding("good", "portrait", "one person, well framed"))
     if opacity is not None:
         opacity = _fit_opacity(np.rot90(opacity, turns), framing, settings)
-    return FittedPortrait(framed, pose, tuple(findings), opacity)
+    return FittedPortrait(framed, pose, tuple(findings), opacity, seed=seed)
 
 
 def _fit_opacity(opacity: media.Opacity, framing: Framing, settings: Settings) -> media.Opacity | None:
@@ -372,6 +411,16 @@ def _require_heard(speech: Speech | None) -> Speech:
     return speech
 
 
+def seed_of(picture: Picture, seed: int) -> int:
+    """The seed of a plan for this picture, 0 … 2**63 − 1: with the same ``seed`` everybody moves differently.
+
+    It depends on the pixels as they were read, so that one portrait makes the same strokes at any size.
+    """
+    said = f"{seed} {picture.shape}".encode()
+    digest = hashlib.blake2b(np.ascontiguousarray(picture).data, key=said[:64], digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
 def _anchored(
     name: str,
     portrait: Pose,
@@ -379,6 +428,8 @@ def _anchored(
     settings: Settings,
     speech: Speech | None,
     prosody: Prosody | None,
+    *,
+    seed: int,
 ) -> tuple[Gesture, list[Finding]]:
     """``auto`` or ``still`` with the portrait's own hands; without a speech ``still`` is a single pose."""
     aspect = settings.width / settings.height
@@ -388,7 +439,7 @@ def _anchored(
         _require_heard(speech),
         portrait,
         aspect=aspect,
-        seed=settings.seed,
+        seed=seed,
         fps=settings.fps,
         liveliness=settings.liveliness,
         seconds=None if frames is None else frames / settings.fps,
@@ -425,6 +476,18 @@ def _fit_gesture(
     if eased and portrait.pose is not None:
         poses = anchor.ease(poses, portrait.pose)
     return poses, findings
+
+
+def _enliven(
+    portrait: FittedPortrait, gesture: Gesture | None, prosody: Prosody | None, settings: Settings
+) -> Life | None:
+    """Small movements for as long as the gesture is, unless the user wants the head still."""
+    if portrait.pose is None or gesture is None or settings.still_head:
+        return None
+    return alive.enliven(
+        portrait.pose, prosody, frames=len(gesture), fps=settings.fps,
+        aspect=settings.width / settings.height, seed=portrait.seed, liveliness=settings.liveliness,
+    )  # fmt: skip
 
 
 def _short_gesture(name: str, poses: int, frames: int, settings: Settings) -> Finding:

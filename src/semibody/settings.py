@@ -81,6 +81,8 @@ class Settings:
     """auto: fit the gesture's body to the portrait's; none: take its coordinates as they are."""
     liveliness: float = 1.0
     """How far and how often planned hands move: 0 not at all, 1 as a calm speaker, up to 3."""
+    still_head: bool = False
+    """Keep head, eyes and shoulders as they are in the portrait; else they move as a speaker's do."""
     anchor: bool = False
     """Let poses from a file, too, begin and end at the portrait's own; the library's always do."""
     find_person: bool = False
@@ -118,6 +120,16 @@ class Source:
     """auto, fp32, bf16 or fp16."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """What is said where there is no recording, and by whom; as for ``voices.speaking.say``."""
+
+    say: str | None = None
+    """Text to speak, instead of a recording, with a voice of this machine."""
+    voice: str | None = None
+    """Who says it: en-us, de, en-gb+f3 …; `semibody say --voices` lists them. Default: an English voice."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from semibody.cli import (  # noqa: F401 - each registers its subcommands
     doctor,
     evaluate,
     gesture,
+    say,
     train,
     web,
     weights,

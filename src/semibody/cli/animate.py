@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,10 +12,21 @@ import typer
 from semibody.cli.app import app
 from semibody.cli.options import Built, Changes, parse_size, with_options
 from semibody.cli.progress import progress_bar
-from semibody.settings import Settings, Source, resolve
+from semibody.config import option
+from semibody.settings import Settings, Source, Words, resolve
 from semibody.types import SemibodyError
 
 Option = typer.Option
+
+
+@dataclass(frozen=True, kw_only=True)
+class Video:
+    """Where a video is written, and how."""
+
+    out: Path = option(Path("out.mp4"), short="-o")
+    """Video to write."""
+    crf: int = option(18, at_least=0, at_most=51)
+    """Video quality, 0 to 51; lower is better and larger."""
 
 
 @app.command()
@@ -22,9 +34,13 @@ Option = typer.Option
 def animate(
     portrait: Annotated[Path, typer.Argument(help="Picture of a half body (png, jpeg, webp).")],
     speech: Annotated[
-        Path, typer.Argument(help="Recording (wav, mp3, m4a, flac, ogg) or a video with sound.")
-    ],
+        Path | None,
+        typer.Argument(
+            help="Recording (wav, mp3, m4a, flac, ogg) or a video with sound.", show_default="what --say says"
+        ),
+    ] = None,
     *,
+    words: Annotated[Words, Built(Words)],
     gesture: Annotated[
         str,
         Option(
@@ -34,20 +50,17 @@ def animate(
             "a file or folder.",
         ),
     ] = "auto",
-    out: Annotated[Path, Option("--out", "-o", help="Video to write.")] = Path("out.mp4"),
+    video: Annotated[Video, Built(Video)],
     source: Annotated[Source, Built(Source)],
     size: Annotated[str | None, Option(help="Side, or width x height. Multiples of 8.")] = None,
     changes: Annotated[dict[str, Any], Changes(Settings)],
-    crf: Annotated[
-        int, Option(help="Video quality, 0 to 51; lower is better and larger.", min=0, max=51)
-    ] = 18,
     dry_run: Annotated[bool, Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
     quiet: Annotated[bool, Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
-    """Make a video of the person in PORTRAIT speaking SPEECH and moving the hands of a gesture."""
+    """Make a video of the person in PORTRAIT speaking SPEECH, or what --say says, and gesturing."""
     from semibody.animator import Animator
     from semibody.files import refuse_input
-    from semibody.inputs import prepare
+    from semibody.inputs import choose_speech, prepare
     from semibody.plan import make_plan
     from semibody.runtime import unused_gpu
     from semibody.weights.hub import default_weights
@@ -58,18 +71,21 @@ def animate(
         _print(f"note: using the {source.weights} weights; --weights takes others")
     if size is not None:
         changes["width"], changes["height"] = parse_size(size)
+    # Inputs are read and checked first, because loading the weights takes up to a minute.
+    sound = choose_speech(speech, words)
+    if sound is None:
+        raise SemibodyError(f"{portrait}: there is no speech; name a recording, or add --say TEXT")
     if dry_run:
-        planned = make_plan(source, changes, portrait=portrait, speech=speech, gesture=gesture)
+        planned = make_plan(source, changes, portrait=portrait, speech=sound, gesture=gesture)
         _print_plan(planned.lines())
         return
-    refuse_input(out, portrait, speech, gesture, changes.get("background"))
+    refuse_input(video.out, portrait, speech, gesture, changes.get("background"))
     found = resolve(source)
     settings = found.settings(changes)
-    _require_writable(out, alpha=settings.alpha)
+    _require_writable(video.out, alpha=settings.alpha)
     if is_official(found.folder):
         require_complete(found.folder, found.variant)
-    # Inputs are read and checked first, because loading the weights takes up to a minute.
-    inputs = prepare(portrait, speech, gesture, settings)
+    inputs = prepare(portrait, sound, gesture, settings)
     for finding in inputs.findings:
         _print(f"{finding.level if finding.level != 'good' else 'note'}: {finding.line()}")
     if source.device == "auto" and (unused := unused_gpu()):
@@ -80,9 +96,9 @@ def animate(
             _print(f"note: {lora}: is a LoRA, which is not applied; merge it into its weights")
         for notice in _notices(settings, changes, animator.origin, found.info.model.vae.factor):
             _print(f"note: {notice}")
-        animator.write(out, inputs, settings, crf=crf, progress=progress)
+        animator.write(video.out, inputs, settings, crf=video.crf, progress=progress)
     seconds = len(inputs) / settings.fps
-    _print(f"{out}: {len(inputs)} frames, {settings.width} x {settings.height}, {seconds:.1f} s")
+    _print(f"{video.out}: {len(inputs)} frames, {settings.width} x {settings.height}, {seconds:.1f} s")
 
 
 def _notices(settings: Settings, changes: dict[str, Any], origin: str, grid: int) -> list[str]:
@@ -126,6 +142,7 @@ def _print(text: str) -> None:
 @app.command()
 def demo(
     out: Annotated[Path, Option("--out", "-o", help="Video to write.")] = Path("out/demo.mp4"),
+    who: Annotated[str, Option(help="Which person: suit, or shirt (with short sleeves).")] = "suit",
     quiet: Annotated[bool, Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Make a short video from inputs that come with the package, without any download."""
@@ -133,6 +150,6 @@ def demo(
 
     _require_writable(out)
     with progress_bar(quiet=quiet) as progress:
-        summary = make_demo(out, progress=progress)
+        summary = make_demo(out, who, progress=progress)
     for line in summary:
         _print(line)
