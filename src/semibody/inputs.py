@@ -314,7 +314,7 @@ def seed_of(picture: Picture, seed: int) -> int:
     It depends on the pixels as they were read, so that one portrait makes the same strokes at any size.
     """
     said = f"{seed} {picture.shape}".encode()
-    digest = hashlib.blake2b(np.ascontiguousarray(picture), key=said[:64], digest_size=8).digest()
+    digest = hashlib.blake2b(np.ascontiguousarray(picture).data, key=said[:64], digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
