@@ -94,3 +94,14 @@ def test_paths_are_relative_to_the_file(folder: Path) -> None:
     assert read.gesture == "wave"
     with pytest.raises(SemibodyError, match="cannot be read"):
         read_jobs(folder / "no.jsonl")
+
+
+def test_a_background_is_seen_from_the_files_folder_and_never_overwritten(folder: Path) -> None:
+    media.write_image(folder / "beach.png", made.picture())
+    (found,) = read_jobs(write(folder, job(background="beach.png")))
+    assert found.settings["background"] == str(folder / "beach.png")
+    (found,) = read_jobs(write(folder, job(background="#102030")))
+    assert found.settings["background"] == "#102030"
+    with pytest.raises(SemibodyError, match=r"jobs\.jsonl:1: .*\.mp4 cannot be transparent"):
+        read_jobs(write(folder, job(alpha=True)))
+    assert read_jobs(write(folder, job("a.webm", alpha=True)))[0].settings["alpha"] is True

@@ -97,12 +97,15 @@ def _job(text: str, path: Path, number: int) -> Job:
     for file in (portrait, speech):
         if file is not None and not (exists(file) and file.is_file()):
             raise SemibodyError(f"{source}: {file}: no such file")
-    media.require_video_name(out, f"{source}: ")
     gesture = values.pop("gesture", AUTO)
     if exists(path.parent / gesture):
         gesture = str(path.parent / gesture)
-    refuse_input(out, portrait, speech, gesture)
-    config.build(Settings, values, source)
+    background = path.parent / str(values.get("background", ""))
+    if "background" in values and exists(background):
+        values["background"] = str(background)
+    refuse_input(out, portrait, speech, gesture, values.get("background"))
+    chosen = config.build(Settings, values, source)
+    media.require_video_name(out, f"{source}: ", alpha=chosen.alpha)
     return Job(
         line=number, portrait=portrait, speech=speech, words=words, out=out, gesture=gesture, settings=values
     )

@@ -54,18 +54,17 @@ def animate(
     source: Annotated[Source, Built(Source)],
     size: Annotated[str | None, Option(help="Side, or width x height. Multiples of 8.")] = None,
     changes: Annotated[dict[str, Any], Changes(Settings)],
-    background: Annotated[str, Option(help="Colour behind transparent parts, as #rrggbb.")] = "#ffffff",
     dry_run: Annotated[bool, Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
     quiet: Annotated[bool, Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Make a video of the person in PORTRAIT speaking SPEECH, or what --say says, and gesturing."""
-    from semibody import media
     from semibody.animator import Animator
     from semibody.files import refuse_input
     from semibody.inputs import choose_speech, prepare
     from semibody.plan import make_plan
+    from semibody.runtime import unused_gpu
     from semibody.weights.hub import default_weights
-    from semibody.weights.official import find_lora
+    from semibody.weights.official import find_lora, is_official, require_complete
 
     if source.weights is None:
         source = dataclasses.replace(source, weights=source.preset or default_weights())
@@ -76,18 +75,21 @@ def animate(
     sound = choose_speech(speech, words)
     if sound is None:
         raise SemibodyError(f"{portrait}: there is no speech; name a recording, or add --say TEXT")
-    picture = media.read_image(portrait, parse_colour(background))
     if dry_run:
-        planned = make_plan(source, changes, portrait=picture, speech=sound, gesture=gesture)
+        planned = make_plan(source, changes, portrait=portrait, speech=sound, gesture=gesture)
         _print_plan(planned.lines())
         return
-    refuse_input(video.out, portrait, speech, gesture)
-    _require_writable(video.out)
+    refuse_input(video.out, portrait, speech, gesture, changes.get("background"))
     found = resolve(source)
     settings = found.settings(changes)
-    inputs = prepare(picture, sound, gesture, settings)
+    _require_writable(video.out, alpha=settings.alpha)
+    if is_official(found.folder):
+        require_complete(found.folder, found.variant)
+    inputs = prepare(portrait, sound, gesture, settings)
     for finding in inputs.findings:
         _print(f"{finding.level if finding.level != 'good' else 'note'}: {finding.line()}")
+    if source.device == "auto" and (unused := unused_gpu()):
+        _print(f"note: {unused}")
     with progress_bar(quiet=quiet) as progress:
         animator = Animator.load(**dataclasses.asdict(source), progress=progress)
         for lora in find_lora(found.folder):
@@ -122,26 +124,14 @@ def _print_plan(lines: list[tuple[str, str]]) -> None:
         typer.echo(f"{name:<18} {value}")
 
 
-def parse_colour(text: str) -> tuple[int, int, int]:
-    """``#rrggbb`` to three numbers."""
-    digits = text.removeprefix("#")
-    try:
-        if len(digits) != 6:
-            raise ValueError
-        red, green, blue = bytes.fromhex(digits)
-    except ValueError:
-        raise SemibodyError(f"--background {text}: write it as #rrggbb, for example #ffffff") from None
-    return red, green, blue
-
-
-def _require_writable(out: Path) -> None:
+def _require_writable(out: Path, *, alpha: bool = False) -> None:
     """Raise SemibodyError if ``out`` cannot be written, before minutes of computing."""
     from semibody import media
     from semibody.files import is_folder, require_writable
 
     if is_folder(out):
         raise SemibodyError(f"{out}: is a folder; name a video file, for example {out / 'out.mp4'}")
-    media.require_video_name(out)
+    media.require_video_name(out, alpha=alpha)
     require_writable(out)
 
 
