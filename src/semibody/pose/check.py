@@ -16,6 +16,7 @@ import numpy as np
 from semibody.pose.align import Alignment, portrait_notices
 from semibody.pose.anchor import movable
 from semibody.pose.body import SEEN, face_found, face_height, hands_found
+from semibody.pose.covered import DARK, face_lightness
 from semibody.pose.frame import Framing
 from semibody.pose.prosody import Prosody
 from semibody.types import BODY, FACE, Floats, Gesture, Picture, Pose, Speech
@@ -116,6 +117,9 @@ def check_portrait(image: Picture, pose: Pose) -> list[Finding]:
         if tall < SMALL_FACE_PIXELS:
             found.append(Finding("warning", "face size", f"the face is only {tall:.0f} pixels high",
                                  "use a larger picture"))  # fmt: skip
+        if face_lightness(image, pose) < DARK:
+            found.append(Finding("warning", "light", "the picture is very dark",
+                                 "brighten it; until then hands stay at rest"))  # fmt: skip
         sharpness = face_sharpness(image, face)
         if sharpness < BLURRED:
             found.append(Finding("warning", "sharpness", "the face looks blurred", "use a sharper picture"))
@@ -186,7 +190,9 @@ def check_movable(portrait: Pose, aspect: float = 1.0) -> list[Finding]:
     if not resting:
         return []
     hands = "hands stay" if len(resting) == 2 else f"{resting[0]} hand stays"
-    text = f"the portrait's {hands} at rest: half hidden, crossed, or at the face or the picture's edge"
+    text = (
+        f"the portrait's {hands} at rest: half hidden, holding something, or at the face, an arm or the edge"
+    )
     return [Finding("note", "hands", text, "use a picture with free hands, or name a gesture, to move them")]
 
 
