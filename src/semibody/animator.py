@@ -13,7 +13,7 @@ pose maps and pose features never exist for the whole clip, only latents do.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +136,12 @@ class Animator:
         *,
         crf: int = 18,
         progress: Progress = silent,
+        watch: Callable[[Picture], None] = lambda pixels: None,  # noqa: ARG005
     ) -> None:
-        """Make prepared inputs into a video file; a transparent one where they have a matte."""
+        """Make prepared inputs into a video file; a transparent one where they have a matte.
+
+        ``watch`` is given each slice of frames that is written.
+        """
         matte = inputs.matte
         slices = self.frames(inputs, settings, progress=progress)
         with media.VideoWriter(
@@ -152,6 +156,7 @@ class Animator:
         ) as video:
             for pixels in slices:
                 video.write(pixels if matte is None else matte.cut(pixels))
+                watch(pixels)
 
     def settings(self, **changes: Any) -> Settings:
         """The defaults of these weights with ``changes``, checked. Raises SemibodyError."""

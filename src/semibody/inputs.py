@@ -207,8 +207,15 @@ def _read_speech(
     found = faults or check.check_speech(sound, prosody)
     if tracks > 1:
         found.append(Finding("note", "speech", f"{name}: is used", "to use another, save it alone"))
-    text = f"{sound.seconds:.1f} s, {len(prosody.syllables)} syllables in {len(prosody.phrases)} phrases"
+    text = (
+        f"{sound.seconds:.1f} s, {_counted(len(prosody.syllables), 'syllable')} "
+        f"in {_counted(len(prosody.phrases), 'phrase')}"
+    )
     return sound, prosody, found or [Finding("good", "speech", text)]
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _frames(sound: Speech, settings: Settings) -> int:

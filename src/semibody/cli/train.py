@@ -85,6 +85,10 @@ def train(
         )
     if not first:
         return
+    if (out / "start.json").is_file():
+        typer.echo(
+            f"{out / 'start.json'}: what the networks took from {', '.join(chosen.start.public.values())}"
+        )
     if done.weights is not None:
         typer.echo(f"{done.weights}: weights; use them with: semibody animate … --weights {done.weights}")
     if not done.finished:

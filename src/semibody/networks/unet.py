@@ -319,6 +319,8 @@ class UNet(nn.Module):
                 time = with_audio
             else:
                 time, local = time + self.audio_time.bias, F.silu(with_audio)  # the bias: zero tokens
+        if audio is None and hasattr(self, "audio_time"):
+            time = time + self.audio_time.bias  # as for zero tokens
         layers = {} if audio is None else audio.layers
         return Context(F.silu(time), frames, reference or {}, layers, local, audio_mask)
 

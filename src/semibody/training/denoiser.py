@@ -56,12 +56,18 @@ class Denoiser(nn.Module):
         made = portrait.conditions(
             model,
             pose=pose,
-            audio=model.project_audio(model.audio_encoder.embed(batch.rows.flatten(0, 1))),
+            audio=model.project_audio(self._audio_tokens(batch)),
             audio_mask=batch.audio_mask,
             hints={name: hint * has_pose for name, hint in batch.hints.items()},
         )
         assert made.pose is not None
         return dataclasses.replace(made, pose=made.pose * has_pose.to(made.pose.dtype))
+
+    def _audio_tokens(self, batch: DenoisingBatch) -> Float[Tensor, "n l d"]:
+        """The audio tokens of all frames; zeros, which act as no audio does, where it is dropped."""
+        tokens = self.model.audio_encoder.embed(batch.rows.flatten(0, 1))
+        has_audio = batch.has_audio.to(tokens.dtype).repeat_interleave(batch.rows.shape[1])
+        return tokens * has_audio[:, None, None]
 
     @torch.no_grad()
     def _base(self, batch: DenoisingBatch) -> Float[Tensor, "b c h w"] | None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from semibody.types import SemibodyError
-from semibody.weights.state import State, read_state, refuse_placeholder
+from semibody.weights.state import Published, State, read_state, refuse_placeholder
 
 Variant = Literal["official", "accelerated"]
 
@@ -151,15 +151,39 @@ def read_network(folder: Path, network: str, variant: Variant = "official") -> S
     for path in files_of(folder, network, variant):
         state |= read_state(path)
     if network == "vae":
-        return {_rename(key, _VAE_NAMES): _as_linear(key, value) for key, value in state.items()}
-    if network == "audio_encoder":
-        state = {key.removeprefix("model."): value for key, value in state.items()}
-        return {
-            _rename(key, _WHISPER_NAMES): value
-            for key, value in state.items()
-            if key.startswith("encoder.") and not key.startswith(_WHISPER_UNUSED)
-        }
-    return state
+        return _vae_state(state)
+    return _whisper_state(state) if network == "audio_encoder" else state
+
+
+def read_vae(path: Path) -> Published:
+    """The autoencoder in a file of diffusers, under our names."""
+    return Published(path, _vae_state(read_state(path)))
+
+
+def read_whisper(path: Path) -> Published:
+    """The encoder in a file of Whisper, OpenAI's or transformers', under our names."""
+    state = read_state(path)
+    encoder = _whisper_state(state)
+    return Published(path, encoder, tuple(key for key in state if not _is_encoder(_bare(key))))
+
+
+def _vae_state(state: State) -> State:
+    return {_rename(key, _VAE_NAMES): _as_linear(key, value) for key, value in state.items()}
+
+
+def _whisper_state(state: State) -> State:
+    return {
+        _rename(_bare(key), _WHISPER_NAMES): value for key, value in state.items() if _is_encoder(_bare(key))
+    }
+
+
+def _bare(key: str) -> str:
+    """A name of Whisper's without the model's, which transformers' whole models have before it."""
+    return key.removeprefix("model.")
+
+
+def _is_encoder(key: str) -> bool:
+    return key.startswith("encoder.") and not key.startswith(_WHISPER_UNUSED)
 
 
 def _rename(key: str, names: tuple[tuple[str, str], ...]) -> str:

@@ -9,6 +9,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,17 @@ from semibody.types import SemibodyError
 
 State = dict[str, Tensor]
 Shapes = Mapping[str, tuple[int, ...]]
+
+
+class Published(NamedTuple):
+    """A network in a published file."""
+
+    path: Path
+    state: State
+    """its tensors under our names"""
+    skipped: tuple[str, ...] = ()
+    """what the file holds beside them, by its own names"""
+
 
 _NAMED_AT_MOST = 6
 _PRECISIONS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from semibody.data.dataset import PackedClip
 from semibody.diffusion.process import add_noise, clean_estimate, snr_weight, target
 from semibody.diffusion.schedule import build_scheduler
+from semibody.files import exists
 from semibody.networks.loading import save_model
 from semibody.networks.model import Model
 from semibody.training import curriculum, lora
@@ -113,6 +114,8 @@ class DenoisingStage(Stage[D]):
         self.perceptual: Any = None
         self.module = Denoiser(model)
         model.vae.requires_grad_(False)
+        if (pretrained := getattr(model.audio_encoder, "encoder", None)) is not None:
+            pretrained.requires_grad_(False)  # its rows are encoded once
         model.denoising_unet.recompute = model.reference_unet.recompute = self.recipe.run.recompute
         rank = self.recipe.start.lora_rank
         if rank:
@@ -178,6 +181,9 @@ class DenoisingStage(Stage[D]):
         self, estimate: Float[Tensor, "b f c h w"], batch: DenoisingBatch
     ) -> dict[str, Float[Tensor, " d"]]:
         rows = batch.decoded.tolist()
+        # Decoders mix cells: in the padding the estimate is the truth, so that no gradient leads there.
+        unpadded = (batch.weight > 0)[:, :, None]
+        estimate = torch.where(unpadded, estimate, batch.latents.to(estimate.dtype))
         cut = torch.stack([estimate[b, f, :, y : y + s, x : x + s] for b, f, y, x, s in rows])
         decoded = self._decode(cut)
         with self.autocast():
@@ -188,6 +194,7 @@ class DenoisingStage(Stage[D]):
                 self.recipe.loss,
                 heat_maps=self.heat_maps,
                 perceptual=self.perceptual,
+                inside=torch.stack(batch.inside),
             )
 
     def _decode(self, latents: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 H W"]:
@@ -331,6 +338,15 @@ def held_out_batch(samples: DenoisingSamples, draw: Draw, number: int) -> Denois
     return samples.stack([made], conditional=True)
 
 
+def _sources(recipe: RecipeBase) -> list[str]:
+    """Where the weights come from that the recipe starts from, for metadata; folders by their names."""
+    start = recipe.start
+    named = [start.weights] if start.weights else list(dict.fromkeys(start.public.values()))
+    return (
+        ["from " + ", ".join(Path(one).name if exists(Path(one)) else one for one in named)] if named else []
+    )
+
+
 def export_model(folder: Path, model: Model, recipe: RecipeBase, window: int, made: str) -> None:
     """Write a model as a weights folder; ``window`` is the number of frames its motion modules trained on."""
     defaults: dict[str, Any] = {"width": recipe.data.size, "height": recipe.data.size, "fps": recipe.data.fps}
@@ -342,6 +358,6 @@ def export_model(folder: Path, model: Model, recipe: RecipeBase, window: int, ma
     info = {
         "schedule": dataclasses.asdict(recipe.schedule),
         "defaults": {**defaults, **recipe.defaults},
-        "origin": f"recipe {recipe.name}, {made}",
+        "origin": ", ".join([f"recipe {recipe.name}", made, *_sources(recipe)]),
     }
     save_model(folder, model, info)
