@@ -39,14 +39,15 @@ def require_renderer() -> None:
     """Skip, saying what is missing, where people can be neither drawn nor spoken for."""
     import shutil
 
-    from semibody.data.synthetic import espeak, render
+    from semibody.data.synthetic import render
     from semibody.types import SemibodyError
+    from semibody.voices import espeak
 
     try:
         render.require_renderer()
     except SemibodyError as error:
         pytest.skip(str(error))
-    if espeak.library_name() is None and shutil.which("flite") is None:
+    if espeak.find_library() is None and shutil.which("flite") is None:
         pytest.skip("neither espeak-ng nor flite is installed")
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from semibody.files import is_folder, read_json
+from semibody.files import exists, is_folder, read_json
 from semibody.types import MissingPartError, Progress, SemibodyError, silent
 from semibody.weights import official, store
 
@@ -87,10 +87,23 @@ def find_weights(name: str) -> tuple[Path, str | None]:
             )
         return folder, name
     folder = Path(name)
+    if exists(folder) and folder.is_file():
+        raise SemibodyError(f"{name}: is a file; give the folder that holds all of the model's files")
+    if name.lower() == ECHOMIMIC.lower() and not is_folder(folder):
+        raise SemibodyError(f"{name}: is a repository; run: semibody weights fetch accelerated")
     if not is_folder(folder):
         known = ", ".join(("starter", *SETS))
         raise SemibodyError(f"{name}: no such weights folder; give a folder or one of: {known}")
-    return _snapshot(folder), None
+    return _with_weights(_snapshot(folder)), None
+
+
+def _with_weights(folder: Path) -> Path:
+    """The folder. Raises SemibodyError, naming it, where the only weights lie in a folder below it."""
+    if not store.is_store(folder) and not official.is_official(folder):
+        below = [one for one in sorted(folder.glob("*/")) if store.is_store(one) or official.is_official(one)]
+        if below:
+            raise SemibodyError(f"{folder}: holds no weights itself; name {' or '.join(map(str, below[:3]))}")
+    return folder
 
 
 def _snapshot(folder: Path) -> Path:
@@ -176,7 +189,8 @@ def fetch_files(
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SemibodyError(
-            f"fetching the {name} weights stopped ({reason}); run the same command again to continue"
+            f"fetching the {name} weights stopped ({reason}); run the same command again to continue; where "
+            "the Hub cannot be reached, set HF_ENDPOINT to a mirror of it"
         ) from None
     return folder
 

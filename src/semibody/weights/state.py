@@ -42,7 +42,7 @@ def read_state(path: Path) -> State:
     """
     if not path.is_file():
         raise SemibodyError(f"{path}: no such weights file; run: semibody weights fetch official")
-    _refuse_placeholder(path)
+    refuse_placeholder(path)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -88,7 +88,7 @@ def _is_plain(value: Tensor) -> bool:
     return value.numel() == 0 or reach >= value.numel()
 
 
-def _refuse_placeholder(path: Path) -> None:
+def refuse_placeholder(path: Path) -> None:
     """Raise SemibodyError for what is often saved under a weights file's name in its stead."""
     with path.open("rb") as file:
         start = file.read(256).lstrip().lower()
