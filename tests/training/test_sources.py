@@ -219,7 +219,7 @@ def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_fetch_train_export_animate(
     stand_in: type[StandIn], files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,7 +259,7 @@ def test_fetch_train_export_animate(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_wav2vec2_trains_and_animates(files: dict[str, Path], tmp_path: Path) -> None:
     """The paper's audio encoder: rows are encoded by it, its mapper is trained, animating finds both."""
     recipe = toy(
