@@ -76,9 +76,17 @@ class User:
             )
         self.tab.set_input_files(f"#{what} input[type=file]", str(path))
 
-    def settle(self) -> None:
-        """Wait until the inputs were looked at."""
-        self.tab.wait_for_function("!document.querySelector('#forecast').innerText.includes('Looking')")
+    def settle(self, forecast: str = "1.0 s of video") -> None:
+        """Wait until the inputs were looked at: the time stands beside the button."""
+        self.reads_soon("#forecast", forecast)
+
+    def reads_soon(self, selector: str, *said: str) -> None:
+        """Wait until all of this stands there."""
+        self.tab.wait_for_function(
+            "([where, said]) => { const one = document.querySelector(where); "
+            "return one && said.every(text => one.innerText.includes(text)); }",
+            arg=[selector, list(said)],
+        )
 
     def set(self, settings: dict[str, str]) -> None:
         for name in ("More settings", "All settings"):
@@ -112,7 +120,6 @@ def test_upload_check_generate_play(user: User, folder: Path) -> None:
     user.give("speech", folder / "hello.wav")
     user.see(".crop img")
     user.settle()
-    assert "1.0 s of video" in user.reads("#forecast"), "the forecast is there without a click"
     user.picture("checked")
     user.generate()
     user.see(".stage img, .stage video")
@@ -181,7 +188,7 @@ def test_a_second_user_waits_in_the_queue_but_not_for_the_check(
     took = time.monotonic() - start
     assert took < PATIENCE / 4, f"a check beside a clip took {took:.1f} s"
     second.generate()
-    second.tab.wait_for_function("document.querySelector('.status').innerText.includes('1 clip ahead')")
+    second.reads_soon(".status", "1 clip ahead")
     assert second.tab.locator(".history button").count() == 0, "one user's clips are not another's"
     second.tab.click("#stop")
     second.see(".status.stopped")
@@ -201,11 +208,7 @@ def test_bad_files_get_a_sentence(user: User, folder: Path, tmp_path: Path) -> N
         ("huge.png", "has too many pixels"),
     ):
         user.give("portrait", tmp_path / name)
-        user.tab.wait_for_function(
-            "([name, said]) => { const t = document.querySelector('#findings').innerText; "
-            "return t.includes(name) && t.includes(said); }",
-            arg=[name[0].upper() + name[1:], said],
-        )
+        user.reads_soon("#findings", name[0].upper() + name[1:], said)
         text = user.reads("#findings")
         assert "/tmp" not in text and "--" not in text
         user.generate()
@@ -226,14 +229,14 @@ def test_an_emptied_seed_is_no_mistake(user: User, folder: Path) -> None:
 
 def test_speech_that_is_too_long_is_said_before_the_start(user: User, tmp_path: Path) -> None:
     user.give("speech", write_long_speech(tmp_path / "talk.wav", 330.0))
-    user.tab.wait_for_function("document.querySelector('#findings').innerText.includes('is longer than')")
+    user.reads_soon("#findings", "is longer than")
 
 
 def test_an_own_gesture_counts_only_when_its_tile_is_chosen(user: User, folder: Path) -> None:
     assert not user.tab.is_visible("#own")
     user.tab.check("#tiles input[value=own]", force=True)
     user.see("#own")
-    user.tab.wait_for_function("document.querySelector('#findings').innerText.includes('your own gesture')")
+    user.reads_soon("#findings", "your own gesture")
     user.tab.check("#tiles input[value=wave]", force=True)
     user.tab.wait_for_function("!document.querySelector('#findings').innerText.includes('your own gesture')")
     assert not user.tab.is_visible("#own")
@@ -241,7 +244,7 @@ def test_an_own_gesture_counts_only_when_its_tile_is_chosen(user: User, folder: 
 
 def test_phone(browser: Any, page: Served, folder: Path) -> None:
     user = User(browser, page, width=375, height=780)
-    user.settle()
+    user.settle("of video")
     assert user.tab.evaluate("document.documentElement.scrollWidth") <= 375, "nothing is cut off"
     button = user.tab.locator("#generate").bounding_box()
     assert button["y"] + button["height"] <= 780, "the button is in view without scrolling"
