@@ -30,6 +30,7 @@ FLOORS: dict[str, int] = {
     "diffusion": 2,
     "pose": 2,
     "clips": 2,
+    "voices": 2,
     "conditioning": 3,
     "settings": 3,
     "inputs": 4,
@@ -64,7 +65,7 @@ MOST_BRANCHES, MOST_LINES, MOST_PARAMETERS = 15, 60, 8
 BRANCHY: dict[str, int] = {}
 LONG: dict[str, int] = {}
 WIDE = {
-    "cli/animate.py:animate": 11,
+    "cli/animate.py:animate": 10,
     "cli/data.py:ingest": 11,
     "cli/evaluate.py:evaluate": 10,
     "cli/gesture.py:extract": 9,

@@ -13,7 +13,7 @@ pose maps and pose features never exist for the whole clip, only latents do.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from semibody import media, runtime
 from semibody.conditioning.clip import ClipConditions
+from semibody.conditioning.movement import Movement
 from semibody.diffusion.guidance import guide
 from semibody.diffusion.sample import AfterStep, sample
 from semibody.diffusion.schedule import ScheduleConfig, build_scheduler, initial_noise
@@ -33,6 +34,7 @@ from semibody.inputs import Inputs, prepare
 from semibody.media.provenance import notes_of
 from semibody.networks.loading import load_model
 from semibody.networks.model import Conditions, Model, ModelConfig
+from semibody.pose.body import face_found
 from semibody.settings import Settings, Source, change, resolve
 from semibody.types import Clip, Gesture, Picture, Progress, SemibodyError, Speech, silent
 
@@ -122,6 +124,7 @@ class Animator:
         """Make a clip directly into a video file: only the latents' memory grows with the length."""
         refuse_input(path, *(given for given in (portrait, speech, gesture) if isinstance(given, str | Path)))
         chosen = self.settings(**settings)
+        media.require_video_name(Path(path), alpha=chosen.alpha)
         inputs = prepare(portrait, speech, gesture, chosen)
         self.write(path, inputs, chosen, crf=crf, progress=progress)
         return inputs
@@ -135,8 +138,13 @@ class Animator:
         crf: int = 18,
         notes: Mapping[str, Any] | None = None,
         progress: Progress = silent,
+        watch: Callable[[Picture], None] = lambda pixels: None,  # noqa: ARG005
     ) -> None:
-        """Make prepared inputs into a video file; ``notes`` go into its metadata."""
+        """Make prepared inputs into a video file; a transparent one where they have a matte.
+
+        ``notes`` go into its metadata; ``watch`` is given each slice of frames that is written.
+        """
+        matte = inputs.matte
         slices = self.frames(inputs, settings, progress=progress)
         with media.VideoWriter(
             path,
@@ -145,10 +153,12 @@ class Animator:
             height=settings.height,
             speech=inputs.speech,
             crf=crf,
+            alpha=matte is not None,
             metadata={**self.metadata(settings), **notes_of(inputs.sources), **(notes or {})},
         ) as video:
             for pixels in slices:
-                video.write(pixels)
+                video.write(pixels if matte is None else matte.cut(pixels))
+                watch(pixels)
 
     def settings(self, **changes: Any) -> Settings:
         """The defaults of these weights with ``changes``, checked. Raises SemibodyError."""
@@ -177,18 +187,35 @@ class Animator:
     @torch.inference_mode()
     def frames(self, inputs: Inputs, settings: Settings, *, progress: Progress = silent) -> Iterator[Picture]:
         """Yield the clip as slices of frames, uint8 (f, height, width, 3)."""
-        conditions = self.conditions(inputs, settings, progress)
-        latents = self.denoise(conditions, settings, progress)
-        yield from self.decode(latents, conditions, progress)
+        try:
+            conditions = self.conditions(inputs, settings, progress)
+            latents = self.denoise(conditions, settings, progress)
+            yield from self.decode(latents, conditions, progress)
+        except (MemoryError, RuntimeError) as error:
+            if not runtime.is_out_of_memory(error):
+                raise
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()  # for the next clip
+            raise SemibodyError(runtime.OUT_OF_MEMORY) from None
 
     def conditions(self, inputs: Inputs, settings: Settings, progress: Progress = silent) -> ClipConditions:
         """Encode what is the same for the whole clip; the rest is computed for each window."""
         progress("prepare", 0, 1)
         conditions = ClipConditions(
-            self.model, inputs.portrait, inputs.portrait_pose, inputs.gesture, inputs.speech, settings.fps
-        )
+            self.model, inputs.portrait, inputs.portrait_pose, inputs.gesture, inputs.speech, settings.fps,
+            settings.steps, self._movement(inputs, deform_arms=settings.arms == "auto"),
+        )  # fmt: skip
         progress("prepare", 1, 1)
         return conditions
+
+    def _movement(self, inputs: Inputs, *, deform_arms: bool) -> Movement | None:
+        """How finished frames are moved; None for models that draw every frame themselves."""
+        restorer, own = self.model.config.restorer, inputs.portrait_pose
+        if restorer is None or not restorer.limbs or own is None or not face_found(own):
+            return None
+        return Movement(
+            inputs.portrait, own, inputs.gesture, inputs.life, inputs.person, deform_arms=deform_arms
+        )
 
     @torch.inference_mode()
     def denoise(

@@ -46,6 +46,10 @@ def job(out: str = "a.mp4", **more: Any) -> dict[str, Any]:
         ([job(portrait="bob.png")], "bob.png: no such file"),
         ([job(out="a.gif")], "written as .mp4"),
         ([job(portrait=3)], "portrait must be text"),
+        ([job(say="Hello")], "either speech, or say and voice"),
+        ([job(voice="en-us")], "either speech, or say and voice"),
+        ([{"portrait": "ann.png", "voice": "en-us", "out": "a.mp4"}], "speech missing"),
+        ([job(say=3)], "say must be text"),
         ([job(stepz=3)], "unknown setting stepz; did you mean steps"),
         ([job(steps="many")], "steps"),
         ([job(), job()], "jobs.jsonl:2: makes the same video as line 1"),
@@ -92,7 +96,7 @@ def test_a_table_says_the_same_as_lines_of_json(folder: Path) -> None:
     ("text", "message"),
     [
         ("", "is empty|first row"),
-        ("portrait,speech\na,b\n", "its first row must name portrait, speech and out"),
+        ("portrait,speech\na,b\n", r"its first row must name portrait, speech \(or say\) and out"),
         ("portrait,speech,out,out\n", "each name once"),
         ("portrait,speech,out\n", "is empty"),
         ("portrait,speech,out\nann.png,hello.wav,a.mp4,7\n", "jobs.csv:2: has 4 cells, the first row 3"),
@@ -142,3 +146,14 @@ def test_other_weights_are_another_identity(tmp_path: Path) -> None:
     with pytest.raises(SemibodyError, match=r"vae\.safetensors: is missing"):
         (tmp_path / "b" / "vae.safetensors").unlink()
         identify(Source(weights=str(tmp_path / "b")))
+
+
+def test_a_background_is_seen_from_the_files_folder_and_never_overwritten(folder: Path) -> None:
+    media.write_image(folder / "beach.png", made.picture())
+    (found,) = read_jobs(write(folder, job(background="beach.png")))
+    assert found.settings["background"] == str(folder / "beach.png")
+    (found,) = read_jobs(write(folder, job(background="#102030")))
+    assert found.settings["background"] == "#102030"
+    with pytest.raises(SemibodyError, match=r"jobs\.jsonl:1: .*\.mp4 cannot be transparent"):
+        read_jobs(write(folder, job(alpha=True)))
+    assert read_jobs(write(folder, job("a.webm", alpha=True)))[0].settings["alpha"] is True

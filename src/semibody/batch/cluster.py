@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from semibody.batch.work import Result, Task, given_up, load_once, make
-from semibody.files import first_line
+from semibody.files import exists, first_line
 from semibody.settings import Source
 from semibody.types import MissingPartError, SemibodyError
 
@@ -63,14 +63,22 @@ def on_cluster(address: str, tasks: Sequence[Task], source: Source, workers: int
 def _everywhere(task: Task) -> Any:
     """The job with paths that do not depend on the folder a process is in."""
     job = task.job
-    gesture = str(Path(job.gesture).absolute()) if Path(job.gesture).exists() else job.gesture
+    settings = dict(job.settings)
+    if "background" in settings:
+        settings["background"] = _absolute(settings["background"])
     return dataclasses.replace(
         job,
         portrait=job.portrait.absolute(),
-        speech=job.speech.absolute(),
+        speech=None if job.speech is None else job.speech.absolute(),
         out=job.out.absolute(),
-        gesture=gesture,
+        gesture=_absolute(job.gesture),
+        settings=settings,
     )
+
+
+def _absolute(given: str) -> str:
+    """The whole path of a file or folder; what is none stays."""
+    return str(Path(given).absolute()) if exists(Path(given)) else given
 
 
 def _ray() -> Any:

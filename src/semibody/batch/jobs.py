@@ -5,6 +5,7 @@ stand in it. A ``.csv`` file has the same names in its first row; an empty cell 
 
     {"portrait": "ann.png", "speech": "hello.mp3", "out": "ann-hello.mp4"}
     {"portrait": "ann.png", "speech": "bye.wav", "gesture": "wave", "out": "ann-bye.mp4", "seed": 7}
+    {"portrait": "ann.png", "say": "Guten Morgen!", "voice": "de+f3", "out": "ann-morgen.mp4"}
 
     portrait,speech,gesture,out,seed
     ann.png,hello.mp3,,ann-hello.mp4,
@@ -17,17 +18,17 @@ import csv
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from semibody import config, media
 from semibody.files import digest, exists, first_line, numbered_lines, parse_json, refuse_input
 from semibody.inputs import AUTO
-from semibody.settings import Settings
+from semibody.settings import Settings, Words
 from semibody.types import SemibodyError
 
-_PATHS = ("portrait", "speech", "out")
+_PATHS, _WORDS = ("portrait", "speech", "out"), ("say", "voice")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +36,10 @@ class Job:
     """One clip to be made."""
 
     portrait: Path
-    speech: Path
     out: Path
+    speech: Path | None = None
+    """None: ``words`` are spoken"""
+    words: Words = field(default_factory=Words)
     gesture: str = AUTO
     """auto, still, the name of a gesture of the library, or a path"""
     settings: dict[str, Any] = field(default_factory=dict)
@@ -48,16 +51,21 @@ class Job:
         """The hash of what decides the video: contents of the inputs, settings, and ``identity``, which holds
         what else does, and the default settings. Where files lie and what they are called does not matter.
         Raises SemibodyError for an input that cannot be read."""
-        gesture = Path(self.gesture)
+        settings = {**identity["settings"], **self.settings}
         decides = {
             "portrait": digest(self.portrait),
-            "speech": digest(self.speech),
-            "gesture": digest(gesture) if exists(gesture) else self.gesture,
+            "speech": asdict(self.words) if self.speech is None else digest(self.speech),
+            "gesture": _content(self.gesture),
             "ending": self.out.suffix.lower(),
             **identity,
-            "settings": {**identity["settings"], **self.settings},
+            "settings": {**settings, "background": _content(str(settings["background"]))},
         }
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _content(given: str) -> str:
+    """The hash of a file or folder; of what is none, the text itself."""
+    return digest(Path(given)) if exists(Path(given)) else given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,8 +130,11 @@ def _json_rows(path: Path) -> Iterator[Row]:
 def _csv_rows(path: Path) -> Iterator[Row]:
     first, *lines = numbered_lines(path, "give a .csv or a file of JSON lines") or [(1, "")]
     names = _cells(first[1], f"{path}:{first[0]}")
-    if len(set(names)) < len(names) or not set(_PATHS) <= set(names):
-        raise SemibodyError(f"{path}: its first row must name portrait, speech and out, and each name once")
+    named = set(names)
+    if len(named) < len(names) or not {"portrait", "out"} <= named or not {"speech", "say"} & named:
+        raise SemibodyError(
+            f"{path}: its first row must name portrait, speech (or say) and out, and each name once"
+        )
     for number, text in lines:
         source = f"{path}:{number}"
         try:
@@ -144,21 +155,30 @@ def _cells(text: str, source: str) -> list[str]:
 
 def _job(values: dict[str, Any], path: Path, number: int) -> Job:
     source = f"{path}:{number}"
-    for key in (*_PATHS, "gesture"):
+    for key in (*_PATHS, *_WORDS, "gesture"):
         if key in values and not isinstance(values[key], str):
             raise SemibodyError(f"{source}: {key} must be text")
-    missing = [key for key in _PATHS if key not in values]
+    words = Words(**{key: values.pop(key) for key in _WORDS if key in values})
+    if words != Words() and "speech" in values:
+        raise SemibodyError(f"{source}: give either speech, or say and voice")
+    missing = [key for key in _PATHS if key not in values and (key != "speech" or words.say is None)]
     if missing:
         raise SemibodyError(f"{source}: {' and '.join(missing)} missing")
-    portrait, speech, out = (path.parent / values.pop(key) for key in _PATHS)
+    portrait, out = (path.parent / values.pop(key) for key in ("portrait", "out"))
+    speech = path.parent / values.pop("speech") if words.say is None else None
     for file in (portrait, speech):
-        if not (exists(file) and file.is_file()):
+        if file is not None and not (exists(file) and file.is_file()):
             raise SemibodyError(f"{source}: {file}: no such file")
-    media.require_video_name(out, f"{source}: ")
     gesture = values.pop("gesture", AUTO)
     if exists(path.parent / gesture):
         gesture = str(path.parent / gesture)
-    refuse_input(out, portrait, speech, gesture)
+    background = path.parent / str(values.get("background", ""))
+    if "background" in values and exists(background):
+        values["background"] = str(background)
+    refuse_input(out, portrait, speech, gesture, values.get("background"))
     built = config.build(Settings, values, source)
-    settings = {name: getattr(built, name) for name in values}
-    return Job(line=number, portrait=portrait, speech=speech, out=out, gesture=gesture, settings=settings)
+    media.require_video_name(out, f"{source}: ", alpha=built.alpha)
+    chosen = {name: getattr(built, name) for name in values}
+    return Job(
+        line=number, portrait=portrait, speech=speech, words=words, out=out, gesture=gesture, settings=chosen
+    )

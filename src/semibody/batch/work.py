@@ -11,10 +11,10 @@ import time
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from semibody import media, settings
+from semibody import media, runtime, settings
 from semibody.batch.jobs import Job
 from semibody.files import DISK_ERRORS, exists, foreign_failure, refuse_input
-from semibody.inputs import prepare
+from semibody.inputs import choose_speech, prepare
 from semibody.settings import Source
 from semibody.types import Progress, SemibodyError, silent
 
@@ -90,22 +90,29 @@ def make(animator: Animator, task: Task, progress: Progress = silent) -> Result:
         try:
             if not task.again and is_made(task):
                 return Result(job=job, state="kept", attempts=attempt)
-            refuse_input(job.out, job.portrait, job.speech, job.gesture)
+            refuse_input(job.out, job.portrait, job.speech, job.gesture, job.settings.get("background"))
+            sound = choose_speech(job.speech, job.words)
+            if sound is None:
+                raise SemibodyError(f"{job.portrait}: there is no speech; give a recording or words")
             chosen = animator.settings(**job.settings)
-            inputs = prepare(job.portrait, job.speech, job.gesture, chosen)
+            inputs = prepare(job.portrait, sound, job.gesture, chosen)
             animator.write(job.out, inputs, chosen, notes={"job": task.key}, progress=progress)
-        except SemibodyError as error:
-            return Result(job=job, state="failed", notices=(str(error),), attempts=attempt)
         except Exception as error:
-            may_pass = isinstance(error, _MAY_PASS) and getattr(error, "errno", None) not in DISK_ERRORS
-            if may_pass and attempt <= task.retries:
+            if _may_pass(error) and attempt <= task.retries:
                 time.sleep(PAUSE * 2 ** (attempt - 1))
                 continue
-            why = foreign_failure(error, job.out.with_name("errors.log"))
+            is_ours = isinstance(error, SemibodyError)
+            why = str(error) if is_ours else foreign_failure(error, job.out.with_name("errors.log"))
             return Result(job=job, state="failed", notices=(why,), attempts=attempt)
         seconds = time.monotonic() - started
         return Result(job=job, state="made", seconds=seconds, notices=inputs.notices, attempts=attempt)
     raise AssertionError("a job is begun at least once")
+
+
+def _may_pass(error: Exception) -> bool:
+    if isinstance(error, SemibodyError):
+        return str(error) == runtime.OUT_OF_MEMORY
+    return isinstance(error, _MAY_PASS) and getattr(error, "errno", None) not in DISK_ERRORS
 
 
 def make_in_process(task: Task, source: Source, threads: int) -> Result:

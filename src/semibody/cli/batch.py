@@ -29,7 +29,7 @@ def batch(
     jobs: Annotated[
         Path,
         typer.Argument(
-            help="JSON lines or .csv: portrait, speech, out; if wanted gesture and any setting of animate."
+            help="JSON lines or .csv: portrait, speech or say, out; if wanted voice, gesture, any setting."
         ),
     ],
     *,

@@ -1,7 +1,7 @@
 """Video: frames in and out one at a time, so memory does not grow with length.
 
-Written files are H.264 in yuv420p with AAC sound and the index in front (faststart): encoded once,
-and the same input gives the same bytes.
+Written files are H.264 in yuv420p with AAC sound and the index in front (faststart), .webm VP9 with Opus:
+encoded once, and the same input gives the same bytes. Transparent videos are VP9 or ProRes 4444.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import functools
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -22,17 +23,21 @@ from numpy.typing import NDArray
 
 from semibody.files import atomic_write, parse_json, require_file
 from semibody.media import provenance
-from semibody.media.audio import SoundTrack, read_speech
+from semibody.media.audio import AAC_RATES, OPUS_RATES, SoundTrack, read_speech
 from semibody.media.opening import LARGEST_FRAME, codec_of, local, open_media
 from semibody.types import Clip, SemibodyError, Speech
 
 Frame = NDArray[np.uint8]
-"""(h, w, 3) RGB."""
+"""(h, w, 3) RGB, or (h, w, 4) with opacity where a video is written transparent."""
+ENDINGS = (".mp4", ".mov", ".mkv", ".webm")
+TRANSPARENT_ENDINGS = (".mov", ".webm")
 LONGEST_STILL = 600.0
 """Seconds for which one picture may stand; screens and slides do so for minutes."""
 LONGEST_VIDEO = 24 * 3600.0
 """Seconds."""
 _LOWEST_FPS, _HIGHEST_FPS = 0.01, 1000.0
+_BT709, _BT601, _STUDIO = 1, 6, 1
+"""Numbers of H.273: primaries and transfer; the matrix of the conversion from RGB; levels of 16 to 235."""
 _FOREIGN = (av.FFmpegError, ValueError, MemoryError)
 """What PyAV raises for damaged files."""
 
@@ -186,25 +191,61 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
     require_file(path, "a video file")
     try:
         with open_media(path, "a video") as container:
-            # Matroska writes the names of tags in capitals.
-            comment = next((v for k, v in container.metadata.items() if k.lower() == "comment"), "{}")
+            # Matroska and WebM write names in capitals.
+            tags = {name.lower(): text for name, text in container.metadata.items()}
+        comment = tags.get("comment", "{}")
         values = parse_json(comment, str(path), "it is not ours")
     except SemibodyError:
         return {}
     return values if isinstance(values, dict) else {}
 
 
-def require_video_name(path: Path, where: str = "") -> None:
-    """Raise SemibodyError unless ``VideoWriter`` can write a file of this name; ``where`` goes before it."""
-    if path.suffix.lower() not in (".mp4", ".mov", ".mkv"):
-        raise SemibodyError(f"{where}{path}: video is written as .mp4 (or .mov, .mkv)")
+def require_video_name(path: Path, where: str = "", *, alpha: bool = False) -> None:
+    """Raise SemibodyError unless ``VideoWriter`` can write a file of this name; ``where`` goes before it.
+
+    ``alpha``: a transparent one.
+    """
+    if path.suffix.lower() not in ENDINGS:
+        raise SemibodyError(f"{where}{path}: video is written as .mp4 (or .mov, .mkv, .webm)")
+    if alpha and path.suffix.lower() not in TRANSPARENT_ENDINGS:
+        raise SemibodyError(
+            f"{where}{path}: {path.suffix} cannot be transparent; name it .mov (for editing) or .webm (for "
+            "browsers), or leave out --alpha"
+        )
+
+
+@dataclass(frozen=True)
+class _Coding:
+    """How a file is coded."""
+
+    codec: str
+    pixels: str
+    """FFmpeg's name of the pixel format"""
+    options: dict[str, str]
+    sound: str = "aac"
+    rates: tuple[int, ...] = AAC_RATES
+
+
+def _coding(path: Path, crf: int, *, alpha: bool) -> _Coding:
+    if path.suffix.lower() == ".webm":
+        # VP9's quality goes to 63. Every frame has the same number of threads, or bytes would differ.
+        options = {"crf": str(round(crf * 63 / 51)), "b": "0", "cpu-used": "4", "threads": "1"}
+        if alpha:
+            options["auto-alt-ref"] = "0"  # libvpx refuses these frames beside transparency
+        return _Coding("libvpx-vp9", "yuva420p" if alpha else "yuv420p", options, "libopus", OPUS_RATES)
+    if alpha:
+        return _Coding("prores_ks", "yuva444p10le", {"profile": "4444", "alpha_bits": "8", "threads": "1"})
+    # x264's macroblock tree reads memory it never wrote: with it, the same frames gave one of
+    # several files, depending on what the process had held there before.
+    options = {"crf": str(crf), "preset": "medium", "x264-params": "mbtree=0"}
+    return _Coding("libx264", "yuv420p", options)
 
 
 class VideoWriter:
     """Writes frames as they come; the file appears under its name only when complete.
 
         with VideoWriter(path, fps=24, width=768, height=768, speech=speech) as video:
-            video.write(frames)  # uint8 (f, h, w, 3), any number of times
+            video.write(frames)  # uint8 (f, h, w, 3), any number of times; with ``alpha`` (f, h, w, 4)
 
     The sound is the speech's recording with its own rate and channels, or where it was not read from a
     file the speech itself, cut to the video's length or ending before it. Odd sizes are padded by one line,
@@ -221,48 +262,57 @@ class VideoWriter:
         height: int,
         speech: Speech | None = None,
         crf: int = 18,
+        alpha: bool = False,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self.path = Path(path)
         if not 0 <= crf <= 51:
             raise SemibodyError(f"crf {crf} must be from 0 (lossless) to 51")
-        require_video_name(self.path)
+        require_video_name(self.path, alpha=alpha)
         self._credentials = provenance.wanted(self.path, metadata or {})
         self._fps = Fraction(fps).limit_denominator(1001)
-        self._size = (height, width)
-        self._sound = SoundTrack(speech) if speech is not None else None
+        self._shape = (height, width, 4 if alpha else 3)
+        self._coding = coding = _coding(self.path, crf, alpha=alpha)
+        self._sound = SoundTrack(speech, coding.rates) if speech is not None else None
         self._frames_written, self._samples_written = 0, 0
         self._atomic = atomic_write(self.path)
         self._unfinished = self._atomic.__enter__()
         try:
-            self._open(self._unfinished, width, height, crf, metadata or {})
+            self._open(self._unfinished, width, height, metadata or {})
         except BaseException as failure:
             self._atomic.__exit__(type(failure), failure, failure.__traceback__)
             raise
 
-    def _open(self, unfinished: Path, width: int, height: int, crf: int, metadata: dict[str, Any]) -> None:
-        options = {"movflags": "+faststart"} if self.path.suffix.lower() != ".mkv" else {}
+    def _open(self, unfinished: Path, width: int, height: int, metadata: dict[str, Any]) -> None:
+        coding, ending = self._coding, self.path.suffix.lower()
+        # Matroska's tracks have random numbers unless exact bytes are asked for.
+        options = {"movflags": "+faststart"} if ending in (".mp4", ".mov") else {"fflags": "+bitexact"}
         self._container: OutputContainer = av.open(local(unfinished), "w", options=options)
         self._container.metadata["comment"] = json.dumps(metadata, sort_keys=True)
-        self._video: Any = self._container.add_stream("libx264", rate=self._fps)
+        video: Any = self._container.add_stream(coding.codec, rate=self._fps)
+        self._video = video
         self._video.width, self._video.height = width + width % 2, height + height % 2
-        self._video.pix_fmt = "yuv420p"
-        # x264's macroblock tree reads memory it never wrote: with it, the same frames gave one of
-        # several files, depending on what the process had held there before.
-        self._video.options = {"crf": str(crf), "preset": "medium", "x264-params": "mbtree=0"}
+        self._video.pix_fmt, self._video.options = coding.pixels, dict(coding.options)
+        # Without these tags players take a large video for BT.709, and its colours are off.
+        context = self._video.codec_context
+        context.color_primaries = context.color_trc = _BT709
+        context.colorspace, context.color_range = _BT601, _STUDIO
         self._audio: Any = None
         if self._sound is not None:
-            self._audio = self._container.add_stream("aac", rate=self._sound.rate, layout=self._sound.layout)
+            self._audio = self._container.add_stream(
+                coding.sound, rate=self._sound.rate, layout=self._sound.layout
+            )
             self._audio.bit_rate = self._sound.bit_rate
 
     def write(self, frames: Frame) -> None:
-        """Append uint8 frames (f, h, w, 3) RGB, or one frame (h, w, 3)."""
+        """Append uint8 frames (f, h, w, c) RGB, with opacity if the video has it, or one frame (h, w, c)."""
+        height, width, channels = self._shape
+        layout = "rgb24" if channels == 3 else "rgba"
         for picture in frames[None] if frames.ndim == 3 else frames:
-            if picture.shape[:2] != self._size:
-                raise ValueError(f"frames must be {self._size}, got {picture.shape[:2]}")
-            height, width = self._size
+            if picture.shape != self._shape:
+                raise ValueError(f"frames must be {self._shape}, got {picture.shape}")
             picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")  # noqa: PLW2901
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format=layout)
             frame.pts = self._frames_written
             frame.time_base = 1 / self._fps
             self._mux(self._video.encode(frame))
