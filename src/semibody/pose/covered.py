@@ -34,6 +34,10 @@ _EDGE_LEVELS, _EDGE_SHARE = 10.0, 0.9
 """Grey levels by which a table's edge stands out, in this share of the picture's columns."""
 _EDGE_ROWS = 0.008
 """Height, of the picture's, in which an edge may lie a little higher or lower from column to column."""
+_LEAST_BESIDE = 0.3
+"""Share of the columns before the torso, and of those beside it, that hands must leave to be looked at."""
+_ALIKE = 32.0
+"""Distance in RGB within which columns below the edge show the same surface."""
 _NO_TIPS = [j for j in range(21) if j == 0 or j % 4]
 """Nails may be painted, and tips are most easily missed."""
 _FACE_SKIN = [FACE.start + j for j in (27, 28, 29, 30, 31, 35)]
@@ -61,7 +65,8 @@ def _dim_on_table(picture: Picture, pose: Pose) -> Pose:
 
 
 def table_edge(picture: Picture, pose: Pose) -> float | None:
-    """Height, as a fraction of the picture's, of an edge across the whole picture below the shoulders."""
+    """Height, as a fraction of the picture's, of an edge across the whole picture below the shoulders, under
+    which one surface lies before the torso and beside it; None without one."""
     grey = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY).astype(np.float32)
     height, width = grey.shape
     near = max(1, round(_EDGE_ROWS * height))
@@ -76,12 +81,25 @@ def table_edge(picture: Picture, pose: Pose) -> float | None:
         if len(x):
             margin = 0.04 * width
             beside[max(0, int(x.min() - margin)) : int(x.max() + margin) + 1] = False
-    if beside.mean() < 0.3:
+    torso = np.zeros(width, bool)
+    left, right = np.sort(pose.joints[SHOULDERS, 0] * width).astype(int).clip(0, width)
+    torso[left:right] = True
+    if (
+        not torso.any()
+        or torso.all()
+        or beside[torso].mean() < _LEAST_BESIDE
+        or beside[~torso].mean() < _LEAST_BESIDE
+    ):
         return None
-    share = strong[:, beside].mean(axis=1)
     first = int(pose.joints[SHOULDERS, 1].max() * height) + 4 * near
-    rows = np.flatnonzero(share[first : height - 2 * near] >= _EDGE_SHARE)
-    return float(first + rows[0]) / height if len(rows) else None
+    for row in range(max(first, 0), height - 6 * near):
+        if min(strong[row, beside & torso].mean(), strong[row, beside & ~torso].mean()) < _EDGE_SHARE:
+            continue
+        surface = np.median(picture[row + 2 * near : row + 5 * near, beside].astype(np.float64), axis=0)
+        alike = np.linalg.norm(surface - np.median(surface, axis=0), axis=1) < _ALIKE
+        if alike.mean() >= _EDGE_SHARE:
+            return row / height
+    return None
 
 
 def _dim_by_colour(picture: Picture, pose: Pose) -> Pose:
