@@ -9,7 +9,7 @@ import pytest
 from semibody.pose import library
 from semibody.pose.anchor import movable
 from semibody.pose.check import check_portrait
-from semibody.pose.covered import HALF_HIDDEN, dim_covered_hands
+from semibody.pose.covered import HALF_HIDDEN, dim_covered_hands, table_edge
 from semibody.types import FACE, LEFT_HAND, RIGHT_HAND, Picture, Pose
 
 SIDE = 512
@@ -83,6 +83,30 @@ def test_hands_of_a_very_dark_picture_rest_and_the_check_says_why() -> None:
     assert said["light"].level == "warning"
     assert "light" not in {f.topic for f in check_portrait(bright, POSE)}
     assert "light" not in {f.topic for f in check_portrait(painted(skin=(92, 60, 48)), POSE)}
+
+
+@pytest.mark.parametrize("high", [0.0, 0.06])
+def test_hands_on_a_table_rest_and_those_above_it_move(high: float) -> None:
+    picture, hands = painted(), POSE.joints[[*range(LEFT_HAND.start, RIGHT_HAND.stop)]]
+    picture[:] = np.where((picture == SHIRT).all(axis=2, keepdims=True), (200, 205, 210), picture)
+    middle, low = hands[:, 1].mean(), hands[:, 1].max()
+    on, below = (picture.copy() for _ in range(2))
+    for table, edge in ((on, middle + high * (low - middle)), (below, low + 0.06)):
+        rows = np.arange(SIDE)[:, None, None] > edge * SIDE
+        skin = (picture == SKIN).all(axis=2, keepdims=True)
+        table[:] = np.where(rows & ~skin, (112, 78, 52), table)
+    assert dimmed(on) == (True, True)
+    assert dimmed(below) == (False, False)
+
+
+def test_an_edge_behind_the_person_is_no_table() -> None:
+    picture = painted()
+    edge = POSE.joints[LEFT_HAND, 1].mean()
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    torso = np.abs(columns / SIDE - POSE.joints[[2, 5], 0].mean()) < 0.12
+    picture[(rows > edge * SIDE) & ~torso & (picture == SHIRT).all(axis=2)] = (180, 150, 110)
+    assert table_edge(picture, POSE) is None
+    assert dimmed(picture) == (False, False)
 
 
 def test_nothing_is_said_without_colours_a_face_or_hands() -> None:
