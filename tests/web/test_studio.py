@@ -149,7 +149,8 @@ def actions(studio: Studio) -> Actions:
 def values(order: Order, **changed: Any) -> list[Any]:
     """The controls' values, as a browser sends them, with an own gesture that is not chosen."""
     sent = {
-        "portrait": {"path": str(order.portrait), "orig_name": "Ada.png"}, "sound": {"path": str(order.speech)},
+        "portrait": {"path": str(order.portrait), "orig_name": "Ada.png"},
+        "sound": {"path": str(order.speech)},
         "kind": RECORDED, "video": None, "text": "", "voice": "", "gesture": "wave",
         "own": [{"path": "/uploads/own.npz", "orig_name": "own.npz"}], "quality": BEST, "seconds": None,
         "seed": None, "fps": None,
