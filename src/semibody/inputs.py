@@ -14,7 +14,7 @@ import dataclasses
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from semibody.pose import alive, anchor, check, timing
 from semibody.pose.align import align
 from semibody.pose.alive import Life
 from semibody.pose.check import Finding
+from semibody.pose.covered import dim_covered_hands
 from semibody.pose.detectors import shared_detector
 from semibody.pose.formats.reading import Stated
 from semibody.pose.frame import Framing, frame_portrait, keep_whole
@@ -142,9 +143,7 @@ def fit(
     if gesture is not None and not (sound is None and speech is not None):
         frames = None if sound is None else _frames(sound, settings)
         if str(gesture) in (AUTO, STILL) and fitted.pose is not None:
-            poses, more = _anchored(
-                str(gesture), fitted.pose, frames, settings, sound, prosody, seed=fitted.seed
-            )
+            poses, more = _anchored(str(gesture), fitted, frames, settings, sound, prosody)
         else:
             read = read_gesture(gesture, settings, sound, prosody)
             poses, more = _fit_gesture(read, gesture, fitted, frames, settings)
@@ -430,29 +429,31 @@ def seed_of(picture: Picture, seed: int) -> int:
 
 def _anchored(
     name: str,
-    portrait: Pose,
+    portrait: FittedPortrait,
     frames: int | None,
     settings: Settings,
     speech: Speech | None,
     prosody: Prosody | None,
-    *,
-    seed: int,
 ) -> tuple[Gesture, list[Finding]]:
     """``auto`` or ``still`` with the portrait's own hands; without a speech ``still`` is a single pose."""
-    aspect = settings.width / settings.height
+    own, aspect = portrait.pose, settings.width / settings.height
+    assert own is not None
     if name == STILL:
-        return anchor.rest(portrait, frames or 1, settings.fps, aspect), []
+        return anchor.rest(own, frames or 1, settings.fps, aspect), []
+    dimmed = dim_covered_hands(portrait.picture, own)
     planned = anchor.plan_anchored(
         _require_heard(speech),
-        portrait,
+        dimmed,
         aspect=aspect,
-        seed=seed,
+        seed=portrait.seed,
         fps=settings.fps,
         liveliness=settings.liveliness,
         seconds=None if frames is None else frames / settings.fps,
         prosody=prosody,
     )
-    return planned.gesture, check.check_movable(portrait, aspect)
+    # What is drawn keeps the confidence that was found.
+    confidence = np.repeat(own.confidence[None], len(planned.gesture), axis=0)
+    return replace(planned.gesture, confidence=confidence), check.check_movable(dimmed, aspect)
 
 
 def _fit_gesture(

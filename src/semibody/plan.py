@@ -19,10 +19,12 @@ from semibody.types import Gesture, Picture, Speech
 
 EFFICIENCY = 0.45
 """Share of the machine's measured matmul rate that a step reaches (``make bench-step`` prints it)."""
-START_SECONDS = 5.0
+START_SECONDS = 2.5
 """What every clip takes beside the networks: imports, reading, writing (``benchmarks/estimates.py``)."""
 DETECT_SECONDS = 2.0
 """Opening the detector and the search for the person (the same)."""
+LOAD_SECONDS = 6.0
+"""Building the networks, beside reading their weights (the same)."""
 LOAD_RATE = 0.5e9
 """Bytes of weights that are read and converted in a second (the same)."""
 RESIDENT = 0.56 * 2**30
@@ -85,7 +87,7 @@ def make_plan(
         frames=len(inputs),
         windows=len(ring_windows(len(inputs), settings.window, settings.overlap)),
         tflop=tflop,
-        seconds=start_seconds(settings) + weights / LOAD_RATE + tflop / rate,
+        seconds=start_seconds(settings) + LOAD_SECONDS + weights / LOAD_RATE + tflop / rate,
         memory_gib=memory / 2**30,
         device=str(target),
         precision=str(dtype).removeprefix("torch."),

@@ -217,6 +217,33 @@ def test_hands_at_the_face_and_crossed_arms_stay_at_rest() -> None:
     assert movable(crossed).hands == (False, False)
 
 
+def test_arms_that_cross_a_little_rest_both() -> None:
+    crossed = library.find_gesture("crossed_forearms")[36]
+    joints, width = crossed.joints.copy(), crossed.joints[5, 0] - crossed.joints[2, 0]
+    # Each arm 0.15 widths outwards: no wrist is far on the other side any more, but forearms still cross.
+    for (hand, _, elbow, wrist), sign in zip(ARMS, (1.0, -1.0), strict=True):
+        joints[hand, 0] += sign * 0.15 * width
+        joints[[elbow, wrist], 0] += sign * 0.15 * width
+    across = (joints[[2, 5], 0].mean() - joints[[4, 7], 0]) * (-1, 1) / width
+    assert across.max() < 0.1
+    tangled = Pose(joints, crossed.confidence)
+    assert movable(tangled) == Movable((False, False))
+    assert (plan(tangled).gesture.joints == tangled.joints).all()
+
+
+@pytest.mark.parametrize("along", [0.0, 0.5, 0.9])
+def test_a_hand_on_the_other_upper_arm_keeps_both_at_rest(portrait: Pose, along: float) -> None:
+    joints = portrait.joints.copy()
+    goal = joints[2] + along * (joints[3] - joints[2])
+    # Its own forearm follows from the elbow; the other hand hangs.
+    joints[RIGHT_HAND] += (-0.05, 0.2)
+    joints[4] += (-0.05, 0.2)
+    palm = joints[LEFT_HAND].mean(axis=0)
+    joints[LEFT_HAND] += goal - palm
+    joints[7] += goal - palm
+    assert movable(Pose(joints, portrait.confidence)).hands == (False, False)
+
+
 def test_clasped_hands_move_as_one() -> None:
     folded = standing((0.20, 0.90, 0.50), (0.17, 0.86, 0.56), folded=True)
     assert movable(folded) == Movable((True, True), clasped=True)

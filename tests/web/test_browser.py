@@ -63,10 +63,15 @@ class User:
         self.tab.set_default_timeout(MILLISECONDS)
         self.tab.set_default_navigation_timeout(MILLISECONDS)
         self.outside: list[str] = []
-        own = (page.url, "data:", "blob:")
-        self.tab.on("request", lambda one: one.url.startswith(own) or self.outside.append(one.url))
+        self._own = (page.url, "data:", "blob:")
+        self.tab.on("request", self._note)
         self.tab.goto(page.url)
         self.tab.wait_for_selector("#generate")
+
+    def _note(self, request: Any) -> None:
+        """Keep requests to other hosts."""
+        if not request.url.startswith(self._own):
+            self.outside.append(request.url)
 
     def give(self, what: str, path: Path) -> None:
         """Upload a portrait, a recording or an own gesture, in place of what is there."""

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from semibody.pose.body import SHOULDERS, face_found, shoulder_distance, shoulders_seen
-from semibody.pose.deform import Head, smooth
+from semibody.pose.head import Head, smooth
 from semibody.pose.prosody import Prosody
 from semibody.pose.skeleton import HEAD_BODY_JOINTS
 from semibody.types import FACE, N_JOINTS, Floats, Pose

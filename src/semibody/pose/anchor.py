@@ -116,6 +116,8 @@ _AT_FACE = 0.12
 """Shoulder widths about the face in which a hand touches it."""
 _CLASPED = 0.12
 """Shoulder widths between two hands' joints under which they hold each other."""
+_ON_ARM = 0.1
+"""Shoulder widths between a hand's joints and the other arm under which it lies on that arm."""
 _CROSSED = 0.1
 """Shoulder widths beyond the body's middle from which a wrist counts as the other arm's side."""
 
@@ -140,6 +142,7 @@ def movable(portrait: Pose, aspect: float = 1.0) -> Movable:
     hands = [points[hand] / width for hand, *_ in ARMS]
     between = hands[0][:, None] - hands[1][None]
     clasped = all(hands_found(portrait)) and float(np.hypot(*np.moveaxis(between, -1, 0)).min()) < _CLASPED
+    tangled = not clasped and _arms_touch(points / width, portrait)
     free = []
     for (hand, *arm), found, sign in zip(ARMS, hands_found(portrait), (1.0, -1.0), strict=True):
         whole = found and seen[arm].min() >= SEEN and float(np.median(seen[hand])) >= _SURE
@@ -147,9 +150,44 @@ def movable(portrait: Pose, aspect: float = 1.0) -> Movable:
         middle = points[SHOULDERS, 0].mean()
         crossed = not clasped and sign * (points[arm[2], 0] - middle) / width < -_CROSSED
         at_face = bool((_off_face(points[hand], portrait, aspect) < _AT_FACE * width).any())
-        free.append(bool(whole and not cut and not crossed and not at_face))
+        free.append(bool(whole and not cut and not crossed and not at_face and not tangled))
     both = (free[0] and free[1]) if clasped else None
     return Movable((free[0], free[1]) if both is None else (both, both), clasped)
+
+
+def _arms_touch(points: Floats, portrait: Pose) -> bool:
+    """Whether a hand lies on the other arm, or forearms cross; then one takes parts of the other with it.
+
+    ``points`` (j, 2) in shoulder widths.
+    """
+    shown = portrait.confidence >= SEEN
+    for (hand, _, own_elbow, own_wrist), (_, *arm) in itertools.permutations(ARMS):
+        joints = points[hand][shown[hand]]
+        for start, end in itertools.pairwise(arm):
+            if not (shown[start] and shown[end]):
+                continue
+            if len(joints) and float(_off_segment(joints, points[start], points[end]).min()) < _ON_ARM:
+                return True
+            if shown[own_elbow] and shown[own_wrist] and _cross(points[[own_elbow, own_wrist, start, end]]):
+                return True
+    return False
+
+
+def _off_segment(points: Floats, start: Floats, end: Floats) -> Floats:
+    """Distances of points (n, 2) from the segment between two others."""
+    along = end - start
+    share = ((points - start) @ along / max(float(along @ along), 1e-12)).clip(0, 1)
+    return _length(points - start - share[:, None] * along)
+
+
+def _cross(ends: Floats) -> bool:
+    """Whether the segment of the first two points (4, 2) crosses that of the last two."""
+
+    def side(a: Floats, b: Floats, c: Floats) -> float:
+        return float((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]))
+
+    a, b, c, d = ends
+    return side(a, b, c) * side(a, b, d) < 0 and side(c, d, a) * side(c, d, b) < 0
 
 
 def _off_face(points: Floats, portrait: Pose, aspect: float) -> Floats:
@@ -353,7 +391,7 @@ _SHARES = np.array([1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
 """Of a stroke, tried until it is plausible."""
 _LEAST = 0.35
 """A stroke that only a smaller share of is left out, if there are others."""
-_TORN = 0.04
+_TORN = 0.015
 """How much of a picture a stroke may tear at liveliness 1, see ``Deformation.torn``."""
 _SECOND = 0.72
 """How far the other hand moves of what the main one does, when both do."""
@@ -410,7 +448,7 @@ class AnchoredRepertoire:
 
     def _deformable(self, states: Floats) -> bool:
         """Whether a picture can be deformed to these states (n, 6) without being torn."""
-        arms, allowed = self._arms, _TORN * max(1.0, self._liveliness)
+        arms, allowed = self._arms, _TORN * max(1.0, self._liveliness) ** 2
         off = arms.to_picture(arms.move(states)[0] - arms.move(self.rest[None])[0])
         for moved in off:
             joints = arms.portrait.joints.copy()
