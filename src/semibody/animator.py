@@ -201,17 +201,19 @@ class Animator:
         progress("prepare", 0, 1)
         conditions = ClipConditions(
             self.model, inputs.portrait, inputs.portrait_pose, inputs.gesture, inputs.speech, settings.fps,
-            settings.steps, self._movement(inputs),
+            settings.steps, self._movement(inputs, deform_arms=settings.arms == "auto"),
         )  # fmt: skip
         progress("prepare", 1, 1)
         return conditions
 
-    def _movement(self, inputs: Inputs) -> Movement | None:
+    def _movement(self, inputs: Inputs, *, deform_arms: bool) -> Movement | None:
         """How finished frames are moved; None for models that draw every frame themselves."""
         restorer, own = self.model.config.restorer, inputs.portrait_pose
         if restorer is None or not restorer.limbs or own is None or not face_found(own):
             return None
-        return Movement(inputs.portrait, own, inputs.gesture, inputs.life, inputs.person)
+        return Movement(
+            inputs.portrait, own, inputs.gesture, inputs.life, inputs.person, deform_arms=deform_arms
+        )
 
     @torch.inference_mode()
     def denoise(

@@ -102,8 +102,8 @@ def make_starter_demo(out: Path, who: str = WHO, *, progress: Progress = silent)
     return [
         *(f"note: {notice}" for notice in inputs.notices),
         f"{out}: {frames} frames, {size}, {frames / settings.fps:.1f} s of video, made in {seconds:.0f} s",
-        "The person is rendered and the voice synthesised; hands and lips are what the small model "
-        "predicts from the gesture planned from the speech, and from its sound.",
+        "Person and voice are synthetic; the picture is deformed as the planned gesture and "
+        "the mouth predicted from the sound ask, and the small model draws the rest.",
         "The same in full, to change one thing at a time:",
         f"  {_command()} animate {portrait} {speech} --gesture auto --frame keep --weights starter -o {out}",
         f"Another person: {_command()} demo --who {other}; other gestures: {_command()} gesture list; "

@@ -28,7 +28,7 @@ def over(person: NDArray[np.float32], alpha: NDArray[np.float32], behind: object
     return np.rint(blend).astype(np.uint8)
 
 
-PERSON = np.broadcast_to(np.float32([210, 160, 140]), (SIDE, SIDE, 3)) - np.float32(0)
+PERSON = np.broadcast_to(np.array([210, 160, 140], np.float32), (SIDE, SIDE, 3)) - np.float32(0)
 
 
 def test_another_background_is_as_if_composed_over_it() -> None:
@@ -48,7 +48,7 @@ def test_a_background_picture_covers_all_and_is_not_stretched() -> None:
 
 def test_the_key_colour_is_not_one_that_the_person_wears() -> None:
     for worn in ((0, 177, 64), (0, 71, 187), (255, 255, 255), (128, 128, 128)):
-        picture = np.broadcast_to(np.uint8(worn), (SIDE, SIDE, 3))
+        picture = np.broadcast_to(np.array(worn, np.uint8), (SIDE, SIDE, 3))
         key = media.key_colour(picture, soft_disc())
         assert np.linalg.norm(np.subtract(key, worn)) > 150
 
@@ -99,9 +99,9 @@ def read_rgba(path: Path) -> list[NDArray[np.uint8]]:
         vp9 = stream.codec_context.name == "vp9"
         decoder = av.CodecContext.create("libvpx-vp9", "r") if vp9 else stream.codec_context
         return [
-            frame.to_ndarray(format="rgba")
+            np.asarray(frame.to_ndarray(format="rgba"), np.uint8)
             for packet in container.demux(stream)
-            for frame in decoder.decode(packet)  # type: ignore[union-attr]
+            for frame in decoder.decode(packet)
         ]
 
 

@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,7 +70,8 @@ def fresh() -> Callable[[], Model]:
 
 
 def at(files: dict[str, Path], **names: str) -> StartSettings:
-    return StartSettings(**{setting: str(files[name]) for setting, name in names.items()})
+    given: dict[str, Any] = {setting: str(files[name]) for setting, name in names.items()}
+    return StartSettings(**given)
 
 
 # -- what is taken --------------------------------------------------------------------------------------
@@ -175,7 +177,8 @@ def test_whatever_does_not_fit_is_named(
         state[key] = torch.zeros(3) if change == "shape" else torch.zeros(state[key].shape, dtype=torch.int8)
     save_file(state, tmp_path / "changed.safetensors")
     with pytest.raises(SemibodyError, match=f"changed.safetensors: .*{says}"):
-        sources.check(toy().model, StartSettings(**{setting: str(tmp_path / "changed.safetensors")}))
+        changed: dict[str, Any] = {setting: str(tmp_path / "changed.safetensors")}
+        sources.check(toy().model, StartSettings(**changed))
 
 
 def test_settings_that_contradict_each_other() -> None:
@@ -219,7 +222,7 @@ def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_fetch_train_export_animate(
     stand_in: type[StandIn], files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,7 +262,7 @@ def test_fetch_train_export_animate(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_wav2vec2_trains_and_animates(files: dict[str, Path], tmp_path: Path) -> None:
     """The paper's audio encoder: rows are encoded by it, its mapper is trained, animating finds both."""
     recipe = toy(

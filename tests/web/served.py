@@ -43,13 +43,19 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serve(weights: Path, temporary: Path, *options: str) -> Iterator[Served]:
-    """Start the page with weights and a folder for temporary files of its own; killed at the end."""
+def serve(weights: Path, temporary: Path, *options: str, proxy: bool = False) -> Iterator[Served]:
+    """Start the page with weights and a folder for temporary files of its own; killed at the end.
+
+    ``proxy``: as where a company or a tunnel sets one, which must not be asked for this machine's own page.
+    """
     temporary.mkdir(exist_ok=True)
     port = free_port()
     command = [sys.executable, "-m", "semibody", "web", "--weights", str(weights), "--port", str(port)]
     command += options
     environment = {**os.environ, "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
+    if proxy:
+        nowhere = f"http://127.0.0.1:{free_port()}"
+        environment |= dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), nowhere)
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         try:
             served = Served(f"http://127.0.0.1:{port}", process, temporary)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import http.server
+import json
 import re
 import signal
 import stat
@@ -37,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(folder: Path) -> Iterator[Served]:
-    with serve(folder / "weights", folder / "tmp", "--longest", "60") as served:
+    with serve(folder / "weights", folder / "tmp", "--longest", "60", proxy=True) as served:
         yield served
 
 
@@ -76,6 +77,24 @@ def test_animate_returns_when_the_clip_is_made(client: Any, folder: Path) -> Non
     assert len(clip.frames) == 5, "1 s of speech at 5 frames a second"
     assert clip.speech is not None
     assert media.read_metadata(path)["settings"]["seed"] == 7
+
+
+def test_animate_over_plain_http(page: Served, folder: Path, tmp_path: Path) -> None:
+    """The three steps of docs/page.md."""
+    import httpx
+
+    api = f"{page.url}/gradio_api"
+    with httpx.Client(timeout=PATIENCE) as asked:
+        files = [("files", (name, (folder / name).read_bytes())) for name in ("me.png", "hello.wav")]
+        paths = asked.post(f"{api}/upload", files=files).json()
+        portrait, speech = ({"path": path, "meta": {"_type": "gradio.FileData"}} for path in paths)
+        body = {"portrait": portrait, "speech": speech, "gesture": "wave", "length": 2}
+        event = asked.post(f"{api}/call/v2/animate", json=body).json()["event_id"]
+        lines = asked.get(f"{api}/call/v2/animate/{event}").text.splitlines()
+        data = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+        clip = json.loads(data[-1])[0]["path"]
+        (tmp_path / "clip.mp4").write_bytes(asked.get(f"{api}/file={clip}").content)
+    assert len(media.read_clip(tmp_path / "clip.mp4").frames) == 2
 
 
 def test_every_setting_is_a_named_and_optional_parameter_and_nothing_else_is_public(client: Any) -> None:

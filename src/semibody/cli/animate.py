@@ -64,7 +64,8 @@ def animate(
     from semibody.plan import make_plan
     from semibody.runtime import unused_gpu
     from semibody.weights.hub import default_weights
-    from semibody.weights.official import find_lora, is_official, require_complete
+    from semibody.weights.official import find_lora, require_complete
+    from semibody.weights.store import is_store
 
     if source.weights is None:
         source = dataclasses.replace(source, weights=source.preset or default_weights())
@@ -83,7 +84,7 @@ def animate(
     found = resolve(source)
     settings = found.settings(changes)
     _require_writable(video.out, alpha=settings.alpha)
-    if is_official(found.folder):
+    if not is_store(found.folder):
         require_complete(found.folder, found.variant)
     inputs = prepare(portrait, sound, gesture, settings)
     for finding in inputs.findings:

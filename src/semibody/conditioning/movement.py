@@ -52,18 +52,30 @@ class Movement:
     """The movement of one clip. ``gesture`` and ``own`` are in fractions of the picture."""
 
     def __init__(
-        self, picture: Picture, own: Pose, gesture: Gesture, life: Life | None, matte: Matte | None
+        self,
+        picture: Picture,
+        own: Pose,
+        gesture: Gesture,
+        life: Life | None,
+        matte: Matte | None,
+        *,
+        deform_arms: bool = True,
     ) -> None:
         height, width = picture.shape[:2]
         self._own, self._gesture, self._life = own, gesture, life
         self._deformation = Deformation(own, width / height)
         self._lips = Lips(own.joints[FACE] * (width / height, 1.0), width / height)
-        self.moves_arms = self._deformation.reaches(gesture)
+        self.moves_arms = deform_arms and self._deformation.reaches(gesture)
         """whether arms are deformed; else they are the networks' task"""
         # Arms that networks draw are not where the matte has them.
         known = matte is not None and self.moves_arms and shows(matte, own)
         self._matte = with_hands(matte, own) if matte is not None and known else None
-        self._behind = None if self._matte is None else _unit(fill_behind(picture, self._matte))
+        self._behind: Frame | None = None
+        if self._matte is not None:
+            behind = fill_behind(picture, self._matte)
+            self._behind = _unit(behind)
+            self._room = (behind == picture).all(axis=2) & (self._matte == 0)
+            """(H, W) what is background for certain"""
 
     @property
     def for_networks(self) -> Gesture:
@@ -113,6 +125,8 @@ class Movement:
             return np.asarray(made)
         person = cv2.remap(self._matte, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         separated = (np.hypot(*moved.flow) / _SEPARATES).clip(0, 1)
+        # At her edge, whose pixels are of both, she comes off gradually; the room stays in any case.
+        separated[self._room & (person == 0)] = 1
         behind = (separated * (1 - person))[..., None]
         return np.asarray(made + behind * (self._behind - made))
 

@@ -68,7 +68,7 @@ def _least_distance(picture: NDArray[np.uint8], opacity: Opacity, key: Colour) -
     worn = picture[opacity > 0.9].astype(np.float32)
     if not len(worn):
         return 0.0
-    return float(np.percentile(np.linalg.norm(worn - np.float32(key), axis=1), 1))
+    return float(np.percentile(np.linalg.norm(worn - np.asarray(key, np.float32), axis=1), 1))
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Matte:
         return max(2 * _KEYED, _least_distance(self.portrait, self.opacity, self.key))
 
     def _cut(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        seen, key = frame.astype(np.float32), np.float32(self.key)
+        seen, key = frame.astype(np.float32), np.asarray(self.key, np.float32)
         changed = _ramp(np.abs(seen - self.portrait).max(axis=2), *_SAME)
         changed = cv2.blur(cv2.dilate(changed, np.ones((3, 3), np.uint8)), (_SOFT, _SOFT))
         keyed = _ramp(np.linalg.norm(seen - key, axis=2), _KEYED, self._reach)

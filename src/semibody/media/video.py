@@ -286,7 +286,8 @@ class VideoWriter:
         options = {"movflags": "+faststart"} if ending in (".mp4", ".mov") else {"fflags": "+bitexact"}
         self._container: OutputContainer = av.open(local(unfinished), "w", options=options)
         self._container.metadata["comment"] = json.dumps(metadata, sort_keys=True)
-        self._video: Any = self._container.add_stream(coding.codec, rate=self._fps)
+        video: Any = self._container.add_stream(coding.codec, rate=self._fps)
+        self._video = video
         self._video.width, self._video.height = width + width % 2, height + height % 2
         self._video.pix_fmt, self._video.options = coding.pixels, dict(coding.options)
         # Without these tags players take a large video for BT.709, and its colours are off.

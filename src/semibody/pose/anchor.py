@@ -391,7 +391,7 @@ _SHARES = np.array([1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
 """Of a stroke, tried until it is plausible."""
 _LEAST = 0.35
 """A stroke that only a smaller share of is left out, if there are others."""
-_TORN = 0.04
+_TORN = 0.015
 """How much of a picture a stroke may tear at liveliness 1, see ``Deformation.torn``."""
 _SECOND = 0.72
 """How far the other hand moves of what the main one does, when both do."""
@@ -448,7 +448,7 @@ class AnchoredRepertoire:
 
     def _deformable(self, states: Floats) -> bool:
         """Whether a picture can be deformed to these states (n, 6) without being torn."""
-        arms, allowed = self._arms, _TORN * max(1.0, self._liveliness)
+        arms, allowed = self._arms, _TORN * max(1.0, self._liveliness) ** 2
         off = arms.to_picture(arms.move(states)[0] - arms.move(self.rest[None])[0])
         for moved in off:
             joints = arms.portrait.joints.copy()

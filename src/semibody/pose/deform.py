@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from semibody.pose.body import SEEN, face_found, shoulder_distance, shoulders_seen
 from semibody.pose.head import Head, Points, smooth
 from semibody.pose.limbs import Bones, arm_bones
-from semibody.pose.skeleton import ARMS, HAND_EDGES
+from semibody.pose.skeleton import ARMS
 from semibody.types import FACE, Floats, Gesture, Pose
 
 FARTHEST = 0.68
@@ -39,6 +39,8 @@ _SLOPE = 2.2
 picture folds below 1.5."""
 _RIGID = 1.3
 """Up to so many times its thickness a bone carries the picture rigidly."""
+_WRIST = 0.2
+"""Shoulder widths over which a hand's movement goes over into its forearm's."""
 _COLLAR, _SPINE, _TRUNK = 0.06, 0.12, 1.5
 """Thickness of the line between the shoulders, that of the spine, and its length, in shoulder widths."""
 _COARSE = 64
@@ -197,8 +199,12 @@ def _displace(bones: Bones, points: Points, width: float) -> tuple[Floats, Float
     # Near a bone the picture turns with it; farther away that would grow with the distance.
     turning = np.clip(1 - beyond / (0.3 * width), 0.0, 1.0)
     displaced = turning * (at.source - points[:, None]) + (1 - turning) * (at.old_foot - at.foot)
-    # A hand has twenty thin bones and counts as much as one of the arm's: else it would pull at the shoulder.
-    share = np.where(bones.thick < 0.6 * bones.thick.max(), 1 / len(HAND_EDGES), 1.0)
-    weight = share[:, None] / np.square(np.square(at.distance / width + 0.02))
+    weight = 1 / np.square(np.square(at.distance / width + 0.02))
+    # A hand has twenty thin bones and counts as much as its nearest: else it would pull at the shoulder.
+    fingers = bones.thick < 0.6 * bones.thick.max()
+    if fingers.any() and not fingers.all():
+        weight[fingers] *= weight[fingers].max(axis=0) / weight[fingers].sum(axis=0)
+        # It is before its forearm, which may point at the camera, and moves as a whole.
+        weight[~fingers] *= smooth(beyond[fingers].min(axis=0) / (_WRIST * width)) + 1e-4
     weight /= weight.sum(axis=0)
     return (weight * displaced).sum(axis=1), beyond.min(axis=0)

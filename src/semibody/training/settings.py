@@ -178,6 +178,11 @@ class RunSettings:
     recompute: bool = False
     """discard activations and compute them again in the backward pass: less memory, more time"""
     tensorboard: bool = True
+    gpus: int = 1
+    """GPUs that ``--plan`` counts on; a training takes as many processes as it is started with"""
+    gpu_tflops: float = 120.0
+    """rate that each of them keeps up in training, in TFLOP/s, for the hours of ``--plan``: about 0.4 of an
+    A100's peak in bf16"""
 
 
 def renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

@@ -152,7 +152,7 @@ class Actions:
         """The page was opened, or loaded again: everything as it is now, and the last clip's inputs."""
         import gradio as gr
 
-        outputs = self.show(mine, "?")
+        outputs = self.show(mine, "?/")
         job = self._find((mine or NOTHING)["job"])
         if job is None:
             return [*outputs, gr.skip(), gr.skip(), gr.skip()]

@@ -246,13 +246,17 @@ def look() -> dict[str, Any]:
 
 
 def _tile_style() -> str:
-    """Each gesture's drawing in its tile: moving, or still for those who want less motion."""
+    """Each gesture's drawing in its tile: still, and moving while it is pointed at or chosen.
+
+    All at once they would distract, and keep the browser's processor busy. Who wants less motion has none.
+    """
     rules = []
-    for _, value in tiles():
-        if value == OWN:
-            continue
-        tile = f"#tiles label:has(input[value='{value}'])::before"
-        rules.append(f"{tile}{{background-image:url({tile_address(value)})}}")
+    for value in (value for _, value in tiles() if value != OWN):
+        tile, drawing = f"#tiles label:has(input[value='{value}'])", tile_address(value)
         still = tile_address(value, still=True)
-        rules.append(f"@media (prefers-reduced-motion:reduce){{{tile}{{background-image:url({still})}}}}")
+        rules.append(f"{tile}::before{{background-image:url({still})}}")
+        moving = ", ".join(f"{tile}{when}::before" for when in (":hover", ":focus-within", ":has(:checked)"))
+        rules.append(
+            f"@media (prefers-reduced-motion:no-preference){{{moving}{{background-image:url({drawing})}}}}"
+        )
     return "\n".join(rules)

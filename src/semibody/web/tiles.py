@@ -31,6 +31,7 @@ def draw_tile(gesture: Gesture, *, still: bool = False) -> str:
     points = _fit(keys)
     seconds = gesture.seconds
     neck, nose = points[:, 1], points[:, 0]
+    chin = nose + (neck - nose) * (_head(points[0]) / max(np.linalg.norm(neck - nose, axis=1).mean(), 1e-9))
     head = f"<circle r='{_head(points[0]):.1f}' {_moving(('cx', 'cy'), nose, seconds)}"
     shoulders = [2, 1, 5]
     hips = np.stack([points[:, 2] * (1, 0) + (4, SIDE), points[:, 5] * (1, 0) + (-4, SIDE)], axis=1)
@@ -40,7 +41,7 @@ def draw_tile(gesture: Gesture, *, still: bool = False) -> str:
         f"<g fill='{BODY_COLOUR}' fill-opacity='.45'>{head}</g>",
         _line("polyline", points[:, shoulders], seconds,
               f"fill='none' stroke='{BODY_COLOUR}' stroke-width='3'"),
-        _line("polyline", np.stack([neck, nose], axis=1), seconds,
+        _line("polyline", np.stack([neck, chin], axis=1), seconds,
               f"fill='none' stroke='{BODY_COLOUR}' stroke-width='3'"),
     ]  # fmt: skip
     for hand, shoulder, elbow, wrist in ARMS:
@@ -83,7 +84,7 @@ def _fit(keys: Floats) -> Floats:
 
 
 def _head(pose: Floats) -> float:
-    return float(0.30 * np.linalg.norm(pose[2] - pose[5]))
+    return float(0.33 * np.linalg.norm(pose[2] - pose[5]))
 
 
 def _line(shape: str, points: Floats, seconds: float, style: str) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 import torch
@@ -39,6 +39,17 @@ S = TypeVar("S", bound=StageSettings)
 
 _ENCODED_AT_ONCE = 16
 """Frames the autoencoder encodes together when clips are prepared."""
+
+
+class Rehearsal(NamedTuple):
+    """A step of a stage on the meta device, without content (``training.estimate``)."""
+
+    module: nn.Module
+    """what is trained; parameters that require no gradient are frozen"""
+    frozen: tuple[nn.Module, ...]
+    """networks that are only used"""
+    loss: Callable[[torch.dtype], Tensor]
+    """the forward pass of a micro-batch in a precision"""
 
 
 class Stage(ABC, Generic[S]):
@@ -84,6 +95,11 @@ class Stage(ABC, Generic[S]):
         """Lines of the plan: a name and a text."""
         o = cls.settings_in(recipe).optimiser
         return [(cls.name, f"{o.steps:,} steps of {o.batch} samples, lr {o.lr:g}")]
+
+    @classmethod
+    def rehearse(cls, recipe: RecipeBase, samples: int) -> Rehearsal | None:  # noqa: ARG003
+        """A step of this many samples, built on the meta device; None: it cannot be rehearsed."""
+        return None
 
     # -- networks -----------------------------------------------------------------------------
 

@@ -26,12 +26,12 @@ from semibody.networks.loading import save_model
 from semibody.networks.model import Model
 from semibody.training import curriculum, lora
 from semibody.training.checkpoint import Snapshot
-from semibody.training.denoiser import Denoiser, generate
+from semibody.training.denoiser import Denoiser, blank_batch, generate
 from semibody.training.losses import change_loss, latent_loss, perceptual_network, phase_terms
 from semibody.training.pictures import channels_last, grid, to_picture, to_pixels
 from semibody.training.samples import DenoisingBatch, DenoisingSamples, Draw, Drawing, PortraitFrame
 from semibody.training.settings import RecipeBase, StageSettings
-from semibody.training.stages.base import Context, Stage
+from semibody.training.stages.base import Context, Rehearsal, Stage
 from semibody.training.stages.keypoints import KeypointStage
 from semibody.training.start import fill
 from semibody.training.validation import Scores, flicker, mouth_figures
@@ -94,6 +94,32 @@ class DenoisingStage(Stage[D]):
         """The networks that the stage starts from."""
 
     @classmethod
+    def rehearse(cls, recipe: RecipeBase, samples: int) -> Rehearsal:
+        """Without the frozen networks of the loss, which see small crops."""
+        settings, unet = cls.settings_in(recipe), recipe.model.unet
+        unet = dataclasses.replace(unet, motion=unet.motion and cls is MotionStage)
+        model = Model(dataclasses.replace(recipe.model, unet=unet, restorer=None))
+        module = Denoiser(model)
+        model.requires_grad_(False)
+        for name, parameter in module.named_parameters():
+            pretrained = name.startswith("audio_encoder.encoder.")
+            parameter.requires_grad_(recipe.start.trains(name) and cls.trains(name) and not pretrained)
+        model.denoising_unet.recompute = model.reference_unet.recompute = recipe.run.recompute
+        loss = recipe.loss
+        crops = -(-samples // loss.decode_every) if loss.decodes else 0
+
+        def forward(dtype: torch.dtype) -> Tensor:
+            batch = blank_batch(recipe, model, samples, settings.frames, dtype)
+            predicted = module(batch.latents.clone().requires_grad_(), batch.t, batch)
+            total = predicted.float().square().mean()
+            if crops:
+                side = loss.decode_cells or predicted.shape[-1]
+                total = total + model.vae.decode(predicted[:crops, 0, :, :side, :side]).float().mean()
+            return total
+
+        return Rehearsal(module, (model.vae,), forward)
+
+    @classmethod
     def drawing(cls, recipe: RecipeBase) -> Drawing:
         """How it draws its samples."""
         settings = cls.settings_in(recipe)
@@ -136,8 +162,9 @@ class DenoisingStage(Stage[D]):
     def _is_trained(self, name: str) -> bool:
         return self.recipe.start.trains(name) and self.trains(name)
 
+    @staticmethod
     @abstractmethod
-    def trains(self, name: str) -> bool:
+    def trains(name: str) -> bool:
         """Whether the stage trains a parameter."""
 
     def export(self, folder: Path, step: int) -> None:
@@ -279,7 +306,8 @@ class StillStage(DenoisingStage[StillSettings]):
     def drawing(cls, recipe: RecipeBase) -> Drawing:
         return dataclasses.replace(super().drawing(recipe), curriculum=True)
 
-    def trains(self, name: str) -> bool:
+    @staticmethod
+    def trains(name: str) -> bool:
         return curriculum.trains("mixed", name)
 
     def frozen(self, step: int) -> list[str]:
@@ -309,7 +337,8 @@ class MotionStage(DenoisingStage[MotionSettings]):
     def drawing(cls, recipe: RecipeBase) -> Drawing:
         return dataclasses.replace(super().drawing(recipe), consecutive=True)
 
-    def trains(self, name: str) -> bool:
+    @staticmethod
+    def trains(name: str) -> bool:
         return curriculum.is_motion(name)
 
     def noisy(self, batch: DenoisingBatch, alphas: Tensor) -> Float[Tensor, "b f c h w"]:
