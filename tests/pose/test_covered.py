@@ -9,7 +9,7 @@ import pytest
 from semibody.pose import library
 from semibody.pose.anchor import movable
 from semibody.pose.check import check_portrait
-from semibody.pose.covered import HALF_HIDDEN, dim_covered_hands
+from semibody.pose.covered import HALF_HIDDEN, dim_covered_hands, table_edge
 from semibody.types import FACE, LEFT_HAND, RIGHT_HAND, Picture, Pose
 
 SIDE = 512
@@ -38,8 +38,8 @@ def with_cup(picture: Picture, hand: slice, colour: tuple[int, int, int]) -> Pic
     return covered
 
 
-def dimmed(picture: Picture) -> tuple[bool, bool]:
-    confidence = dim_covered_hands(picture, POSE).confidence
+def dimmed(picture: Picture, pose: Pose = POSE) -> tuple[bool, bool]:
+    confidence = dim_covered_hands(picture, pose).confidence
     left, right = (bool(confidence[hand].max() <= HALF_HIDDEN) for hand in (LEFT_HAND, RIGHT_HAND))
     return left, right
 
@@ -83,6 +83,36 @@ def test_hands_of_a_very_dark_picture_rest_and_the_check_says_why() -> None:
     assert said["light"].level == "warning"
     assert "light" not in {f.topic for f in check_portrait(bright, POSE)}
     assert "light" not in {f.topic for f in check_portrait(painted(skin=(92, 60, 48)), POSE)}
+
+
+@pytest.mark.parametrize("high", [0.0, 0.02])
+def test_hands_on_a_table_rest_and_those_above_it_move(high: float) -> None:
+    pose = Pose(0.5 + 0.7 * (POSE.joints - 0.5), POSE.confidence)
+    picture, hands = painted(pose=pose), pose.joints[LEFT_HAND.start : RIGHT_HAND.stop, 1]
+    picture[:] = np.where((picture == SHIRT).all(axis=2, keepdims=True), (200, 205, 210), picture)
+    on, below = (picture.copy() for _ in range(2))
+    for table, edge in ((on, hands.mean() + high), (below, hands.max() + 0.06)):
+        rows = np.arange(SIDE)[:, None, None] > edge * SIDE
+        skin = (picture == SKIN).all(axis=2, keepdims=True)
+        table[:] = np.where(rows & ~skin, (112, 78, 52), table)
+    assert dimmed(on, pose) == (True, True)
+    assert dimmed(below, pose) == (False, False)
+
+
+@pytest.mark.parametrize("floor", [(180, 150, 110), (112, 78, 52)])
+def test_an_edge_behind_the_person_or_a_belt_beside_it_is_no_table(floor: tuple[int, int, int]) -> None:
+    pose = Pose(0.5 + 0.7 * (POSE.joints - 0.5), POSE.confidence)
+    picture = painted(pose=pose)
+    edge = pose.joints[LEFT_HAND, 1].mean()
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    torso = np.abs(columns / SIDE - pose.joints[[2, 5], 0].mean()) < 0.15
+    bare = (picture == SHIRT).all(axis=2)
+    picture[(rows > edge * SIDE) & ~torso & bare] = floor
+    assert table_edge(picture, pose) is None
+    # Trousers begin where the wall ends, in another colour.
+    picture[(rows > edge * SIDE) & torso & bare] = (150, 30, 90)
+    assert table_edge(picture, pose) is None
+    assert dimmed(picture, pose) == (False, False)
 
 
 def test_nothing_is_said_without_colours_a_face_or_hands() -> None:

@@ -42,6 +42,7 @@ from semibody.training.samples import (
     PortraitFrame,
     draw_noise,
     draw_timestep,
+    is_decoded,
     portrait_frame,
 )
 from semibody.training.settings import NoiseSettings
@@ -139,6 +140,19 @@ def test_samples_depend_on_step_and_number_alone(clips: list[PackedClip], tmp_pa
     assert whole.names == [p.names[0] for p in single]
     assert not torch.equal(whole.noise, drawn.batch(4, [0, 1, 2, 3]).noise)
     assert len(whole.decoded) == 2  # every second one
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4, 8])
+def test_decoding_is_spread_over_processes(processes: int) -> None:
+    """Each process has every n-th sample of a batch of 32, of which one in four is decoded."""
+    for step in range(8):
+        counts = [
+            sum(is_decoded(step, n, 4) for n in range(rank, 32, processes)) for rank in range(processes)
+        ]
+        assert counts == [8 // processes] * processes
+    for number in range(32):
+        assert sum(is_decoded(step, number, 4) for step in range(4)) == 1
+        assert is_decoded(3, number, 1)
 
 
 def test_a_sample_opens_few_files_however_many_frames_it_has(

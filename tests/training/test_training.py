@@ -11,7 +11,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +25,7 @@ from semibody.animator import Animator
 from semibody.cli import main
 from semibody.networks.loading import describe, load_model
 from semibody.networks.vae import VAEConfig
-from semibody.training import checkpoint
+from semibody.training import checkpoint, trainer
 from semibody.training.denoiser import Denoiser
 from semibody.training.drawn import draw_clip
 from semibody.training.recipe import Recipe
@@ -457,3 +460,27 @@ def test_mistakes_are_one_line_and_code_2(
         main()
     assert left.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_each_process_packs_its_share_before_any_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What others have made by then is not made again; every process ends with all clips in their order."""
+    made = [SimpleNamespace(id=name) for name in ("c", "a", "b", "d", "e")]
+    events: list[str] = []
+
+    def pack(entries: Sequence[Any], *_: Any, **__: Any) -> list[str]:
+        events.append("".join(entry.id for entry in entries))
+        return [entry.id for entry in entries]
+
+    monkeypatch.setattr(trainer, "read_manifest", lambda _: made)
+    monkeypatch.setattr(trainer, "pack_manifest", pack)
+    training = Training(nano(), tmp_path / "run")
+    assert training.pack(tmp_path, None, lambda *_: None) == list("abcde")
+    assert events == ["abcde"]
+    events.clear()
+    training.accelerator = SimpleNamespace(
+        process_index=1, num_processes=2, wait_for_everyone=lambda: events.append("wait")
+    )
+    assert training.pack(tmp_path, None, lambda *_: None) == list("abcde")
+    assert events == ["bd", "wait", "abcde"]

@@ -40,8 +40,8 @@ _BEGIN = 0.8
 """Seconds over which everything begins."""
 _BROWS = 0.035
 """How far brows rise, in heights of the face."""
-_EMPHATIC = 0.9
-"""Stress from which brows rise."""
+_EMPHATIC, _BROWS_SECONDS, _BROWS_AHEAD = 0.9, 0.22, 0.05
+"""Stress from which brows rise, for how long, and how much earlier, in seconds."""
 _BREATH, _BREATHS = 0.012, 0.25
 """How far shoulders rise, in shoulder widths, and how often a second."""
 _WITH_BREATH = 0.4
@@ -65,7 +65,7 @@ _NARROW = 0.12
 class Life:
     """``offsets`` (f, 128, 2) of joints from the portrait's, in fractions of the picture."""
 
-    offsets: Float[NDArray[np.float64], "f 128 2"]
+    offsets: Float[NDArray[np.float32], "f 128 2"]
 
     def joints(self, portrait: Pose, frame: int) -> Floats:
         """The portrait's joints (128, 2), moved as in ``frame``."""
@@ -95,7 +95,7 @@ def enliven(
     rng = np.random.default_rng([seed, 31])
     time = np.arange(frames) / fps
     begun, points = smooth(time / _BEGIN), portrait.joints * (aspect, 1.0)
-    head, offsets = Head.of(points), np.zeros((frames, N_JOINTS, 2))
+    head, offsets = Head.of(points), np.zeros((frames, N_JOINTS, 2), np.float32)
     breath = _breathe(time)
     angles = _sway(time, begun, prosody, rng, 0.5 + 0.5 * min(liveliness, 2.0))
     offsets[:, _HEAD] = _turned(head, angles, points[_HEAD])
@@ -105,7 +105,7 @@ def enliven(
         rise = _BREATH * float(shoulder_distance(points)) * breath
         offsets[:, SHOULDERS, 1] -= rise[:, None]
         offsets[:, _HEAD, 1] -= _WITH_BREATH * rise[:, None]
-    return Life(offsets / (aspect, 1.0))
+    return Life(offsets / np.array([aspect, 1.0], np.float32))
 
 
 # -- the head ------------------------------------------------------------------------------
@@ -120,9 +120,15 @@ def _sway(
     swayed = slow * begun * (_IN_PAUSES + (1 - _IN_PAUSES) * speaking) * size
     for syllable in prosody.syllables if prosody else ():
         if syllable.stress > 0:
-            beat = np.exp(-np.square((time - syllable.time) / _BEAT_SECONDS))
-            swayed[1] += _BEAT * min(syllable.stress, 2.0) * 0.5 * beat * begun * size
+            near, beat = _bump(time, syllable.time, _BEAT_SECONDS)
+            swayed[1, near] += _BEAT * min(syllable.stress, 2.0) * 0.5 * beat * begun[near] * size
     return swayed
+
+
+def _bump(time: Floats, moment: float, width: float) -> tuple[slice, Floats]:
+    """A Gaussian about a moment, where it is not 0: those frames, and its values there."""
+    near = slice(*np.searchsorted(time, (moment - 4 * width, moment + 4 * width)))
+    return near, np.exp(-np.square((time[near] - moment) / width))
 
 
 def _noise(time: Floats, rng: np.random.Generator) -> Floats:
@@ -139,7 +145,9 @@ def _speaking(time: Floats, prosody: Prosody | None) -> Floats:
         return np.zeros_like(time)
     speaking = np.zeros_like(time)
     for start, end in prosody.phrases:
-        speaking = np.maximum(speaking, smooth((time - start + 0.2) / 0.4) * smooth((end + 0.2 - time) / 0.4))
+        near = slice(*np.searchsorted(time, (start - 0.2, end + 0.2)))
+        voice = smooth((time[near] - start + 0.2) / 0.4) * smooth((end + 0.2 - time[near]) / 0.4)
+        speaking[near] = np.maximum(speaking[near], voice)
     return speaking
 
 
@@ -169,10 +177,11 @@ def _blink(head: Head, time: Floats, rng: np.random.Generator) -> Floats:
     closed = np.zeros_like(time)
     for moment in _blinks(float(time[-1]) if len(time) else 0.0, rng):
         # A frame is where the lids are shut, so that a short blink is not missed between two frames.
-        shut = time[np.abs(time - moment).argmin()]
-        after = time - shut
+        frame = min(int(np.searchsorted(time, moment)), len(time) - 1)
+        near = slice(*np.searchsorted(time, (time[frame] - _CLOSE, time[frame] + _SHUT + _OPEN)))
+        after = time[near] - time[frame]
         down, up = smooth(1 + after / _CLOSE), smooth(1 - (after - _SHUT) / _OPEN)
-        closed = np.maximum(closed, np.where(after < 0, down, up))
+        closed[near] = np.maximum(closed[near], np.where(after < 0, down, up))
     offsets[:, upper] = closed[:, None, None] * away
     return offsets
 
@@ -191,7 +200,8 @@ def _emphasis(time: Floats, prosody: Prosody | None) -> Floats:
     raised = np.zeros_like(time)
     for syllable in prosody.syllables if prosody else ():
         if syllable.stress > _EMPHATIC:
-            raised = np.maximum(raised, np.exp(-np.square((time - syllable.time + 0.05) / 0.22)))
+            near, bump = _bump(time, syllable.time - _BROWS_AHEAD, _BROWS_SECONDS)
+            raised[near] = np.maximum(raised[near], bump)
     return raised * smooth(time / _BEGIN)
 
 

@@ -191,7 +191,7 @@ class DenoisingSamples:
             "has_audio": np.float32(not dropped),
             # As in guidance's unconditional half: no audio acts the same everywhere.
             "audio_mask": np.ones_like(made["audio_mask"]) if dropped else made["audio_mask"],
-            "decoded": self._decoded(rng, draw, made["latents"].shape, step + number),
+            "decoded": self._decoded(rng, draw, made["latents"].shape, step, number),
         }
 
     def _refines(self, step: int) -> bool:
@@ -320,10 +320,12 @@ class DenoisingSamples:
             return np.ones((height, width), np.float32)
         return coverage(np.array(clip.valid, np.float32), height, width)
 
-    def _decoded(self, rng: Generator, draw: Draw, shape: tuple[int, ...], turn: int) -> DecodedPlace | None:
+    def _decoded(
+        self, rng: Generator, draw: Draw, shape: tuple[int, ...], step: int, number: int
+    ) -> DecodedPlace | None:
         """The estimate to decode; None: none of this sample's."""
         loss, (height, width) = self.recipe.loss, shape[2:]
-        if not loss.decodes or turn % loss.decode_every:
+        if not (loss.decodes and is_decoded(step, number, loss.decode_every)):
             return None
         index = int(rng.integers(len(draw.frames)))
         frame = draw.frames[index]
@@ -342,6 +344,19 @@ class DenoisingSamples:
         rows, columns = slice(top * c, (top + side) * c), slice(left * c, (left + side) * c)
         inside = self._unpadded(draw.clip, *picture.shape[1:])[None, rows, columns] > 0
         return DecodedPlace((index, top, left, side), picture[:, rows, columns].copy(), inside)
+
+
+def is_decoded(step: int, number: int, every: int) -> bool:
+    """Whether the estimate of a sample is decoded, as those of one in ``every`` samples are.
+
+    By the sum of the digits of ``number`` to the base ``every``: processes have every n-th number, and by the
+    number itself the same few processes would decode all of a step's samples while the others wait.
+    """
+    turn = step
+    while number and every > 1:
+        number, digit = divmod(number, every)
+        turn += digit
+    return turn % every == 0
 
 
 def portrait_frame(rng: Generator, length: int, frames: Sequence[int], gap: int) -> int:

@@ -24,13 +24,14 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from semibody import config, runtime
-from semibody.clips.manifest import read_manifest
+from semibody.clips.manifest import ClipEntry, read_manifest
 from semibody.data.dataset import PackedClip, Packing, pack_manifest, packed_clips
 from semibody.files import read_json
 from semibody.media import atomic_write
@@ -43,6 +44,9 @@ from semibody.types import MissingPartError, Progress, SemibodyError, silent
 
 WEIGHTS = "weights"
 START = "start.json"
+_LONGEST_WAIT = timedelta(hours=24)
+"""How long processes wait for each other: preparing clips and validating take longer than PyTorch's ten
+minutes. A launcher ends all processes when one has died, so none waits in vain."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,10 +136,15 @@ class Training:
             if not clips:
                 raise SemibodyError(f"{folder}: holds no clips packed for this recipe; give --data MANIFEST")
             return clips
-        with self.accelerator.main_process_first():
-            return pack_manifest(
-                read_manifest(data), folder, packing, workers=settings.workers, progress=progress
-            )
+        entries = sorted(read_manifest(data), key=lambda entry: entry.id)
+        clips: list[PackedClip] = []
+
+        def pack(some: Sequence[ClipEntry]) -> None:
+            if some or not entries:
+                clips[:] = pack_manifest(some, folder, packing, workers=settings.workers, progress=progress)
+
+        self._shared(entries, pack)
+        return clips
 
     # -- stages -------------------------------------------------------------------------------
 
@@ -192,8 +201,9 @@ class Training:
     def _shared(self, everything: Sequence[Any], make: Callable[[Sequence[Any]], None]) -> None:
         """Each process makes its share; then, where they do not share a folder, what is still missing."""
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
-        make(everything[rank::ranks])
-        self.accelerator.wait_for_everyone()
+        if ranks > 1:
+            make(everything[rank::ranks])
+            self.accelerator.wait_for_everyone()
         make(everything)
 
     def _write_final(self, stage: Stage[Any], step: int) -> None:
@@ -224,7 +234,7 @@ def split(clips: Sequence[PackedClip]) -> tuple[list[PackedClip], list[PackedCli
 
 def _accelerator(recipe: Recipe, target: torch.device) -> Any:
     try:
-        from accelerate import Accelerator, DistributedDataParallelKwargs
+        from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
     except ImportError:
         raise MissingPartError("training needs accelerate; pip install 'semibody[train]'") from None
     from accelerate.state import AcceleratorState, PartialState
@@ -234,4 +244,5 @@ def _accelerator(recipe: Recipe, target: torch.device) -> Any:
     if PartialState._shared_state and PartialState().num_processes == 1:
         AcceleratorState._reset_state(reset_partial_state=True)  # another training in this process
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    return Accelerator(mixed_precision=precision, cpu=target.type == "cpu", kwargs_handlers=[unused])
+    patient = InitProcessGroupKwargs(timeout=_LONGEST_WAIT)
+    return Accelerator(mixed_precision=precision, cpu=target.type == "cpu", kwargs_handlers=[unused, patient])

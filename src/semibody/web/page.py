@@ -79,15 +79,19 @@ def build(studio: Studio, jobs: Jobs[Order, Made]) -> Any:
             with gr.Column(scale=5, min_width=320, elem_id="outputs"):
                 stage = gr.HTML(panels.EMPTY_STAGE)
                 status = gr.HTML()
+                with gr.Row(elem_id="go"):
+                    forecast = gr.HTML(panels.forecast(None, ready=False), elem_id="forecast")
+                    generate = gr.Button("Generate", variant="primary", elem_id="generate")
+                    stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop")
                 live = gr.HTML(elem_id="live", js_on_load=_LIVE)
                 findings = gr.HTML(elem_id="findings")
                 repeat = gr.HTML()
                 history = gr.HTML(js_on_load=_CHOOSE_CLIP)
-        outputs = [mine, shown, stage, status, live, repeat, history, left.generate, left.stop, timer]
+        outputs = [mine, shown, stage, status, live, repeat, history, generate, stop, timer]
         quiet: dict[str, Any] = {
             "show_progress": "hidden", "api_visibility": "private", "preprocess": False, "queue": False,
         }  # fmt: skip
-        seen = [left.crop, left.forecast, findings]
+        seen = [left.crop, forecast, findings]
         checked: dict[str, Any] = {
             **quiet, "queue": True, "concurrency_id": "check", "concurrency_limit": 1,
             "trigger_mode": "always_last",
@@ -95,14 +99,14 @@ def build(studio: Studio, jobs: Jobs[Order, Made]) -> Any:
         for control in controls:
             # The forecast changes at once, the check takes a second; of several changes the last is checked.
             control.change(
-                None, None, left.forecast, js=_LOOKING, show_progress="hidden", api_visibility="private"
+                None, None, forecast, js=_LOOKING, show_progress="hidden", api_visibility="private"
             )
             control.change(actions.check, controls, seen, **checked)
         left.kind.change(actions.show_speech, left.kind, left.speeches, **quiet)
         left.gesture.change(actions.show_own, left.gesture, left.own, **quiet)
-        left.generate.click(actions.submit, [mine, *controls], outputs, **quiet)
-        left.generate.click(None, None, None, js=_TO_THE_CLIP, api_visibility="private")
-        left.stop.click(actions.stop, [mine, shown], outputs, **quiet)
+        generate.click(actions.submit, [mine, *controls], outputs, **quiet)
+        generate.click(None, None, None, js=_TO_THE_CLIP, api_visibility="private")
+        stop.click(actions.stop, [mine, shown], outputs, **quiet)
         history.click(_choose(gr, actions), mine, outputs, **quiet)
         timer.tick(actions.show, [mine, shown], outputs, **quiet)
         loading.tick(actions.forecast_when_ready, controls, [*seen, loading], **checked)
@@ -124,9 +128,6 @@ class _Left:
     gesture: Any
     own: Any
     crop: Any
-    forecast: Any
-    generate: Any
-    stop: Any
 
 
 def _inputs(gr: Any) -> tuple[list[Any], _Left]:
@@ -173,14 +174,9 @@ def _inputs(gr: Any) -> tuple[list[Any], _Left]:
             soon = [_control(gr, name) for name in SOON]
             with gr.Accordion("All settings", open=False):
                 later = [_control(gr, name) for name in LATER]
-    with gr.Row(elem_id="go"):
-        forecast = gr.HTML(panels.forecast(None, ready=False), elem_id="forecast")
-        generate = gr.Button("Generate", variant="primary", elem_id="generate")
-        stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop")
     left = _Left(
-        kind=kind, speeches=[recorded, from_video, spoken, voice], gesture=gesture, own=own, crop=crop,
-        forecast=forecast, generate=generate, stop=stop,
-    )  # fmt: skip
+        kind=kind, speeches=[recorded, from_video, spoken, voice], gesture=gesture, own=own, crop=crop
+    )
     return [portrait, sound, kind, video, text, voice, gesture, file, quality, seconds, *soon, *later], left
 
 

@@ -71,7 +71,8 @@ def serve(source: Source, options: Options, *, say: Callable[[str], None] = prin
             def started() -> None:
                 # The page's first answers come before the import of torch, which slows them.
                 threading.Timer(PAGE_FIRST, jobs.start).start()
-                address = f"http://{options.host}:{options.port}"
+                bare = options.host.strip("[]")
+                address = f"http://{f'[{bare}]' if ':' in bare else bare}:{options.port}"
                 say(f"{address} (Ctrl-C ends it)")
                 if options.browser:
                     import webbrowser

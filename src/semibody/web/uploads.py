@@ -39,7 +39,9 @@ class Store:
 
     def __init__(self, *, longest_speech: float = LONGEST_SPEECH) -> None:
         self.longest_speech = longest_speech
-        self._folder = tempfile.TemporaryDirectory(prefix="semibody-web-")  # made with mode 0700
+        self._folder = tempfile.TemporaryDirectory(  # made with mode 0700
+            prefix="semibody-web-", ignore_cleanup_errors=True
+        )
         self.path = Path(self._folder.name)
         self.uploads = self.path / "uploads"
         self.uploads.mkdir(mode=0o700)
