@@ -26,7 +26,7 @@ def command_line() -> str:
     """Every command with its arguments and options."""
     import typer
 
-    from semibody.cli import app
+    from semibody.cli.app import app
 
     root = typer.main.get_command(app)
     parts = [
@@ -107,7 +107,8 @@ def _signature(thing: Any) -> str:
 
 
 def _parameter(one: inspect.Parameter) -> str:
-    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}.get(one.kind, "")
+    marks: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    stars = marks.get(one.kind, "")
     kind = "" if one.annotation is inspect.Parameter.empty else f": {one.annotation}"
     if one.default is inspect.Parameter.empty:
         return f"{stars}{one.name}{kind}"

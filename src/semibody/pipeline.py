@@ -54,7 +54,7 @@ __all__ = ["SemibodyPipeline"]
 class Network(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """One network of a model, as diffusers stores, moves and converts it."""
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(self, network: str, info: dict[str, Any]) -> None:
         """``network``: its name in ``Model``; ``info``: the plain values of ``WeightsInfo``."""
         super().__init__()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import made
 from semibody import media
-from semibody.animator import _cut
+from semibody.animator import cut
 from semibody.inputs import prepare
 from semibody.settings import Settings
 from semibody.types import SemibodyError, Speech
@@ -107,8 +107,8 @@ def test_speech_without_a_file_is_written_itself(tmp_path: Path) -> None:
 
 def test_a_clip_in_memory_keeps_its_recording(tmp_path: Path) -> None:
     speech = media.read_speech(record(tmp_path / "a.wav", 48000, "stereo", (440.0, 880.0)))
-    cut = _cut(speech, 1.0)
-    assert (cut.seconds, cut.recording) == (1.0, tmp_path / "a.wav")
+    shorter = cut(speech, 1.0)
+    assert (shorter.seconds, shorter.recording) == (1.0, tmp_path / "a.wav")
     louder = dataclasses.replace(speech, waveform=2 * speech.waveform)
     assert carried(write(tmp_path / "a.mp4", louder))[0] == 48000
 

@@ -132,10 +132,10 @@ class Training:
         packing = Packing(size=settings.size, fps=settings.fps, head_height=settings.head_height)
         folder = packed or self.out / "packed"
         if data is None:
-            clips = packed_clips(folder, packing)
-            if not clips:
+            found = packed_clips(folder, packing)
+            if not found:
                 raise SemibodyError(f"{folder}: holds no clips packed for this recipe; give --data MANIFEST")
-            return clips
+            return found
         entries = sorted(read_manifest(data), key=lambda entry: entry.id)
         clips: list[PackedClip] = []
 
