@@ -22,6 +22,7 @@ FLOORS: dict[str, int] = {
     "types": 0,
     "config": 0,
     "files": 0,
+    "resume": 0,
     "media": 1,
     "weights": 1,
     "runtime": 1,
@@ -64,7 +65,7 @@ MOST_BRANCHES, MOST_LINES, MOST_PARAMETERS = 15, 60, 8
 BRANCHY: dict[str, int] = {}
 LONG: dict[str, int] = {}
 WIDE = {
-    "cli/animate.py:animate": 11,
+    "cli/animate.py:animate": 12,
     "cli/data.py:ingest": 11,
     "cli/evaluate.py:evaluate": 10,
     "cli/gesture.py:extract": 9,

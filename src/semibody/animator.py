@@ -12,6 +12,7 @@ pose maps and pose features never exist for the whole clip, only latents do.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semibody import media, runtime
+from semibody import resume as resuming
 from semibody.conditioning.clip import ClipConditions
 from semibody.diffusion.guidance import guide
 from semibody.diffusion.sample import sample
@@ -32,8 +34,10 @@ from semibody.files import refuse_input
 from semibody.inputs import Inputs, prepare
 from semibody.networks.loading import load_model
 from semibody.networks.model import Conditions, Model, ModelConfig
+from semibody.resume import Unfinished
 from semibody.settings import Settings, Source, change, resolve
 from semibody.types import Clip, Gesture, Picture, Progress, SemibodyError, Speech, silent
+from semibody.weights.state import content_of
 
 
 class Animator:
@@ -115,6 +119,7 @@ class Animator:
         gesture: str | Path | Gesture = "auto",
         *,
         crf: int = 18,
+        resume: bool = False,
         progress: Progress = silent,
         **settings: Any,
     ) -> Inputs:
@@ -122,7 +127,7 @@ class Animator:
         refuse_input(path, *(given for given in (portrait, speech, gesture) if isinstance(given, str | Path)))
         chosen = self.settings(**settings)
         inputs = prepare(portrait, speech, gesture, chosen)
-        self.write(path, inputs, chosen, crf=crf, progress=progress)
+        self.write(path, inputs, chosen, crf=crf, resume=resume, progress=progress)
         return inputs
 
     def write(
@@ -132,21 +137,51 @@ class Animator:
         settings: Settings,
         *,
         crf: int = 18,
+        resume: bool = False,
         progress: Progress = silent,
     ) -> None:
-        """Make prepared inputs into a video file."""
-        slices = self.frames(inputs, settings, progress=progress)
-        with media.VideoWriter(
-            path,
-            fps=settings.fps,
-            width=settings.width,
-            height=settings.height,
-            speech=inputs.speech,
-            crf=crf,
-            metadata=self.metadata(settings),
-        ) as video:
-            for pixels in slices:
+        """Make prepared inputs into a video file.
+
+        With ``resume`` the state is saved beside it after every step and slice, and what a killed run of the
+        same inputs, settings and weights has saved is continued: to the same bytes. Without it, such a state
+        is removed once the file is written.
+        """
+        path = Path(path)
+        with contextlib.ExitStack() as stack:
+            work = None
+            if resume:
+                key = resuming.digest(self._identity(), inputs, settings, crf, path.suffix)
+                work = stack.enter_context(resuming.unfinished_work(path, key))
+            video = stack.enter_context(
+                media.VideoWriter(
+                    path,
+                    fps=settings.fps,
+                    width=settings.width,
+                    height=settings.height,
+                    speech=inputs.speech,
+                    crf=crf,
+                    metadata=self.metadata(settings),
+                    unfinished=work,
+                )
+            )
+            for pixels in self.frames(
+                inputs, settings, first=video.frames_written, unfinished=work, progress=progress
+            ):
                 video.write(pixels)
+        resuming.forget(path)
+
+    def _identity(self) -> list[Any]:
+        """What the same bits depend on beside inputs and settings: weights, version, machine."""
+        import semibody
+
+        return [
+            content_of(self.model),
+            self.info(),
+            semibody.__version__,
+            torch.__version__,
+            str(self.device),
+            torch.get_num_threads(),
+        ]
 
     def settings(self, **changes: Any) -> Settings:
         """The defaults of these weights with ``changes``, checked. Raises SemibodyError."""
@@ -173,11 +208,22 @@ class Animator:
     # -- the stages ------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def frames(self, inputs: Inputs, settings: Settings, *, progress: Progress = silent) -> Iterator[Picture]:
-        """Yield the clip as slices of frames, uint8 (f, height, width, 3)."""
+    def frames(
+        self,
+        inputs: Inputs,
+        settings: Settings,
+        *,
+        first: int = 0,
+        unfinished: Unfinished | None = None,
+        progress: Progress = silent,
+    ) -> Iterator[Picture]:
+        """Yield the clip from frame ``first`` as slices of frames, uint8 (f, height, width, 3).
+
+        ``first`` is where a slice ended; ``unfinished`` holds the state of a killed run, or will.
+        """
         conditions = self.conditions(inputs, settings, progress)
-        latents = self.denoise(conditions, settings, progress)
-        yield from self.decode(latents, conditions, progress)
+        latents = self.denoise(conditions, settings, progress, unfinished)
+        yield from self.decode(latents, conditions, progress, first)
 
     def conditions(self, inputs: Inputs, settings: Settings, progress: Progress = silent) -> ClipConditions:
         """Encode what is the same for the whole clip; the rest is computed for each window."""
@@ -190,9 +236,13 @@ class Animator:
 
     @torch.inference_mode()
     def denoise(
-        self, conditions: ClipConditions, settings: Settings, progress: Progress = silent
+        self,
+        conditions: ClipConditions,
+        settings: Settings,
+        progress: Progress = silent,
+        unfinished: Unfinished | None = None,
     ) -> Float[Tensor, "f c h w"]:
-        """From seeded noise to the latents of the whole clip."""
+        """From seeded noise, or from where a killed run was, to the latents of the whole clip."""
         noise = initial_noise(
             len(conditions),
             self.model.config.vae.latent_channels,
@@ -216,6 +266,7 @@ class Animator:
                 lambda step: ring_windows(
                     len(conditions), settings.window, settings.overlap, shift=settings.shift * step
                 ),
+                unfinished=unfinished,
                 progress=progress,
             )
         except FloatingPointError as error:
@@ -226,10 +277,14 @@ class Animator:
 
     @torch.inference_mode()
     def decode(
-        self, latents: Float[Tensor, "f c h w"], conditions: ClipConditions, progress: Progress = silent
+        self,
+        latents: Float[Tensor, "f c h w"],
+        conditions: ClipConditions,
+        progress: Progress = silent,
+        first: int = 0,
     ) -> Iterator[Picture]:
-        """The latents of a whole clip to pixels, a few frames at a time."""
-        for start in range(0, len(latents), self._decode_slice):
+        """The latents of a whole clip to pixels from frame ``first`` on, a few frames at a time."""
+        for start in range(first, len(latents), self._decode_slice):
             frames = range(start, min(start + self._decode_slice, len(latents)))
             pixels = self.model.decode(latents[start : frames.stop].to(self.dtype))
             pixels = conditions.restored(pixels, frames)

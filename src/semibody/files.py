@@ -17,6 +17,7 @@ import re
 import secrets
 import shutil
 import socket
+import time
 import tomllib
 import traceback
 import zipfile
@@ -44,6 +45,8 @@ DISK_ERRORS = (
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO,
 )  # fmt: skip
 """Errors of the disk or the folder rather than of one name: the next file would fail too."""
+_ABANDONED = 7 * 24 * 3600.0
+"""Seconds after which an unfinished file of another machine is taken for a killed run's."""
 _DEEPEST = 64
 """Tables within tables in a TOML file."""
 _PLAIN = "biufUS"
@@ -80,6 +83,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
+    finally:
+        _ours.discard(unfinished.name)
 
 
 def require_writable(path: Path) -> None:
@@ -102,7 +107,9 @@ def unfinished_name(path: Path) -> Path:
     start = os.fsencode(path.stem)[:_LONGEST_NAME].decode(errors="ignore")
     ending = path.suffix if len(os.fsencode(path.suffix)) <= _LONGEST_NAME else ""
     owner = f"{_machine()}-{os.getpid():x}-{secrets.token_hex(2)}"
-    return path.with_name(f".{start}.{owner}.unfinished{ending}")
+    made = path.with_name(f".{start}.{owner}.unfinished{ending}")
+    _ours.add(made.name)
+    return made
 
 
 @contextlib.contextmanager
@@ -121,18 +128,37 @@ def temporary_folder(path: Path) -> Iterator[Path]:
 
 @functools.lru_cache(maxsize=4096)
 def remove_leftovers(folder: Path) -> None:
-    """Remove the unfinished files and folders of killed processes of this machine, once in a process."""
+    """Remove the unfinished files and folders that killed processes left, once in a process.
+
+    Those of another machine, or container, cannot be asked for: they go when a week old.
+    """
     for path in folder.glob(".*.unfinished*"):
-        found = _OWNED.search(path.name)
-        if found is None or found["machine"] != _machine() or _is_alive(int(found["process"], 16)):
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):
-                path.unlink()
+        owner = _OWNED.search(path.name)
+        if owner is not None and not _is_used(path, owner["machine"], int(owner["process"], 16)):
+            remove(path)
 
 
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all in it, if it is there and can be removed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _is_used(path: Path, machine: str, process: int) -> bool:
+    if machine != _machine():
+        with contextlib.suppress(OSError):
+            return time.time() - path.lstat().st_mtime < _ABANDONED
+        return True
+    if process == os.getpid():  # in containers the next run often has the number of the last
+        return path.name in _ours
+    return _is_alive(process)
+
+
+_ours: set[str] = set()
+"""The names that this process has given to unfinished files."""
 _OWNED = re.compile(r"\.(?P<machine>[0-9a-f]{4})-(?P<process>[0-9a-f]{1,8})-[0-9a-f]{4}\.unfinished")
 
 

@@ -42,6 +42,10 @@ def animate(
     crf: Annotated[
         int, Option(help="Video quality, 0 to 51; lower is better and larger.", min=0, max=51)
     ] = 18,
+    resume: Annotated[
+        bool,
+        Option("--resume", help="Keep unfinished work beside the video, and continue that of a stopped run."),
+    ] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
     quiet: Annotated[bool, Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
@@ -61,6 +65,8 @@ def animate(
         changes["width"], changes["height"] = parse_size(size)
     # Inputs are read and checked first, because loading the weights takes up to a minute.
     picture = media.read_image(portrait, parse_colour(background))
+    if resume and changes.get("seed") == -1:
+        raise SemibodyError("--resume: a random seed cannot be continued; name one with --seed")
     if dry_run:
         planned = make_plan(source, changes, portrait=picture, speech=speech, gesture=gesture)
         _print_plan(planned.lines())
@@ -78,7 +84,7 @@ def animate(
             _print(f"note: {lora}: is a LoRA, which is not applied; merge it into its weights")
         for notice in _notices(settings, changes, animator.origin, found.info.model.vae.factor):
             _print(f"note: {notice}")
-        animator.write(out, inputs, settings, crf=crf, progress=progress)
+        animator.write(out, inputs, settings, crf=crf, resume=resume, progress=progress)
     seconds = len(inputs) / settings.fps
     _print(f"{out}: {len(inputs)} frames, {settings.width} x {settings.height}, {seconds:.1f} s")
 

@@ -1,7 +1,7 @@
 """Video: frames in and out one at a time, so memory does not grow with length.
 
-Written files are H.264 in yuv420p with AAC sound and the index in front (faststart): encoded once,
-and the same input gives the same bytes.
+Written files are H.264 in yuv420p with AAC sound and the index in front (faststart): encoded once, in
+segments (``segments``), and the same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from semibody.files import atomic_write, parse_json, require_file
 from semibody.media.audio import SoundTrack, read_speech
 from semibody.media.opening import LARGEST_FRAME, codec_of, local, open_media
+from semibody.media.segments import Encoding, Packets, Segments
+from semibody.resume import Unfinished
 from semibody.types import Clip, SemibodyError, Speech
 
 Frame = NDArray[np.uint8]
@@ -31,6 +33,8 @@ LONGEST_STILL = 600.0
 """Seconds for which one picture may stand; screens and slides do so for minutes."""
 LONGEST_VIDEO = 24 * 3600.0
 """Seconds."""
+_SOUND_BLOCKS = 0.3
+"""Seconds by which sound may be longer than was given: two blocks of 1024 samples at 8 kHz."""
 _LOWEST_FPS, _HIGHEST_FPS = 0.01, 1000.0
 _FOREIGN = (av.FFmpegError, ValueError, MemoryError)
 """What PyAV raises for damaged files."""
@@ -207,6 +211,9 @@ class VideoWriter:
     The sound is the speech's recording with its own rate and channels, or where it was not read from a
     file the speech itself, cut to the video's length or ending before it. Odd sizes are padded by one line,
     because yuv420p halves the colour planes. ``crf`` 0..51: lower is better and larger.
+
+    Every SEGMENT frames are encoded by themselves. So with ``unfinished`` a killed run can be continued:
+    ``frames_written`` tells which frame is next, and the file has the same bytes.
     """
 
     def __init__(
@@ -219,65 +226,59 @@ class VideoWriter:
         speech: Speech | None = None,
         crf: int = 18,
         metadata: dict[str, Any] | None = None,
+        unfinished: Unfinished | None = None,
     ) -> None:
         self.path = Path(path)
         if not 0 <= crf <= 51:
             raise SemibodyError(f"crf {crf} must be from 0 (lossless) to 51")
         require_video_name(self.path)
         self._fps = Fraction(fps).limit_denominator(1001)
-        self._size = (height, width)
+        self._encoding = Encoding(self._fps, width, height, crf)
         self._sound = SoundTrack(speech) if speech is not None else None
-        self._frames_written, self._samples_written = 0, 0
+        self._samples_written = 0
+        self._segments = Segments(self._encoding, unfinished)
         self._atomic = atomic_write(self.path)
-        unfinished = self._atomic.__enter__()
+        self._unfinished_path = self._atomic.__enter__()
         try:
-            self._open(unfinished, width, height, crf, metadata or {})
+            self._open(metadata or {})
+            for packets in self._segments.restored():
+                self._mux(packets)
         except BaseException as failure:
             self._atomic.__exit__(type(failure), failure, failure.__traceback__)
             raise
 
-    def _open(self, unfinished: Path, width: int, height: int, crf: int, metadata: dict[str, Any]) -> None:
+    def _open(self, metadata: dict[str, Any]) -> None:
         options = {"movflags": "+faststart"} if self.path.suffix.lower() != ".mkv" else {}
-        self._container: OutputContainer = av.open(local(unfinished), "w", options=options)
+        self._container: OutputContainer = av.open(local(self._unfinished_path), "w", options=options)
         self._container.metadata["comment"] = json.dumps(metadata, sort_keys=True)
-        self._video: Any = self._container.add_stream("libx264", rate=self._fps)
-        self._video.width, self._video.height = width + width % 2, height + height % 2
-        self._video.pix_fmt = "yuv420p"
-        # x264's macroblock tree reads memory it never wrote: with it, the same frames gave one of
-        # several files, depending on what the process had held there before.
-        self._video.options = {"crf": str(crf), "preset": "medium", "x264-params": "mbtree=0"}
+        self._video = self._encoding.add_stream(self._container)
         self._audio: Any = None
         if self._sound is not None:
             self._audio = self._container.add_stream("aac", rate=self._sound.rate, layout=self._sound.layout)
             self._audio.bit_rate = self._sound.bit_rate
 
+    @property
+    def frames_written(self) -> int:
+        """How many frames there are so far, those of a killed run included."""
+        return self._segments.frames
+
     def write(self, frames: Frame) -> None:
         """Append uint8 frames (f, h, w, 3) RGB, or one frame (h, w, 3)."""
-        for picture in frames[None] if frames.ndim == 3 else frames:
-            if picture.shape[:2] != self._size:
-                raise ValueError(f"frames must be {self._size}, got {picture.shape[:2]}")
-            height, width = self._size
-            picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")  # noqa: PLW2901
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-            frame.pts = self._frames_written
-            frame.time_base = 1 / self._fps
-            self._mux(self._video.encode(frame))
-            self._frames_written += 1
-            self._write_sound_until(self._frames_written)
+        for packets in self._segments.add(frames[None] if frames.ndim == 3 else frames):
+            self._mux(packets)
 
-    def _write_sound_until(self, frames: int) -> None:
-        # Audio and video are interleaved, so that neither is buffered for the whole length.
+    def _mux(self, packets: Packets) -> None:
+        """Write a segment, and the sound until its end: so neither is buffered for the whole length."""
+        for packet in packets.as_av(self._video, self._fps):
+            self._container.mux(packet)
         if self._sound is None:
             return
-        until = int(frames / self._fps * self._sound.rate)
-        frame = self._sound.frame(until - self._samples_written, self._samples_written)
-        if frame is not None:
-            self._mux(self._audio.encode(frame))
-            self._samples_written += frame.samples
-
-    def _mux(self, packets: Iterable[Any]) -> None:
-        for packet in packets:
-            self._container.mux(packet)
+        for frames in range(packets.start + 1, packets.start + len(packets) + 1):
+            until = int(frames / self._fps * self._sound.rate)
+            frame = self._sound.frame(until - self._samples_written, self._samples_written)
+            if frame is not None:
+                self._container.mux(self._audio.encode(frame))
+                self._samples_written += frame.samples
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -291,16 +292,43 @@ class VideoWriter:
             self._atomic.__exit__(kind, error, trace)
             return
         try:
-            if self._frames_written == 0:
+            if self.frames_written == 0:
                 raise ValueError(f"{self.path}: no frame was written")
-            self._mux(self._video.encode(None))
+            for packets in self._segments.last():
+                self._mux(packets)
             if self._audio is not None:
-                self._mux(self._audio.encode(None))
+                self._container.mux(self._audio.encode(None))
             self._container.close()
+            seconds = self._samples_written / self._sound.rate if self._sound is not None else 0.0
+            require_whole(self._unfinished_path, self.path, self.frames_written, self._fps, seconds)
         except BaseException as failure:
             self._atomic.__exit__(type(failure), failure, failure.__traceback__)
             raise
         self._atomic.__exit__(None, None, None)
+
+
+def require_whole(path: Path, shown: Path, frames: int, fps: Fraction, sound: float) -> None:
+    """Raise SemibodyError unless a written file has as many ``frames`` and as many seconds of ``sound``.
+
+    Every packet is read, none decoded. ``shown`` is the name in the message. AAC comes in blocks of 1024
+    samples, so sound may be longer by two of them.
+    """
+    counted, last, heard = 0, 0.0, 0.0
+    with open_media(path, "a video") as container:
+        for packet in container.demux(*container.streams.video[:1], *container.streams.audio[:1]):
+            if not packet.size:
+                continue
+            start = float((packet.pts or 0) * packet.time_base)
+            if packet.stream.type == "video":
+                counted, last = counted + 1, max(last, start)
+            else:
+                heard = max(heard, start + float((packet.duration or 0) * packet.time_base))
+    lasts = abs(last - (frames - 1) / fps) < 0.5 / fps
+    if counted != frames or not lasts or not -0.05 <= heard - sound <= _SOUND_BLOCKS:
+        raise SemibodyError(
+            f"{shown}: was written with {counted} of {frames} frames, the last at second {last:.2f}, and "
+            f"{heard:.2f} of {sound:.2f} s of sound, so it is not kept; check the disk and run it again"
+        )
 
 
 def write_clip(clip: Clip, path: Path | str, *, crf: int = 18) -> None:

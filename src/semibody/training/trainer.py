@@ -28,7 +28,7 @@ from typing import Any
 import torch
 
 from semibody import config, runtime
-from semibody.clips.manifest import read_manifest
+from semibody.clips.manifest import ClipEntry, read_manifest
 from semibody.data.dataset import PackedClip, Packing, pack_manifest, packed_clips
 from semibody.media import atomic_write
 from semibody.training import checkpoint, lora
@@ -72,8 +72,12 @@ def train(
     """
     deadline = math.inf if max_minutes is None else time.monotonic() + 60 * max_minutes
     training = Training(recipe, out, device=device)
+    # Read before anything is written: a wrong name leaves no folder.
+    entries = None if data is None else read_manifest(data)
+    clips = [] if entries is not None else training.packed(packed)
     training.claim(resume=resume)
-    clips = training.pack(data, packed, progress)
+    if entries is not None:
+        clips = training.pack(entries, packed, progress)
     for name in recipe.stages:
         if training.final(name) is None and not training.run_stage(name, clips, deadline, progress):
             training.report()
@@ -116,20 +120,24 @@ class Training:
         folder = self.out / WEIGHTS
         return folder if (folder / "semibody.json").is_file() else None
 
-    def pack(self, data: Path | None, packed: Path | None, progress: Progress) -> list[PackedClip]:
-        """The clips in the form the trainer reads."""
-        settings = self.recipe.data
-        packing = Packing(size=settings.size, fps=settings.fps, head_height=settings.head_height)
-        folder = packed or self.out / "packed"
-        if data is None:
-            clips = packed_clips(folder, packing)
-            if not clips:
-                raise SemibodyError(f"{folder}: holds no clips packed for this recipe; give --data MANIFEST")
-            return clips
+    def packed(self, folder: Path | None) -> list[PackedClip]:
+        """The clips that are there in the form the trainer reads. Raises SemibodyError if there are none."""
+        folder = folder or self.out / "packed"
+        clips = packed_clips(folder, self._packing)
+        if not clips:
+            raise SemibodyError(f"{folder}: holds no clips packed for this recipe; give --data MANIFEST")
+        return clips
+
+    def pack(self, entries: Sequence[ClipEntry], folder: Path | None, progress: Progress) -> list[PackedClip]:
+        """Bring clips into the form the trainer reads."""
+        folder, workers = folder or self.out / "packed", self.recipe.data.workers
         with self.accelerator.main_process_first():
-            return pack_manifest(
-                read_manifest(data), folder, packing, workers=settings.workers, progress=progress
-            )
+            return pack_manifest(entries, folder, self._packing, workers=workers, progress=progress)
+
+    @property
+    def _packing(self) -> Packing:
+        data = self.recipe.data
+        return Packing(size=data.size, fps=data.fps, head_height=data.head_height)
 
     # -- stages -------------------------------------------------------------------------------
 
