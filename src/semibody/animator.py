@@ -30,7 +30,7 @@ from semibody.diffusion.guidance import guide
 from semibody.diffusion.sample import sample
 from semibody.diffusion.schedule import ScheduleConfig, build_scheduler, initial_noise
 from semibody.diffusion.windows import Window, ring_windows
-from semibody.files import refuse_input
+from semibody.files import refuse_input, require_space
 from semibody.inputs import Inputs, prepare
 from semibody.networks.loading import load_model
 from semibody.networks.model import Conditions, Model, ModelConfig
@@ -144,9 +144,10 @@ class Animator:
 
         With ``resume`` the state is saved beside it after every step and slice, and what a killed run of the
         same inputs, settings and weights has saved is continued: to the same bytes. Without it, such a state
-        is removed once the file is written.
+        is removed once the file is written. Raises SemibodyError if the disk is too small.
         """
         path = Path(path)
+        require_space(path, self._least_bytes(len(inputs), settings, crf, resume=resume))
         with contextlib.ExitStack() as stack:
             work = None
             if resume:
@@ -169,6 +170,16 @@ class Animator:
             ):
                 video.write(pixels)
         resuming.forget(path)
+
+    def _least_bytes(self, frames: int, settings: Settings, crf: int, *, resume: bool) -> float:
+        """Bytes of the disk that making a video takes at least."""
+        video = media.least_bytes(settings.width, settings.height, frames, crf)
+        if not resume:
+            return video
+        vae = self.model.config.vae
+        height, width = self.model.config.working_size(settings.height, settings.width)
+        latents = 4 * frames * vae.latent_channels * height * width / vae.factor**2
+        return 2 * video + 2 * latents  # the state of the step before stays until the new one is saved
 
     def _identity(self) -> list[Any]:
         """What the same bits depend on beside inputs and settings: weights, version, machine."""

@@ -21,15 +21,17 @@ import time
 import tomllib
 import traceback
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from semibody.types import SemibodyError
+
+T = TypeVar("T")
 
 LARGEST_TEXT = 256 * 2**20
 """Bytes of a JSON, TOML or text file; an hour of OpenPose JSON has about 200 MB."""
@@ -95,6 +97,20 @@ def require_writable(path: Path) -> None:
 
     with contextlib.suppress(_EnoughError), atomic_write(path):
         raise _EnoughError
+
+
+def require_space(path: Path, size: float) -> None:
+    """Raise SemibodyError if the disk on which ``path`` will be has less than ``size`` bytes to spare."""
+    place = path.absolute().parent
+    while not exists(place) and place != place.parent:
+        place = place.parent
+    with contextlib.suppress(OSError):  # where the system does not tell, writing will
+        free = shutil.disk_usage(place).free
+        if free < size:
+            raise SemibodyError(
+                f"{path}: takes about {size / 2**20:,.0f} MB or more, and {free / 2**20:,.0f} MB are free "
+                "there; make room, or choose another place with -o"
+            )
 
 
 def unfinished_name(path: Path) -> Path:
@@ -376,15 +392,32 @@ def read_npz(path: Path, remedy: str, *, largest: int = LARGEST_NPZ) -> dict[str
     Sizes are compared with what the archive and each array's header state before any memory is taken.
     Nothing is unpickled. Raises SemibodyError, naming the file, with ``remedy``.
     """
+    return _open_npz(path, remedy, largest, _read_member)
+
+
+def is_npz(path: Path, *, largest: int = LARGEST_NPZ) -> bool:
+    """Whether ``read_npz`` would read it, as far as its directory and its arrays' headers tell."""
+    try:
+        _open_npz(path, "", largest, _member_header)
+    except SemibodyError:
+        return False
+    return True
+
+
+def _open_npz(path: Path, remedy: str, largest: int, read: Callable[..., T]) -> dict[str, T]:
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             if len(members) > MOST_ARRAYS or sum(member.file_size for member in members) > largest:
                 raise SemibodyError(f"{path}: unpacks to more than {largest / 2**20:g} MB; {remedy}")
-            return {
-                member.filename.removesuffix(".npy"): _read_member(archive, member, path, remedy)
-                for member in members
-            }
+            for member in members:
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise SemibodyError(f"{path}: is packed in a way that numpy does not; {remedy}")
+            found = {}
+            for member in members:
+                with archive.open(member) as content:
+                    found[member.filename.removesuffix(".npy")] = read(content, member, path, remedy)
+            return found
     except SemibodyError:
         raise
     except FileNotFoundError:
@@ -395,17 +428,20 @@ def read_npz(path: Path, remedy: str, *, largest: int = LARGEST_NPZ) -> dict[str
         ) from None
 
 
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, remedy: str) -> NDArray[Any]:
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise SemibodyError(f"{path}: is packed in a way that numpy does not; {remedy}")
-    with archive.open(member) as file:
-        shape, fortran, dtype = read_npy_header(file)
-        count = math.prod(shape)
-        if dtype.kind not in _PLAIN or dtype.fields or dtype.subdtype:
-            raise SemibodyError(f"{path}: '{member.filename}' holds {dtype}, not plain numbers; {remedy}")
-        if count * dtype.itemsize > member.file_size:
-            raise SemibodyError(f"{path}: '{member.filename}' states a larger size than it has; {remedy}")
-        content = file.read()
+def _member_header(
+    file: IO[bytes], member: zipfile.ZipInfo, path: Path, remedy: str
+) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    shape, fortran, dtype = read_npy_header(file)
+    if dtype.kind not in _PLAIN or dtype.fields or dtype.subdtype:
+        raise SemibodyError(f"{path}: '{member.filename}' holds {dtype}, not plain numbers; {remedy}")
+    if math.prod(shape) * dtype.itemsize > member.file_size:
+        raise SemibodyError(f"{path}: '{member.filename}' states a larger size than it has; {remedy}")
+    return shape, fortran, dtype
+
+
+def _read_member(file: IO[bytes], member: zipfile.ZipInfo, path: Path, remedy: str) -> NDArray[Any]:
+    shape, fortran, dtype = _member_header(file, member, path, remedy)
+    count, content = math.prod(shape), file.read()
     array = np.frombuffer(content, dtype, count) if count else np.zeros(0, dtype)
     return array.reshape(shape, order="F" if fortran else "C").copy()
 

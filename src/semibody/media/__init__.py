@@ -6,6 +6,7 @@ from semibody.media.image import read_image, resize_image, write_gif, write_imag
 from semibody.media.video import (
     VideoReader,
     VideoWriter,
+    least_bytes,
     read_clip,
     read_metadata,
     require_video_name,
@@ -17,6 +18,7 @@ __all__ = [
     "VideoReader",
     "VideoWriter",
     "atomic_write",
+    "least_bytes",
     "loudness",
     "read_clip",
     "read_image",

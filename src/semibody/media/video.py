@@ -35,6 +35,8 @@ LONGEST_VIDEO = 24 * 3600.0
 """Seconds."""
 _SOUND_BLOCKS = 0.3
 """Seconds by which sound may be longer than was given: two blocks of 1024 samples at 8 kHz."""
+_LEAST_BITS = 0.02
+"""Bits of a pixel at crf 18."""
 _LOWEST_FPS, _HIGHEST_FPS = 0.01, 1000.0
 _FOREIGN = (av.FFmpegError, ValueError, MemoryError)
 """What PyAV raises for damaged files."""
@@ -305,6 +307,11 @@ class VideoWriter:
             self._atomic.__exit__(type(failure), failure, failure.__traceback__)
             raise
         self._atomic.__exit__(None, None, None)
+
+
+def least_bytes(width: int, height: int, frames: int, crf: int) -> float:
+    """Bytes of a video of a calm person before a plain wall; others are larger, by up to ten times."""
+    return frames * width * height * _LEAST_BITS / 8 * 2 ** ((18 - crf) / 6)
 
 
 def require_whole(path: Path, shown: Path, frames: int, fps: Fraction, sound: float) -> None:
