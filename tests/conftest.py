@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Generator, Sequence
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
+from loopback import StandIn
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
@@ -35,14 +39,15 @@ def require_renderer() -> None:
     """Skip, saying what is missing, where people can be neither drawn nor spoken for."""
     import shutil
 
-    from semibody.data.synthetic import espeak, render
+    from semibody.data.synthetic import render
     from semibody.types import SemibodyError
+    from semibody.voices import espeak
 
     try:
         render.require_renderer()
     except SemibodyError as error:
         pytest.skip(str(error))
-    if espeak.library_name() is None and shutil.which("flite") is None:
+    if espeak.find_library() is None and shutil.which("flite") is None:
         pytest.skip("neither espeak-ng nor flite is installed")
 
 
@@ -88,3 +93,28 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Genera
     reasons = [str(report.longrepr[2] if isinstance(report.longrepr, tuple) else "") for report in skipped]
     if reasons:
         terminalreporter.write_line(how_to_run(reasons))
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[StandIn]]:
+    """The Hub that fetching asks, on this machine; what is fetched goes to ``tmp_path / "home"``."""
+    import huggingface_hub.constants as constants
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), StandIn)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("SEMIBODY_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    StandIn.requests.clear()
+    StandIn.broken.clear()
+    StandIn.files.clear()
+    yield StandIn
+    server.shutdown()
+    server.server_close()
+    thread.join()

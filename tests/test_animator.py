@@ -263,3 +263,33 @@ def test_the_least_size_of_a_video_is_below_that_of_a_still_one(animator: Animat
     for crf in (8, 18, 28):
         media.write_clip(Clip(frames, 24.0), tmp_path / "o.mp4", crf=crf)
         assert media.least_bytes(256, 256, 24, crf) < (tmp_path / "o.mp4").stat().st_size
+
+
+def test_a_full_memory_is_one_line_wherever_clips_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batch and page catch users' mistakes only: a traceback of the GPU's says nothing to do."""
+    full = made.animator()
+
+    def decode(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has …")
+
+    monkeypatch.setattr(full.model, "decode", decode)
+    with pytest.raises(SemibodyError, match="not enough memory; lower --size"):
+        full.animate(made.picture(), made.tone(0.3), made.gesture())
+
+
+@pytest.mark.parametrize(("steps", "most"), [(1, 12), (2, 48)])
+def test_with_one_step_only_one_window_is_kept(animator: Animator, steps: int, most: int) -> None:
+    """Of 48 frames; what neighbouring windows share is computed once all the same."""
+    settings = animator.settings(**{**PLAIN, "fps": 24.0, "steps": steps})
+    conditions = animator.conditions(
+        prepare(made.picture(), made.tone(2.0), made.gesture(), settings), settings
+    )
+    encoded: list[int] = []
+    make = conditions._features._make
+    conditions._features._make = lambda frames: (encoded.extend(frames), make(frames))[1]  # type: ignore[func-returns-value]
+    kept = []
+    for start in (*range(0, 37, 9), 36):
+        conditions.of(list(range(start, min(start + 12, 48))))
+        kept.append(len(conditions._features._kept))
+    assert encoded == list(range(48))
+    assert max(kept) == most

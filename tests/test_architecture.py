@@ -31,6 +31,7 @@ FLOORS: dict[str, int] = {
     "diffusion": 2,
     "pose": 2,
     "clips": 2,
+    "voices": 2,
     "conditioning": 3,
     "settings": 3,
     "inputs": 4,
@@ -65,7 +66,7 @@ MOST_BRANCHES, MOST_LINES, MOST_PARAMETERS = 15, 60, 8
 BRANCHY: dict[str, int] = {}
 LONG: dict[str, int] = {}
 WIDE = {
-    "cli/animate.py:animate": 12,
+    "cli/animate.py:animate": 10,
     "cli/data.py:ingest": 11,
     "cli/evaluate.py:evaluate": 10,
     "cli/gesture.py:extract": 9,

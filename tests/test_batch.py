@@ -71,6 +71,10 @@ def test_a_batch_continues_and_names_what_failed(folder: Path) -> None:
         ([job(portrait="bob.png")], "bob.png: no such file"),
         ([job(out="a.gif")], "written as .mp4"),
         ([job(portrait=3)], "portrait must be text"),
+        ([job(say="Hello")], "either speech, or say and voice"),
+        ([job(voice="en-us")], "either speech, or say and voice"),
+        ([{"portrait": "ann.png", "voice": "en-us", "out": "a.mp4"}], "speech missing"),
+        ([job(say=3)], "say must be text"),
         ([job(stepz=3)], "unknown setting stepz; did you mean steps"),
         ([job(steps="many")], "steps"),
         ([job(), job()], "jobs.jsonl:2: makes the same video as line 1"),
@@ -90,3 +94,14 @@ def test_paths_are_relative_to_the_file(folder: Path) -> None:
     assert read.gesture == "wave"
     with pytest.raises(SemibodyError, match="cannot be read"):
         read_jobs(folder / "no.jsonl")
+
+
+def test_a_background_is_seen_from_the_files_folder_and_never_overwritten(folder: Path) -> None:
+    media.write_image(folder / "beach.png", made.picture())
+    (found,) = read_jobs(write(folder, job(background="beach.png")))
+    assert found.settings["background"] == str(folder / "beach.png")
+    (found,) = read_jobs(write(folder, job(background="#102030")))
+    assert found.settings["background"] == "#102030"
+    with pytest.raises(SemibodyError, match=r"jobs\.jsonl:1: .*\.mp4 cannot be transparent"):
+        read_jobs(write(folder, job(alpha=True)))
+    assert read_jobs(write(folder, job("a.webm", alpha=True)))[0].settings["alpha"] is True

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import made
-from semibody import inputs
+from semibody import inputs, media
 from semibody.inputs import Inputs, prepare
+from semibody.networks.model import ModelConfig
 from semibody.pose import library
 from semibody.pose.body import SEEN
 from semibody.pose.files import save_gesture
-from semibody.settings import Settings
+from semibody.settings import Settings, check
 from semibody.types import HANDS, LEFT_HAND, Gesture, Picture, Pose, SemibodyError
 
 SPEECH = made.spoken(made.STRESSES, 4.0)
@@ -66,8 +69,25 @@ def test_a_planned_gesture_starts_from_the_portraits_hands_and_liveliness_widens
     assert not all(at_own(calm))
     assert all(at_own(none))
     moved = [np.ptp(x.gesture.joints[:, HANDS], axis=0).max() for x in (calm, lively)]
-    assert moved[1] > moved[0] > 0.02
+    assert min(moved) > 0.02
+    spread = [np.std(x.gesture.joints[:, HANDS], axis=0).mean() for x in (calm, lively)]
+    assert spread[1] > spread[0]
     assert not any(f.topic in ("align", "start") for f in calm.findings)
+
+
+@pytest.mark.usefixtures("found")
+def test_with_one_seed_every_portrait_moves_differently_and_the_same_at_any_size() -> None:
+    def moved(picture: Picture, **settings: object) -> list[list[float]]:
+        chosen = Settings(**{"width": 64, "height": 64, "frame": "keep", **settings})  # type: ignore[arg-type]
+        made_of = prepare(picture, SPEECH, "auto", chosen)
+        return np.round(made_of.gesture.joints[:, LEFT_HAND.start], 6).tolist()
+
+    one, other = made.picture(), made.picture()
+    other[5, 7, 2] ^= 1
+    assert moved(one) == moved(one.copy()) == moved(one, width=128, height=128)
+    assert moved(one) != moved(one, seed=4)
+    for seed in (3, 4):
+        assert moved(one, seed=seed) != moved(other, seed=seed), "the same hands, another picture"
 
 
 @pytest.mark.usefixtures("found")
@@ -153,3 +173,60 @@ def test_what_the_user_says_of_a_gestures_file_goes_over_the_file(tmp_path: Path
     for wrong in ("640", "0x4", "²x3", "9x9x9"):
         with pytest.raises(SemibodyError, match="--gesture-canvas"):
             fitted(tmp_path / "poses", gesture_canvas=wrong)
+
+
+def cut_out(folder: Path) -> Path:
+    """A portrait whose outer part is transparent (and red, which must not show)."""
+    y, x = np.mgrid[0:96, 0:96]
+    inside = np.hypot(x - 48, y - 48) < 30
+    colours = np.where(inside[..., None], made.picture() // 2 + 60, (255, 0, 0)).astype(np.uint8)
+    Image.fromarray(np.dstack([colours, np.where(inside, 255, 0).astype(np.uint8)])).save(folder / "cut.png")
+    return folder / "cut.png"
+
+
+@pytest.mark.usefixtures("found")
+def test_a_colour_or_a_picture_stands_behind_a_transparent_portrait(tmp_path: Path) -> None:
+    portrait = cut_out(tmp_path)
+    beach = np.zeros((48, 96, 3), np.uint8)
+    beach[:, 24:72] = (10, 200, 90)
+    media.write_image(tmp_path / "beach.png", beach)
+    shown = {}
+    for background in ("#ffffff", "#0ac85a", str(tmp_path / "beach.png")):
+        settings = Settings(width=64, height=64, frame="keep", background=background)
+        made_of = prepare(portrait, SPEECH, "still", settings)
+        assert made_of.matte is None
+        shown[background] = made_of.portrait.astype(int)
+    assert (shown["#ffffff"][2, 2] == 255).all()
+    for background in ("#0ac85a", str(tmp_path / "beach.png")):
+        assert np.abs(shown[background][2, 2] - (10, 200, 90)).max() <= 1
+        assert np.abs(shown[background][32, 32] - shown["#ffffff"][32, 32]).max() <= 1
+    # Scaled before or after: pixels of the hard edge differ.
+    off = np.abs(shown["#0ac85a"] - shown[background])[4:-4, 4:-4]
+    assert (off.max(axis=2) > 2).mean() < 0.15
+
+
+@pytest.mark.usefixtures("found")
+def test_a_transparent_portrait_turned_and_framed_keeps_its_opacity(tmp_path: Path) -> None:
+    settings = Settings(width=96, height=64, frame="keep", alpha=True)
+    made_of = prepare(cut_out(tmp_path), SPEECH, "still", settings)
+    assert made_of.matte is not None
+    opacity = made_of.matte.opacity
+    assert opacity.shape == made_of.portrait.shape[:2] == (64, 96)
+    assert opacity[32, 48] == 1
+    assert opacity[32, 20] == opacity[2, 48] == 0
+    behind = made_of.portrait[opacity == 0]
+    assert (behind == made_of.matte.key).all(axis=1).mean() > 0.9, "but beside the edge"
+
+
+@pytest.mark.usefixtures("found")
+def test_what_needs_a_transparent_portrait_says_so(tmp_path: Path) -> None:
+    media.write_image(tmp_path / "a.png", made.picture())
+    usual = Settings(width=64, height=64, frame="keep")
+    with pytest.raises(SemibodyError, match=r"a\.png: has no transparent part, which --alpha keeps"):
+        prepare(tmp_path / "a.png", SPEECH, "still", dataclasses.replace(usual, alpha=True))
+    made_of = prepare(tmp_path / "a.png", SPEECH, "still", dataclasses.replace(usual, background="#102030"))
+    assert any("so --background is not used" in notice for notice in made_of.notices)
+    with pytest.raises(SemibodyError, match=r"--background beach\.png: no such picture"):
+        prepare(tmp_path / "a.png", SPEECH, "still", dataclasses.replace(usual, background="beach.png"))
+    with pytest.raises(SemibodyError, match="leave out one of them"):
+        check(Settings(alpha=True, background="#102030"), ModelConfig())

@@ -37,6 +37,8 @@ def starter(no_starter: Path) -> Path:
     made.weights_folder(no_starter)
     media.write_image(no_starter / "portrait.png", made.picture(128, 128))
     media.write_speech(no_starter / "speech.wav", made.tone(0.5))
+    media.write_image(no_starter / "portrait-shirt.png", made.picture(96, 96))
+    media.write_speech(no_starter / "speech-shirt.flac", made.tone(0.4))
     return no_starter
 
 
@@ -88,8 +90,11 @@ def test_converting_keeps_the_settings_weights_were_made_for(
     assert describe(tmp_path / "bf16").defaults == describe(starter).defaults
 
 
-def test_the_demo_is_what_animate_makes(starter: Path, tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
-    code, _, err = run(capsys, monkeypatch, "demo", "-q", "-o", tmp_path / "demo.mp4")
+@pytest.mark.parametrize("who", demo.PEOPLE)
+def test_the_demo_is_what_animate_makes(
+    starter: Path, tmp_path: Path, capsys: Any, monkeypatch: Any, who: str
+) -> None:
+    code, _, err = run(capsys, monkeypatch, "demo", "-q", "--who", who, "-o", tmp_path / "demo.mp4")
     assert code == 0, err
     (line,) = [line for line in err.splitlines() if " animate " in line]
     words = shlex.split(line)[shlex.split(line).index("animate") :]
@@ -99,6 +104,13 @@ def test_the_demo_is_what_animate_makes(starter: Path, tmp_path: Path, capsys: A
     one, other = (media.read_clip(tmp_path / name) for name in ("demo.mp4", "again.mp4"))
     assert np.array_equal(one.frames, other.frames)
     assert one.speech is not None
+    assert one.speech.seconds == pytest.approx({"suit": 0.5, "shirt": 0.4}[who], abs=0.1)
+
+
+def test_an_unknown_person_of_the_demo_is_refused(starter: Path, tmp_path: Path) -> None:
+    with pytest.raises(SemibodyError, match="--who hat is unknown; choose suit or shirt"):
+        demo.make_demo(tmp_path / "a.mp4", "hat")
+    assert not list(tmp_path.glob("*.mp4"))
 
 
 def test_animate_without_weights_uses_it(
@@ -115,9 +127,12 @@ def test_without_it_the_demo_is_drawn(no_starter: Path, tmp_path: Path, monkeypa
     assert demo.make_demo(tmp_path / "demo.mp4") == ["drawn demo.mp4"]
 
 
-def test_portrait_and_speech_are_in_the_package() -> None:
-    assert media.read_image(hub.STARTER / "portrait.png").shape == (512, 512, 3)
-    assert 5 <= media.read_speech(hub.STARTER / "speech.wav").seconds <= 8
+@pytest.mark.parametrize("files", demo.PEOPLE.values(), ids=demo.PEOPLE)
+def test_portraits_and_speeches_are_in_the_package(files: demo.Person) -> None:
+    assert media.read_image(hub.STARTER / files.portrait).shape == (512, 512, 3)
+    assert 5 <= media.read_speech(hub.STARTER / files.speech).seconds <= 8
+    assert (hub.STARTER / files.portrait).stat().st_size < 400_000
+    assert (hub.STARTER / files.speech).stat().st_size < 250_000
 
 
 @pytest.mark.skipif(not store.is_store(hub.STARTER), reason="the starter's weights are not in this checkout")

@@ -19,6 +19,7 @@ _PUBLIC = {
     "save_gesture": "semibody.pose.files",
     "read_clip": "semibody.media",
     "read_speech": "semibody.media",
+    "say": "semibody.voices.speaking",
     "write_clip": "semibody.media",
     "Pose": "semibody.types",
     "Gesture": "semibody.types",
@@ -41,6 +42,7 @@ __all__ = [
     "read_clip",
     "read_speech",
     "save_gesture",
+    "say",
     "write_clip",
 ]
 

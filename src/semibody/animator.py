@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from torch import Tensor
 from semibody import media, runtime
 from semibody import resume as resuming
 from semibody.conditioning.clip import ClipConditions
+from semibody.conditioning.movement import Movement
 from semibody.diffusion.guidance import guide
 from semibody.diffusion.sample import sample
 from semibody.diffusion.schedule import ScheduleConfig, build_scheduler, initial_noise
@@ -34,6 +35,7 @@ from semibody.files import refuse_input, require_space
 from semibody.inputs import Inputs, prepare
 from semibody.networks.loading import load_model
 from semibody.networks.model import Conditions, Model, ModelConfig
+from semibody.pose.body import face_found
 from semibody.resume import Unfinished
 from semibody.settings import Settings, Source, change, resolve
 from semibody.types import Clip, Gesture, Picture, Progress, SemibodyError, Speech, silent
@@ -126,6 +128,7 @@ class Animator:
         """Make a clip directly into a video file: only the latents' memory grows with the length."""
         refuse_input(path, *(given for given in (portrait, speech, gesture) if isinstance(given, str | Path)))
         chosen = self.settings(**settings)
+        media.require_video_name(Path(path), alpha=chosen.alpha)
         inputs = prepare(portrait, speech, gesture, chosen)
         self.write(path, inputs, chosen, crf=crf, resume=resume, progress=progress)
         return inputs
@@ -139,14 +142,16 @@ class Animator:
         crf: int = 18,
         resume: bool = False,
         progress: Progress = silent,
+        watch: Callable[[Picture], None] = lambda pixels: None,  # noqa: ARG005
     ) -> None:
-        """Make prepared inputs into a video file.
+        """Make prepared inputs into a video file; a transparent one where they have a matte.
 
+        ``watch`` is given each slice of frames that is written.
         With ``resume`` the state is saved beside it after every step and slice, and what a killed run of the
         same inputs, settings and weights has saved is continued: to the same bytes. Without it, such a state
         is removed once the file is written. Raises SemibodyError if the disk is too small.
         """
-        path = Path(path)
+        path, matte = Path(path), inputs.matte
         require_space(path, self._least_bytes(len(inputs), settings, crf, resume=resume))
         with contextlib.ExitStack() as stack:
             work = None
@@ -161,14 +166,17 @@ class Animator:
                     height=settings.height,
                     speech=inputs.speech,
                     crf=crf,
+                    alpha=matte is not None,
                     metadata=self.metadata(settings),
-                    unfinished=work,
                 )
             )
+            if work is not None:
+                video.go_on(work)
             for pixels in self.frames(
                 inputs, settings, first=video.frames_written, unfinished=work, progress=progress
             ):
-                video.write(pixels)
+                video.write(pixels if matte is None else matte.cut(pixels))
+                watch(pixels)
         resuming.forget(path)
 
     def _least_bytes(self, frames: int, settings: Settings, crf: int, *, resume: bool) -> float:
@@ -232,18 +240,35 @@ class Animator:
 
         ``first`` is where a slice ended; ``unfinished`` holds the state of a killed run, or will.
         """
-        conditions = self.conditions(inputs, settings, progress)
-        latents = self.denoise(conditions, settings, progress, unfinished)
-        yield from self.decode(latents, conditions, progress, first)
+        try:
+            conditions = self.conditions(inputs, settings, progress)
+            latents = self.denoise(conditions, settings, progress, unfinished)
+            yield from self.decode(latents, conditions, progress, first)
+        except (MemoryError, RuntimeError) as error:
+            if not runtime.is_out_of_memory(error):
+                raise
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()  # for the next clip
+            raise SemibodyError(runtime.OUT_OF_MEMORY) from None
 
     def conditions(self, inputs: Inputs, settings: Settings, progress: Progress = silent) -> ClipConditions:
         """Encode what is the same for the whole clip; the rest is computed for each window."""
         progress("prepare", 0, 1)
         conditions = ClipConditions(
-            self.model, inputs.portrait, inputs.portrait_pose, inputs.gesture, inputs.speech, settings.fps
-        )
+            self.model, inputs.portrait, inputs.portrait_pose, inputs.gesture, inputs.speech, settings.fps,
+            settings.steps, self._movement(inputs, deform_arms=settings.arms == "auto"),
+        )  # fmt: skip
         progress("prepare", 1, 1)
         return conditions
+
+    def _movement(self, inputs: Inputs, *, deform_arms: bool) -> Movement | None:
+        """How finished frames are moved; None for models that draw every frame themselves."""
+        restorer, own = self.model.config.restorer, inputs.portrait_pose
+        if restorer is None or not restorer.limbs or own is None or not face_found(own):
+            return None
+        return Movement(
+            inputs.portrait, own, inputs.gesture, inputs.life, inputs.person, deform_arms=deform_arms
+        )
 
     @torch.inference_mode()
     def denoise(

@@ -7,6 +7,7 @@ A line of the file is one clip, paths as seen from the file's folder; every sett
 
     {"portrait": "ann.png", "speech": "hello.mp3", "out": "ann-hello.mp4"}
     {"portrait": "ann.png", "speech": "bye.wav", "gesture": "wave", "out": "ann-bye.mp4", "seed": 7}
+    {"portrait": "ann.png", "say": "Guten Morgen!", "voice": "de+f3", "out": "ann-morgen.mp4"}
 
 Clips that exist are not made again, so a stopped batch continues when it is run again; a clip that fails
 does not stop the others.
@@ -23,11 +24,11 @@ from typing import Any, Literal
 from semibody import config, media
 from semibody.animator import Animator
 from semibody.files import exists, foreign_failure, numbered_lines, parse_json, refuse_input
-from semibody.inputs import AUTO
-from semibody.settings import Settings
+from semibody.inputs import AUTO, choose_speech
+from semibody.settings import Settings, Words
 from semibody.types import Progress, SemibodyError, silent
 
-_PATHS = ("portrait", "speech", "out")
+_PATHS, _WORDS = ("portrait", "speech", "out"), ("say", "voice")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +38,10 @@ class Job:
     line: int
     """in the file, from 1"""
     portrait: Path
-    speech: Path
     out: Path
+    speech: Path | None = None
+    """None: ``words`` are spoken"""
+    words: Words = field(default_factory=Words)
     gesture: str = AUTO
     """auto, the name of a gesture of the library, or a path"""
     settings: dict[str, Any] = field(default_factory=dict)
@@ -80,23 +83,32 @@ def _job(text: str, path: Path, number: int) -> Job:
     values = parse_json(text, source, "write an object of JSON in each line")
     if not isinstance(values, dict):
         raise SemibodyError(f'{source}: write an object, for example {{"portrait": "a.png", …}}')
-    for key in (*_PATHS, "gesture"):
+    for key in (*_PATHS, *_WORDS, "gesture"):
         if key in values and not isinstance(values[key], str):
             raise SemibodyError(f"{source}: {key} must be text")
-    missing = [key for key in _PATHS if key not in values]
+    words = Words(**{key: values.pop(key) for key in _WORDS if key in values})
+    if words != Words() and "speech" in values:
+        raise SemibodyError(f"{source}: give either speech, or say and voice")
+    missing = [key for key in _PATHS if key not in values and (key != "speech" or words.say is None)]
     if missing:
         raise SemibodyError(f"{source}: {' and '.join(missing)} missing")
-    portrait, speech, out = (path.parent / values.pop(key) for key in _PATHS)
+    portrait, out = (path.parent / values.pop(key) for key in ("portrait", "out"))
+    speech = path.parent / values.pop("speech") if words.say is None else None
     for file in (portrait, speech):
-        if not (exists(file) and file.is_file()):
+        if file is not None and not (exists(file) and file.is_file()):
             raise SemibodyError(f"{source}: {file}: no such file")
-    media.require_video_name(out, f"{source}: ")
     gesture = values.pop("gesture", AUTO)
     if exists(path.parent / gesture):
         gesture = str(path.parent / gesture)
-    refuse_input(out, portrait, speech, gesture)
-    config.build(Settings, values, source)
-    return Job(line=number, portrait=portrait, speech=speech, out=out, gesture=gesture, settings=values)
+    background = path.parent / str(values.get("background", ""))
+    if "background" in values and exists(background):
+        values["background"] = str(background)
+    refuse_input(out, portrait, speech, gesture, values.get("background"))
+    chosen = config.build(Settings, values, source)
+    media.require_video_name(out, f"{source}: ", alpha=chosen.alpha)
+    return Job(
+        line=number, portrait=portrait, speech=speech, words=words, out=out, gesture=gesture, settings=values
+    )
 
 
 def run_jobs(
@@ -114,8 +126,10 @@ def run_jobs(
             continue
         started = time.monotonic()
         try:
+            sound = choose_speech(job.speech, job.words)
+            assert sound is not None  # read_jobs refuses a line with neither
             inputs = animator.animate_to(
-                job.out, job.portrait, job.speech, job.gesture, progress=progress, **job.settings
+                job.out, job.portrait, sound, job.gesture, progress=progress, **job.settings
             )
         except SemibodyError as error:
             yield Result(job=job, state="failed", notices=(str(error),))

@@ -1,8 +1,8 @@
-"""The demo: the bundled portrait, animated with the bundled speech.
+"""The demo: a bundled portrait, animated with a bundled speech.
 
-The starter, a portrait and a speech come with the package; the demo is exactly what ``semibody animate``
-makes of them. Where the starter's weights are missing, small random networks animate
-a drawn person instead: the output is noise, but every stage runs, and beside it the video shows the inputs.
+The starter, two portraits and their speeches come with the package; the demo is exactly what
+``semibody animate`` makes of them. Where the starter's weights are missing, small random networks animate a
+drawn person instead: the output is noise, but every stage runs, and beside it the video shows the inputs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -26,10 +27,37 @@ from semibody.networks.pose_encoder import PoseEncoderConfig
 from semibody.networks.unet import UNetConfig
 from semibody.networks.vae import VAEConfig
 from semibody.pose.draw import draw_pose
-from semibody.types import LEFT_HAND, N_JOINTS, RATE, RIGHT_HAND, Floats, Gesture, Progress, Speech, silent
+from semibody.types import (
+    LEFT_HAND,
+    N_JOINTS,
+    RATE,
+    RIGHT_HAND,
+    Floats,
+    Gesture,
+    Progress,
+    SemibodyError,
+    Speech,
+    silent,
+)
 from semibody.weights import hub, store
 
 SIDE, SECONDS, FPS = 256, 3.0, 24.0
+
+
+@dataclass(frozen=True)
+class Person:
+    """Files of the starter: a portrait and what the person says."""
+
+    portrait: str
+    speech: str
+
+
+PEOPLE = {
+    "suit": Person("portrait.png", "speech.wav"),
+    "shirt": Person("portrait-shirt.png", "speech-shirt.flac"),
+}
+"""Who may be shown, by what they wear; the first is the one of the README."""
+WHO = next(iter(PEOPLE))
 
 
 def small_model() -> ModelConfig:
@@ -49,17 +77,23 @@ def small_model() -> ModelConfig:
     )
 
 
-def make_demo(out: Path, *, progress: Progress = silent) -> list[str]:
-    """Write the demo video and return the lines to print about it."""
+def make_demo(out: Path, who: str = WHO, *, progress: Progress = silent) -> list[str]:
+    """Write the demo video and return the lines to print about it.
+
+    Raises SemibodyError for somebody who is not among ``PEOPLE``.
+    """
+    if who not in PEOPLE:
+        raise SemibodyError(f"--who {who} is unknown; choose {' or '.join(PEOPLE)}")
     if store.is_store(hub.STARTER):
-        return make_starter_demo(out, progress=progress)
+        return make_starter_demo(out, who, progress=progress)
     return make_drawn_demo(out, progress=progress)
 
 
-def make_starter_demo(out: Path, *, progress: Progress = silent) -> list[str]:
-    """Animate the bundled portrait with the bundled speech; the gesture is planned from the speech."""
+def make_starter_demo(out: Path, who: str = WHO, *, progress: Progress = silent) -> list[str]:
+    """Animate a bundled portrait with its speech; the gesture is planned from the speech."""
     started = time.monotonic()
-    portrait, speech = bundled("portrait.png"), bundled("speech.wav")
+    portrait, speech = bundled(PEOPLE[who].portrait), bundled(PEOPLE[who].speech)
+    other = next(name for name in PEOPLE if name != who)
     animator = Animator.load("starter", progress=progress)
     # The portrait is framed like the training pictures already.
     inputs = animator.animate_to(out, portrait, speech, frame="keep", progress=progress)
@@ -68,11 +102,12 @@ def make_starter_demo(out: Path, *, progress: Progress = silent) -> list[str]:
     return [
         *(f"note: {notice}" for notice in inputs.notices),
         f"{out}: {frames} frames, {size}, {frames / settings.fps:.1f} s of video, made in {seconds:.0f} s",
-        "The person is rendered and the voice synthesised; hands and lips are what the small model "
-        "predicts from the gesture planned from the speech, and from its sound.",
+        "Person and voice are synthetic; the picture is deformed as the planned gesture and "
+        "the mouth predicted from the sound ask, and the small model draws the rest.",
         "The same in full, to change one thing at a time:",
         f"  {_command()} animate {portrait} {speech} --gesture auto --frame keep --weights starter -o {out}",
-        f"Other gestures: {_command()} gesture list; your own picture: {_command()} check PICTURE",
+        f"Another person: {_command()} demo --who {other}; other gestures: {_command()} gesture list; "
+        f"your own picture: {_command()} check PICTURE",
     ]
 
 

@@ -19,7 +19,7 @@ from semibody.weights.hub import SETS, complete_weights, default_weights, home
 PACKAGES = ("torch", "diffusers", "transformers", "av", "opencv-contrib-python-headless", "numpy")
 EXTRAS = {
     "pose": "mediapipe", "train": "accelerate", "eval": "scikit-image", "synth": "moderngl",
-    "web": "gradio", "cluster": "ray",
+    "web": "gradio", "voice": "espeakng-loader", "cluster": "ray",
 }  # fmt: skip
 
 
@@ -78,12 +78,13 @@ def _machine() -> list[Fact]:
     ]  # fmt: skip
     for number in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(number)
-        bf16 = "bf16 yes" if torch.cuda.is_bf16_supported() else "bf16 no"
+        bf16 = "bf16 yes" if runtime.cuda_has_bf16() else "bf16 no"
         size = properties.total_memory / gib
         found.append(Fact(f"gpu {number}", f"{properties.name}, {size:.0f} GiB, {bf16}"))
     if not torch.cuda.device_count():
         apple = torch.backends.mps.is_available()
-        found.append(Fact("gpu", "Apple" if apple else "none; the CPU is used"))
+        unused = runtime.unused_gpu()
+        found.append(Fact("gpu", unused or ("Apple" if apple else "none; the CPU is used"), not unused))
     return found
 
 

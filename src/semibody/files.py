@@ -278,12 +278,17 @@ def require_file(path: Path, what: str) -> None:
         with path.open("rb") as file:
             empty = not file.read(1)
     except FileNotFoundError:
+        if _ADDRESS.match(str(path)):
+            raise SemibodyError(f"{printable(path)}: is an address; download the file first") from None
         raise SemibodyError(f"{printable(path)}: no such file; check the path of {what}") from None
     except (OSError, ValueError) as error:
         reason = _reason(error)
         raise SemibodyError(f"{printable(path)}: cannot be read ({reason}); check its permissions") from None
     if empty:
         raise SemibodyError(f"{path}: is empty; give {what}")
+
+
+_ADDRESS = re.compile(r"(https?|ftp):/", re.IGNORECASE)
 
 
 def exists(path: Path) -> bool:

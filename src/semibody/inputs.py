@@ -10,33 +10,41 @@ detector (the ``pose`` extra) picture and gesture are used as they are, which is
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semibody import media
+from semibody.files import exists
 from semibody.networks.audio_encoders import frame_count
-from semibody.pose import anchor, check, timing
+from semibody.pose import alive, anchor, check, timing
 from semibody.pose.align import align
+from semibody.pose.alive import Life
 from semibody.pose.check import Finding
+from semibody.pose.covered import dim_covered_hands
 from semibody.pose.detectors import shared_detector
 from semibody.pose.formats.reading import Stated
 from semibody.pose.frame import Framing, frame_portrait, keep_whole
 from semibody.pose.library import REST_NAME, find_gesture, in_library
+from semibody.pose.matte import Matte, find_matte
 from semibody.pose.plan import LEAST_LIVELY, plan_gesture
 from semibody.pose.prosody import Prosody, analyse
-from semibody.settings import Settings
+from semibody.settings import Settings, Words
 from semibody.types import RATE, Gesture, MissingPartError, Picture, Pose, SemibodyError, Speech
+from semibody.voices.speaking import say
 
 AUTO = "auto"
 """As a gesture: planned from the speech, from the portrait's own hands where they were found."""
 STILL = "still"
 """As a gesture: hands stay as they are in the portrait."""
 
+_GREY = (128, 128, 128)
 SMALLEST_SIDE = 64
 LARGEST_ASPECT = 4.0
 
@@ -52,6 +60,12 @@ class Inputs:
     """exactly as many poses as the clip has frames"""
     portrait_pose: Pose | None = None
     """the person in the portrait, in fractions of it; None: not detected"""
+    life: Life | None = None
+    """small movements of head, lids and shoulders; None: none"""
+    person: Matte | None = None
+    """her share of each pixel of the portrait; None: not known"""
+    matte: media.Matte | None = None
+    """what takes the person out of the frames again; None: the video is not transparent"""
     findings: tuple[Finding, ...] = ()
     """what was changed to make them fit, and what may go wrong"""
 
@@ -83,8 +97,18 @@ def prepare(
         speech=fitted.speech,
         gesture=fitted.gesture,
         portrait_pose=fitted.portrait_pose,
+        life=fitted.life,
+        person=_find_person(fitted),
+        matte=fitted.matte,
         findings=fitted.findings,
     )
+
+
+def _find_person(fitted: Fitted) -> Matte | None:
+    """Where in the portrait the person is, from its own opacity if it has one."""
+    if fitted.matte is not None:
+        return np.asarray(fitted.matte.opacity, np.float32)
+    return None if fitted.portrait_pose is None else find_matte(fitted.portrait)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +121,9 @@ class Fitted:
     """None: not given, or not usable: then an error is among the findings"""
     gesture: Gesture | None
     """as long as the speech, if there is one"""
+    life: Life | None
+    """as many frames as the gesture's"""
+    matte: media.Matte | None
     findings: tuple[Finding, ...]
 
 
@@ -110,14 +137,13 @@ def fit(
 
     Raises SemibodyError for files that cannot be read, and for ``auto`` without speech.
     """
-    picture = portrait if isinstance(portrait, np.ndarray) else media.read_image(portrait)
-    fitted = fit_portrait(picture, settings, name_of(portrait, "the portrait"))
+    fitted = read_portrait(portrait, settings)
     sound, prosody, findings = _read_speech(speech, settings)
     poses: Gesture | None = None
     if gesture is not None and not (sound is None and speech is not None):
         frames = None if sound is None else _frames(sound, settings)
         if str(gesture) in (AUTO, STILL) and fitted.pose is not None:
-            poses, more = _anchored(str(gesture), fitted.pose, frames, settings, sound, prosody)
+            poses, more = _anchored(str(gesture), fitted, frames, settings, sound, prosody)
         else:
             read = read_gesture(gesture, settings, sound, prosody)
             poses, more = _fit_gesture(read, gesture, fitted, frames, settings)
@@ -127,6 +153,8 @@ def fit(
         portrait_pose=fitted.pose,
         speech=sound,
         gesture=poses,
+        life=_enliven(fitted, poses, prosody, settings),
+        matte=fitted.matte,
         findings=(*fitted.findings, *findings),
     )
 
@@ -144,6 +172,20 @@ def _refuse(findings: Sequence[Finding], *, strict: bool) -> None:
 # -- the speech ----------------------------------------------------------------------------
 
 
+def choose_speech(recording: str | Path | None, words: Words) -> str | Path | Speech | None:
+    """The recording, or ``words`` spoken; None where neither is given.
+
+    Raises SemibodyError for both, for a voice without words, and as ``say`` does.
+    """
+    if words.say is None:
+        if words.voice is not None:
+            raise SemibodyError(f"--voice {words.voice}: there is nothing to say; add --say TEXT")
+        return recording
+    if recording is not None:
+        raise SemibodyError(f"{recording}: give either a recording or --say, not both")
+    return say(words.say, words.voice).speech
+
+
 def _read_speech(
     speech: str | Path | Speech | None, settings: Settings
 ) -> tuple[Speech | None, Prosody | None, list[Finding]]:
@@ -154,13 +196,25 @@ def _read_speech(
     name = name_of(speech, "the speech")
     if sound.rate != RATE:
         raise SemibodyError(f"{name}: has {sound.rate} samples a second; read it with media.read_speech")
+    tracks = 1 if isinstance(speech, Speech) else media.count_tracks(speech)
+    if tracks > 1:
+        name += f" (the first of its {tracks} sound tracks)"
     faults = check.check_sound(sound, name, allow_silence=settings.allow_silence)
     if any(finding.level == "error" for finding in faults):
         return None, None, faults
     prosody = analyse(sound)
     found = faults or check.check_speech(sound, prosody)
-    text = f"{sound.seconds:.1f} s, {len(prosody.syllables)} syllables in {len(prosody.phrases)} phrases"
+    if tracks > 1:
+        found.append(Finding("note", "speech", f"{name}: is used", "to use another, save it alone"))
+    text = (
+        f"{sound.seconds:.1f} s, {_counted(len(prosody.syllables), 'syllable')} "
+        f"in {_counted(len(prosody.phrases), 'phrase')}"
+    )
     return sound, prosody, found or [Finding("good", "speech", text)]
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _frames(sound: Speech, settings: Settings) -> int:
@@ -179,10 +233,71 @@ class FittedPortrait:
     picture: Picture
     pose: Pose | None = None
     findings: tuple[Finding, ...] = ()
+    opacity: media.Opacity | None = None
+    """at the wanted size; None: opaque everywhere"""
+    matte: media.Matte | None = None
+    """for a transparent video"""
+    seed: int = 0
+    """of what is planned for it, see ``seed_of``"""
 
 
-def fit_portrait(picture: Picture, settings: Settings, name: str = "the portrait") -> FittedPortrait:
-    """Bring a picture to the wanted size without stretching it.
+def read_portrait(portrait: str | Path | Picture, settings: Settings) -> FittedPortrait:
+    """Read a portrait, fit it, and put ``settings.background`` behind it.
+
+    Raises SemibodyError for a file or background that cannot be read, and for an opaque portrait where the
+    video is to be transparent.
+    """
+    background, name = _read_background(settings), name_of(portrait, "the portrait")
+    if isinstance(portrait, np.ndarray):
+        return fit_portrait(portrait, settings, name)
+    # Grey, where another background follows: beside white or black, scaling would clip the edges.
+    plain = background if isinstance(background, tuple) and not settings.alpha else _GREY
+    picture, opacity = media.read_cutout(portrait, plain)
+    fitted = fit_portrait(picture, settings, name, opacity)
+    if fitted.opacity is None:
+        return dataclasses.replace(fitted, findings=(*fitted.findings, *_check_opaque(name, settings)))
+    if settings.alpha:
+        key = media.key_colour(fitted.picture, fitted.opacity)
+        behind = media.put_behind(fitted.picture, fitted.opacity, plain, key)
+        return dataclasses.replace(fitted, picture=behind, matte=media.Matte(behind, fitted.opacity, key))
+    if not isinstance(background, tuple):
+        behind = media.put_behind(fitted.picture, fitted.opacity, plain, background)
+        return dataclasses.replace(fitted, picture=behind)
+    return fitted
+
+
+def _read_background(settings: Settings) -> media.Colour | Picture:
+    """A colour, or a picture. Raises SemibodyError."""
+    given = settings.background
+    if re.fullmatch("#[0-9a-fA-F]{6}", given):
+        red, green, blue = bytes.fromhex(given[1:])
+        return red, green, blue
+    if not exists(Path(given)):
+        raise SemibodyError(
+            f"--background {given}: no such picture; write a colour as #rrggbb, for example #ffffff, or name "
+            "a picture"
+        )
+    return media.read_image(given)
+
+
+def _check_opaque(name: str, settings: Settings) -> list[Finding]:
+    """What was asked for and needs a transparent portrait."""
+    remedy = "cut the person out with any background remover and save it as png"
+    text = f"{name}: has no transparent part"
+    if settings.alpha:
+        return [Finding("error", "alpha", f"{text}, which --alpha keeps", remedy)]
+    if settings.background != Settings.background:
+        return [Finding("warning", "background", f"{text}, so --background is not used", remedy)]
+    return []
+
+
+def fit_portrait(
+    picture: Picture,
+    settings: Settings,
+    name: str = "the portrait",
+    opacity: media.Opacity | None = None,
+) -> FittedPortrait:
+    """Bring a picture to the wanted size without stretching it, and its opacity with it.
 
     ``frame`` auto frames the person (``pose.frame``), or without a person the middle and top of the
     picture; keep shows all of it. Beyond the picture's edges the edge is continued.
@@ -194,7 +309,9 @@ def fit_portrait(picture: Picture, settings: Settings, name: str = "the portrait
             f"{name}: is {width} x {height} pixels; give a half-body picture of at least "
             f"{SMALLEST_SIDE} x {SMALLEST_SIDE} that is at most {LARGEST_ASPECT:g} times longer than wide"
         )
-    picture, people, findings = _find_people(picture, settings)
+    seed = seed_of(picture, settings.seed)
+    turns, people, findings = _find_people(picture, settings)
+    picture = np.ascontiguousarray(np.rot90(picture, turns))
     height, width = picture.shape[:2]
     pose = people[0] if people else None
     wanted = settings.width / settings.height
@@ -215,13 +332,23 @@ def fit_portrait(picture: Picture, settings: Settings, name: str = "the portrait
         findings.append(Finding("good", "framing", text))
     if pose is not None and not findings:
         findings.append(Finding("good", "portrait", "one person, well framed"))
-    return FittedPortrait(framed, pose, tuple(findings))
+    if opacity is not None:
+        opacity = _fit_opacity(np.rot90(opacity, turns), framing, settings)
+    return FittedPortrait(framed, pose, tuple(findings), opacity, seed=seed)
 
 
-def _find_people(picture: Picture, settings: Settings) -> tuple[Picture, list[Pose], list[Finding]]:
-    """The picture, turned upright where ``frame`` is auto and the person lies in it; who is in it."""
+def _fit_opacity(opacity: media.Opacity, framing: Framing, settings: Settings) -> media.Opacity | None:
+    """Framed and scaled as the picture was; None where the frame shows no transparent part."""
+    levels = np.repeat(np.rint(opacity * 255).astype(np.uint8)[..., None], 3, axis=2)
+    framed = media.resize_image(framing.crop.apply(levels), settings.width, settings.height)[..., 0]
+    return framed.astype(np.float32) / 255 if (framed < 255).any() else None
+
+
+def _find_people(picture: Picture, settings: Settings) -> tuple[int, list[Pose], list[Finding]]:
+    """Quarter turns to the left that make the picture upright where ``frame`` is auto and the person lies in
+    it, and who is in it then."""
     if not settings.looks_for_person:
-        return picture, [], []
+        return 0, [], []
     try:
         with shared_detector() as detector:
             people = detector.people(picture)
@@ -232,13 +359,13 @@ def _find_people(picture: Picture, settings: Settings) -> tuple[Picture, list[Po
                 found = detector.people(upright)
                 if found and check.quarter_turns(found[0], *upright.shape[1::-1]) == 0:
                     findings = [*check.check_turn(tried, turned=True), *check.check_people(found)]
-                    return upright, found, findings
+                    return tried, found, findings
     except MissingPartError as error:
         text = "the person in the portrait was not detected, so framing and gesture may not fit"
-        return picture, [], [Finding("note", "person", text, str(error))]
+        return 0, [], [Finding("note", "person", text, str(error))]
     needed = settings.frame == "auto" or settings.align == "auto"
     findings = check.check_people(people, needed=needed)
-    return picture, people, [*check.check_turn(turns, turned=False), *findings]
+    return 0, people, [*check.check_turn(turns, turned=False), *findings]
 
 
 def _within(joints: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -290,29 +417,43 @@ def _require_heard(speech: Speech | None) -> Speech:
     return speech
 
 
+def seed_of(picture: Picture, seed: int) -> int:
+    """The seed of a plan for this picture, 0 … 2**63 − 1: with the same ``seed`` everybody moves differently.
+
+    It depends on the pixels as they were read, so that one portrait makes the same strokes at any size.
+    """
+    said = f"{seed} {picture.shape}".encode()
+    digest = hashlib.blake2b(np.ascontiguousarray(picture).data, key=said[:64], digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
 def _anchored(
     name: str,
-    portrait: Pose,
+    portrait: FittedPortrait,
     frames: int | None,
     settings: Settings,
     speech: Speech | None,
     prosody: Prosody | None,
 ) -> tuple[Gesture, list[Finding]]:
     """``auto`` or ``still`` with the portrait's own hands; without a speech ``still`` is a single pose."""
-    aspect = settings.width / settings.height
+    own, aspect = portrait.pose, settings.width / settings.height
+    assert own is not None
     if name == STILL:
-        return anchor.rest(portrait, frames or 1, settings.fps, aspect), []
+        return anchor.rest(own, frames or 1, settings.fps, aspect), []
+    dimmed = dim_covered_hands(portrait.picture, own)
     planned = anchor.plan_anchored(
         _require_heard(speech),
-        portrait,
+        dimmed,
         aspect=aspect,
-        seed=settings.seed,
+        seed=portrait.seed,
         fps=settings.fps,
         liveliness=settings.liveliness,
         seconds=None if frames is None else frames / settings.fps,
         prosody=prosody,
     )
-    return planned.gesture, check.check_movable(portrait, aspect)
+    # What is drawn keeps the confidence that was found.
+    confidence = np.repeat(own.confidence[None], len(planned.gesture), axis=0)
+    return replace(planned.gesture, confidence=confidence), check.check_movable(dimmed, aspect)
 
 
 def _fit_gesture(
@@ -343,6 +484,18 @@ def _fit_gesture(
     if eased and portrait.pose is not None:
         poses = anchor.ease(poses, portrait.pose)
     return poses, findings
+
+
+def _enliven(
+    portrait: FittedPortrait, gesture: Gesture | None, prosody: Prosody | None, settings: Settings
+) -> Life | None:
+    """Small movements for as long as the gesture is, unless the user wants the head still."""
+    if portrait.pose is None or gesture is None or settings.still_head:
+        return None
+    return alive.enliven(
+        portrait.pose, prosody, frames=len(gesture), fps=settings.fps,
+        aspect=settings.width / settings.height, seed=portrait.seed, liveliness=settings.liveliness,
+    )  # fmt: skip
 
 
 def _short_gesture(name: str, poses: int, frames: int, settings: Settings) -> Finding:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from semibody import runtime
-from semibody.conditioning.clip import CACHE_BYTES
+from semibody.conditioning.clip import cache_bytes
 from semibody.conditioning.flops import count_work
 from semibody.diffusion.sample import COPIES
 from semibody.diffusion.windows import ring_windows
@@ -19,10 +19,14 @@ from semibody.types import Gesture, Picture, Speech
 
 EFFICIENCY = 0.45
 """Share of the machine's measured matmul rate that a step reaches (``make bench-step`` prints it)."""
-START_SECONDS = 7.0
-"""What every clip takes beside the networks, measured on two cores: imports, the search for the person."""
+START_SECONDS = 2.5
+"""What every clip takes beside the networks: imports, reading, writing (``benchmarks/estimates.py``)."""
+DETECT_SECONDS = 2.0
+"""Opening the detector and the search for the person (the same)."""
+LOAD_SECONDS = 6.0
+"""Building the networks, beside reading their weights (the same)."""
 LOAD_RATE = 0.5e9
-"""Bytes of weights that are read and converted in a second."""
+"""Bytes of weights that are read and converted in a second (the same)."""
 RESIDENT = 0.56 * 2**30
 """Bytes of a process that has imported torch and diffusers and keeps freed memory, measured."""
 DETECTOR = 0.35 * 2**30
@@ -83,12 +87,17 @@ def make_plan(
         frames=len(inputs),
         windows=len(ring_windows(len(inputs), settings.window, settings.overlap)),
         tflop=tflop,
-        seconds=START_SECONDS + weights / LOAD_RATE + tflop / rate,
+        seconds=start_seconds(settings) + LOAD_SECONDS + weights / LOAD_RATE + tflop / rate,
         memory_gib=memory / 2**30,
         device=str(target),
         precision=str(dtype).removeprefix("torch."),
         notices=inputs.notices,
     )
+
+
+def start_seconds(settings: Settings) -> float:
+    """What a clip takes before its first and after its last step, beside loading the weights."""
+    return START_SECONDS + (DETECT_SECONDS if settings.looks_for_person else 0.0)
 
 
 def estimate_work(
@@ -105,7 +114,9 @@ def estimate_work(
     # The widest layers of a window, and the decoder's of one frame, are alive at the peak.
     activations = max(window * pixels / 64 * model.unet.widths[0] * 40, pixels * model.vae.widths[0] * 8)
     latents = 4 * model.vae.latent_channels * pixels / model.vae.factor**2
-    cached = min(frames * work.kept_frame * bytes_per_number, 2 * CACHE_BYTES)
+    # Of one window, whatever the limit is.
+    least = window * work.kept_frame * bytes_per_number
+    cached = max(least, min(frames * work.kept_frame * bytes_per_number, 2 * cache_bytes(settings.steps)))
     resident = RESIDENT + (DETECTOR if settings.looks_for_person else 0)
     whole_clip = frames * latents * COPIES[settings.solver] + cached
     return total / 1e12, resident + parameters + activations * bytes_per_number + whole_clip

@@ -205,7 +205,7 @@ def _read(file: IO[bytes]) -> Saved:
 
 
 def _bytes_of(array: NDArray[Any]) -> memoryview:
-    return memoryview(array.reshape(-1).view(np.uint8))
+    return array.reshape(-1).view(np.uint8).data
 
 
 def _force_to_disk(folder: Path) -> None:

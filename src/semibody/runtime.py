@@ -12,8 +12,10 @@ import ctypes
 import functools
 import os
 import platform
+import shutil
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semibody.types import SemibodyError
@@ -29,9 +31,9 @@ def choose_device(device: str = "auto") -> torch.device:
     import torch
 
     if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        device = "cuda"
     try:
         # On some devices ("meta") numbers are never computed.
         if float(torch.ones(1, device=device).sum()) != 1:
@@ -39,7 +41,31 @@ def choose_device(device: str = "auto") -> torch.device:
         return torch.device(device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0].split(". ")[0].split(" (")[0][:120]
-        raise SemibodyError(f"--device {device} cannot be used here ({reason}); try --device cpu") from None
+        remedy = "try --device cpu"
+        if "kernel image" in reason or "not compatible" in reason:
+            remedy = "install a PyTorch that is built for this GPU (a newer one for a new GPU), or " + remedy
+        raise SemibodyError(f"--device {device} cannot be used here ({reason}); {remedy}") from None
+
+
+def unused_gpu() -> str:
+    """What is wrong where a GPU of NVIDIA is in the machine and PyTorch cannot use any; else ""."""
+    import torch
+
+    driver = Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
+    if not driver or torch.cuda.is_available():
+        return ""
+    if torch.version.cuda is None:
+        return "an NVIDIA GPU is here, but this PyTorch computes on CPUs only; install one built for CUDA"
+    return f"PyTorch cannot use the NVIDIA GPU; update its driver to one for CUDA {torch.version.cuda}"
+
+
+OUT_OF_MEMORY = "not enough memory; lower --size or --context, use --precision bf16, or close other programs"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is that of a full memory, the machine's or a GPU's."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
@@ -57,10 +83,17 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
             raise SemibodyError("--precision fp16 does not work on a CPU; choose bf16 or fp32")
         return named[precision]
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.bfloat16 if cuda_has_bf16() else torch.float16
     if device.type == "mps":
         return torch.float16
     return torch.bfloat16 if cpu_has_bf16() else torch.float32
+
+
+def cuda_has_bf16() -> bool:
+    """Whether the GPU computes in bfloat16 itself: older ones emulate it, at a fraction of fp16's speed."""
+    import torch
+
+    return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 @functools.cache

@@ -81,11 +81,19 @@ class Settings:
     """auto: fit the gesture's body to the portrait's; none: take its coordinates as they are."""
     liveliness: float = 1.0
     """How far and how often planned hands move: 0 not at all, 1 as a calm speaker, up to 3."""
+    arms: Literal["auto", "networks"] = "auto"
+    """auto: arms that stay near are the portrait's own, deformed; networks: these draw all arms."""
+    still_head: bool = False
+    """Keep head, eyes and shoulders as they are in the portrait; else they move as a speaker's do."""
     anchor: bool = False
     """Let poses from a file, too, begin and end at the portrait's own; the library's always do."""
     find_person: bool = False
     """Detect the person in the portrait even where neither framing nor alignment asks for it; always on for
     models that are conditioned on the portrait's own pose."""
+    background: str = "#ffffff"
+    """What stands behind transparent parts of the portrait: a colour as #rrggbb, or a picture."""
+    alpha: bool = False
+    """Keep the portrait's transparency in the video, which is then a .mov (ProRes 4444) or .webm (VP9)."""
     strict: bool = False
     """Stop at warnings about the inputs."""
     allow_silence: bool = False
@@ -114,6 +122,16 @@ class Source:
     """auto, fp32, bf16 or fp16."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """What is said where there is no recording, and by whom; as for ``voices.speaking.say``."""
+
+    say: str | None = None
+    """Text to speak, instead of a recording, with a voice of this machine."""
+    voice: str | None = None
+    """Who says it: en-us, de, en-gb+f3 …; `semibody say --voices` lists them. Default: an English voice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +205,8 @@ def check(settings: Settings, model: ModelConfig) -> Settings:
         (s.window > longest, f"--context {s.window} is more than these weights allow ({longest})"),
         (not 0 <= s.shared_noise <= 1, f"--shared-noise {s.shared_noise:g} must be from 0 to 1"),
         (not 0 <= s.liveliness <= 3, f"--liveliness {s.liveliness:g} must be from 0 to 3"),
+        (s.alpha and s.background != Settings.background,
+         "--background does not show with --alpha; leave out one of them"),
         (not -1 <= s.seed < 2**63, f"--seed {s.seed} must be a positive whole number, or -1: random"),
     ]  # fmt: skip
     for found, text in faults:

@@ -22,17 +22,18 @@ from semibody.clips.manifest import read_manifest
 from semibody.clips.truth import Truth
 from semibody.data import folder
 from semibody.data.synthetic import assets as assets_module
-from semibody.data.synthetic import espeak, produce, render, speech
+from semibody.data.synthetic import produce, render, speech
 from semibody.data.synthetic.order import Order
 from semibody.data.synthetic.produce import synthesise
 from semibody.media import read_clip
 from semibody.pose import library
 from semibody.pose.files import load_gesture, save_gesture
 from semibody.types import FACE, HANDS, MissingPartError, SemibodyError, Speech
+from semibody.voices import espeak
 
 ORDER = Order(people=2, clips=2, seconds=0.25, size=64, seed=3, head_share=0.5)
 
-needs_espeak = pytest.mark.skipif(espeak.library_name() is None, reason="espeak-ng is not installed")
+needs_espeak = pytest.mark.skipif(espeak.find_library() is None, reason="espeak-ng is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -320,7 +321,7 @@ def test_a_zero_length_or_odd_order_is_refused(wrong: dict[str, Any]) -> None:
 
 
 def test_without_any_synthesiser_the_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(espeak, "library_name", lambda: None)
+    monkeypatch.setattr(espeak, "find_library", lambda: None)
     monkeypatch.setattr(shutil, "which", lambda _: None)
     with pytest.raises(MissingPartError, match="apt install espeak-ng"):
         speech.speak(np.random.default_rng(0), 1.0, True)

@@ -68,7 +68,17 @@ ROWS: list[tuple[str, str]] = [
         for name in ("p.png/o.mp4", "p.png", "s.wav", "dir.mp4", "o", "o.txt", "y" * 300 + ".mp4")
     ),
     ("animate", "argument"),
-    ("animate p.png", "argument"),
+    ("animate p.png", "--say"),
+    ("animate p.png s.wav --say Hello -w w -o o.mp4", "not both"),
+    ("animate p.png s.wav --voice en-us -w w -o o.mp4", "--say"),
+    *(
+        (f"{command} --say {shlex.quote(text)}", named)
+        for command in ("animate p.png -w w -o o.mp4", "check p.png auto")
+        for text, named in (("", "empty"), (" \t ", "empty"), ("word " * 20_000, "100000 characters"))
+    ),
+    ("say", "text"),
+    ("say Hello -o p.png/o.wav", "p.png"),
+    ("say Hello -o o.mp3", "o.mp3"),
     (f"{ANIMATE} --nonsense", "--nonsense"),
     (f"{ANIMATE} more", "more"),
     ("nonsense", "nonsense"),

@@ -527,7 +527,8 @@ def test_a_training_without_data_leaves_no_folder(tmp_path: Path) -> None:
     from semibody.training.recipe import load_recipe
     from semibody.training.trainer import train
 
-    for given in ({"data": tmp_path / "none"}, {"packed": tmp_path / "none"}):
+    either: list[dict[str, Any]] = [{"data": tmp_path / "none"}, {"packed": tmp_path / "none"}]
+    for given in either:
         with pytest.raises(SemibodyError, match="none"):
             train(load_recipe("starter"), tmp_path / "o", device="cpu", **given)
         assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 import made
 from semibody import media
 from semibody.animator import _cut
-from semibody.types import Speech
+from semibody.inputs import prepare
+from semibody.settings import Settings
+from semibody.types import SemibodyError, Speech
 
 
 def record(path: Path, rate: int, layout: str, hertz: tuple[float, ...], seconds: float = 2.0) -> Path:
@@ -142,3 +144,45 @@ def test_two_channels_that_speak_are_averaged(tmp_path: Path) -> None:
         for h in (440.0, 1000.0)
     )
     np.testing.assert_allclose(media.read_speech(path).waveform, (left + right) / 2, atol=2e-4)
+
+
+def late_sound(path: Path, late: float, tracks: tuple[float, ...] = (1.0,)) -> Path:
+    """Two seconds of video whose sound, a tone of half a second a track, begins ``late`` seconds after it."""
+    with av.open(str(path), "w") as container:
+        pictures: Any = container.add_stream("libx264", rate=24)
+        pictures.width = pictures.height = 32
+        pictures.pix_fmt = "yuv420p"
+        sounds: list[Any] = [container.add_stream("aac", rate=16000, layout="mono") for _ in tracks]
+        for number in range(48):
+            frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+            frame.pts = number
+            container.mux(pictures.encode(frame))
+        container.mux(pictures.encode(None))
+        for stream, level in zip(sounds, tracks, strict=True):
+            wave = (np.sin(np.arange(8192) / 5) * level * 0.5).astype(np.float32)
+            for at in range(0, len(wave), 1024):
+                block = av.AudioFrame.from_ndarray(wave[None, at : at + 1024], format="fltp", layout="mono")
+                block.sample_rate, block.pts = 16000, at + round(late * 16000)
+                container.mux(stream.encode(block))
+            container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+@pytest.mark.parametrize("late", [0.0, 0.8])
+def test_sound_that_begins_late_in_a_video_keeps_its_time(tmp_path: Path, ending: str, late: float) -> None:
+    """Time 0 of sound and pictures is the same: mouths of a gesture's video, or of ingested ones, need it."""
+    speech = media.read_speech(late_sound(tmp_path / f"a.{ending}", late))
+    begins = int(np.argmax(np.abs(speech.waveform) > 0.1)) / speech.rate
+    assert begins == pytest.approx(late, abs=0.07)  # an AAC encoder's first block is 0.064 s
+
+
+def test_of_several_tracks_the_first_is_taken_and_named(tmp_path: Path) -> None:
+    """Recording programs put the microphone on the second track; the first may be silent."""
+    path = late_sound(tmp_path / "a.mkv", 0.0, (0.0, 1.0))
+    assert media.count_tracks(path) == 2
+    settings = Settings(width=64, height=64, frame="keep", align="none")
+    with pytest.raises(SemibodyError, match=r"a\.mkv \(the first of its 2 sound tracks\): is silent"):
+        prepare(made.picture(), path, "still", settings)
+    inputs = prepare(made.picture(), late_sound(path, 0.0, (1.0, 0.5)), "still", settings)
+    assert any("2 sound tracks" in notice and "save it alone" in notice for notice in inputs.notices)

@@ -149,3 +149,16 @@ def test_videos_of_phones_are_turned_upright(tmp_path: Path, how: str) -> None:
     assert len(frames) == 2
     assert frames[1].shape == (size[1], size[0], 3) == turn(stored).shape
     assert np.abs(frames[1].astype(int) - turn(stored)).mean() < 8
+
+
+def test_colours_are_tagged(tmp_path: Path) -> None:
+    """Without tags players take a large video for BT.709 and show other colours: greener skin."""
+    with av.open(str(made.write_video(tmp_path / "a.mp4"))) as container:
+        codec: Any = container.streams.video[0].codec_context
+    assert (codec.colorspace, codec.color_primaries, codec.color_trc, codec.color_range) == (6, 1, 1, 1)
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".mov", ".mkv", ".webm"])
+def test_every_ending_keeps_the_metadata(tmp_path: Path, ending: str) -> None:
+    media.write_clip(Clip(np.stack([made.picture()] * 3), metadata={"seed": 5}), tmp_path / f"a{ending}")
+    assert media.read_metadata(tmp_path / f"a{ending}") == {"seed": 5}

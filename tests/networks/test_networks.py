@@ -54,6 +54,12 @@ def test_no_audio_equals_zero_audio(model: Model) -> None:
     torch.testing.assert_close(without, silent, atol=1e-6, rtol=1e-5)
 
 
+def test_no_audio_equals_zero_audio_in_the_time_embedding_too() -> None:
+    unet = dataclasses.replace(UNET, audio_time_tokens=4)
+    torch.manual_seed(0)
+    test_no_audio_equals_zero_audio(Model(dataclasses.replace(made.small_config(), unet=unet)).eval())
+
+
 def test_audio_mask_of_ones_changes_nothing_and_zeros_mute(model: Model) -> None:
     latents, whole = conditions(model)
     t, ones = torch.tensor([500.0]), torch.ones(1, 3, 8, 8)

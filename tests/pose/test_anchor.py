@@ -103,13 +103,13 @@ def test_liveliness_limits_how_far_wrists_move(portrait: Pose) -> None:
         gesture = plan(portrait, liveliness).gesture
         width = np.hypot(*(portrait.joints[5] - portrait.joints[2]))
         far = np.linalg.norm(gesture.joints[:, [4, 7]] - portrait.joints[[4, 7]], axis=-1).max() / width
-        limit = {0.0: 0.0, 0.5: 0.2, 1.0: 0.4, 2.0: 0.6}[liveliness]
+        limit = {0.0: 0.0, 0.5: 0.275, 1.0: 0.55, 2.0: 0.605}[liveliness]
         assert far <= limit + 1e-9
         moved.append(768 * hand_variation(gesture.hands, gesture.hands_confidence, threshold=0.3))
     assert moved[0] < 1e-6
     assert moved[1] > 6
-    assert moved[2] > 1.3 * moved[1]
-    assert moved[3] > 1.1 * moved[2]
+    assert moved[2] > 1.15 * moved[1]
+    assert moved[3] > moved[2]
     with pytest.raises(SemibodyError, match="from 0 to 3"):
         plan(portrait, 3.5)
 
@@ -124,7 +124,7 @@ def test_projected_bones_are_never_longer_than_in_space(portrait: Pose) -> None:
             real = np.hypot(across, np.diff(space[side, bone, 2]))
             shown = np.linalg.norm(gesture.joints[:, end] - gesture.joints[:, start], axis=1) / width
             assert shown.max() <= real * 1.001
-            assert np.ptp(shown) > 0.003
+            assert np.ptp(shown) > 0.001
 
 
 def test_palms_keep_their_shape(portrait: Pose) -> None:
@@ -140,7 +140,7 @@ def test_hands_move_smoothly_and_not_as_mirror_images(portrait: Pose) -> None:
     width = np.hypot(*(portrait.joints[5] - portrait.joints[2]))
     hands = gesture.joints[:, HANDS] / width
     bent = np.linalg.norm(np.diff(hands, n=2, axis=0), axis=-1)
-    assert bent.max() < 0.2
+    assert bent.max() < 0.25
     # Where the way turns is where a stroke starts or ends, a few times a second at most.
     going = np.diff(hands[:, LEFT_HAND.start - HANDS.start, 1])
     turns = np.count_nonzero(np.diff(np.sign(going[np.abs(going) > 1e-3])))
@@ -215,6 +215,33 @@ def test_hands_at_the_face_and_crossed_arms_stay_at_rest() -> None:
     assert not movable(salute).hands[1]
     crossed = library.find_gesture("crossed_forearms")[36]
     assert movable(crossed).hands == (False, False)
+
+
+def test_arms_that_cross_a_little_rest_both() -> None:
+    crossed = library.find_gesture("crossed_forearms")[36]
+    joints, width = crossed.joints.copy(), crossed.joints[5, 0] - crossed.joints[2, 0]
+    # Each arm 0.15 widths outwards: no wrist is far on the other side any more, but forearms still cross.
+    for (hand, _, elbow, wrist), sign in zip(ARMS, (1.0, -1.0), strict=True):
+        joints[hand, 0] += sign * 0.15 * width
+        joints[[elbow, wrist], 0] += sign * 0.15 * width
+    across = (joints[[2, 5], 0].mean() - joints[[4, 7], 0]) * (-1, 1) / width
+    assert across.max() < 0.1
+    tangled = Pose(joints, crossed.confidence)
+    assert movable(tangled) == Movable((False, False))
+    assert (plan(tangled).gesture.joints == tangled.joints).all()
+
+
+@pytest.mark.parametrize("along", [0.0, 0.5, 0.9])
+def test_a_hand_on_the_other_upper_arm_keeps_both_at_rest(portrait: Pose, along: float) -> None:
+    joints = portrait.joints.copy()
+    goal = joints[2] + along * (joints[3] - joints[2])
+    # Its own forearm follows from the elbow; the other hand hangs.
+    joints[RIGHT_HAND] += (-0.05, 0.2)
+    joints[4] += (-0.05, 0.2)
+    palm = joints[LEFT_HAND].mean(axis=0)
+    joints[LEFT_HAND] += goal - palm
+    joints[7] += goal - palm
+    assert movable(Pose(joints, portrait.confidence)).hands == (False, False)
 
 
 def test_clasped_hands_move_as_one() -> None:

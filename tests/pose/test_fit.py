@@ -384,3 +384,19 @@ def test_every_format_holds_every_library_gesture(tmp_path: Path) -> None:
         assert np.allclose(load_gesture(tmp_path / target).joints[:, HANDS], gesture.joints[:, HANDS])
     with pytest.raises(SemibodyError, match="written as"):
         save_gesture(gesture, tmp_path / "d.txt")
+
+
+def test_noise_under_the_voice_and_a_cut_end_are_said() -> None:
+    """Lips follow what sounds: noise keeps them open in pauses, a cut word at the end."""
+    voice = made.spoken(made.STRESSES, 6.0, [(2.4, 3.2), (5.6, 6.0)])
+    loud = float(np.sqrt(np.percentile(voice.waveform.astype(float).reshape(-1, 320) ** 2, 90)))
+    noise = np.random.default_rng(0).normal(0, 1, len(voice.waveform)).astype(np.float32)
+    for below, said in ((45, False), (15, True)):
+        noisy = Speech(voice.waveform + noise * np.float32(loud * 10 ** (-below / 20)))
+        found = [f for f in check.check_speech(noisy) if "lips may not close" in f.text]
+        assert bool(found) is said, below
+    assert check.check_speech(voice) == []
+    loudest = 48000 + int(np.abs(voice.waveform[48000:]).argmax())
+    (cut,) = check.check_speech(Speech(voice.waveform[: loudest + 400]))
+    assert cut.level == "note"
+    assert "ends in the middle of a word" in cut.text

@@ -326,3 +326,19 @@ def test_json_files_go_in_the_order_of_their_numbers(tmp_path: Path) -> None:
             json.dumps({"people": [person(number / 100)]})
         )
     np.testing.assert_allclose(load_gesture(tmp_path).joints[:, 0, 0], [0.09, 0.1, 1.0])
+
+
+def test_what_is_no_pose_file_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "talk.mp4").write_bytes(b"video")
+    (tmp_path / "poses.zip").write_bytes(b"PK")
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "0.png").write_bytes(b"picture")
+    save_gesture(made.gesture(3), tmp_path / "set" / "hands")
+    for name, says in {
+        "talk.mp4": r"is a video; take its poses with `semibody gesture extract talk\.mp4`",
+        "poses.zip": "is an archive; unpack it",
+        "pictures": "pictures are no poses: .*gesture extract",
+        "set": r"give .*set.hands",
+    }.items():
+        with pytest.raises(SemibodyError, match=says):
+            load_gesture(tmp_path / name)

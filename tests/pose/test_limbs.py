@@ -144,7 +144,7 @@ def test_nothing_is_covered_outside_the_boxes_about_bones(
     limbs = move_limbs(old, new, *size, aspect)
     with pytest.MonkeyPatch.context() as patch:
         everywhere = np.ones(size, bool)
-        patch.setattr("semibody.pose.limbs._Bones.about", lambda *_: everywhere)
+        patch.setattr("semibody.pose.limbs.Bones.about", lambda *_: everywhere)
         np.testing.assert_allclose(limbs.planes, move_limbs(old, new, *size, aspect).planes, atol=1e-6)
 
 

@@ -17,6 +17,7 @@ from semibody.quality.likeness import (
     Observer,
     at_rest,
     gradient_energy,
+    living,
     measure_hands,
     rest_psnr,
     sharpness,
@@ -94,14 +95,16 @@ def test_rest_is_exact_and_its_psnr_leaves_the_mouth_out() -> None:
     gesture = Gesture.from_poses([own, person(shift=(0.001, 0)), own])
     assert at_rest(gesture, own).tolist() == [True, False, True]
     portrait = np.full((SIDE, SIDE, 3), 100, np.uint8)
-    assert rest_psnr(np.full_like(portrait, 110)[None], portrait, own) == pytest.approx(
+    inputs = Inputs(portrait=portrait, speech=made.tone(0.5), gesture=gesture, portrait_pose=own)
+    moving = living(inputs, own)
+    assert rest_psnr(np.full_like(portrait, 110)[None], portrait, moving) == pytest.approx(
         20 * math.log10(255 / 10)
     )
     spoken = portrait.copy()
     mouth = (own.joints[FACE][2:15].mean(axis=0) * SIDE).astype(int)
     spoken[mouth[1] - 1 : mouth[1] + 2, mouth[0] - 1 : mouth[0] + 2] = 0
-    assert rest_psnr(spoken[None], portrait, own) == 60  # equal
-    assert math.isnan(rest_psnr(portrait[None][:0], portrait, own))
+    assert rest_psnr(spoken[None], portrait, moving) == 60  # equal
+    assert math.isnan(rest_psnr(portrait[None][:0], portrait, moving))
 
 
 def _noise() -> NDArray[np.uint8]:

@@ -237,6 +237,29 @@ def test_padded_heads_mask_audio_to_the_face_and_leave_their_border_out_of_the_l
     assert not any(name.startswith("head") for name in none.names)
 
 
+def test_decoded_estimates_know_the_padding(clips: list[PackedClip], tmp_path: Path) -> None:
+    everything = [*clips[:2], head_clip(tmp_path / "heads")]
+    whole = ("loss.decode_every=1", "loss.decode_cells=0")
+    batch = samples(nano("curriculum.head_share=1.0", *whole), everything, tmp_path).batch(0, [0])
+    (picture,), (inside,) = batch.pixels, batch.inside
+    assert inside.shape == (1, 64, 64)
+    assert 0.05 < inside.float().mean() < 0.9
+    assert picture[:, ~inside[0]].max() < 16  # black, but for what JPEG adds
+    half = samples(nano("curriculum.head_share=0.0", *whole), everything, tmp_path).batch(0, [0])
+    assert bool(half.inside[0].all())
+
+
+def test_dropped_audio_is_unmasked_and_the_curriculum_still_mutes(
+    clips: list[PackedClip], tmp_path: Path
+) -> None:
+    drawn = samples(
+        nano("noise.drop_audio=1.0", "curriculum.initial=5", "curriculum.lips=5"), clips, tmp_path
+    )
+    muted, lips = drawn.batch(0, [0, 1]), drawn.batch(7, [0, 1])
+    assert (muted.has_audio.tolist(), float(muted.audio_mask.max())) == ([1, 1], 0)
+    assert (lips.has_audio.tolist(), float(lips.audio_mask.min())) == ([0, 0], 1)
+
+
 def test_stills_of_one_person_may_share_a_portrait(clips: list[PackedClip], tmp_path: Path) -> None:
     recipe = nano("still.frames=3", "data.gap=2")
     made = samples(recipe, clips, tmp_path).batch(5, range(4))

@@ -309,6 +309,60 @@ def test_muted_audio_changes_no_prediction_and_is_not_trained(finished: Path, cl
     assert not task.frozen(10)
 
 
+@pytest.mark.parametrize("kind", ["logmel", "wav2vec2"])
+def test_dropped_audio_is_denoised_as_guidances_unconditional_half(
+    finished: Path, clips: Path, tmp_path: Path, kind: str
+) -> None:
+    """Only audio differs between the two; tokens of a mapper with biases are dropped too."""
+    encoder = ("model.audio.kind=wav2vec2", "model.audio.mapped_tokens=4", "model.audio.width=64")
+    recipe = nano("noise.drop_audio=1.0", *STILL_ONLY, *(encoder if kind == "wav2vec2" else ()),
+                  f"model.unet.audio_width={64 if kind == 'wav2vec2' else 16}")  # fmt: skip
+    training = Training(recipe, only_stills(finished, tmp_path / "run"))
+    task = training.build("still", training.pack(None, clips, lambda *_: None))
+    assert isinstance(task, DenoisingStage)
+    batch = task.batch(0, [0, 1])
+    assert not batch.has_audio.any()
+    with torch.no_grad():
+        for name, parameter in task.module.named_parameters():
+            if name.endswith("bias"):
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+        dropped = task.module(batch.noise, batch.t, batch)
+        conditions = task.module.conditions(batch)
+        silent = dataclasses.replace(conditions, audio=None, audio_mask=None)
+        without = task.model.denoise(batch.noise, batch.t.float(), silent)
+        heard = task.module(
+            batch.noise, batch.t, dataclasses.replace(batch, has_audio=torch.ones_like(batch.has_audio))
+        )
+    torch.testing.assert_close(dropped, without, atol=1e-5, rtol=1e-4)
+    assert (dropped - heard).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("term", "t"), [("pose", 950), ("detail", 600), ("low", 100), ("pixel", 500)])
+def test_no_term_has_a_gradient_into_the_padding(
+    finished: Path, clips: Path, tmp_path: Path, term: str, t: int
+) -> None:
+    """Neither its latents nor its pixels count; the decoder's middle alone would spread a gradient over
+    all of them."""
+    off = [f"loss.{name}=0" for name in ("pose", "detail", "low", "pixel") if name != term]
+    recipe = nano(*off, f"loss.{term}=1", "loss.decode_every=1", "loss.decode_cells=0")
+    training = Training(recipe, finished)
+    task = training.build("still", training.pack(None, clips, lambda *_: None))
+    assert isinstance(task, DenoisingStage)
+    batch = task.batch(0, [0, 1])
+    weight, inside = batch.weight.clone(), [one.clone() for one in batch.inside]
+    weight[..., :4] = 0
+    for one in inside:
+        one[..., : one.shape[-1] // 2] = False
+    batch = dataclasses.replace(batch, t=torch.tensor([t, t]), weight=weight, inside=inside)
+    estimate = torch.randn_like(batch.latents).requires_grad_()
+    found = task.extra_terms(estimate, batch)
+    assert set(found) >= {term}
+    found[term].backward()
+    assert estimate.grad is not None
+    assert float(estimate.grad[..., :4].abs().max()) == 0
+    assert float(estimate.grad[..., 4:].abs().max()) > 0
+
+
 @pytest.mark.parametrize(("term", "t"), [("pose", 950), ("detail", 600), ("low", 100)])
 def test_each_term_reaches_the_denoiser_through_the_decoder(
     finished: Path, clips: Path, term: str, t: int

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 import made
+from semibody.networks.loading import describe
 from semibody.types import SemibodyError
 from semibody.weights import hub, official
 from semibody.weights.state import read_state
@@ -98,3 +99,50 @@ def test_samples_as_users_have_them(shared_inputs: Path) -> None:
     with pytest.raises(SemibodyError, match="LFS pointer"):
         official.read_network(field / "weights_off_lfs", "reference_unet")
     assert official.read_network(field / "weights_off_st", "pose_encoder")
+
+
+def test_a_placeholder_anywhere_is_found_before_the_work(published: Path) -> None:
+    official.require_complete(published)
+    for name in ("pose_encoder.pth", "audio_processor/tiny.pt"):
+        whole = (published / name).read_bytes()
+        (published / name).write_bytes(b"<!DOCTYPE html><html>not found</html>")
+        with pytest.raises(SemibodyError, match="is a web page"):
+            official.require_complete(published)
+        (published / name).write_bytes(whole)
+
+
+def test_other_models_and_other_places_are_named(published: Path, tmp_path: Path) -> None:
+    """Given as weights: relatives', quantised ones, a folder one level too high, a file, a repository."""
+    for name, file, says in (
+        ("v1", "face_locator.pth", "so it is EchoMimic V1, another model"),
+        ("v3", "transformer/config.json", "so it is EchoMimic V3"),
+        ("small", "model-Q4.gguf", r"Q4\.gguf: is quantised"),
+        ("fp8", "echomimicv2_fp8.safetensors", "is quantised"),
+    ):
+        (tmp_path / name / file).parent.mkdir(parents=True)
+        (tmp_path / name / file).write_bytes(b"x")
+        with pytest.raises(SemibodyError, match=says):
+            describe(tmp_path / name)
+    (tmp_path / "v1" / "reference_unet.pth").write_bytes(b"x")
+    with pytest.raises(SemibodyError, match="V1"):
+        describe(tmp_path / "v1")
+    with pytest.raises(SemibodyError, match=r"holds no weights itself; name .*published"):
+        hub.find_weights(str(published.parent))
+    with pytest.raises(SemibodyError, match="is a file; give the folder"):
+        hub.find_weights(str(published / "pose_encoder.pth"))
+    with pytest.raises(SemibodyError, match="is a repository; run: semibody weights fetch"):
+        hub.find_weights("BadToBest/EchoMimicV2")
+
+
+def test_a_hub_that_cannot_be_reached_names_the_mirror(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    class Unreachable:
+        def model_info(self, *_: object, **__: object) -> None:
+            raise OSError("Connection timed out")
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Unreachable)
+    with pytest.raises(SemibodyError, match=r"Connection timed out.*HF_ENDPOINT"):
+        hub.fetch("official", folder=tmp_path)

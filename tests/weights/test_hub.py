@@ -2,86 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from loopback import COMMIT, StandIn
 from semibody.types import SemibodyError
-from semibody.weights import hub
-
-COMMIT = "a" * 40
-
-
-class StandIn(BaseHTTPRequestHandler):
-    """Serves every file of every repository as bytes made from its name, like the Hub does."""
-
-    requests: list[tuple[str, str]] = []  # noqa: RUF012 - shared on purpose
-    broken: set[str] = set()  # noqa: RUF012
-
-    def do_HEAD(self) -> None:
-        self.answer(body=False)
-
-    def do_GET(self) -> None:
-        self.answer(body=True)
-
-    def answer(self, *, body: bool) -> None:
-        path = self.path.split("?")[0]
-        if path.startswith("/api/models/"):
-            name = path.removeprefix("/api/models/").split("/revision/")[0]
-            return self.send(json.dumps({"id": name, "sha": COMMIT, "siblings": []}).encode(), {}, body=body)
-        if "/resolve/" not in path:
-            return self.send_error(404)
-        if body:
-            self.requests.append((self.command, path))
-        content = (path * 50).encode()
-        if path.rsplit("/", 1)[-1] in self.broken:
-            return self.send_error(404)
-        headers = {
-            "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
-            "X-Repo-Commit": COMMIT,
-            "Accept-Ranges": "bytes",
-        }
-        return self.send(content, headers, body=body)
-
-    def send(self, content: bytes, headers: dict[str, str], *, body: bool) -> None:
-        self.send_response(200)
-        for key, value in {**headers, "Content-Length": str(len(content))}.items():
-            self.send_header(key, value)
-        self.end_headers()
-        if body:
-            self.wfile.write(content)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[StandIn]]:
-    import huggingface_hub.constants as constants
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), StandIn)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    address = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr(constants, "ENDPOINT", address)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"
-    )
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setenv("SEMIBODY_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("HF_ENDPOINT", address)
-    StandIn.requests.clear()
-    StandIn.broken.clear()
-    yield StandIn
-    server.shutdown()
-    server.server_close()
-    thread.join()
+from semibody.weights import hub, public
 
 
 @pytest.mark.parametrize("name", ["official", "accelerated"])
@@ -105,6 +33,40 @@ def test_fetch_continues_where_it_stopped(stand_in: type[StandIn]) -> None:
         "complete files are not fetched twice"
     )
     assert (folder / "motion_module.pth").exists()
+
+
+def test_public_weights_are_fetched_at_their_pinned_commit(stand_in: type[StandIn], tmp_path: Path) -> None:
+    for name in ("sd15", "animatediff"):
+        one = public.PUBLIC[name]
+        folder = public.fetch(name)
+        assert folder == tmp_path / "home" / "weights" / name
+        assert public.find(one.kind, name) == folder / one.files[-1]
+        asked = {path for _, path in stand_in.requests if one.repository in path}
+        assert asked == {f"/{one.repository}/resolve/{one.commit}/{file}" for file in one.files}
+        assert json.loads((folder / hub.LOCK).read_text()) == {one.repository: one.commit}
+
+
+def test_another_revision_is_kept_until_another_is_named(stand_in: type[StandIn]) -> None:
+    one = public.PUBLIC["sd15"]
+    folder = public.fetch("sd15", revision="main")
+    assert json.loads((folder / hub.LOCK).read_text()) == {one.repository: COMMIT}
+    stand_in.requests.clear()
+    public.fetch("sd15")
+    assert json.loads((folder / hub.LOCK).read_text()) == {one.repository: COMMIT}
+    assert not stand_in.requests, "complete files are not fetched twice"
+    public.fetch("sd15", revision=one.commit)
+    assert json.loads((folder / hub.LOCK).read_text()) == {one.repository: one.commit}
+
+
+def test_a_half_fetched_source_names_the_command_that_continues(stand_in: type[StandIn]) -> None:
+    stand_in.broken.add("diffusion_pytorch_model.safetensors")
+    with pytest.raises(SemibodyError, match=r"fetching the sd15 weights stopped.*run the same command again"):
+        public.fetch("sd15")
+    with pytest.raises(SemibodyError, match="sd15: is not on this machine; run: semibody weights fetch sd15"):
+        public.find("unet", "sd15")
+    stand_in.broken.clear()
+    public.fetch("sd15")
+    assert public.find("unet", "sd15").is_file()
 
 
 def test_unknown_names(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from semibody.cli import (  # noqa: F401 - each registers its subcommands
     doctor,
     evaluate,
     gesture,
+    say,
     train,
     web,
     weights,
@@ -49,15 +50,11 @@ def main() -> None:
         remedy = "free some space or choose another place with -o"
         _exit(f"{where}cannot be written ({error.strerror}); {remedy}", EXIT_MISTAKE, debug)
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        from semibody.runtime import OUT_OF_MEMORY, is_out_of_memory
+
+        if not is_out_of_memory(error):
             raise
-        remedy = "lower --size or --context, use --precision bf16, or close other programs"
-        _exit(f"not enough memory; {remedy}", EXIT_MISTAKE, debug)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+        _exit(OUT_OF_MEMORY, EXIT_MISTAKE, debug)
 
 
 def _exit(message: str, code: int, debug: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,10 +12,23 @@ import typer
 from semibody.cli.app import app
 from semibody.cli.options import Built, Changes, parse_size, with_options
 from semibody.cli.progress import progress_bar
-from semibody.settings import Settings, Source, resolve
+from semibody.config import option
+from semibody.settings import Settings, Source, Words, resolve
 from semibody.types import SemibodyError
 
 Option = typer.Option
+
+
+@dataclass(frozen=True, kw_only=True)
+class Video:
+    """Where a video is written, and how."""
+
+    out: Path = option(Path("out.mp4"), short="-o")
+    """Video to write."""
+    crf: int = option(18, at_least=0, at_most=51)
+    """Video quality, 0 to 51; lower is better and larger."""
+    resume: bool = False
+    """Keep unfinished work beside the video, and continue that of a stopped run: to the same file."""
 
 
 @app.command()
@@ -22,9 +36,13 @@ Option = typer.Option
 def animate(
     portrait: Annotated[Path, typer.Argument(help="Picture of a half body (png, jpeg, webp).")],
     speech: Annotated[
-        Path, typer.Argument(help="Recording (wav, mp3, m4a, flac, ogg) or a video with sound.")
-    ],
+        Path | None,
+        typer.Argument(
+            help="Recording (wav, mp3, m4a, flac, ogg) or a video with sound.", show_default="what --say says"
+        ),
+    ] = None,
     *,
+    words: Annotated[Words, Built(Words)],
     gesture: Annotated[
         str,
         Option(
@@ -34,29 +52,22 @@ def animate(
             "a file or folder.",
         ),
     ] = "auto",
-    out: Annotated[Path, Option("--out", "-o", help="Video to write.")] = Path("out.mp4"),
+    video: Annotated[Video, Built(Video)],
     source: Annotated[Source, Built(Source)],
     size: Annotated[str | None, Option(help="Side, or width x height. Multiples of 8.")] = None,
     changes: Annotated[dict[str, Any], Changes(Settings)],
-    background: Annotated[str, Option(help="Colour behind transparent parts, as #rrggbb.")] = "#ffffff",
-    crf: Annotated[
-        int, Option(help="Video quality, 0 to 51; lower is better and larger.", min=0, max=51)
-    ] = 18,
-    resume: Annotated[
-        bool,
-        Option("--resume", help="Keep unfinished work beside the video, and continue that of a stopped run."),
-    ] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
     quiet: Annotated[bool, Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
-    """Make a video of the person in PORTRAIT speaking SPEECH and moving the hands of a gesture."""
-    from semibody import media
+    """Make a video of the person in PORTRAIT speaking SPEECH, or what --say says, and gesturing."""
     from semibody.animator import Animator
     from semibody.files import refuse_input
-    from semibody.inputs import prepare
+    from semibody.inputs import choose_speech, prepare
     from semibody.plan import make_plan
+    from semibody.runtime import unused_gpu
     from semibody.weights.hub import default_weights
-    from semibody.weights.official import find_lora
+    from semibody.weights.official import find_lora, require_complete
+    from semibody.weights.store import is_store
 
     if source.weights is None:
         source = dataclasses.replace(source, weights=source.preset or default_weights())
@@ -64,29 +75,35 @@ def animate(
     if size is not None:
         changes["width"], changes["height"] = parse_size(size)
     # Inputs are read and checked first, because loading the weights takes up to a minute.
-    picture = media.read_image(portrait, parse_colour(background))
-    if resume and changes.get("seed") == -1:
+    if video.resume and changes.get("seed") == -1:
         raise SemibodyError("--resume: a random seed cannot be continued; name one with --seed")
+    sound = choose_speech(speech, words)
+    if sound is None:
+        raise SemibodyError(f"{portrait}: there is no speech; name a recording, or add --say TEXT")
     if dry_run:
-        planned = make_plan(source, changes, portrait=picture, speech=speech, gesture=gesture)
+        planned = make_plan(source, changes, portrait=portrait, speech=sound, gesture=gesture)
         _print_plan(planned.lines())
         return
-    refuse_input(out, portrait, speech, gesture)
-    _require_writable(out)
+    refuse_input(video.out, portrait, speech, gesture, changes.get("background"))
     found = resolve(source)
     settings = found.settings(changes)
-    inputs = prepare(picture, speech, gesture, settings)
+    _require_writable(video.out, alpha=settings.alpha)
+    if not is_store(found.folder):
+        require_complete(found.folder, found.variant)
+    inputs = prepare(portrait, sound, gesture, settings)
     for finding in inputs.findings:
         _print(f"{finding.level if finding.level != 'good' else 'note'}: {finding.line()}")
+    if source.device == "auto" and (unused := unused_gpu()):
+        _print(f"note: {unused}")
     with progress_bar(quiet=quiet) as progress:
         animator = Animator.load(**dataclasses.asdict(source), progress=progress)
         for lora in find_lora(found.folder):
             _print(f"note: {lora}: is a LoRA, which is not applied; merge it into its weights")
         for notice in _notices(settings, changes, animator.origin, found.info.model.vae.factor):
             _print(f"note: {notice}")
-        animator.write(out, inputs, settings, crf=crf, resume=resume, progress=progress)
+        animator.write(video.out, inputs, settings, crf=video.crf, resume=video.resume, progress=progress)
     seconds = len(inputs) / settings.fps
-    _print(f"{out}: {len(inputs)} frames, {settings.width} x {settings.height}, {seconds:.1f} s")
+    _print(f"{video.out}: {len(inputs)} frames, {settings.width} x {settings.height}, {seconds:.1f} s")
 
 
 def _notices(settings: Settings, changes: dict[str, Any], origin: str, grid: int) -> list[str]:
@@ -112,26 +129,14 @@ def _print_plan(lines: list[tuple[str, str]]) -> None:
         typer.echo(f"{name:<18} {value}")
 
 
-def parse_colour(text: str) -> tuple[int, int, int]:
-    """``#rrggbb`` to three numbers."""
-    digits = text.removeprefix("#")
-    try:
-        if len(digits) != 6:
-            raise ValueError
-        red, green, blue = bytes.fromhex(digits)
-    except ValueError:
-        raise SemibodyError(f"--background {text}: write it as #rrggbb, for example #ffffff") from None
-    return red, green, blue
-
-
-def _require_writable(out: Path) -> None:
+def _require_writable(out: Path, *, alpha: bool = False) -> None:
     """Raise SemibodyError if ``out`` cannot be written, before minutes of computing."""
     from semibody import media
     from semibody.files import is_folder, require_writable
 
     if is_folder(out):
         raise SemibodyError(f"{out}: is a folder; name a video file, for example {out / 'out.mp4'}")
-    media.require_video_name(out)
+    media.require_video_name(out, alpha=alpha)
     require_writable(out)
 
 
@@ -142,6 +147,7 @@ def _print(text: str) -> None:
 @app.command()
 def demo(
     out: Annotated[Path, Option("--out", "-o", help="Video to write.")] = Path("out/demo.mp4"),
+    who: Annotated[str, Option(help="Which person: suit, or shirt (with short sleeves).")] = "suit",
     quiet: Annotated[bool, Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Make a short video from inputs that come with the package, without any download."""
@@ -149,6 +155,6 @@ def demo(
 
     _require_writable(out)
     with progress_bar(quiet=quiet) as progress:
-        summary = make_demo(out, progress=progress)
+        summary = make_demo(out, who, progress=progress)
     for line in summary:
         _print(line)

@@ -23,7 +23,7 @@ def batch(
     jobs: Annotated[
         Path,
         typer.Argument(
-            help="JSON lines: portrait, speech, out, and if wanted gesture and any setting of animate."
+            help="JSON lines: portrait, speech or say, out; if wanted voice, gesture, settings of animate."
         ),
     ],
     *,

@@ -39,7 +39,12 @@ def train(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     plan: Annotated[
-        bool, typer.Option("--plan", help="Only draw the schedule (to DIR/plan.png) and print it.")
+        bool,
+        typer.Option(
+            "--plan",
+            help="Only draw the schedule (to DIR/plan.png), and print it with what it starts from and what "
+            "memory, storage and hours it takes.",
+        ),
     ] = False,
 ) -> None:
     """Train the networks of a recipe, stage by stage; run it again with --resume to continue."""
@@ -51,11 +56,14 @@ def train(
         changes.append(f"stages={list(stage)!r}".replace("'", '"'))
     chosen = load_recipe(recipe, changes)
     if plan:
-        from semibody.training.report import plan_lines, plot_plan
+        from semibody.training.estimate import estimate_lines
+        from semibody.training.report import plan_lines, plot_plan, start_lines
 
         picture = (out or Path()) / "plan.png"
         plot_plan(chosen, picture)
-        for name, text in plan_lines(chosen):
+        for name, text in (*plan_lines(chosen), *start_lines(chosen)):
+            typer.echo(f"{name:<12} {text}")
+        for name, text in estimate_lines(chosen, data, packed):
             typer.echo(f"{name:<12} {text}")
         typer.echo(f"{picture}: drawn")
         return
@@ -85,6 +93,10 @@ def train(
         )
     if not first:
         return
+    if (out / "start.json").is_file():
+        typer.echo(
+            f"{out / 'start.json'}: what the networks took from {', '.join(chosen.start.public.values())}"
+        )
     if done.weights is not None:
         typer.echo(f"{done.weights}: weights; use them with: semibody animate … --weights {done.weights}")
     if not done.finished:

@@ -30,6 +30,7 @@ def _variant(name: str):  # type: ignore[no-untyped-def]
 @weights.command("list")
 def list_(as_json: Json = False) -> None:
     """Show which weights are on this machine."""
+    from semibody.weights import public
     from semibody.weights.hub import SETS, find_weights
     from semibody.weights.parts import PARTS, find_part
 
@@ -37,6 +38,11 @@ def list_(as_json: Json = False) -> None:
     for name in ("starter", *SETS):
         try:
             found[name] = str(find_weights(name)[0])
+        except SemibodyError as error:
+            found[name] = f"not here ({error})"
+    for name, one in public.PUBLIC.items():
+        try:
+            found[name] = str(public.find(one.kind, name))
         except SemibodyError as error:
             found[name] = f"not here ({error})"
     for name in PARTS:
@@ -48,23 +54,35 @@ def list_(as_json: Json = False) -> None:
         typer.echo(json.dumps(found, indent=1))
         return
     for name, where in found.items():
-        typer.echo(f"{name:<16} {where}")
+        typer.echo(f"{name:<18} {where}")
 
 
 @weights.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="official, accelerated, or a part: face-landmarker, arcface.")],
-    revision: Annotated[str, typer.Option(help="Branch, tag or commit; kept for later fetches.")] = "main",
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="official, accelerated; what training starts from: sd15, animatediff, … (`weights list`); "
+            "or a part: face-landmarker, arcface."
+        ),
+    ],
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit; kept for later fetches.")
+    ] = None,
     to: Annotated[Path | None, typer.Option(help="Folder to fetch into.")] = None,
 ) -> None:
     """Fetch published weights from the Hugging Face Hub. Run it again to continue after a stop."""
-    from semibody.weights import hub, parts
+    from semibody.weights import hub, parts, public
 
     if name in parts.PARTS:
         typer.echo(f"{name}: at {parts.fetch_part(name)}")
         return
+    names = (*hub.SETS, *public.PUBLIC, *parts.PARTS)
+    if name not in (*names, "starter"):
+        raise SemibodyError(f"{name}: unknown weights; choose {', '.join(names)}")
+    fetch_set = public.fetch if name in public.PUBLIC else hub.fetch
     with progress_bar() as progress:
-        folder = hub.fetch(name, revision=revision, folder=to, progress=progress)
+        folder = fetch_set(name, revision=revision, folder=to, progress=progress)
     typer.echo(f"{name}: in {folder}")
 
 

@@ -14,15 +14,18 @@ import dataclasses
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
+from numpy.typing import NDArray
 from torch import Tensor
 
 from semibody import media
 from semibody.conditioning.evidence import Evidence
+from semibody.conditioning.movement import Movement
 from semibody.diffusion.windows import Window
 from semibody.networks.audio_encoders import LogMelEncoder, audible
 from semibody.networks.model import Conditions, Model
@@ -31,7 +34,8 @@ from semibody.networks.unet import AudioProjection, KeyValues
 from semibody.types import Gesture, Picture, Pose, Speech
 
 CACHE_BYTES = 256 * 2**20
-"""Pose features kept between steps, and as much of audio's keys and values; the rest is computed again."""
+"""Pose features kept between steps, and as much of audio's keys and values; the rest is computed again. With
+one step nothing but what neighbouring windows share is asked for twice, and nothing else is kept."""
 GROUP = 4
 """Neighbouring frames whose pose features, or audio, are computed together."""
 
@@ -94,11 +98,18 @@ class ClipConditions:
         gesture: Gesture,
         speech: Speech,
         fps: float,
+        steps: int = 2,
+        movement: Movement | None = None,
     ) -> None:
-        """``own``: the pose in the portrait, if one was found. The clip has as many frames as the gesture."""
+        """``own``: the pose in the portrait, if one was found. The clip has as many frames as the gesture.
+
+        ``steps``: how often all windows are asked for. With a ``movement`` the networks draw what it leaves
+        to them, and it moves the finished frames.
+        """
         weight = model.denoising_unet.conv_in.weight
         self._model, self._device, self._dtype = model, weight.device, weight.dtype
-        self._gesture, self._fps = gesture, fps
+        self._gesture, self._fps = movement.for_networks if movement else gesture, fps
+        self._movement, self._still = movement, movement is not None and movement.moves_arms
         height, width = model.config.working_size(*portrait.shape[:2])
         self._full, self._picture = portrait, media.resize_image(portrait, width, height)
         self._evidence = evidence = Evidence(model.config, own, height, width)
@@ -106,8 +117,9 @@ class ClipConditions:
         mask = evidence.audio_mask()
         self._audio_mask = None if mask is None else torch.from_numpy(mask).to(self._device, self._dtype)
         self._encode(pixels_of(self._picture).to(self._device, self._dtype))
-        self._features = FrameCache(self._encode_poses, len(gesture))
-        self._audio = FrameCache(self._project_audio, len(gesture))
+        kept, frames = cache_bytes(steps), len(self._gesture)
+        self._features = FrameCache(self._encode_poses, frames, kept)
+        self._audio = FrameCache(self._project_audio, frames, kept)
 
     def _encode(self, pixels: Float[Tensor, "1 3 H W"]) -> None:
         """Compute everything that depends on the portrait alone."""
@@ -125,9 +137,9 @@ class ClipConditions:
             assert own_map is not None, "a restorer comes with the portrait's own pose map"
             lips = None if self._audio_mask is None else self._audio_mask[None, None]
             self._encoded = model.restorer.encode(pixels, model.decode(latents), own_map, lips, plate)
-            self._encoded_full = self._at_full_size(self._encoded)
+            self._encoded_full = self._encoded_at_full_size(self._encoded)
 
-    def _at_full_size(self, encoded: PortraitDetail) -> PortraitDetail:
+    def _encoded_at_full_size(self, encoded: PortraitDetail) -> PortraitDetail:
         """The same portrait and plate at the size of the finished pictures."""
         if self._picture.shape == self._full.shape:
             return encoded
@@ -151,13 +163,16 @@ class ClipConditions:
 
     def of(self, window: Window) -> Conditions:
         """All conditions of a window."""
-        hints = self._evidence.hints([self._gesture[i] for i in window])
+        hints = {
+            name: self._of_poses(values, window)
+            for name, values in self._evidence.hints(self._poses(window)).items()
+        }
         return self.portrait.conditions(
             self._model,
-            pose=torch.stack(self._features.of(window))[None],
+            pose=torch.stack(self._pose_features(window))[None],
             audio=AudioProjection.joined(self._audio.of(window)),
             audio_mask=None if self._audio_mask is None else self._audio_mask.expand(1, len(window), -1, -1),
-            hints={name: torch.from_numpy(x)[None].to(self._device) for name, x in hints.items()},
+            hints={name: x[None] for name, x in hints.items()},
         )
 
     def none(self) -> Conditions:
@@ -165,34 +180,64 @@ class ClipConditions:
         return Conditions(base=self.portrait.base)
 
     def restored(self, pixels: Float[Tensor, "f 3 H W"], frames: Sequence[int]) -> Float[Tensor, "f 3 H W"]:
-        """Decoded frames at the portrait's size, with its fine detail if the model has a restorer.
+        """Decoded frames at the portrait's size, with its fine detail if the model has a restorer, and moved
+        if there is a movement.
 
         What the restorer predicts at the size the networks work at holds for the pictures in full size: they
         are as sharp as the portrait wherever it is taken from there.
         """
-        restorer, height, width = self._model.restorer, *self._full.shape[:2]
-        full = pixels
-        if pixels.shape[2:] != (height, width):
-            full = F.interpolate(pixels.float(), size=(height, width), mode="bicubic", align_corners=False)
-        if restorer is None or self._encoded is None:
-            return full
+        restorer, encoded, movement = self._model.restorer, self._encoded, self._movement
+        if restorer is None or encoded is None:
+            return self._at_full_size(pixels)
         carried = self._carried(self._picture, frames)
         mouth = self._mouth(frames) if restorer.config.heard else None
-        mixture = restorer.predict(pixels, self.maps(frames), self._encoded, mouth, carried)
-        if full is not pixels:
-            carried = self._carried(self._full, frames)
-        made = restorer.mix(full, mixture, self._encoded_full, carried)
-        moving = self._evidence.moving([self._gesture[i] for i in frames])
+        mixture = restorer.predict(pixels, self.maps(frames), encoded, mouth, carried)
+        if movement is not None and movement.moves_arms and mouth is not None:
+            # Only the inside of an open mouth is shown of what the networks drew.
+            made = self._at_full_size(restorer.mix(pixels, mixture, encoded, carried))
+            base = self._encoded_full.pixels.float().expand_as(made)
+        else:
+            if self._full.shape != self._picture.shape:
+                carried = self._carried(self._full, frames)
+            made = restorer.mix(self._at_full_size(pixels), mixture, self._encoded_full, carried)
+            base = self._where_moving(made, frames, mouth=movement is None or mouth is None)
+        if movement is None:
+            return base
+        mouths = None if mouth is None else mouth.float().cpu().numpy()
+        moved = movement.apply(_channels_last(base), _channels_last(made), frames, mouths)
+        return torch.from_numpy(moved).permute(0, 3, 1, 2).to(made.device)
+
+    def _at_full_size(self, pixels: Float[Tensor, "f 3 H W"]) -> Float[Tensor, "f 3 H W"]:
+        size = self._full.shape[:2]
+        if pixels.shape[2:] == size:
+            return pixels
+        return F.interpolate(pixels.float(), size=size, mode="bicubic", align_corners=False)
+
+    def _where_moving(
+        self, made: Float[Tensor, "f 3 H W"], frames: Sequence[int], *, mouth: bool
+    ) -> Float[Tensor, "f 3 H W"]:
+        """``made`` where conditions move something; elsewhere the frame is the portrait itself."""
+        moving = self._evidence.moving(self._poses(frames), mouth=mouth)
         if moving is None:
             return made
-        # No condition moves anything else: there the frame is the portrait itself.
-        share = resized(torch.from_numpy(moving).to(self._device), made)
+        share = resized(self._of_poses(moving, frames), made)
         return torch.lerp(self._encoded_full.pixels.float().expand_as(made), made, share)
+
+    def _poses(self, frames: Sequence[int]) -> list[Pose]:
+        """The poses of frames, as networks are conditioned on them; one for all if they are the same."""
+        return [self._gesture[i] for i in (frames[:1] if self._still else frames)]
+
+    def _of_poses(self, values: NDArray[Any], frames: Sequence[int]) -> Tensor:
+        """What ``_poses`` gave, for every frame."""
+        return torch.from_numpy(values).to(self._device).expand(len(frames), *values.shape[1:])
 
     # -- of frames -----------------------------------------------------------------------------
 
     def _encode_poses(self, frames: Sequence[int]) -> list[Float[Tensor, "d h w"]]:
         return list(self._model.pose_encoder(self.maps(frames)))
+
+    def _pose_features(self, frames: Sequence[int]) -> list[Float[Tensor, "d h w"]]:
+        return self._features.of([0] * len(frames) if self._still else frames)
 
     def _project_audio(self, frames: Sequence[int]) -> list[AudioProjection]:
         projected = self._model.project_audio(self.tokens(frames).to(self._device, self._dtype))
@@ -200,8 +245,8 @@ class ClipConditions:
 
     def _carried(self, picture: Picture, frames: Sequence[int]) -> UInt8[Tensor, "f 4 H W"] | None:
         """The picture's arms and hands where frames have them."""
-        carried = self._evidence.carried(picture, [self._gesture[i] for i in frames])
-        return None if carried is None else torch.from_numpy(carried).to(self._device)
+        carried = self._evidence.carried(picture, self._poses(frames))
+        return None if carried is None else self._of_poses(carried, frames)
 
     def _mouth(self, frames: Sequence[int]) -> Float[Tensor, "f 2"]:
         """Opening and width of the mouth, predicted from speech."""
@@ -215,8 +260,8 @@ class ClipConditions:
 
     def maps(self, frames: Sequence[int]) -> Float[Tensor, "f 3 H W"]:
         """Drawn pose maps of frames, in 0..1."""
-        drawn = self._evidence.maps([self._gesture[i] for i in frames])
-        return self._maps_on_device(torch.from_numpy(drawn))
+        drawn = self._maps_on_device(torch.from_numpy(self._evidence.maps(self._poses(frames))))
+        return drawn.expand(len(frames), -1, -1, -1)
 
     def _maps_on_device(self, maps: UInt8[Tensor, "f 3 H W"]) -> Float[Tensor, "f 3 H W"]:
         """Drawn maps in 0..1."""
@@ -224,9 +269,18 @@ class ClipConditions:
         return unit.contiguous(memory_format=torch.channels_last)
 
 
+def _channels_last(pixels: Float[Tensor, "f 3 H W"]) -> Float[NDArray[np.float32], "f H W 3"]:
+    return np.ascontiguousarray(pixels.float().permute(0, 2, 3, 1).cpu().numpy())
+
+
 def pixels_of(picture: Picture) -> Float[Tensor, "1 3 H W"]:
     """A picture in −1..1."""
     return torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+def cache_bytes(steps: int) -> int:
+    """The limit of each of the two caches of a clip."""
+    return CACHE_BYTES if steps > 1 else 0
 
 
 class _Sized(Protocol):

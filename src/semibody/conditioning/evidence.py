@@ -109,15 +109,18 @@ class Evidence:
         own = self.own
         return np.stack([carry_limbs(portrait, own, pose) for pose in poses]).transpose(0, 3, 1, 2)
 
-    def moving(self, poses: Sequence[Pose]) -> Float[NDArray[np.float32], "f 1 H W"] | None:
+    def moving(
+        self, poses: Sequence[Pose], *, mouth: bool = True
+    ) -> Float[NDArray[np.float32], "f 1 H W"] | None:
         """Where frames can differ from the portrait, softly: about the mouth, and arms and hands that are not
-        where the portrait has them. None, everywhere: without a restorer conditioned on the limbs, or when
-        no person was found."""
+        where the portrait has them; without ``mouth`` only about these. None, everywhere: without a restorer
+        conditioned on the limbs, or when no person was found."""
         restorer = self.config.restorer
         if restorer is None or not restorer.limbs or self.own is None or not face_found(self.own):
             return None
         own, size = self.own, (self.height, self.width)
-        moving = [np.maximum(self._mouth, moved_cover(own, pose, *size)) for pose in poses]
+        always = self._mouth if mouth else np.float32(0)
+        moving = [np.maximum(always, moved_cover(own, pose, *size)) for pose in poses]
         return np.stack([cv2.blur(cover, (_SOFT, _SOFT)) for cover in moving])[:, None]
 
     @cached_property

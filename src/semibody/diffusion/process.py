@@ -95,11 +95,14 @@ def snr_weight(
 
         v               min(r + 1, γ) / (r + 1)     1 up to pure noise
         ε               min(r, γ) / r               1 up to pure noise
-        clean latents   min(r, γ)                   0 at pure noise
+        clean latents   min(r + 1, γ)               1 at pure noise, more from there on
 
     For v this is the form of Animate Anyone's open training code, whose descendants share this schedule. The
     paper's own, min(r, γ) / (r + 1), weighs what min(r, γ) does for clean latents: where a schedule ends
-    without signal, as this one does, the timesteps in which the pose is decided would count nothing.
+    without signal, as this one does, the timesteps in which the pose is decided would count nothing. The
+    squared error of v is r + 1 times that of the clean latents it amounts to (``clean_estimate``), so the
+    last form is the same loss as the first: the "SNR + 1" weighting of Salimans & Ho (2022, Sec. 4) with a
+    cap. They rule out r alone for the same reason.
     """
     if cap <= 0:
         return torch.ones_like(alphas[t])
@@ -108,7 +111,7 @@ def snr_weight(
         return (cap * noise).clamp(max=1)  # r + 1 = 1 / (1 − ᾱ)
     if prediction == "epsilon":
         return (cap * noise / signal.clamp(min=1e-8)).clamp(max=1)
-    return (signal / noise.clamp(min=1e-8)).clamp(max=cap)
+    return (1 / noise.clamp(min=1e-8)).clamp(max=cap)
 
 
 def _per_clip(alphas: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,18 @@
 """Files <-> arrays: video, audio, image. The only importer of PyAV and Pillow (floor 1)."""
 
 from semibody.files import atomic_write
-from semibody.media.audio import Sound, loudness, read_speech, write_speech
-from semibody.media.image import read_image, resize_image, write_gif, write_image
+from semibody.media.audio import Sound, count_tracks, loudness, read_speech, write_speech
+from semibody.media.image import (
+    WHITE,
+    Colour,
+    Opacity,
+    read_cutout,
+    read_image,
+    resize_image,
+    write_gif,
+    write_image,
+)
+from semibody.media.matte import Matte, key_colour, put_behind
 from semibody.media.video import (
     VideoReader,
     VideoWriter,
@@ -14,13 +24,21 @@ from semibody.media.video import (
 )
 
 __all__ = [
+    "WHITE",
+    "Colour",
+    "Matte",
+    "Opacity",
     "Sound",
     "VideoReader",
     "VideoWriter",
     "atomic_write",
+    "count_tracks",
+    "key_colour",
     "least_bytes",
     "loudness",
+    "put_behind",
     "read_clip",
+    "read_cutout",
     "read_image",
     "read_metadata",
     "read_speech",

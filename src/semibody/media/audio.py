@@ -6,7 +6,7 @@ the recording's own rate and channels, read block by block.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import av
 import numpy as np
 from av.container import InputContainer
+from av.stream import Disposition
 from numpy.typing import NDArray
 
 from semibody.files import atomic_write, exists, require_file
@@ -22,6 +23,8 @@ from semibody.types import RATE, Floats, SemibodyError, Speech
 
 LONGEST_SECONDS = 4 * 3600
 """A recording longer than this is refused as a mistake, before it fills the memory."""
+MOST_LATE = 600.0
+"""Seconds between the beginnings of pictures and sound; more is a damaged file."""
 LOWEST_RATE, HIGHEST_RATE = 2000, 768_000
 """Samples a second of a recording; speech on the telephone has 8000."""
 MOST_CHANNELS = 64
@@ -31,9 +34,10 @@ _KIND = "a sound or video file"
 _SHIPPED_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1")
 """Layouts that AAC supports; others are mixed to two channels."""
 
-_AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+OPUS_RATES = (48000, 24000, 16000, 12000, 8000)
 _OTHER_RATE = 48000
-"""For recordings at a rate that AAC does not support."""
+"""For recordings at a rate that the video's sound cannot have."""
 
 Samples = NDArray[np.int16]
 """(n, channel)"""
@@ -95,6 +99,14 @@ def _only_channel(sound: Sound, rate: int) -> int | None:
     return int(power.argmax()) if silent.sum() == 1 and power.min() < 0.01 * power.max() else None
 
 
+def count_tracks(path: Path | str) -> int:
+    """Sound tracks of a file; the first one is read. Raises SemibodyError as ``read_speech`` does."""
+    path = Path(path)
+    require_file(path, "a recording")
+    with open_media(path, _KIND) as container:
+        return len(container.streams.audio)
+
+
 @dataclass(frozen=True)
 class Sound:
     """A recording with its own rate and channels. It is read from its file in blocks, when needed."""
@@ -130,11 +142,11 @@ class Sound:
 class SoundTrack:
     """The sound of a video that is being written: the next samples, as many as are asked for.
 
-    It is the speech's recording where there is one, with its own channels, at its own rate or the nearest
-    that AAC knows; else the speech itself.
+    It is the speech's recording where there is one, with its own channels, at its own rate or, where that is
+    not among ``rates``, at 48 kHz; else the speech itself.
     """
 
-    def __init__(self, speech: Speech) -> None:
+    def __init__(self, speech: Speech, rates: Sequence[int] = AAC_RATES) -> None:
         recording = speech.recording
         self._left = np.zeros((0, 1), np.int16)
         if recording is None or not exists(recording):
@@ -145,7 +157,7 @@ class SoundTrack:
             )
             return
         sound = Sound.open(recording)
-        self.rate = sound.rate if sound.rate in _AAC_RATES else _OTHER_RATE
+        self.rate = sound.rate if sound.rate in rates else _OTHER_RATE
         self.layout = sound.layout
         self._left = np.zeros((0, sound.channels), np.int16)
         self._blocks = sound.blocks(self.rate)
@@ -189,13 +201,18 @@ def _decode(container: InputContainer, path: Path, rate: int, layout: str) -> It
     _codec(container, path)
     resampler = av.AudioResampler(format="s16", layout=layout, rate=rate)
     channels = int(av.AudioLayout(layout).nb_channels)
-    decoded = False
+    decoded, early = False, None
     try:
         for frame in container.decode(audio=0):
             _require_finite(frame, path)
+            if early is None:
+                early = -round(_seconds_late(container, frame) * rate)
+                yield np.zeros((max(0, -early), channels), np.int16)
             for out in resampler.resample(frame):
                 decoded = decoded or out.samples > 0
-                yield _samples(out, channels)
+                samples = _samples(out, channels)
+                yield samples[max(0, early) :]
+                early -= min(max(0, early), len(samples))
     except (av.error.InvalidDataError, av.error.EOFError) as error:
         if not decoded:  # a file cut off in the middle still has the speech before the cut
             raise _damaged(path, error) from None
@@ -203,6 +220,15 @@ def _decode(container: InputContainer, path: Path, rate: int, layout: str) -> It
         raise _damaged(path, error) from None
     for out in resampler.resample(None):
         yield _samples(out, channels)
+
+
+def _seconds_late(container: InputContainer, first: av.AudioFrame) -> float:
+    """How much later than the pictures of a video its sound begins, so that both have the same time 0."""
+    shown = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not shown or shown[0].start_time is None or shown[0].time_base is None or first.time is None:
+        return 0.0
+    late = first.time - float(shown[0].start_time * shown[0].time_base)
+    return late if abs(late) < MOST_LATE else 0.0
 
 
 def _samples(frame: av.AudioFrame, channels: int) -> Samples:

@@ -46,7 +46,15 @@ def open_media(path: Path, what: str) -> InputContainer:
         reason = "its format is not one of those that are"
     except (av.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if _is_picture(path):
+        raise SemibodyError(f"{path}: is a picture, not {what}; the portrait comes first, then the recording")
     raise SemibodyError(f"{path}: is not {what} that can be read ({reason}); convert it to mp4 or wav")
+
+
+def _is_picture(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(12)
+    return start.startswith((b"\x89PNG", b"\xff\xd8\xff")) or start[8:] == b"WEBP"
 
 
 def codec_of(stream: Any, path: Path) -> Any:

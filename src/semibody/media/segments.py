@@ -14,13 +14,14 @@ from typing import Any
 
 import av
 import numpy as np
-from av.container import OutputContainer
 from numpy.typing import NDArray
 
 from semibody.resume import Saved, Unfinished
 
 SEGMENT = 120
 """Frames encoded together."""
+_BT709, _BT601, _STUDIO = 1, 6, 1
+"""Numbers of H.273: primaries and transfer; the matrix of the conversion from RGB; levels of 16 to 235."""
 DELAY = 2
 """Frames by which decoding is ahead of showing, with the B-frames of x264's preset medium."""
 
@@ -38,7 +39,7 @@ class Packets:
     def __len__(self) -> int:
         return len(self.table)
 
-    def as_av(self, stream: Any, fps: Fraction) -> Iterator[av.Packet]:
+    def as_av(self, stream: Any, fps: Fraction) -> Iterator[av.Packet[Any]]:
         """The packets, placed in the video."""
         at = 0
         for number, (shown, size, key) in enumerate(self.table.tolist(), start=self.start):
@@ -51,40 +52,48 @@ class Packets:
 
 
 @dataclass(frozen=True)
-class Encoding:
-    """How frames are encoded: the same for every segment, so that one header fits all."""
+class Coding:
+    """How a file is coded."""
 
-    fps: Fraction
-    width: int
-    height: int
-    crf: int
+    codec: str
+    pixels: str
+    """FFmpeg's name of the pixel format"""
+    options: dict[str, str]
+    sound: str = "aac"
 
-    def add_stream(self, container: OutputContainer) -> Any:
-        """A stream whose header is that of the segments."""
-        stream: Any = container.add_stream("libx264", rate=self.fps)
-        self._set(stream)
-        return stream
+    @property
+    def in_segments(self) -> bool:
+        """Whether frames are encoded in segments: VP9 keeps opacity beside its packets, where it is lost."""
+        return self.codec == "libx264"
 
-    def _set(self, encoder: Any) -> None:
-        encoder.width, encoder.height = self.width + self.width % 2, self.height + self.height % 2
-        encoder.pix_fmt = "yuv420p"
-        # x264's macroblock tree reads memory it never wrote: with it, the same frames gave one of
-        # several files, depending on what the process had held there before.
-        encoder.options = {"crf": str(self.crf), "preset": "medium", "x264-params": "mbtree=0"}
+    def configure(self, encoder: Any, height: int, width: int) -> None:
+        """Set up a stream or an encoder; every segment's is the same, so that one header fits all."""
+        encoder.width, encoder.height = width + width % 2, height + height % 2
+        encoder.pix_fmt, encoder.options = self.pixels, dict(self.options)
+        # Without these tags players take a large video for BT.709, and its colours are off.
+        context = getattr(encoder, "codec_context", encoder)
+        context.color_primaries = context.color_trc = _BT709
+        context.colorspace, context.color_range = _BT601, _STUDIO
 
-    def encode(self, frames: list[NDArray[np.uint8]], start: int) -> Packets:
+    @staticmethod
+    def frame(picture: NDArray[np.uint8], number: int, fps: Fraction) -> av.VideoFrame:
+        """A picture (h, w, 3 or 4) of even sides, as frame ``number``."""
+        height, width, channels = picture.shape
+        padded = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        layout = "rgb24" if channels == 3 else "rgba"
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format=layout)
+        frame.pts, frame.time_base = number, 1 / fps
+        return frame
+
+    def encode(self, frames: list[NDArray[np.uint8]], start: int, fps: Fraction) -> Packets:
         """Encode a segment of (h, w, 3) frames that begins at frame ``start`` of the video."""
-        encoder: Any = av.CodecContext.create("libx264", "w")
-        self._set(encoder)
-        encoder.framerate, encoder.time_base = self.fps, 1 / self.fps
+        encoder: Any = av.CodecContext.create(self.codec, "w")
+        self.configure(encoder, *frames[0].shape[:2])
+        encoder.framerate, encoder.time_base = fps, 1 / fps
         encoder.flags |= av.codec.context.Flags.global_header
-        made: list[av.Packet] = []
+        made: list[av.Packet[Any]] = []
         for number, picture in enumerate(frames):
-            padding = ((0, self.height % 2), (0, self.width % 2), (0, 0))
-            padded = np.ascontiguousarray(np.pad(picture, padding, mode="edge"))
-            frame = av.VideoFrame.from_ndarray(padded, format="rgb24")
-            frame.pts, frame.time_base = number, 1 / self.fps
-            made += encoder.encode(frame)
+            made += encoder.encode(self.frame(picture, number, fps))
         made += encoder.encode(None)
         rows = [[packet.pts or 0, packet.size, int(packet.is_keyframe)] for packet in made]
         assert all(number - DELAY <= row[0] for number, row in enumerate(rows)), "decoded after it is shown"
@@ -93,10 +102,12 @@ class Encoding:
 
 
 class Segments:
-    """Takes frames, gives encoded segments, and keeps both in ``unfinished`` if there is one."""
+    """Takes frames, gives encoded segments, and saves both if asked to (``go_on``)."""
 
-    def __init__(self, encoding: Encoding, unfinished: Unfinished | None) -> None:
-        self._encoding, self._unfinished = encoding, unfinished
+    def __init__(self, coding: Coding, fps: Fraction, size: tuple[int, int]) -> None:
+        """``size``: height and width of the frames."""
+        self._coding, self._fps, self._size = coding, fps, size
+        self._unfinished: Unfinished | None = None
         self._start, self._waiting = 0, list[NDArray[np.uint8]]()
         self._slices = 0
 
@@ -105,23 +116,21 @@ class Segments:
         """How many frames were taken."""
         return self._start + len(self._waiting)
 
-    def restored(self) -> Iterator[Packets]:
-        """The segments of a killed run; its frames after them are taken again."""
-        if self._unfinished is None:
-            return
+    def go_on(self, unfinished: Unfinished) -> Iterator[Packets]:
+        """The segments of a killed run; its frames after them are taken again, and what follows is saved."""
+        self._unfinished = unfinished
         while saved := self._load(f"segment-{self._start:07d}", "table"):
             packets = Packets(self._start, saved.arrays["content"], saved.arrays["table"])
             self._start += len(packets)
             yield packets
         while saved := self._load(self._slice_name(self._slices), "frames"):
+            if saved.arrays["frames"].shape[1:] != (*self._size, 3):
+                break
             self._waiting += list(saved.arrays["frames"])
             self._slices += 1
 
     def add(self, frames: NDArray[np.uint8]) -> Iterator[Packets]:
         """Take frames (f, h, w, 3); give each segment that is full."""
-        size = (self._encoding.height, self._encoding.width)
-        if frames.shape[1:3] != size:
-            raise ValueError(f"frames must be {size}, got {frames.shape[1:3]}")
         while len(frames):
             taken, frames = frames[: (room := SEGMENT - len(self._waiting))], frames[room:]
             self._waiting += list(taken)
@@ -137,9 +146,9 @@ class Segments:
             yield self._finish()
 
     def _finish(self) -> Packets:
-        packets = self._encoding.encode(self._waiting, self._start)
+        packets = self._coding.encode(self._waiting, self._start, self._fps)
         if self._unfinished is not None:
-            arrays = {"content": packets.content, "table": packets.table}
+            arrays: dict[str, NDArray[Any]] = {"content": packets.content, "table": packets.table}
             self._unfinished.save(f"segment-{self._start:07d}", arrays, {})
             for number in range(self._slices):
                 self._unfinished.drop(self._slice_name(number))

@@ -1,7 +1,8 @@
 """Video: frames in and out one at a time, so memory does not grow with length.
 
-Written files are H.264 in yuv420p with AAC sound and the index in front (faststart): encoded once, in
-segments (``segments``), and the same input gives the same bytes.
+Written files are H.264 in yuv420p with AAC sound and the index in front (faststart), .webm VP9 with Opus:
+encoded once, and the same input gives the same bytes. H.264 is encoded in segments (``segments``).
+Transparent videos are VP9 or ProRes 4444.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -21,23 +22,25 @@ from av.container import InputContainer, OutputContainer
 from numpy.typing import NDArray
 
 from semibody.files import atomic_write, parse_json, require_file
-from semibody.media.audio import SoundTrack, read_speech
+from semibody.media.audio import AAC_RATES, OPUS_RATES, SoundTrack, read_speech
 from semibody.media.opening import LARGEST_FRAME, codec_of, local, open_media
-from semibody.media.segments import Encoding, Packets, Segments
+from semibody.media.segments import Coding, Packets, Segments
 from semibody.resume import Unfinished
 from semibody.types import Clip, SemibodyError, Speech
 
 Frame = NDArray[np.uint8]
-"""(h, w, 3) RGB."""
+"""(h, w, 3) RGB, or (h, w, 4) with opacity where a video is written transparent."""
+ENDINGS = (".mp4", ".mov", ".mkv", ".webm")
+TRANSPARENT_ENDINGS = (".mov", ".webm")
 LONGEST_STILL = 600.0
 """Seconds for which one picture may stand; screens and slides do so for minutes."""
 LONGEST_VIDEO = 24 * 3600.0
 """Seconds."""
+_LOWEST_FPS, _HIGHEST_FPS = 0.01, 1000.0
 _SOUND_BLOCKS = 0.3
-"""Seconds by which sound may be longer than was given: two blocks of 1024 samples at 8 kHz."""
+"""Seconds by which sound may differ from what was given: two blocks of 1024 samples at 8 kHz."""
 _LEAST_BITS = 0.02
 """Bits of a pixel at crf 18."""
-_LOWEST_FPS, _HIGHEST_FPS = 0.01, 1000.0
 _FOREIGN = (av.FFmpegError, ValueError, MemoryError)
 """What PyAV raises for damaged files."""
 
@@ -191,31 +194,55 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
     require_file(path, "a video file")
     try:
         with open_media(path, "a video") as container:
-            comment = container.metadata.get("comment", "{}")
+            # Matroska and WebM write names in capitals.
+            tags = {name.lower(): text for name, text in container.metadata.items()}
+        comment = tags.get("comment", "{}")
         values = parse_json(comment, str(path), "it is not ours")
     except SemibodyError:
         return {}
     return values if isinstance(values, dict) else {}
 
 
-def require_video_name(path: Path, where: str = "") -> None:
-    """Raise SemibodyError unless ``VideoWriter`` can write a file of this name; ``where`` goes before it."""
-    if path.suffix.lower() not in (".mp4", ".mov", ".mkv"):
-        raise SemibodyError(f"{where}{path}: video is written as .mp4 (or .mov, .mkv)")
+def require_video_name(path: Path, where: str = "", *, alpha: bool = False) -> None:
+    """Raise SemibodyError unless ``VideoWriter`` can write a file of this name; ``where`` goes before it.
+
+    ``alpha``: a transparent one.
+    """
+    if path.suffix.lower() not in ENDINGS:
+        raise SemibodyError(f"{where}{path}: video is written as .mp4 (or .mov, .mkv, .webm)")
+    if alpha and path.suffix.lower() not in TRANSPARENT_ENDINGS:
+        raise SemibodyError(
+            f"{where}{path}: {path.suffix} cannot be transparent; name it .mov (for editing) or .webm (for "
+            "browsers), or leave out --alpha"
+        )
+
+
+def _coding(path: Path, crf: int, *, alpha: bool) -> Coding:
+    if path.suffix.lower() == ".webm":
+        # VP9's quality goes to 63. Every frame has the same number of threads, or bytes would differ.
+        options = {"crf": str(round(crf * 63 / 51)), "b": "0", "cpu-used": "4", "threads": "1"}
+        if alpha:
+            options["auto-alt-ref"] = "0"  # libvpx refuses these frames beside transparency
+        return Coding("libvpx-vp9", "yuva420p" if alpha else "yuv420p", options, "libopus")
+    if alpha:
+        return Coding("prores_ks", "yuva444p10le", {"profile": "4444", "alpha_bits": "8", "threads": "1"})
+    # x264's macroblock tree reads memory it never wrote: with it, the same frames gave one of
+    # several files, depending on what the process had held there before.
+    options = {"crf": str(crf), "preset": "medium", "x264-params": "mbtree=0"}
+    return Coding("libx264", "yuv420p", options)
 
 
 class VideoWriter:
     """Writes frames as they come; the file appears under its name only when complete.
 
         with VideoWriter(path, fps=24, width=768, height=768, speech=speech) as video:
-            video.write(frames)  # uint8 (f, h, w, 3), any number of times
+            video.write(frames)  # uint8 (f, h, w, 3), any number of times; with ``alpha`` (f, h, w, 4)
 
     The sound is the speech's recording with its own rate and channels, or where it was not read from a
     file the speech itself, cut to the video's length or ending before it. Odd sizes are padded by one line,
     because yuv420p halves the colour planes. ``crf`` 0..51: lower is better and larger.
 
-    Every SEGMENT frames are encoded by themselves. So with ``unfinished`` a killed run can be continued:
-    ``frames_written`` tells which frame is next, and the file has the same bytes.
+    A killed run of H.264 can be continued (``go_on``): the file has the same bytes.
     """
 
     def __init__(
@@ -227,60 +254,90 @@ class VideoWriter:
         height: int,
         speech: Speech | None = None,
         crf: int = 18,
+        alpha: bool = False,
         metadata: dict[str, Any] | None = None,
-        unfinished: Unfinished | None = None,
     ) -> None:
         self.path = Path(path)
         if not 0 <= crf <= 51:
             raise SemibodyError(f"crf {crf} must be from 0 (lossless) to 51")
-        require_video_name(self.path)
+        require_video_name(self.path, alpha=alpha)
         self._fps = Fraction(fps).limit_denominator(1001)
-        self._encoding = Encoding(self._fps, width, height, crf)
-        self._sound = SoundTrack(speech) if speech is not None else None
-        self._samples_written = 0
-        self._segments = Segments(self._encoding, unfinished)
+        self._shape = (height, width, 4 if alpha else 3)
+        self._coding = coding = _coding(self.path, crf, alpha=alpha)
+        rates = AAC_RATES if coding.sound == "aac" else OPUS_RATES
+        self._sound = SoundTrack(speech, rates) if speech is not None else None
+        self._frames_written, self._samples_written = 0, 0
+        self._segments = Segments(coding, self._fps, (height, width))
         self._atomic = atomic_write(self.path)
         self._unfinished_path = self._atomic.__enter__()
         try:
             self._open(metadata or {})
-            for packets in self._segments.restored():
-                self._mux(packets)
         except BaseException as failure:
             self._atomic.__exit__(type(failure), failure, failure.__traceback__)
             raise
 
     def _open(self, metadata: dict[str, Any]) -> None:
-        options = {"movflags": "+faststart"} if self.path.suffix.lower() != ".mkv" else {}
+        coding, ending = self._coding, self.path.suffix.lower()
+        # Matroska's tracks have random numbers unless exact bytes are asked for.
+        options = {"movflags": "+faststart"} if ending in (".mp4", ".mov") else {"fflags": "+bitexact"}
         self._container: OutputContainer = av.open(local(self._unfinished_path), "w", options=options)
         self._container.metadata["comment"] = json.dumps(metadata, sort_keys=True)
-        self._video = self._encoding.add_stream(self._container)
+        self._video: Any = self._container.add_stream(coding.codec, rate=self._fps)
+        coding.configure(self._video, *self._shape[:2])
         self._audio: Any = None
         if self._sound is not None:
-            self._audio = self._container.add_stream("aac", rate=self._sound.rate, layout=self._sound.layout)
+            self._audio = self._container.add_stream(
+                coding.sound, rate=self._sound.rate, layout=self._sound.layout
+            )
             self._audio.bit_rate = self._sound.bit_rate
+
+    def go_on(self, unfinished: Unfinished) -> None:
+        """Continue what a killed run saved there, at ``frames_written``, and save there what is written.
+
+        To be called before the first frame. Only H.264 is saved; other videos begin anew.
+        """
+        if self._coding.in_segments:
+            for packets in self._segments.go_on(unfinished):
+                self._mux_segment(packets)
 
     @property
     def frames_written(self) -> int:
         """How many frames there are so far, those of a killed run included."""
-        return self._segments.frames
+        return self._segments.frames if self._coding.in_segments else self._frames_written
 
     def write(self, frames: Frame) -> None:
-        """Append uint8 frames (f, h, w, 3) RGB, or one frame (h, w, 3)."""
-        for packets in self._segments.add(frames[None] if frames.ndim == 3 else frames):
-            self._mux(packets)
+        """Append uint8 frames (f, h, w, c) RGB, with opacity if the video has it, or one frame (h, w, c)."""
+        frames = frames[None] if frames.ndim == 3 else frames
+        if frames.shape[1:] != self._shape:
+            raise ValueError(f"frames must be {self._shape}, got {frames.shape[1:]}")
+        if self._coding.in_segments:
+            for packets in self._segments.add(frames):
+                self._mux_segment(packets)
+            return
+        for picture in frames:
+            frame = self._coding.frame(picture, self._frames_written, self._fps)
+            self._mux(self._video.encode(frame))
+            self._frames_written += 1
+            self._write_sound_until(self._frames_written)
 
-    def _mux(self, packets: Packets) -> None:
-        """Write a segment, and the sound until its end: so neither is buffered for the whole length."""
-        for packet in packets.as_av(self._video, self._fps):
-            self._container.mux(packet)
+    def _mux_segment(self, packets: Packets) -> None:
+        self._mux(packets.as_av(self._video, self._fps))
+        for frames in range(packets.start + 1, packets.start + len(packets) + 1):
+            self._write_sound_until(frames)
+
+    def _write_sound_until(self, frames: int) -> None:
+        # Audio and video are interleaved, so that neither is buffered for the whole length.
         if self._sound is None:
             return
-        for frames in range(packets.start + 1, packets.start + len(packets) + 1):
-            until = int(frames / self._fps * self._sound.rate)
-            frame = self._sound.frame(until - self._samples_written, self._samples_written)
-            if frame is not None:
-                self._container.mux(self._audio.encode(frame))
-                self._samples_written += frame.samples
+        until = int(frames / self._fps * self._sound.rate)
+        frame = self._sound.frame(until - self._samples_written, self._samples_written)
+        if frame is not None:
+            self._mux(self._audio.encode(frame))
+            self._samples_written += frame.samples
+
+    def _mux(self, packets: Iterable[Any]) -> None:
+        for packet in packets:
+            self._container.mux(packet)
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -296,10 +353,13 @@ class VideoWriter:
         try:
             if self.frames_written == 0:
                 raise ValueError(f"{self.path}: no frame was written")
-            for packets in self._segments.last():
-                self._mux(packets)
+            if self._coding.in_segments:
+                for packets in self._segments.last():
+                    self._mux_segment(packets)
+            else:
+                self._mux(self._video.encode(None))
             if self._audio is not None:
-                self._container.mux(self._audio.encode(None))
+                self._mux(self._audio.encode(None))
             self._container.close()
             seconds = self._samples_written / self._sound.rate if self._sound is not None else 0.0
             require_whole(self._unfinished_path, self.path, self.frames_written, self._fps, seconds)
@@ -318,7 +378,7 @@ def require_whole(path: Path, shown: Path, frames: int, fps: Fraction, sound: fl
     """Raise SemibodyError unless a written file has as many ``frames`` and as many seconds of ``sound``.
 
     Every packet is read, none decoded. ``shown`` is the name in the message. AAC comes in blocks of 1024
-    samples, so sound may be longer by two of them.
+    samples, and files may not tell how long a block is, so sound may differ by two of them.
     """
     counted, last, heard = 0, 0.0, 0.0
     with open_media(path, "a video") as container:
@@ -331,7 +391,7 @@ def require_whole(path: Path, shown: Path, frames: int, fps: Fraction, sound: fl
             else:
                 heard = max(heard, start + float((packet.duration or 0) * packet.time_base))
     lasts = abs(last - (frames - 1) / fps) < 0.5 / fps
-    if counted != frames or not lasts or not -0.05 <= heard - sound <= _SOUND_BLOCKS:
+    if counted != frames or not lasts or abs(heard - sound) > _SOUND_BLOCKS:
         raise SemibodyError(
             f"{shown}: was written with {counted} of {frames} frames, the last at second {last:.2f}, and "
             f"{heard:.2f} of {sound:.2f} s of sound, so it is not kept; check the disk and run it again"

@@ -38,6 +38,7 @@ def describe(folder: Path, variant: Variant = "official") -> WeightsInfo:
             key: index[key] for key in ("model", "schedule", "defaults", "origin") if key in index
         }
         return settings.build(WeightsInfo, known, str(folder / store.INDEX))
+    official.refuse_others(folder)
     if official.is_official(folder):
         return WeightsInfo(origin=f"EchoMimicV2 {variant}")
     raise SemibodyError(

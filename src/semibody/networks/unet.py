@@ -283,7 +283,10 @@ class UNet(nn.Module):
             if layer.transformer is None:
                 return x
             tokens = layer.transformer.tokens(x)
-            appearance[layer.name] = layer.transformer.block.norm1(tokens)
+            normed = layer.transformer.block.norm1(tokens)
+            # When it is recomputed for the backward pass the first stays: the second would keep all that was
+            # recomputed for it alive, as if nothing were.
+            appearance.setdefault(layer.name, normed)
             return x if layer.name == last else layer.transformer(x, tokens)
 
         self._through(x, pose, collect, last)
@@ -319,6 +322,8 @@ class UNet(nn.Module):
                 time = with_audio
             else:
                 time, local = time + self.audio_time.bias, F.silu(with_audio)  # the bias: zero tokens
+        if audio is None and hasattr(self, "audio_time"):
+            time = time + self.audio_time.bias  # as for zero tokens
         layers = {} if audio is None else audio.layers
         return Context(F.silu(time), frames, reference or {}, layers, local, audio_mask)
 

@@ -27,6 +27,7 @@ from semibody.pose.body import (
     shoulder_distance,
     shoulders_seen,
 )
+from semibody.pose.deform import Deformation
 from semibody.pose.library import minimum_jerk
 from semibody.pose.lift import in_space, lift
 from semibody.pose.plan import LEAST_LIVELY, MOST_LIVELY, PlannedGesture, Stroke, time_strokes
@@ -36,18 +37,16 @@ from semibody.types import FACE, Floats, Gesture, Pose, SemibodyError, Speech
 
 Mask = NDArray[np.bool_]
 
-FARTHEST = 0.4
-"""Largest displacement of a wrist at liveliness 1 in shoulder widths; beyond it, pictures get blurred."""
+FARTHEST = 0.55
+"""Largest displacement of a wrist at liveliness 1 in shoulder widths."""
 EASE_SECONDS = 0.5
 """How long a gesture takes from the portrait's pose to its own, and back."""
 
 
 def farthest(liveliness: float) -> float:
-    """Largest displacement of wrists in shoulder widths; above liveliness 1 it grows half as fast.
-
-    At 0.8 widths the starter generated detached forearms; at 0.6 (liveliness 2) mostly not.
-    """
-    return FARTHEST * min(liveliness, 0.5 + 0.5 * liveliness)
+    """Largest displacement of wrists in shoulder widths; above liveliness 1 it grows slowly, to 0.66: strokes
+    become more frequent then, and a picture cannot be deformed much farther (``pose.deform``)."""
+    return FARTHEST * min(liveliness, 0.9 + 0.1 * liveliness)
 
 
 def plan_anchored(
@@ -117,6 +116,8 @@ _AT_FACE = 0.12
 """Shoulder widths about the face in which a hand touches it."""
 _CLASPED = 0.12
 """Shoulder widths between two hands' joints under which they hold each other."""
+_ON_ARM = 0.1
+"""Shoulder widths between a hand's joints and the other arm under which it lies on that arm."""
 _CROSSED = 0.1
 """Shoulder widths beyond the body's middle from which a wrist counts as the other arm's side."""
 
@@ -141,6 +142,7 @@ def movable(portrait: Pose, aspect: float = 1.0) -> Movable:
     hands = [points[hand] / width for hand, *_ in ARMS]
     between = hands[0][:, None] - hands[1][None]
     clasped = all(hands_found(portrait)) and float(np.hypot(*np.moveaxis(between, -1, 0)).min()) < _CLASPED
+    tangled = not clasped and _arms_touch(points / width, portrait)
     free = []
     for (hand, *arm), found, sign in zip(ARMS, hands_found(portrait), (1.0, -1.0), strict=True):
         whole = found and seen[arm].min() >= SEEN and float(np.median(seen[hand])) >= _SURE
@@ -148,9 +150,44 @@ def movable(portrait: Pose, aspect: float = 1.0) -> Movable:
         middle = points[SHOULDERS, 0].mean()
         crossed = not clasped and sign * (points[arm[2], 0] - middle) / width < -_CROSSED
         at_face = bool((_off_face(points[hand], portrait, aspect) < _AT_FACE * width).any())
-        free.append(bool(whole and not cut and not crossed and not at_face))
+        free.append(bool(whole and not cut and not crossed and not at_face and not tangled))
     both = (free[0] and free[1]) if clasped else None
     return Movable((free[0], free[1]) if both is None else (both, both), clasped)
+
+
+def _arms_touch(points: Floats, portrait: Pose) -> bool:
+    """Whether a hand lies on the other arm, or forearms cross; then one takes parts of the other with it.
+
+    ``points`` (j, 2) in shoulder widths.
+    """
+    shown = portrait.confidence >= SEEN
+    for (hand, _, own_elbow, own_wrist), (_, *arm) in itertools.permutations(ARMS):
+        joints = points[hand][shown[hand]]
+        for start, end in itertools.pairwise(arm):
+            if not (shown[start] and shown[end]):
+                continue
+            if len(joints) and float(_off_segment(joints, points[start], points[end]).min()) < _ON_ARM:
+                return True
+            if shown[own_elbow] and shown[own_wrist] and _cross(points[[own_elbow, own_wrist, start, end]]):
+                return True
+    return False
+
+
+def _off_segment(points: Floats, start: Floats, end: Floats) -> Floats:
+    """Distances of points (n, 2) from the segment between two others."""
+    along = end - start
+    share = ((points - start) @ along / max(float(along @ along), 1e-12)).clip(0, 1)
+    return _length(points - start - share[:, None] * along)
+
+
+def _cross(ends: Floats) -> bool:
+    """Whether the segment of the first two points (4, 2) crosses that of the last two."""
+
+    def side(a: Floats, b: Floats, c: Floats) -> float:
+        return float((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]))
+
+    a, b, c, d = ends
+    return side(a, b, c) * side(a, b, d) < 0 and side(c, d, a) * side(c, d, b) < 0
 
 
 def _off_face(points: Floats, portrait: Pose, aspect: float) -> Floats:
@@ -170,17 +207,19 @@ _RELIABLE = 0.08
 """Shoulder widths by which a lifted hand may miss the picture's; otherwise the hand is taken flat."""
 _FOLLOWS = 0.12
 """Share of a wrist's displacement that its elbow follows; for the rest the forearm turns."""
-_CARRIED = 0.35
+_CARRIED = 0.5
 """Share of a forearm's turn that its hand follows; for the rest the wrist bends."""
+_POINTING = 0.35
+"""A forearm that appears shorter than this share of its length points at the camera."""
 _PER_ARM = 3
 """Numbers of an arm's state: how far its wrist is moved outwards and down in shoulder widths, how far its
-palm is turned up in radians."""
+hand is turned up in radians."""
 _MARGIN = 0.015
 """Distance that hands keep from the picture's edge, in heights of the picture."""
 _NEAR_FACE, _NEAR_HAND = 0.15, 0.18
 """Shoulder widths that a moving hand keeps from the face and from the other hand."""
 _TURN = np.radians(36.0)
-"""How far a palm turns at liveliness 1."""
+"""How far a hand turns at liveliness 1."""
 _STRETCH = 1.8
 """How much longer or shorter a forearm may look than in the picture."""
 
@@ -248,14 +287,24 @@ class _Arms:
         aside -= (aside * ahead).sum(axis=1, keepdims=True) * ahead
         aside /= np.maximum(np.linalg.norm(aside, axis=1, keepdims=True), 1e-9)
         bent = centre + radius * aside
-        before, after = (wrist - elbow) / fore, (goal - bent) / fore
-        share = 0.0 if self.moves.clasped else _CARRIED
-        turn = _between(np.broadcast_to(before, after.shape), after, share)
-        turn = _about(after, state[:, 2]) @ turn
-        hand = goal[:, None] + (base[3:] - wrist) @ np.swapaxes(turn, 1, 2)
-        cosine = np.clip((np.trace(turn, axis1=1, axis2=2) - 1) / 2, -1.0, 1.0)
+        turned = self._turn_hand(side, goal - bent, wrist - elbow) - state[:, 2]
+        cosine, sine = np.cos(turned), np.sin(turned)
+        turn = np.stack([cosine, -sine, sine, cosine], axis=1).reshape(-1, 2, 2)
+        hand = goal[:, None] + (base[3:] - wrist)
+        hand[..., :2] = goal[:, None, :2] + (base[3:] - wrist)[:, :2] @ np.swapaxes(turn, 1, 2)
         rest = np.broadcast_to(shoulder, (len(state), 1, 3))
-        return np.concatenate([rest, bent[:, None], goal[:, None], hand], axis=1), np.arccos(cosine)
+        return np.concatenate([rest, bent[:, None], goal[:, None], hand], axis=1), np.abs(turned)
+
+    def _turn_hand(self, side: int, after: Floats, before: Floats) -> Floats:
+        """How far a hand turns with its forearm in the picture's plane, in radians (f,); out of the plane it
+        does not, because a palm that the picture does not show would come into view."""
+        if self.moves.clasped:
+            return np.zeros(len(after))
+        cross = before[0] * after[:, 1] - before[1] * after[:, 0]
+        angle = np.arctan2(cross, (after[:, :2] * before[:2]).sum(axis=1))
+        # A forearm that points at the camera has no direction in the plane.
+        shown = np.minimum(_length(after), _length(before)) / (_POINTING * self.fore[side])
+        return np.asarray(_CARRIED * np.clip(shown, 0.0, 1.0) * angle)
 
     @staticmethod
     def _nearer(wrist: Floats, elbow: Floats, fore: float) -> Floats:
@@ -272,7 +321,7 @@ class _Arms:
     def cost(self, states: Floats, liveliness: float) -> Floats:
         """How implausible states (f, 6) are, given the picture: (f, 2); up to 1 is plausible.
 
-        The worst of: how far the palm turns, how much longer or shorter the forearm looks, how far hands
+        The worst of: how far the hand turns, how much longer or shorter the forearm looks, how far hands
         leave the picture or come near the face or each other.
         """
         joints, turned = self.move(states)
@@ -303,28 +352,11 @@ def _length(vectors: Floats) -> Floats:
     return np.asarray(np.hypot(vectors[..., 0], vectors[..., 1]))
 
 
-def _about(axes: Floats, angles: Floats) -> Floats:
-    """Turns (f, 3, 3) by angles (f,) about unit axes (f, 3) (Rodrigues)."""
-    x, y, z = axes.T
-    zero = np.zeros_like(x)
-    cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=1).reshape(-1, 3, 3)
-    sine, cosine = np.sin(angles)[:, None, None], np.cos(angles)[:, None, None]
-    return np.asarray(np.eye(3) + sine * cross + (1 - cosine) * cross @ cross)
-
-
-def _between(before: Floats, after: Floats, share: float) -> Floats:
-    """The turn (f, 3, 3) from unit vectors (f, 3) to others by the shortest way, or a share of it."""
-    axis = np.cross(before, after)
-    sine = np.linalg.norm(axis, axis=1)
-    angle = np.arctan2(sine, (before * after).sum(axis=1))
-    return _about(axis / np.maximum(sine, 1e-12)[:, None], share * angle)
-
-
 # -- strokes -------------------------------------------------------------------------------
 
 _State = tuple[float, float, float]
 
-# How far outwards, how far down, in FARTHEST; how far the palm turns up, in radians.
+# How far outwards, how far down, in FARTHEST; how far the hand turns up, in radians.
 _PLACES: dict[str, _State] = {
     "rest": (0.0, 0.0, 0.0),
     "raised": (-0.10, -0.95, -0.05),
@@ -359,6 +391,8 @@ _SHARES = np.array([1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
 """Of a stroke, tried until it is plausible."""
 _LEAST = 0.35
 """A stroke that only a smaller share of is left out, if there are others."""
+_TORN = 0.015
+"""How much of a picture a stroke may tear at liveliness 1, see ``Deformation.torn``."""
 _SECOND = 0.72
 """How far the other hand moves of what the main one does, when both do."""
 
@@ -370,6 +404,7 @@ class AnchoredRepertoire:
         self._liveliness = liveliness
         self._moves = movable(portrait, aspect) if liveliness > 0 else Movable((False, False))
         self._arms = _Arms(portrait, aspect, self._moves)
+        self._deformation = Deformation(portrait, aspect)
         self._farthest = farthest(liveliness)
         rng = np.random.default_rng([seed, 23])
         self._main = int(rng.random() < 0.65)
@@ -405,9 +440,24 @@ class AnchoredRepertoire:
                            for side in (0, 1)])  # fmt: skip
         if self._moves.clasped:
             shares[:] = shares.min()
+        while shares.max() > 0 and not self._deformable(wanted * np.repeat(shares, _PER_ARM)):
+            shares = np.where(shares > _SHARES.min(), 0.85 * shares, 0.0)
         used = wanted * np.repeat(shares, _PER_ARM)
         moving = [shares[side] for side in (0, 1) if wanted[:, _of(side)].any()]
         return Stroke(used[0], used[1]), float(max(moving))
+
+    def _deformable(self, states: Floats) -> bool:
+        """Whether a picture can be deformed to these states (n, 6) without being torn."""
+        arms, allowed = self._arms, _TORN * max(1.0, self._liveliness) ** 2
+        off = arms.to_picture(arms.move(states)[0] - arms.move(self.rest[None])[0])
+        for moved in off:
+            joints = arms.portrait.joints.copy()
+            for side in (0, 1):
+                if self._moves.hands[side]:
+                    joints[arms.indices[side]] += moved[side]
+            if self._deformation.torn(replace(arms.portrait, joints=joints)) > allowed:
+                return False
+        return True
 
     def _state(self, who: str, place: str) -> Floats:
         state = np.zeros(2 * _PER_ARM)

@@ -36,6 +36,7 @@ __all__ = [
     "save_gesture",
 ]
 
+_VIDEOS = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"})
 _KINDS = "give a folder of .npy poses, an .npz file, OpenPose or COCO-WholeBody JSON, or a name"
 
 
@@ -56,6 +57,10 @@ def _read(path: Path) -> Found:
         if published.has_poses(path) or not any(path.glob("*.json")):
             return published.read_folder(path)
         return _read_json_folder(path)
+    if path.suffix.lower() in _VIDEOS:
+        raise SemibodyError(f"{path}: is a video; take its poses with `semibody gesture extract {path.name}`")
+    if path.suffix.lower() == ".zip":
+        raise SemibodyError(f"{path}: is an archive; unpack it and give the folder of poses")
     readers = {".npz": own.read, ".npy": published.read_file, ".json": _read_json_file}
     if path.suffix not in readers:
         raise SemibodyError(f"{path}: not a gesture; {_KINDS}")

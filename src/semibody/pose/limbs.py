@@ -138,7 +138,7 @@ def _with_one_arm(pose: Pose, arm: NDArray[np.int_]) -> Pose:
 
 
 @dataclass(frozen=True)
-class _Bones:
+class Bones:
     """n bones of the pose and where the portrait has them; lengths in heights of the picture."""
 
     start: Float[NDArray[np.float32], "n 2"]
@@ -179,8 +179,39 @@ class _Bones:
         from_y = self.old_start[:, 1:] + far * dy + off * dx
         return away.min(axis=0), np.stack([(weights * from_x).sum(axis=0), (weights * from_y).sum(axis=0)])
 
+    def along(self, points: Float[NDArray[np.float64], "2 k"]) -> Along:
+        """Of k points, for every bone: the distance from it, where the portrait has the point if it moves
+        with this bone, and the bone's nearest point now and in the portrait."""
+        right, down = points[0] - self.start[:, :1], points[1] - self.start[:, 1:]
+        dx, dy = self.ahead.T[..., None]
+        far, off = right * dx + down * dy, down * dx - right * dy
+        on = far.clip(0, self.length[:, None])
+        foot = self.start.T[..., None] + on * np.stack([dx, dy])
+        old_on = on * (self.old_length / self.length)[:, None]
+        dx, dy = self.old_ahead.T[..., None]
+        old_foot = self.old_start.T[..., None] + old_on * np.stack([dx, dy])
+        beyond = far - on
+        source = old_foot + beyond * np.stack([dx, dy]) + off * np.stack([-dy, dx])
+        distance = np.sqrt(beyond * beyond + off * off)
+        return Along(*(np.asarray(part, np.float64) for part in (distance, source, foot, old_foot)))
 
-def _bones(portrait: Pose, pose: Pose, aspect: float) -> _Bones | None:
+
+@dataclass(frozen=True)
+class Along:
+    """What ``Bones.along`` finds of k points beside n bones; lengths in heights of the picture."""
+
+    distance: Float[NDArray[np.float64], "n k"]
+    source: Float[NDArray[np.float64], "2 n k"]
+    foot: Float[NDArray[np.float64], "2 n k"]
+    old_foot: Float[NDArray[np.float64], "2 n k"]
+
+
+def arm_bones(portrait: Pose, pose: Pose, aspect: float, arm: NDArray[np.int_]) -> Bones | None:
+    """The bones of one arm and its hand (``arm``: their joints) that both poses have; None without any."""
+    return _bones(_with_one_arm(portrait, arm), _with_one_arm(pose, arm), aspect)
+
+
+def _bones(portrait: Pose, pose: Pose, aspect: float) -> Bones | None:
     """The bones of arms and hands that both poses have; None without any."""
     old, new = (x.joints * [aspect, 1.0] for x in (portrait, pose))
     seen = (portrait.confidence >= SEEN) & (pose.confidence >= SEEN)
@@ -201,9 +232,9 @@ def _bones(portrait: Pose, pose: Pose, aspect: float) -> _Bones | None:
     clear = np.minimum(length, old_length) > _SHORTEST * across
     if not clear.any():
         return None
-    made = _Bones(
+    made = Bones(
         new[starts], along / np.maximum(length, 1e-9)[:, None], length,
         across * np.array([thick for *_, thick in bones]),
         old[starts], old_along / np.maximum(old_length, 1e-9)[:, None], old_length,
     )  # fmt: skip
-    return _Bones(*(value[clear].astype(np.float32) for value in vars(made).values()))
+    return Bones(*(value[clear].astype(np.float32) for value in vars(made).values()))

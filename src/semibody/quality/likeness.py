@@ -42,6 +42,8 @@ _ARM = 0.35
 """Width of an arm with its sleeve, in shoulder widths."""
 _LEAST = 0.002
 """Share of the picture below which a region is too small to tell how sharp it is."""
+_MARGIN = 0.02
+"""Heights of the picture about a person within which her edge lies."""
 _EXACT = 1e-6
 """Fraction of the picture within which a pose is the portrait's own."""
 _EQUAL = 60.0
@@ -60,7 +62,7 @@ LIKENESSES = {
     "hands-found": Likeness("frames with both shown hands, of portraits that show both, share"),
     "HKC-share": Likeness("HKC-mediapipe of shown hands over the portrait's own"),
     "hands-off": Likeness("hand joints found against asked for, of the shoulders", "%"),
-    "rest": Likeness("frames at rest against the portrait, outside the mouth", "dB"),
+    "rest": Likeness("frames whose hands rest against the portrait, outside what lives", "dB"),
     "identity": Likeness("identity to the portrait (dlib, centred)"),
     "face-sharpness": Likeness("gradient energy of the face in moving frames over the portrait's"),
     "cloth-sharpness": Likeness("gradient energy of cloth in moving frames over the portrait's"),
@@ -119,7 +121,7 @@ class Observer:
         resting = at_rest(gesture, own)[: len(frames)]
         values |= measure_hands(poses, asked, own, self._pose(inputs.portrait), frames.shape[1:3])
         values["HKV-planned"] = _planned(inputs.gesture, frames.shape[1:3])
-        values["rest"] = rest_psnr(frames[resting], inputs.portrait, own)
+        values["rest"] = rest_psnr(frames[resting], inputs.portrait, living(inputs, own))
         moving = [n for n in looked if not resting[n]] or list(looked)
         face, cloth = sharpness(frames[moving], [gesture[n] for n in moving], inputs.portrait, own)
         return values | {"face-sharpness": face, "cloth-sharpness": cloth}
@@ -194,14 +196,22 @@ def at_rest(gesture: Gesture, own: Pose) -> NDArray[np.bool_]:
     return np.asarray((np.abs(gesture.joints - own.joints) <= _EXACT).all(axis=(1, 2)))
 
 
-def rest_psnr(frames: NDArray[np.uint8], portrait: Picture, own: Pose) -> float:
-    """PSNR in dB outside the lower half of the face, at most 60; NaN without frames."""
+def living(inputs: Inputs, own: Pose) -> NDArray[np.bool_]:
+    """(h, w) what moves while the hands rest: the lower half of the face, or where head and shoulders live
+    the whole person, as the matte has her, and a margin."""
+    height, width = inputs.portrait.shape[:2]
+    if inputs.life is not None and inputs.person is not None:
+        size = 2 * round(_MARGIN * height) + 1
+        return cv2.dilate((inputs.person > 0).astype(np.uint8), np.ones((size, size), np.uint8)) > 0
+    face = own.joints[FACE]
+    return hull_mask(np.concatenate([face[2:15], face[31:36]]), height, width, 0.1) > 0
+
+
+def rest_psnr(frames: NDArray[np.uint8], portrait: Picture, moving: NDArray[np.bool_]) -> float:
+    """PSNR in dB outside ``moving`` (h, w), at most 60; NaN without frames."""
     if not len(frames):
         return math.nan
-    face = own.joints[FACE]
-    height, width = portrait.shape[:2]
-    mouth = hull_mask(np.concatenate([face[2:15], face[31:36]]), height, width, 0.1) > 0
-    errors = [((frame.astype(float) - portrait) ** 2)[~mouth].mean() for frame in frames]
+    errors = [((frame.astype(float) - portrait) ** 2)[~moving].mean() for frame in frames]
     return float(min(10 * np.log10(255**2 / max(float(np.mean(errors)), 1e-9)), _EQUAL))
 
 

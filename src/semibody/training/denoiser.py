@@ -47,8 +47,9 @@ class Denoiser(nn.Module):
         base = self._base(batch)
         if not batch.conditional:
             return Conditions(base=base)
-        pose = model.pose_encoder(batch.pose.flatten(0, 1).float() / 255).unflatten(0, batch.pose.shape[:2])
-        own_map = None if batch.portrait_pose is None else batch.portrait_pose.float() / 255
+        drawn = batch.pose.flatten(0, 1).to(batch.latents.dtype) / 255
+        pose = model.pose_encoder(drawn).unflatten(0, batch.pose.shape[:2])
+        own_map = None if batch.portrait_pose is None else batch.portrait_pose.to(batch.latents.dtype) / 255
         portrait = encode_portrait(
             model, channels_last(batch.portrait), base, own_map, compare=batch.compares_poses
         )
@@ -56,12 +57,18 @@ class Denoiser(nn.Module):
         made = portrait.conditions(
             model,
             pose=pose,
-            audio=model.project_audio(model.audio_encoder.embed(batch.rows.flatten(0, 1))),
+            audio=model.project_audio(self._audio_tokens(batch)),
             audio_mask=batch.audio_mask,
             hints={name: hint * has_pose for name, hint in batch.hints.items()},
         )
         assert made.pose is not None
         return dataclasses.replace(made, pose=made.pose * has_pose.to(made.pose.dtype))
+
+    def _audio_tokens(self, batch: DenoisingBatch) -> Float[Tensor, "n l d"]:
+        """The audio tokens of all frames; zeros, which act as no audio does, where it is dropped."""
+        tokens = self.model.audio_encoder.embed(batch.rows.flatten(0, 1))
+        has_audio = batch.has_audio.to(tokens.dtype).repeat_interleave(batch.rows.shape[1])
+        return tokens * has_audio[:, None, None]
 
     @torch.no_grad()
     def _base(self, batch: DenoisingBatch) -> Float[Tensor, "b c h w"] | None:
@@ -70,6 +77,26 @@ class Denoiser(nn.Module):
             return self.model.base(batch.portrait, None)
         plate = self.model.predict_plate(channels_last(to_pixels(batch.picture)), batch.hidden)
         return self.model.base(batch.portrait, None if plate is None else channels_last(plate))
+
+
+def blank_batch(
+    recipe: RecipeBase, model: Model, samples: int, frames: int, dtype: torch.dtype
+) -> DenoisingBatch:
+    """A batch without content, of the shapes of the recipe's, on the default device."""
+    size, config = recipe.data.size, model.config
+    cells, channels = size // config.vae.factor, config.vae.latent_channels
+    audio = config.audio
+    row = {"whisper": (5, audio.width), "wav2vec2": (audio.width,), "logmel": (80,)}[audio.kind]
+    maps = torch.empty(samples, frames, 3, size, size, dtype=torch.uint8)
+    one, each = torch.empty(samples, dtype=dtype), torch.empty(samples, frames, cells, cells, dtype=dtype)
+    latents = torch.empty(samples, frames, channels, cells, cells, dtype=dtype)
+    return DenoisingBatch(
+        names=[], latents=latents, noise=latents, t=torch.empty(samples), portrait=latents[:, 0],
+        portrait_pose=maps[:, 0] if config.hints.own_pose else None, compares_poses=False, picture=None,
+        hidden=None, pose=maps, has_pose=one, hints={},
+        rows=torch.empty(samples, frames, audio.rows_per_frame, *row, dtype=dtype), has_audio=one,
+        audio_mask=each, weight=each, decoded=torch.empty(0, 5), pixels=[], inside=[], conditional=True,
+    )  # fmt: skip
 
 
 def generate(denoiser: Denoiser, recipe: RecipeBase, batch: DenoisingBatch) -> Float[Tensor, "f c h w"]:

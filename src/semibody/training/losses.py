@@ -62,8 +62,7 @@ class LossSettings:
     """side of the decoded crop in latent cells, placed on face or hands in turn; 0: the whole frame"""
     min_snr: float = 0.0
     """cap on the signal-to-noise ratio as a weight (``snr_weight``; Hang et al. 2023; often 5); 0: none.
-    For v and ε it lowers the weight of timesteps near clean pictures; with ``schedule.prediction = "sample"``
-    it also takes pure noise, and nearly all of the pose phase, out of L_latent"""
+    It lowers the weight of timesteps near clean pictures, and takes none out of L_latent"""
     lips: float = 1.0
     """factor on L_latent in the box of the lips"""
     face: float = 1.0

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semibody.files import LARGEST_TEXT, atomic_write, parse_json, read_bytes, require_name
+from semibody.training import sources
 from semibody.training.curriculum import AUDIO_REGION, CurriculumStep, at
 from semibody.training.losses import phase_of
 from semibody.training.recipe import Recipe
@@ -51,6 +52,14 @@ def plan_lines(recipe: Recipe) -> list[tuple[str, str]]:
         )
     )
     return lines
+
+
+def start_lines(recipe: Recipe) -> list[tuple[str, str]]:
+    """What the networks will take from public weights, or what to fetch first."""
+    try:
+        return [("start", one.line()) for one in sources.check(recipe.model, recipe.start)]
+    except SemibodyError as error:
+        return [("start", str(error))]
 
 
 def plot_plan(recipe: Recipe, path: Path) -> None:

@@ -46,6 +46,17 @@ class Draw(NamedTuple):
     portrait: PortraitFrame
 
 
+class DecodedPlace(NamedTuple):
+    """Which estimate of a sample is decoded, and its true picture."""
+
+    place: tuple[int, int, int, int]
+    """frame; row, column and side in cells"""
+    picture: NDArray[np.uint8]
+    """(3, H', W')"""
+    inside: NDArray[np.bool_]
+    """(1, H', W'), False in the padding"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
     """How a stage draws its samples."""
@@ -88,6 +99,8 @@ class DenoisingBatch(Batch):
     """what frames are conditioned on beside their pose maps, by name (``Evidence.hints``)"""
     rows: Tensor
     """(b, f, k, …) the audio encoder's rows of each frame"""
+    has_audio: Float[Tensor, " b"]
+    """0 where the audio is dropped"""
     audio_mask: Float[Tensor, "b f h w"]
     weight: Float[Tensor, "b f h w"]
     """weight of each cell in the loss; 0 in the padding"""
@@ -95,6 +108,8 @@ class DenoisingBatch(Batch):
     """sample, frame, row, column and side in cells of each estimate that is decoded"""
     pixels: list[Tensor]
     """(3, H', W') uint8, the true picture of each decoded estimate"""
+    inside: list[Tensor]
+    """(1, H', W') bool, False in the padding of that picture"""
     conditional: bool
     """False: a step without any condition"""
 
@@ -144,18 +159,19 @@ class DenoisingSamples:
 
     def stack(self, made: Sequence[dict[str, Any]], *, conditional: bool) -> DenoisingBatch:
         """Samples as one batch."""
-        decoded, pixels = [], []
+        decoded, pixels, inside = [], [], []
         for row, one in enumerate(made):
             if one["decoded"] is not None:
-                frame, top, left, side, picture = one["decoded"]
-                decoded.append((row, frame, top, left, side))
-                pixels.append(torch.from_numpy(picture))
+                decoded.append((row, *one["decoded"].place))
+                pixels.append(torch.from_numpy(one["decoded"].picture))
+                inside.append(torch.from_numpy(one["decoded"].inside))
         alike = [{key: value for key, value in one.items() if key not in _NOT_STACKED} for one in made]
         return DenoisingBatch.stacked(
             alike,
             compares_poses=made[0]["compares_poses"],
             decoded=torch.tensor(decoded, dtype=torch.long).reshape(-1, 5),
             pixels=pixels,
+            inside=inside,
             conditional=conditional,
         )
 
@@ -164,14 +180,17 @@ class DenoisingSamples:
         rng = generator(recipe.seed, self.drawing.source, step, number)
         draw = self.choose(rng, decided.head_share)
         groups = [group for group, p in decided.keep.items() if rng.random() < p]
-        muted = rng.random() < recipe.noise.drop_audio
+        # Where the curriculum mutes audio there is none to drop.
+        dropped = rng.random() < recipe.noise.drop_audio and decided.region != "none"
         pose_dropped = rng.random() < decided.pose_dropout
         made = self.at_pure_noise(draw, rng, decided.region, groups)
         return {
             **made,
             "t": np.int64(draw_timestep(rng, recipe, refine=self._refines(step))),
             "has_pose": np.float32(not pose_dropped),
-            "audio_mask": made["audio_mask"] * np.float32(not muted),
+            "has_audio": np.float32(not dropped),
+            # As in guidance's unconditional half: no audio acts the same everywhere.
+            "audio_mask": np.ones_like(made["audio_mask"]) if dropped else made["audio_mask"],
             "decoded": self._decoded(rng, draw, made["latents"].shape, step + number),
         }
 
@@ -212,6 +231,7 @@ class DenoisingSamples:
             "has_pose": np.float32(1),
             "hints": evidence.hints(poses),
             "rows": self.windows(clip, frames).numpy(),
+            "has_audio": np.float32(1),
             "audio_mask": self._audio_mask(evidence, poses, region),
             "weight": self._weight(draw, labels, *evidence.cells),
             "decoded": None,
@@ -292,14 +312,16 @@ class DenoisingSamples:
         """(f, height, width): the weight of each cell in the loss."""
         (portrait,) = draw.portrait.clip.labels([draw.portrait.frame])
         weight = part_weights(self.recipe.loss, labels, portrait, height, width)
-        if draw.clip.kind == "head" and self.recipe.curriculum.partial_attention:
-            weight = weight * coverage(np.array(draw.clip.valid, np.float32), height, width)
-        return weight
+        return weight * self._unpadded(draw.clip, height, width)
 
-    def _decoded(
-        self, rng: Generator, draw: Draw, shape: tuple[int, ...], turn: int
-    ) -> tuple[int, int, int, int, NDArray[np.uint8]] | None:
-        """Frame, row, column and side in cells of the estimate to decode, and its true picture."""
+    def _unpadded(self, clip: PackedClip, height: int, width: int) -> NDArray[np.float32]:
+        """(height, width): share of each cell that is no padding, for padded head clips (HPA)."""
+        if clip.kind != "head" or not self.recipe.curriculum.partial_attention:
+            return np.ones((height, width), np.float32)
+        return coverage(np.array(clip.valid, np.float32), height, width)
+
+    def _decoded(self, rng: Generator, draw: Draw, shape: tuple[int, ...], turn: int) -> DecodedPlace | None:
+        """The estimate to decode; None: none of this sample's."""
         loss, (height, width) = self.recipe.loss, shape[2:]
         if not loss.decodes or turn % loss.decode_every:
             return None
@@ -317,8 +339,9 @@ class DenoisingSamples:
             top = int(np.clip(round(cy * height - side / 2), 0, height - side))
             left = int(np.clip(round(cx * width - side / 2), 0, width - side))
         c = self.cell
-        cut = picture[:, top * c : (top + side) * c, left * c : (left + side) * c]
-        return index, top, left, side, np.ascontiguousarray(cut)
+        rows, columns = slice(top * c, (top + side) * c), slice(left * c, (left + side) * c)
+        inside = self._unpadded(draw.clip, *picture.shape[1:])[None, rows, columns] > 0
+        return DecodedPlace((index, top, left, side), picture[:, rows, columns].copy(), inside)
 
 
 def portrait_frame(rng: Generator, length: int, frames: Sequence[int], gap: int) -> int:

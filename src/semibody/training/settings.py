@@ -102,7 +102,7 @@ class NoiseSettings:
     unconditional: float = 0.05
     """share of steps trained without portrait, audio and pose, which guidance needs"""
     drop_audio: float = 0.0
-    """share of samples whose audio attention is muted"""
+    """share of samples without audio, which guidance needs: they are denoised as its unconditional half is"""
 
     def __post_init__(self) -> None:
         if not (0 <= self.sampler_share <= 1 and 0 <= self.refine <= 1):
@@ -111,14 +111,31 @@ class NoiseSettings:
             raise ValueError("noise.sampler_share and noise.refine need noise.sampler_steps")
 
 
+PUBLIC_SOURCES = ("vae", "audio", "unet", "reference", "motion")
+"""The fields of ``StartSettings`` that name public weights."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StartSettings:
-    """Weights to start from."""
+    """Weights to start from: whole networks (``weights``), or public ones for each network.
+
+    Of the public ones each is a name (``semibody weights fetch NAME``), ``owner/name`` of the Hub, a folder
+    or a file, as its authors publish it; ``training.sources`` says what is taken. Empty: initialised at
+    random.
+    """
 
     weights: str = ""
-    """a weights folder or name: whole networks; must fit the recipe's model"""
+    """a weights folder or name: all networks; must fit the recipe's model"""
+    vae: str = ""
+    """the autoencoder: sd-vae-ft-mse"""
+    audio: str = ""
+    """the audio encoder: whisper-tiny (also OpenAI's tiny.pt) or wav2vec2-base-960h, as model.audio.kind"""
     unet: str = ""
-    """a Stable Diffusion U-Net file: what fits by name and shape, for both U-Nets"""
+    """both U-Nets: sd15, image-variations, or a single file of Stable Diffusion 1.5"""
+    reference: str = ""
+    """the reference network, if it is to start from another U-Net than the denoiser"""
+    motion: str = ""
+    """the motion modules: animatediff (version 2), animatediff-v3, animatediff-v1"""
     train: tuple[str, ...] = ()
     """patterns of the parameters to train (``denoising_unet.*attn2*``); empty: all of the stage's"""
     lora_rank: int = 0
@@ -128,8 +145,16 @@ class StartSettings:
     def __post_init__(self) -> None:
         if self.lora_rank < 0:
             raise ValueError("start.lora_rank must not be negative")
+        if self.weights and self.public:
+            clear = " ".join(f"--set start.{name}=" for name in self.public)
+            raise ValueError(f"start.weights has all networks; leave the other sources out: {clear}")
         if self.lora_rank and not self.weights:
             raise ValueError("start.lora_rank adapts given weights: set start.weights too")
+
+    @property
+    def public(self) -> dict[str, str]:
+        """The public sources that are named, by setting."""
+        return {name: source for name in PUBLIC_SOURCES if (source := getattr(self, name))}
 
     def trains(self, name: str) -> bool:
         """Whether a parameter is among those to train."""
@@ -153,6 +178,11 @@ class RunSettings:
     recompute: bool = False
     """discard activations and compute them again in the backward pass: less memory, more time"""
     tensorboard: bool = True
+    gpus: int = 1
+    """GPUs that ``--plan`` counts on; a training takes as many processes as it is started with"""
+    gpu_tflops: float = 120.0
+    """rate that each of them keeps up in training, in TFLOP/s, for the hours of ``--plan``: about 0.4 of an
+    A100's peak in bf16"""
 
 
 def renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,6 @@ from semibody.networks.model import Model
 from semibody.training.settings import StartSettings
 from semibody.types import SemibodyError
 from semibody.weights.hub import find_weights
-from semibody.weights.state import read_state
 
 
 def given_model(start: StartSettings) -> Model | None:
@@ -35,28 +33,12 @@ def copy_networks(model: Model, given: Model, source: str, *, but: Collection[st
         fill(ours, known, f"{source} ({name})")
 
 
-def copy_unet(model: Model, path: Path) -> None:
-    """Copy what fits of a Stable Diffusion U-Net into both U-Nets. Raises SemibodyError if nothing does."""
-    state = read_state(path)
-    copied = [copy_fitting(getattr(model, name), state) for name in ("denoising_unet", "reference_unet")]
-    if min(copied) == 0:
-        raise SemibodyError(f"{path}: nothing in it fits this recipe's U-Nets; check start.unet")
-
-
 def initialise_motion(model: Model) -> None:
     """Initialise motion modules as the identity: their last projection is zero."""
     with torch.no_grad():
         for name, parameter in model.denoising_unet.named_parameters():
             if "motion_modules" in name and ".proj_out." in name:
                 parameter.zero_()
-
-
-def copy_fitting(module: nn.Module, state: dict[str, Tensor]) -> int:
-    """Copy the tensors that fit by name and shape; returns how many."""
-    own = module.state_dict()
-    fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
-    module.load_state_dict(fitting, strict=False)
-    return len(fitting)
 
 
 def fill(module: nn.Module, state: dict[str, Tensor], source: str) -> None:

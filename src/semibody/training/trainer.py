@@ -6,6 +6,7 @@ The folder ``run`` then holds
 
 =====================  =========================================================================
 ``recipe.json``        the recipe as it was resolved
+``start.json``         by stage, what networks took from public weights and what was new, by name
 ``packed/``            the clips in the form the trainer reads (a setting of the call)
 ``latents-…/``         the clips encoded by autoencoder and audio encoder, for each frame rate
 ``vae/ still/ …``      checkpoints of each stage, and ``final/`` when it is done
@@ -17,6 +18,7 @@ The folder ``run`` then holds
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import time
@@ -30,8 +32,9 @@ import torch
 from semibody import config, runtime
 from semibody.clips.manifest import ClipEntry, read_manifest
 from semibody.data.dataset import PackedClip, Packing, pack_manifest, packed_clips
+from semibody.files import read_json
 from semibody.media import atomic_write
-from semibody.training import checkpoint, lora
+from semibody.training import checkpoint, lora, sources
 from semibody.training.loop import Log, StageRun
 from semibody.training.recipe import Recipe
 from semibody.training.stages import STAGES
@@ -39,6 +42,7 @@ from semibody.training.stages.base import Context, Stage
 from semibody.types import MissingPartError, Progress, SemibodyError, silent
 
 WEIGHTS = "weights"
+START = "start.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +75,8 @@ def train(
     number, lack of memory or disk. The newest checkpoint of each stage is kept in every case.
     """
     deadline = math.inf if max_minutes is None else time.monotonic() + 60 * max_minutes
+    # Before anything is spent: what cannot be used stops a training at once.
+    sources.check(recipe.model, recipe.start)
     training = Training(recipe, out, device=device)
     # Read before anything is written: a wrong name leaves no folder.
     entries = None if data is None else read_manifest(data)
@@ -143,7 +149,9 @@ class Training:
 
     def run_stage(self, name: str, clips: Sequence[PackedClip], deadline: float, progress: Progress) -> bool:
         """Run one stage to its end or to ``deadline``; True when it is finished."""
-        stage = self.build(name, clips, progress)
+        context = self.context(name, clips, progress)
+        stage = STAGES[name].build(context)
+        self._note_start(name, context.taken)
         run = StageRun(stage, self.recipe, self.out / name, self.accelerator, self.log)
         run.resume()
         done = run.run(deadline=deadline, progress=progress)
@@ -155,6 +163,16 @@ class Training:
         self.accelerator.wait_for_everyone()
         self.accelerator.free_memory()
         return done
+
+    def _note_start(self, name: str, taken: Sequence[sources.Taken]) -> None:
+        """Keep in ``start.json`` what a stage's networks took from public weights."""
+        if not taken or not self.accelerator.is_main_process:
+            return
+        path = self.out / START
+        known = read_json(path, "delete it") if path.is_file() else {}
+        made = {**known, name: [dataclasses.asdict(one) for one in taken]}
+        with atomic_write(path) as unfinished:
+            unfinished.write_text(json.dumps(made, indent=1), encoding="utf-8")
 
     def build(self, name: str, clips: Sequence[PackedClip], progress: Progress = silent) -> Stage[Any]:
         """A stage with the networks that earlier stages trained. Raises SemibodyError if some are missing."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from semibody.files import atomic_write, is_folder, read_json
+from semibody.files import atomic_write, exists, is_folder, read_json
 from semibody.types import MissingPartError, Progress, SemibodyError, silent
 from semibody.weights import official, store
 
@@ -85,10 +87,23 @@ def find_weights(name: str) -> tuple[Path, str | None]:
             )
         return folder, name
     folder = Path(name)
+    if exists(folder) and folder.is_file():
+        raise SemibodyError(f"{name}: is a file; give the folder that holds all of the model's files")
+    if name.lower() == ECHOMIMIC.lower() and not is_folder(folder):
+        raise SemibodyError(f"{name}: is a repository; run: semibody weights fetch accelerated")
     if not is_folder(folder):
         known = ", ".join(("starter", *SETS))
         raise SemibodyError(f"{name}: no such weights folder; give a folder or one of: {known}")
-    return _snapshot(folder), None
+    return _with_weights(_snapshot(folder)), None
+
+
+def _with_weights(folder: Path) -> Path:
+    """The folder. Raises SemibodyError, naming it, where the only weights lie in a folder below it."""
+    if not store.is_store(folder) and not official.is_official(folder):
+        below = [one for one in sorted(folder.glob("*/")) if store.is_store(one) or official.is_official(one)]
+        if below:
+            raise SemibodyError(f"{folder}: holds no weights itself; name {' or '.join(map(str, below[:3]))}")
+    return folder
 
 
 def _snapshot(folder: Path) -> Path:
@@ -123,12 +138,12 @@ def default_weights() -> str:
 
 
 def fetch(
-    name: str, *, revision: str = "main", folder: Path | None = None, progress: Progress = silent
+    name: str, *, revision: str | None = None, folder: Path | None = None, progress: Progress = silent
 ) -> Path:
     """Fetch a set of weights by name, resumably; returns its folder.
 
-    ``revision`` (a branch, tag or commit) is resolved to a commit once and written to ``fetched.json``;
-    a later fetch uses the same commit unless another revision is named.
+    ``revision`` (a branch, tag or commit; None: the newest) is resolved to a commit once and written to
+    ``fetched.json``; a later fetch uses the same commit unless another revision is named.
     Raises SemibodyError if the name is unknown or the Hub does not answer.
     """
     if name == "starter":
@@ -137,18 +152,31 @@ def fetch(
         )
     if name not in SETS:
         raise SemibodyError(f"{name}: unknown weights; choose {' or '.join(SETS)}")
-    from huggingface_hub import HfApi, hf_hub_download
+    wanted = {} if revision is None else {ECHOMIMIC: revision}
+    folder = folder or home() / "weights" / FOLDER
+    return fetch_files(name, SETS[name], folder, wanted, keep=revision is None, progress=progress)
+
+
+def fetch_files(
+    name: str,
+    files: Sequence[RemoteFile],
+    folder: Path,
+    revisions: Mapping[str, str],
+    *,
+    keep: bool,
+    progress: Progress = silent,
+) -> Path:
+    """Fetch files into a folder, resumably. ``revisions`` by repository (``main`` where none is named);
+    with ``keep``, the commits that ``fetched.json`` already names go first. Raises SemibodyError."""
+    from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    folder = folder or home() / "weights" / FOLDER
-    files = SETS[name]
-    commits = _read_lock(folder) if revision == "main" else {}
+    commits = _read_lock(folder) if keep else {}
     try:
         for number, file in enumerate(files):
             progress(f"fetch {file.name}", number, len(files))
-            wanted = revision if file.repository == ECHOMIMIC else "main"
             if file.repository not in commits:
-                commits[file.repository] = HfApi().model_info(file.repository, revision=wanted).sha or wanted
+                commits[file.repository] = _commit(file.repository, revisions.get(file.repository, "main"))
                 # Written before the files, so that a resumed fetch never mixes commits.
                 _write_lock(folder, commits)
             got = hf_hub_download(
@@ -161,9 +189,19 @@ def fetch(
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SemibodyError(
-            f"fetching the {name} weights stopped ({reason}); run the same command again to continue"
+            f"fetching the {name} weights stopped ({reason}); run the same command again to continue; where "
+            "the Hub cannot be reached, set HF_ENDPOINT to a mirror of it"
         ) from None
     return folder
+
+
+def _commit(repository: str, revision: str) -> str:
+    """The commit of a branch, tag or commit."""
+    if re.fullmatch("[0-9a-f]{40}", revision):
+        return revision
+    from huggingface_hub import HfApi
+
+    return HfApi().model_info(repository, revision=revision).sha or revision
 
 
 def _place(got: Path, wanted: Path) -> None:

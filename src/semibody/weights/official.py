@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from semibody.types import SemibodyError
-from semibody.weights.state import State, read_state
+from semibody.weights.state import Published, State, read_state, refuse_placeholder
 
 Variant = Literal["official", "accelerated"]
 
@@ -66,6 +66,31 @@ def is_official(folder: Path) -> bool:
     return any(_published(folder, name).is_file() for name in names)
 
 
+def refuse_others(folder: Path) -> None:
+    """Raise SemibodyError for the weights of another model, some of whose files have the same names."""
+    for name, model in _OTHER_MODELS.items():
+        if (folder / name).exists() and not _published(folder, "pose_encoder.pth").is_file():
+            raise SemibodyError(
+                f"{folder}: holds {name}, so it is {model}, another model; give weights of EchoMimicV2, "
+                "or run: semibody weights fetch accelerated"
+            )
+    quantised = next(iter([*folder.glob("*.gguf"), *folder.glob("*fp8*.safetensors")]), None)
+    if quantised is not None and not is_official(folder):
+        raise SemibodyError(
+            f"{quantised}: is quantised, which is not read; give the published files, "
+            "or run: semibody weights fetch accelerated"
+        )
+
+
+_OTHER_MODELS = {
+    "face_locator.pth": "EchoMimic V1",
+    "transformer": "EchoMimic V3 or one of its kind",
+    "musetalk.json": "MuseTalk",
+    "latentsync_unet.pt": "LatentSync",
+}
+"""Files and folders of other models -> their names."""
+
+
 def files_of(folder: Path, network: str, variant: Variant = "official") -> list[Path]:
     """The files that hold ``network``, in loading order. Raises SemibodyError naming one that is missing."""
     if network == "denoising_unet":
@@ -86,9 +111,10 @@ def files_of(folder: Path, network: str, variant: Variant = "official") -> list[
 
 
 def require_complete(folder: Path, variant: Variant = "official") -> None:
-    """Raise SemibodyError naming a file that ``variant`` lacks."""
+    """Raise SemibodyError naming a file that ``variant`` lacks, or that is no weights at all."""
     for network in ("reference_unet", "denoising_unet", "pose_encoder", "vae", "audio_encoder"):
-        files_of(folder, network, variant)
+        for path in files_of(folder, network, variant):
+            refuse_placeholder(path)
 
 
 def _published(folder: Path, name: str) -> Path:
@@ -125,15 +151,39 @@ def read_network(folder: Path, network: str, variant: Variant = "official") -> S
     for path in files_of(folder, network, variant):
         state |= read_state(path)
     if network == "vae":
-        return {_rename(key, _VAE_NAMES): _as_linear(key, value) for key, value in state.items()}
-    if network == "audio_encoder":
-        state = {key.removeprefix("model."): value for key, value in state.items()}
-        return {
-            _rename(key, _WHISPER_NAMES): value
-            for key, value in state.items()
-            if key.startswith("encoder.") and not key.startswith(_WHISPER_UNUSED)
-        }
-    return state
+        return _vae_state(state)
+    return _whisper_state(state) if network == "audio_encoder" else state
+
+
+def read_vae(path: Path) -> Published:
+    """The autoencoder in a file of diffusers, under our names."""
+    return Published(path, _vae_state(read_state(path)))
+
+
+def read_whisper(path: Path) -> Published:
+    """The encoder in a file of Whisper, OpenAI's or transformers', under our names."""
+    state = read_state(path)
+    encoder = _whisper_state(state)
+    return Published(path, encoder, tuple(key for key in state if not _is_encoder(_bare(key))))
+
+
+def _vae_state(state: State) -> State:
+    return {_rename(key, _VAE_NAMES): _as_linear(key, value) for key, value in state.items()}
+
+
+def _whisper_state(state: State) -> State:
+    return {
+        _rename(_bare(key), _WHISPER_NAMES): value for key, value in state.items() if _is_encoder(_bare(key))
+    }
+
+
+def _bare(key: str) -> str:
+    """A name of Whisper's without the model's, which transformers' whole models have before it."""
+    return key.removeprefix("model.")
+
+
+def _is_encoder(key: str) -> bool:
+    return key.startswith("encoder.") and not key.startswith(_WHISPER_UNUSED)
 
 
 def _rename(key: str, names: tuple[tuple[str, str], ...]) -> str:

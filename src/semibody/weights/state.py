@@ -9,6 +9,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +20,17 @@ from semibody.types import SemibodyError
 
 State = dict[str, Tensor]
 Shapes = Mapping[str, tuple[int, ...]]
+
+
+class Published(NamedTuple):
+    """A network in a published file."""
+
+    path: Path
+    state: State
+    """its tensors under our names"""
+    skipped: tuple[str, ...] = ()
+    """what the file holds beside them, by its own names"""
+
 
 _NAMED_AT_MOST = 6
 _PRECISIONS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -32,7 +44,7 @@ def read_state(path: Path) -> State:
     """
     if not path.is_file():
         raise SemibodyError(f"{path}: no such weights file; run: semibody weights fetch official")
-    _refuse_placeholder(path)
+    refuse_placeholder(path)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -78,7 +90,7 @@ def _is_plain(value: Tensor) -> bool:
     return value.numel() == 0 or reach >= value.numel()
 
 
-def _refuse_placeholder(path: Path) -> None:
+def refuse_placeholder(path: Path) -> None:
     """Raise SemibodyError for what is often saved under a weights file's name in its stead."""
     with path.open("rb") as file:
         start = file.read(256).lstrip().lower()

@@ -7,17 +7,13 @@ Phonemes become mouth shapes (``SHAPES``), and neighbours blend into each other 
 from __future__ import annotations
 
 import shutil
-import subprocess
-import tempfile
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.data.synthetic import espeak
-from semibody.media import read_speech
-from semibody.types import RATE, MissingPartError, SemibodyError, Speech
+from semibody.types import RATE, Speech
+from semibody.voices import espeak
+from semibody.voices.speaking import Spoken, by_espeak, by_flite
 
 SHAPES = ("jaw", "round", "wide", "press", "lower", "upper")
 """Columns of a mouth track: jaw open, lips forward, lips spread, lips pressed, lower lip in, upper lip up."""
@@ -42,21 +38,6 @@ _CONSONANTS = {
     "k": (0.25, 0, 0.1, 0, 0, 0), "g": (0.25, 0, 0.1, 0, 0, 0), "N": (0.25, 0, 0.1, 0, 0, 0),
     "h": (0.35, 0, 0, 0, 0, 0),
 }  # fmt: skip
-_ARPABET = {
-    "aa": "A", "ae": "{", "ah": "V", "ao": "O", "aw": "a", "ax": "@", "axr": "3", "ay": "a", "eh": "E",
-    "er": "3", "ey": "e", "ih": "I", "iy": "i", "ow": "o", "oy": "O", "uh": "U", "uw": "u", "ch": "S",
-    "jh": "S", "sh": "S", "zh": "Z", "th": "T", "dh": "D", "ng": "N", "hh": "h", "y": "j",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Spoken:
-    """A recording and when which phoneme is spoken: (start, end, symbol) in seconds; "" is silence."""
-
-    speech: Speech
-    phonemes: tuple[tuple[float, float, str], ...]
-    voice: str
-    text: str
 
 
 def speak(rng: np.random.Generator, seconds: float, female: bool) -> Spoken:
@@ -65,9 +46,9 @@ def speak(rng: np.random.Generator, seconds: float, female: bool) -> Spoken:
     Raises MissingPartError when neither espeak-ng nor flite is installed.
     """
     lead = float(rng.uniform(0.05, 0.45)) if rng.random() < 0.6 else 0.0
-    if shutil.which("flite") and (rng.random() < 0.25 or espeak.library_name() is None):
+    if shutil.which("flite") and (rng.random() < 0.25 or espeak.find_library() is None):
         voice = str(rng.choice(["slt"] if female else ["rms", "awb", "kal16"]))
-        spoken = _flite(_sentences(rng, seconds), voice, float(rng.uniform(0.85, 1.2)))
+        spoken = by_flite(_sentences(rng, seconds), voice, float(rng.uniform(0.85, 1.2)))
     else:
         base = str(
             rng.choice(
@@ -77,18 +58,8 @@ def speak(rng: np.random.Generator, seconds: float, female: bool) -> Spoken:
         variant = f"f{rng.integers(1, 6)}" if female else f"m{rng.integers(1, 8)}"
         text = _sentences(rng, seconds) if base.startswith("en") else _syllables(rng, seconds)
         pitch = rng.integers(45, 75) if female else rng.integers(15, 50)
-        spoken = _espeak(text, f"{base}+{variant}", int(rng.integers(135, 200)), int(pitch))
+        spoken = by_espeak(text, f"{base}+{variant}", int(rng.integers(135, 200)), int(pitch))
     return _cut(spoken, lead, seconds)
-
-
-def speak_text(text: str, voice: str = "slt", stretch: float = 1.0) -> Spoken:
-    """Synthesise an English text in one of flite's voices; ``stretch`` over 1 is slower.
-
-    Raises MissingPartError when flite is not installed, SemibodyError for a voice it does not have.
-    """
-    if shutil.which("flite") is None:
-        raise MissingPartError("flite is not installed (Debian: apt install flite)")
-    return _flite(text, voice, stretch)
 
 
 def mouth_track(spoken: Spoken, frames: int, fps: float) -> NDArray[np.float32]:
@@ -234,78 +205,3 @@ def _syllables(rng: np.random.Generator, seconds: float) -> str:
         ", ".join(" ".join(word() for _ in range(rng.integers(3, 6))) for _ in range(2)).capitalize() + "."
         for _ in range(int(seconds / 2) + 1)
     )
-
-
-# --- espeak-ng and flite ---------------------------------------------------------------------------------
-
-
-def _espeak(text: str, voice: str, words_per_minute: int, pitch: int) -> Spoken:
-    try:
-        spoken = espeak.utter(text, voice, words_per_minute, pitch)
-    except espeak.EspeakError as error:
-        raise MissingPartError(
-            f"espeak-ng failed ({error}); install espeak-ng or flite (Debian: apt install espeak-ng)"
-        ) from None
-    wave = _resample(np.frombuffer(spoken.samples, "<i2").astype(np.float32) / 32768, spoken.rate)
-    starts = [at / 1000 for at, _ in spoken.marks]
-    ends = [*starts[1:], len(wave) / RATE]
-    phonemes = tuple(
-        (start, end, _plain_symbol(symbol))
-        for start, end, (_, symbol) in zip(starts, ends, spoken.marks, strict=True)
-        if end > start
-    )
-    return Spoken(Speech(wave, RATE), phonemes, voice, text)
-
-
-def _plain_symbol(symbol: str) -> str:
-    return symbol.strip("_:;,'%=-|~^!?* ")
-
-
-def _resample(wave: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
-    """Band-limited resampling of a whole recording to RATE by its spectrum."""
-    if rate == RATE:
-        return wave
-    size = 1 << (len(wave) - 1).bit_length()
-    spectrum = np.fft.rfft(wave, size)
-    count = round(size * RATE / rate / 2) * 2
-    spectrum = (
-        spectrum[: count // 2 + 1] if count < size else np.pad(spectrum, (0, count // 2 + 1 - len(spectrum)))
-    )
-    out = np.fft.irfft(spectrum, count) * (count / size)
-    return out[: int(len(wave) * RATE / rate)].astype(np.float32)
-
-
-def _flite(text: str, voice: str, stretch: float) -> Spoken:
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "speech.wav"
-        command = [
-            "flite",
-            "-voice",
-            voice,
-            "--setf",
-            f"duration_stretch={stretch:.3f}",
-            "-psdur",
-            "-t",
-            text,
-            "-o",
-            str(out),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - a fixed command
-        if done.returncode != 0 or not out.exists():
-            raise SemibodyError(
-                f"flite failed with voice {voice} ({done.stderr.strip()[:80]}); check the installation"
-            )
-        speech = read_speech(out, RATE)
-    phonemes, start = [], 0.0
-    words = done.stdout.split()
-    for word in words:
-        name, _, end = word.partition(":")
-        try:
-            stop = float(end)
-        except ValueError:
-            continue
-        symbol = "" if name in ("pau", "ssil", "sil") else _ARPABET.get(name, name)
-        if stop > start:
-            phonemes.append((start, stop, symbol))
-        start = stop
-    return Spoken(speech, tuple(phonemes), f"flite {voice}", text)

@@ -87,8 +87,8 @@ class MediapipeDetector:
     name = "mediapipe"
 
     def __init__(self) -> None:
-        solutions = _import_solutions()
-        with _quiet():
+        solutions = import_solutions()
+        with quiet():
             self._faces = solutions.face_detection.FaceDetection(
                 model_selection=1, min_detection_confidence=_CONFIDENCE
             )
@@ -148,7 +148,7 @@ class MediapipeDetector:
 
     def _silenced(self) -> contextlib.AbstractContextManager[None]:
         """Networks print notes at their first run only; later nothing needs to be silenced."""
-        return contextlib.nullcontext() if self._has_printed else _quiet()
+        return contextlib.nullcontext() if self._has_printed else quiet()
 
     def _find_faces(self, image: Picture) -> list[Floats]:
         """Boxes x0, y0, x1, y1 in pixels and a score, as arrays (5,)."""
@@ -342,12 +342,12 @@ def _distinct(poses: list[Pose]) -> list[Pose]:
     return kept
 
 
-def _import_solutions() -> Any:
+def import_solutions() -> Any:
     # Read by the native library when it loads: without it, every network prints to the terminal.
     os.environ.setdefault("GLOG_minloglevel", "3")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        with warnings.catch_warnings(), _quiet():
+        with warnings.catch_warnings(), quiet():
             warnings.simplefilter("ignore")
             import mediapipe
     except ImportError as error:
@@ -362,7 +362,7 @@ def _import_solutions() -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep native code, which ignores Python's streams, from printing notes to the terminal."""
     with contextlib.ExitStack() as stack:
         sys.stderr.flush()

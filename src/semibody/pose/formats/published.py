@@ -43,7 +43,7 @@ def read_folder(folder: Path) -> Found:
     """Frames 0.npy, 1.npy, … . Raises SemibodyError for missing or doubled numbers and damaged files."""
     files = _numbered(folder)
     if not files:
-        raise SemibodyError(f"{folder}: holds no poses named 0.npy, 1.npy, …; choose another folder")
+        raise SemibodyError(f"{folder}: holds no poses named 0.npy, 1.npy, …; {_instead_of(folder)}")
     numbers = sorted(files)
     missing = numbers[-1] - numbers[0] + 1 - len(numbers)
     if missing:
@@ -56,6 +56,19 @@ def read_folder(folder: Path) -> Found:
         name=folder.name,
         notices=tuple(left_out(folder, files.values(), "poses named 0.npy, 1.npy, …")),
     )
+
+
+def _instead_of(folder: Path) -> str:
+    """What to give instead of a folder without poses."""
+    below = [one for one in sorted(folder.glob("*/")) if has_poses(one)]
+    if below:
+        return f"give {' or '.join(str(one) for one in below[:3])}"
+    if any(file.suffix.lower() in _PICTURES for file in folder.iterdir()):
+        return "pictures are no poses: take those of the video with `semibody gesture extract`"
+    return "choose another folder"
+
+
+_PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 
 
 def has_poses(folder: Path) -> bool:

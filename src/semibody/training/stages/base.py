@@ -13,10 +13,10 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 import torch
@@ -31,13 +31,25 @@ from semibody.training import checkpoint
 from semibody.training.batches import Batch
 from semibody.training.pictures import channels_last, to_pixels
 from semibody.training.settings import RecipeBase, StageSettings
-from semibody.training.start import below, copy_networks, copy_unet, fill, given_model, initialise_motion
+from semibody.training.sources import Taken, take
+from semibody.training.start import below, copy_networks, fill, given_model, initialise_motion
 from semibody.types import Picture, Progress, SemibodyError, Speech
 
 S = TypeVar("S", bound=StageSettings)
 
 _ENCODED_AT_ONCE = 16
 """Frames the autoencoder encodes together when clips are prepared."""
+
+
+class Rehearsal(NamedTuple):
+    """A step of a stage on the meta device, without content (``training.estimate``)."""
+
+    module: nn.Module
+    """what is trained; parameters that require no gradient are frozen"""
+    frozen: tuple[nn.Module, ...]
+    """networks that are only used"""
+    loss: Callable[[torch.dtype], Tensor]
+    """the forward pass of a micro-batch in a precision"""
 
 
 class Stage(ABC, Generic[S]):
@@ -83,6 +95,11 @@ class Stage(ABC, Generic[S]):
         """Lines of the plan: a name and a text."""
         o = cls.settings_in(recipe).optimiser
         return [(cls.name, f"{o.steps:,} steps of {o.batch} samples, lr {o.lr:g}")]
+
+    @classmethod
+    def rehearse(cls, recipe: RecipeBase, samples: int) -> Rehearsal | None:  # noqa: ARG003
+        """A step of this many samples, built on the meta device; None: it cannot be rehearsed."""
+        return None
 
     # -- networks -----------------------------------------------------------------------------
 
@@ -147,6 +164,8 @@ class Context:
     share: Callable[[Sequence[Any], Callable[[Sequence[Any]], None]], None]
     """has each process make its share of a list of things"""
     progress: Progress
+    taken: list[Taken] = field(default_factory=list)
+    """what the networks of the last ``model`` took from public weights"""
 
     @contextlib.contextmanager
     def seeded(self) -> Iterator[None]:
@@ -193,15 +212,22 @@ class Context:
             if sizes.audio.mouth_token:
                 # A denoiser's long training would undo what the encoder has learned of the mouth.
                 model.audio_encoder.requires_grad_(False)
-        if start.unet:
-            copy_unet(model, Path(start.unet))
+        self.taken = take(model, start)
         for stage, final in finals:
             stage.load_into(final, model, str(self.out / stage.name))
         self._require_stages(done)
         return model
 
     def _require_networks(self, sizes: ModelConfig, done: Sequence[type[Stage[Any]]]) -> None:
+        start = self.recipe.start
         given = () if self.given is None else self.given.config.networks
+        if start.vae:
+            given = (*given, "vae")
+        if sizes.audio.kind != "logmel" and self.given is None and not start.audio:
+            raise SemibodyError(
+                f"the audio encoder {sizes.audio.kind} is pretrained and trained by no stage: "
+                "set start.audio (whisper-tiny or wav2vec2-base-960h), or start.weights"
+            )
         for stage in self.before:
             if (
                 stage.missing
@@ -230,7 +256,9 @@ class Context:
     def encode(self, model: Model) -> LatentStore:
         """Latents and audio rows of all clips of training and validation, encoded once for an autoencoder."""
         # Clips of another frame rate may have the same names.
-        key = digest([model.config.vae, model.config.audio], model.vae)
+        pretrained = getattr(model.audio_encoder, "encoder", None)
+        networks = [model.vae] if pretrained is None else [model.vae, pretrained]
+        key = digest([model.config.vae, model.config.audio], *networks)
         store = LatentStore(self.out / f"latents-{key}-{self.recipe.data.fps:g}fps")
 
         def encode(pictures: Picture) -> NDArray[np.float16]:

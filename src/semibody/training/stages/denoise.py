@@ -21,16 +21,17 @@ from torch import Tensor, nn
 from semibody.data.dataset import PackedClip
 from semibody.diffusion.process import add_noise, clean_estimate, snr_weight, target
 from semibody.diffusion.schedule import build_scheduler
+from semibody.files import exists
 from semibody.networks.loading import save_model
 from semibody.networks.model import Model
 from semibody.training import curriculum, lora
 from semibody.training.checkpoint import Snapshot
-from semibody.training.denoiser import Denoiser, generate
+from semibody.training.denoiser import Denoiser, blank_batch, generate
 from semibody.training.losses import change_loss, latent_loss, perceptual_network, phase_terms
 from semibody.training.pictures import channels_last, grid, to_picture, to_pixels
 from semibody.training.samples import DenoisingBatch, DenoisingSamples, Draw, Drawing, PortraitFrame
 from semibody.training.settings import RecipeBase, StageSettings
-from semibody.training.stages.base import Context, Stage
+from semibody.training.stages.base import Context, Rehearsal, Stage
 from semibody.training.stages.keypoints import KeypointStage
 from semibody.training.start import fill
 from semibody.training.validation import Scores, flicker, mouth_figures
@@ -93,6 +94,32 @@ class DenoisingStage(Stage[D]):
         """The networks that the stage starts from."""
 
     @classmethod
+    def rehearse(cls, recipe: RecipeBase, samples: int) -> Rehearsal:
+        """Without the frozen networks of the loss, which see small crops."""
+        settings, unet = cls.settings_in(recipe), recipe.model.unet
+        unet = dataclasses.replace(unet, motion=unet.motion and cls is MotionStage)
+        model = Model(dataclasses.replace(recipe.model, unet=unet, restorer=None))
+        module = Denoiser(model)
+        model.requires_grad_(False)
+        for name, parameter in module.named_parameters():
+            pretrained = name.startswith("audio_encoder.encoder.")
+            parameter.requires_grad_(recipe.start.trains(name) and cls.trains(name) and not pretrained)
+        model.denoising_unet.recompute = model.reference_unet.recompute = recipe.run.recompute
+        loss = recipe.loss
+        crops = -(-samples // loss.decode_every) if loss.decodes else 0
+
+        def forward(dtype: torch.dtype) -> Tensor:
+            batch = blank_batch(recipe, model, samples, settings.frames, dtype)
+            predicted = module(batch.latents.clone().requires_grad_(), batch.t, batch)
+            total = predicted.float().square().mean()
+            if crops:
+                side = loss.decode_cells or predicted.shape[-1]
+                total = total + model.vae.decode(predicted[:crops, 0, :, :side, :side]).float().mean()
+            return total
+
+        return Rehearsal(module, (model.vae,), forward)
+
+    @classmethod
     def drawing(cls, recipe: RecipeBase) -> Drawing:
         """How it draws its samples."""
         settings = cls.settings_in(recipe)
@@ -113,6 +140,8 @@ class DenoisingStage(Stage[D]):
         self.perceptual: Any = None
         self.module = Denoiser(model)
         model.vae.requires_grad_(False)
+        if (pretrained := getattr(model.audio_encoder, "encoder", None)) is not None:
+            pretrained.requires_grad_(False)  # its rows are encoded once
         model.denoising_unet.recompute = model.reference_unet.recompute = self.recipe.run.recompute
         rank = self.recipe.start.lora_rank
         if rank:
@@ -133,8 +162,9 @@ class DenoisingStage(Stage[D]):
     def _is_trained(self, name: str) -> bool:
         return self.recipe.start.trains(name) and self.trains(name)
 
+    @staticmethod
     @abstractmethod
-    def trains(self, name: str) -> bool:
+    def trains(name: str) -> bool:
         """Whether the stage trains a parameter."""
 
     def export(self, folder: Path, step: int) -> None:
@@ -178,6 +208,9 @@ class DenoisingStage(Stage[D]):
         self, estimate: Float[Tensor, "b f c h w"], batch: DenoisingBatch
     ) -> dict[str, Float[Tensor, " d"]]:
         rows = batch.decoded.tolist()
+        # Decoders mix cells: in the padding the estimate is the truth, so that no gradient leads there.
+        unpadded = (batch.weight > 0)[:, :, None]
+        estimate = torch.where(unpadded, estimate, batch.latents.to(estimate.dtype))
         cut = torch.stack([estimate[b, f, :, y : y + s, x : x + s] for b, f, y, x, s in rows])
         decoded = self._decode(cut)
         with self.autocast():
@@ -188,6 +221,7 @@ class DenoisingStage(Stage[D]):
                 self.recipe.loss,
                 heat_maps=self.heat_maps,
                 perceptual=self.perceptual,
+                inside=torch.stack(batch.inside),
             )
 
     def _decode(self, latents: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 H W"]:
@@ -272,7 +306,8 @@ class StillStage(DenoisingStage[StillSettings]):
     def drawing(cls, recipe: RecipeBase) -> Drawing:
         return dataclasses.replace(super().drawing(recipe), curriculum=True)
 
-    def trains(self, name: str) -> bool:
+    @staticmethod
+    def trains(name: str) -> bool:
         return curriculum.trains("mixed", name)
 
     def frozen(self, step: int) -> list[str]:
@@ -302,7 +337,8 @@ class MotionStage(DenoisingStage[MotionSettings]):
     def drawing(cls, recipe: RecipeBase) -> Drawing:
         return dataclasses.replace(super().drawing(recipe), consecutive=True)
 
-    def trains(self, name: str) -> bool:
+    @staticmethod
+    def trains(name: str) -> bool:
         return curriculum.is_motion(name)
 
     def noisy(self, batch: DenoisingBatch, alphas: Tensor) -> Float[Tensor, "b f c h w"]:
@@ -331,6 +367,15 @@ def held_out_batch(samples: DenoisingSamples, draw: Draw, number: int) -> Denois
     return samples.stack([made], conditional=True)
 
 
+def _sources(recipe: RecipeBase) -> list[str]:
+    """Where the weights come from that the recipe starts from, for metadata; folders by their names."""
+    start = recipe.start
+    named = [start.weights] if start.weights else list(dict.fromkeys(start.public.values()))
+    return (
+        ["from " + ", ".join(Path(one).name if exists(Path(one)) else one for one in named)] if named else []
+    )
+
+
 def export_model(folder: Path, model: Model, recipe: RecipeBase, window: int, made: str) -> None:
     """Write a model as a weights folder; ``window`` is the number of frames its motion modules trained on."""
     defaults: dict[str, Any] = {"width": recipe.data.size, "height": recipe.data.size, "fps": recipe.data.fps}
@@ -342,6 +387,6 @@ def export_model(folder: Path, model: Model, recipe: RecipeBase, window: int, ma
     info = {
         "schedule": dataclasses.asdict(recipe.schedule),
         "defaults": {**defaults, **recipe.defaults},
-        "origin": f"recipe {recipe.name}, {made}",
+        "origin": ", ".join([f"recipe {recipe.name}", made, *_sources(recipe)]),
     }
     save_model(folder, model, info)

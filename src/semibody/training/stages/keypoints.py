@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from semibody.training.crops import CropBatch, CropSamples
 from semibody.training.keypoints import JOINTS, KeypointNetwork, blobs, find, heat_map_loss
 from semibody.training.pictures import channels_last, to_pixels
-from semibody.training.settings import Optimiser, StageSettings
-from semibody.training.stages.base import Context, Stage
+from semibody.training.settings import Optimiser, RecipeBase, StageSettings
+from semibody.training.stages.base import Context, Rehearsal, Stage
 from semibody.training.start import fill
 from semibody.types import SemibodyError
 
@@ -47,6 +47,13 @@ class KeypointStage(Stage[KeypointSettings]):
         with context.seeded():
             network = KeypointNetwork(cls.settings_in(context.recipe).width)
         return cls(context, network)
+
+    @classmethod
+    def rehearse(cls, recipe: RecipeBase, samples: int) -> Rehearsal:
+        settings = cls.settings_in(recipe)
+        network = KeypointNetwork(settings.width)
+        crops = torch.empty(samples, 3, settings.crop, settings.crop)
+        return Rehearsal(network, (), lambda dtype: network(crops.to(dtype)).float().mean())
 
     @classmethod
     def trained(cls, context: Context) -> KeypointNetwork:

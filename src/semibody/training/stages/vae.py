@@ -80,7 +80,7 @@ class VAEStage(Stage[VAESettings]):
     source: ClassVar[int] = 0
     network_name: ClassVar[str] = "vae"
     missing: ClassVar[str] = (
-        "there is no autoencoder: add the stage vae, or set start.weights to a weights folder"
+        "there is no autoencoder: add the stage vae, or set start.vae, or start.weights to a weights folder"
     )
     columns: ClassVar[str] = "truth | autoencoder"
     card_figures: ClassVar[tuple[str, ...]] = ("psnr",)

@@ -1,0 +1,176 @@
+"""Finished frames set in motion: the portrait's own pixels, deformed to what the pose asks for.
+
+    movement = Movement(portrait, portrait_pose, gesture, life, matte)
+    movement.for_networks                     # the gesture that is left to the networks
+    frames = movement.apply(frames, range(0, 4))
+
+Networks draw what a deformation cannot: the inside of the mouth, and arms that go far
+(``pose.deform.FARTHEST``). Everything else is taken from the photograph: arms that stay near their place,
+lips and jaw as far as the speech opens them, and the head, lids and shoulders (``pose.alive``). Where there
+is a matte the person is moved before her background, which stays as it is. It belongs to models with a
+restorer; it is neither in the paper nor in the published code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from semibody.pose import anchor
+from semibody.pose.alive import Life
+from semibody.pose.deform import Deformation
+from semibody.pose.matte import Matte, fill_behind, shows, with_hands
+from semibody.pose.skeleton import ARMS
+from semibody.types import FACE, Floats, Gesture, Picture, Pose
+
+_SEPARATES = 1.5
+"""Pixels of movement over which the person comes off her background; less is not seen."""
+
+_ARMS = np.array([j for hand, _, *arm in ARMS for j in (*arm, *range(hand.start, hand.stop))])
+
+_WIDEST = 0.15
+"""Gap of the inner lips at an opening of 1, in heights of the face."""
+_CLOSED = 0.05
+"""Openings up to this are closed lips."""
+_UPPER_LIP = 0.15
+"""Share of an opening that the upper lip makes."""
+_USUAL_WIDTH = 0.8
+"""Width of a mouth at rest, as ``predict_mouth`` gives it."""
+
+Frames = Float[NDArray[np.float32], "f H W 3"]
+Frame = Float[NDArray[np.float32], "H W 3"]
+Floats32 = Float[NDArray[np.float32], "H W"]
+
+
+class Movement:
+    """The movement of one clip. ``gesture`` and ``own`` are in fractions of the picture."""
+
+    def __init__(
+        self,
+        picture: Picture,
+        own: Pose,
+        gesture: Gesture,
+        life: Life | None,
+        matte: Matte | None,
+        *,
+        deform_arms: bool = True,
+    ) -> None:
+        height, width = picture.shape[:2]
+        self._own, self._gesture, self._life = own, gesture, life
+        self._deformation = Deformation(own, width / height)
+        self._lips = Lips(own.joints[FACE] * (width / height, 1.0), width / height)
+        self.moves_arms = deform_arms and self._deformation.reaches(gesture)
+        """whether arms are deformed; else they are the networks' task"""
+        # Arms that networks draw are not where the matte has them.
+        known = matte is not None and self.moves_arms and shows(matte, own)
+        self._matte = with_hands(matte, own) if matte is not None and known else None
+        self._behind: Frame | None = None
+        if self._matte is not None:
+            behind = fill_behind(picture, self._matte)
+            self._behind = _unit(behind)
+            self._room = (behind == picture).all(axis=2) & (self._matte == 0)
+            """(H, W) what is background for certain"""
+
+    @property
+    def for_networks(self) -> Gesture:
+        """The gesture with the portrait's own pose wherever a deformation brings it about."""
+        if not self.moves_arms:
+            return self._gesture
+        still = anchor.rest(self._own, len(self._gesture), self._gesture.fps, self._gesture.aspect)
+        return dataclasses.replace(still, name=self._gesture.name)
+
+    def pose(self, frame: int, mouth: Floats | None = None) -> Pose:
+        """What the portrait is deformed to; ``mouth``: as for ``apply``, of this frame."""
+        joints = self._own.joints.copy() if self._life is None else self._life.joints(self._own, frame)
+        if self.moves_arms:
+            joints[_ARMS] = self._gesture.joints[frame, _ARMS]
+        if mouth is not None:
+            joints[FACE] += self._lips.offsets(*mouth)
+        return Pose(joints, self._own.confidence)
+
+    def apply(
+        self,
+        pictures: Frames,
+        drawn: Frames,
+        frames: Sequence[int],
+        mouths: Float[NDArray[np.float32], "f 2"] | None = None,
+    ) -> Frames:
+        """Pictures in −1..1 of the portrait, moved as in these frames.
+
+        ``mouths``: opening and width, as ``LogMelEncoder.predict_mouth`` gives them; what an open mouth
+        shows is taken from ``drawn``, the same frames as the networks drew them, and so is the whole mouth
+        without ``mouths``.
+        """
+        return np.stack([
+            self._move(pictures[n], drawn[n], frame, None if mouths is None else mouths[n])
+            for n, frame in enumerate(frames)
+        ])  # fmt: skip
+
+    def _move(self, picture: Frame, drawn: Frame, frame: int, mouth: Floats | None) -> Frame:
+        height, width = picture.shape[:2]
+        moved = self._deformation.flow(self.pose(frame, mouth), height, width)
+        if moved is None:
+            return picture
+        across, down = _places(moved.flow)
+        made = cv2.remap(picture, across, down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        if moved.mouth is not None:
+            made = _shown_in(moved.mouth, made, drawn, moved.around)
+        if self._matte is None or self._behind is None:
+            return np.asarray(made)
+        person = cv2.remap(self._matte, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        separated = (np.hypot(*moved.flow) / _SEPARATES).clip(0, 1)
+        # At her edge, whose pixels are of both, she comes off gradually; the room stays in any case.
+        separated[self._room & (person == 0)] = 1
+        behind = (separated * (1 - person))[..., None]
+        return np.asarray(made + behind * (self._behind - made))
+
+
+def _places(flow: Float[NDArray[np.float32], "2 H W"]) -> tuple[Floats32, Floats32]:
+    """Columns and rows that pixels are taken from."""
+    height, width = flow.shape[1:]
+    return flow[0] + np.arange(width, dtype=np.float32), flow[1] + np.arange(height, dtype=np.float32)[
+        :, None
+    ]
+
+
+def _shown_in(mouth: Floats32, made: Frame, drawn: Frame, flow: Float[NDArray[np.float32], "2 H W"]) -> Frame:
+    """``made`` with what the open mouth shows of ``drawn``; computed about the mouth only."""
+    rows, columns = (np.flatnonzero(mouth.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return made
+    box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+    across, down = (place[box] for place in _places(flow))
+    shown = cv2.remap(drawn, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    made[box] += mouth[box][..., None] * (shown - made[box])
+    return made
+
+
+@dataclass(frozen=True)
+class Lips:
+    """How far the lips of one portrait go, in fractions of the picture."""
+
+    own: Floats
+    """the face (68, 2), in heights of the picture"""
+    aspect: float
+
+    def offsets(self, opening: float, width: float) -> Floats:
+        """(68, 2) for an opening of 0..1 and a width over the distance of the eyes."""
+        size = float(np.ptp(self.own[:, 1]))
+        gap = float(np.hypot(*(self.own[66] - self.own[62])))
+        more = _WIDEST * size * max(opening - _CLOSED, 0.0) / (1 - _CLOSED) - gap
+        wider = (width - _USUAL_WIDTH) * float(np.hypot(*(self.own[42:48].mean(0) - self.own[36:42].mean(0))))
+        moved = np.zeros_like(self.own)
+        moved[62, 1], moved[66, 1] = -_UPPER_LIP * more, (1 - _UPPER_LIP) * more
+        moved[60, 0], moved[64, 0] = -wider / 2, wider / 2
+        return moved / (self.aspect, 1.0)
+
+
+def _unit(picture: Picture) -> Frame:
+    """0..255 to −1..1."""
+    return np.asarray(picture.astype(np.float32) / 127.5 - 1)

@@ -1,0 +1,200 @@
+"""What moves in a person who speaks, beside the hands: head, brows, lids and breath.
+
+    life = enliven(portrait_pose, prosody, frames=72, fps=24.0, seed=3)
+    life.joints(portrait_pose, frame)       # (128, 2), head, face and shoulders moved, all else in its place
+
+The head sways slowly, more while speaking than in pauses, and nods on stressed syllables; brows rise on the
+strongest. Blinks come at random, 14 a minute on average, which is within what is measured of people who
+speak. Shoulders rise with the breath. All of it begins at the portrait's own pose, and the same arguments
+give the same movements.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from semibody.pose.body import SHOULDERS, face_found, shoulder_distance, shoulders_seen
+from semibody.pose.head import Head, smooth
+from semibody.pose.prosody import Prosody
+from semibody.pose.skeleton import HEAD_BODY_JOINTS
+from semibody.types import FACE, N_JOINTS, Floats, Pose
+
+_TURN, _NOD, _TILT = np.radians([1.6, 0.9, 0.8])
+"""How far the head sways about its three axes, root mean square."""
+_BEAT = np.radians(1.8)
+"""How far it nods on a syllable one standard deviation above the others."""
+_BEAT_SECONDS = 0.13
+_RATES = ((0.07, 0.13), (0.19, 0.27), (0.41, 0.55))
+"""Ranges of the frequencies of which a sway is made, in hertz, the slow ones largest."""
+_SIZES = np.array([1.0, 0.55, 0.25])
+_IN_PAUSES = 0.55
+"""How much of the sway is left while nobody speaks."""
+_AHEAD, _ABOVE, _PIVOT = 0.35, 0.5, 0.45
+"""How far the face's middle is before the axis of the neck and above its pivot, and the pivot below the chin,
+in heights of the face."""
+_BEGIN = 0.8
+"""Seconds over which everything begins."""
+_BROWS = 0.035
+"""How far brows rise, in heights of the face."""
+_EMPHATIC = 0.9
+"""Stress from which brows rise."""
+_BREATH, _BREATHS = 0.012, 0.25
+"""How far shoulders rise, in shoulder widths, and how often a second."""
+_WITH_BREATH = 0.4
+"""Share of the breath that the head goes along with."""
+
+_HEAD = np.array([*range(FACE.start, FACE.stop), *HEAD_BODY_JOINTS])
+_BROW_JOINTS = slice(FACE.start + 17, FACE.start + 27)
+
+_FIRST_BLINK = (0.9, 2.6)
+_SHORTEST, _MEAN = 1.4, 4.3
+"""Seconds between blinks, least and mean."""
+_CLOSE, _SHUT, _OPEN = 0.09, 0.05, 0.18
+"""Seconds in which lids close, stay closed and open."""
+_LIDS = ((37, 41), (38, 40), (43, 47), (44, 46))
+"""Joints of the face on upper lids, and those below them."""
+_NARROW = 0.12
+"""An eye less open than this share of its width counts as closed, and does not blink."""
+
+
+@dataclass(frozen=True)
+class Life:
+    """``offsets`` (f, 128, 2) of joints from the portrait's, in fractions of the picture."""
+
+    offsets: Float[NDArray[np.float64], "f 128 2"]
+
+    def joints(self, portrait: Pose, frame: int) -> Floats:
+        """The portrait's joints (128, 2), moved as in ``frame``."""
+        return np.asarray(portrait.joints + self.offsets[frame])
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+
+def enliven(
+    portrait: Pose,
+    prosody: Prosody | None,
+    *,
+    frames: int,
+    fps: float,
+    aspect: float = 1.0,
+    seed: int = 0,
+    liveliness: float = 1.0,
+) -> Life | None:
+    """The small movements of ``frames`` frames; None for a portrait without a face.
+
+    ``portrait`` is in fractions of a picture ``aspect`` times as wide as high. Without ``prosody`` nobody
+    speaks. ``liveliness`` 0..3 sizes the head's movements: from half of the usual to half more.
+    """
+    if not face_found(portrait):
+        return None
+    rng = np.random.default_rng([seed, 31])
+    time = np.arange(frames) / fps
+    begun, points = smooth(time / _BEGIN), portrait.joints * (aspect, 1.0)
+    head, offsets = Head.of(points), np.zeros((frames, N_JOINTS, 2))
+    breath = _breathe(time)
+    angles = _sway(time, begun, prosody, rng, 0.5 + 0.5 * min(liveliness, 2.0))
+    offsets[:, _HEAD] = _turned(head, angles, points[_HEAD])
+    offsets[:, FACE] += _blink(head, time, rng)
+    offsets[:, _BROW_JOINTS, 1] -= _BROWS * head.size * _emphasis(time, prosody)[:, None]
+    if shoulders_seen(portrait.confidence):
+        rise = _BREATH * float(shoulder_distance(points)) * breath
+        offsets[:, SHOULDERS, 1] -= rise[:, None]
+        offsets[:, _HEAD, 1] -= _WITH_BREATH * rise[:, None]
+    return Life(offsets / (aspect, 1.0))
+
+
+# -- the head ------------------------------------------------------------------------------
+
+
+def _sway(
+    time: Floats, begun: Floats, prosody: Prosody | None, rng: np.random.Generator, size: float
+) -> Floats:
+    """Turn, nod and tilt (3, f) in radians."""
+    speaking = _speaking(time, prosody)
+    slow = np.stack([angle * _noise(time, rng) for angle in (_TURN, _NOD, _TILT)])
+    swayed = slow * begun * (_IN_PAUSES + (1 - _IN_PAUSES) * speaking) * size
+    for syllable in prosody.syllables if prosody else ():
+        if syllable.stress > 0:
+            beat = np.exp(-np.square((time - syllable.time) / _BEAT_SECONDS))
+            swayed[1] += _BEAT * min(syllable.stress, 2.0) * 0.5 * beat * begun * size
+    return swayed
+
+
+def _noise(time: Floats, rng: np.random.Generator) -> Floats:
+    """A slow aperiodic signal of about unit root mean square."""
+    rates = np.array([rng.uniform(*limits) for limits in _RATES])
+    phases = rng.uniform(0, 2 * np.pi, len(_RATES))
+    waves = np.sin(2 * np.pi * rates[:, None] * time + phases[:, None])
+    return np.asarray(_SIZES @ waves / np.sqrt(np.square(_SIZES).sum() / 2))
+
+
+def _speaking(time: Floats, prosody: Prosody | None) -> Floats:
+    """(f,) 1 within phrases, 0 between them, softly."""
+    if prosody is None:
+        return np.zeros_like(time)
+    speaking = np.zeros_like(time)
+    for start, end in prosody.phrases:
+        speaking = np.maximum(speaking, smooth((time - start + 0.2) / 0.4) * smooth((end + 0.2 - time) / 0.4))
+    return speaking
+
+
+def _turned(head: Head, angles: Floats, points: Floats) -> Floats:
+    """Where points (n, 2) go when the head is turned by angles (3, f): offsets (f, n, 2)."""
+    turn, nod, tilt = angles
+    pivot = np.array([head.face[:, 0].mean(), head.face[:, 1].max() + _PIVOT * head.size])
+    depth = head.size * head.depth(points.T)
+    across, down = (points - pivot).T
+    tilted = np.stack([-down, across], axis=1) * tilt[:, None, None]
+    ahead = np.outer(turn, _AHEAD * head.size + depth)
+    nodded = np.outer(nod, _ABOVE * head.size + depth)
+    return np.asarray(tilted + np.stack([ahead, nodded], axis=2))
+
+
+# -- lids, brows, breath -------------------------------------------------------------------
+
+
+def _blink(head: Head, time: Floats, rng: np.random.Generator) -> Floats:
+    """Offsets (f, 68, 2) of the joints of the face; none for eyes that are closed already."""
+    offsets = np.zeros((len(time), *head.face.shape))
+    upper, lower = np.array(_LIDS).T
+    away = head.face[lower] - head.face[upper]
+    width = np.hypot(*(head.face[39] - head.face[36]))
+    if np.hypot(*away.T).mean() < _NARROW * width:
+        return offsets
+    closed = np.zeros_like(time)
+    for moment in _blinks(float(time[-1]) if len(time) else 0.0, rng):
+        # A frame is where the lids are shut, so that a short blink is not missed between two frames.
+        shut = time[np.abs(time - moment).argmin()]
+        after = time - shut
+        down, up = smooth(1 + after / _CLOSE), smooth(1 - (after - _SHUT) / _OPEN)
+        closed = np.maximum(closed, np.where(after < 0, down, up))
+    offsets[:, upper] = closed[:, None, None] * away
+    return offsets
+
+
+def _blinks(seconds: float, rng: np.random.Generator) -> list[float]:
+    """Moments of blinks."""
+    moments, now = [], float(rng.uniform(*_FIRST_BLINK))
+    while now < seconds:
+        moments.append(now)
+        now += _SHORTEST + float(rng.exponential(_MEAN - _SHORTEST))
+    return moments
+
+
+def _emphasis(time: Floats, prosody: Prosody | None) -> Floats:
+    """(f,) 0..1, on the most stressed syllables."""
+    raised = np.zeros_like(time)
+    for syllable in prosody.syllables if prosody else ():
+        if syllable.stress > _EMPHATIC:
+            raised = np.maximum(raised, np.exp(-np.square((time - syllable.time + 0.05) / 0.22)))
+    return raised * smooth(time / _BEGIN)
+
+
+def _breathe(time: Floats) -> Floats:
+    """(f,) 0..1, beginning at 0."""
+    return np.asarray(0.5 - 0.5 * np.cos(2 * np.pi * _BREATHS * time))

@@ -1,0 +1,210 @@
+"""A portrait deformed to a pose: what the pose moves takes the picture around it along, smoothly.
+
+    deformation = Deformation(portrait_pose, aspect)
+    deformation.reaches(gesture)                # whether all arms stay near enough
+    moved = deformation.flow(pose, 512, 512)    # where every pixel comes from
+
+A photograph that is only deformed keeps its skin, cloth and light. Nothing is uncovered and nothing covers
+anything else, so no network has to invent what was hidden; but what lies between a hand and its surroundings
+is stretched, which is believable for small movements only. Two kinds of fields are added up:
+
+* arms and hands move with their bones (skinning), and the field fades with the distance from them, slowly
+  enough that the picture never folds;
+* the head moves with the face's joints, and lids, brows and mouth within it (``pose.head``).
+
+Poses are in fractions of a picture ``aspect`` times as wide as high; lengths are in heights of the picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from semibody.pose.body import SEEN, face_found, shoulder_distance, shoulders_seen
+from semibody.pose.head import Head, Points, smooth
+from semibody.pose.limbs import Bones, arm_bones
+from semibody.pose.skeleton import ARMS
+from semibody.types import FACE, Floats, Gesture, Pose
+
+FARTHEST = 0.68
+"""Shoulder widths by which an elbow or a wrist may move; beyond, the picture around it is torn visibly."""
+_NARROWEST = 0.25
+"""Shoulder widths over which an arm's field fades at least."""
+_SLOPE = 2.2
+"""The field fades over so many times the displacement. A smooth step is 1.5 times as steep as a ramp, so the
+picture folds below 1.5."""
+_RIGID = 1.3
+"""Up to so many times its thickness a bone carries the picture rigidly."""
+_WRIST = 0.2
+"""Shoulder widths over which a hand's movement goes over into its forearm's."""
+_COLLAR, _SPINE, _TRUNK = 0.06, 0.12, 1.5
+"""Thickness of the line between the shoulders, that of the spine, and its length, in shoulder widths."""
+_COARSE = 64
+"""Rows of the grid on which arms and head are computed."""
+_TESTED, _STRETCHED = 48, 0.04
+"""Rows of the grid on which ``torn`` looks, and the share of its area that a cell had before at least."""
+_EDGE = 0.06
+"""Heights of the picture over which flows fade towards its edges, which do not move."""
+_STILL = 1e-5
+"""Heights of the picture under which nothing counts as moved."""
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Where every pixel of a deformed picture comes from: how far right and down, in pixels."""
+
+    flow: Float[NDArray[np.float32], "2 H W"]
+    around: Float[NDArray[np.float32], "2 H W"]
+    """the same without what moves within the face"""
+    mouth: Float[NDArray[np.float32], "H W"] | None
+    """1 where an open mouth shows what the portrait does not have; None: nowhere"""
+
+
+class Deformation:
+    """How one portrait is deformed. Without shoulders its arms stay, without a face its head."""
+
+    def __init__(self, portrait: Pose, aspect: float = 1.0) -> None:
+        self._own, self._aspect = portrait, aspect
+        self._points = portrait.joints * (aspect, 1.0)
+        self._head = Head.of(self._points) if face_found(portrait) else None
+        self._width = max(float(shoulder_distance(self._points)), 1e-3)
+        self._armed = bool(shoulders_seen(portrait.confidence))
+
+    def reaches(self, gesture: Gesture) -> bool:
+        """Whether no elbow or wrist is farther than ``FARTHEST`` from its place, and no joint of an arm
+        appears or disappears."""
+        if not self._armed:
+            return False
+        for hand, *arm in ARMS:
+            joints = np.array([*arm, *range(hand.start, hand.stop)])
+            here = self._own.confidence[joints] >= SEEN
+            if (here != (gesture.confidence[:, joints] >= SEEN)).any():
+                return False
+            away = (gesture.joints[:, arm] - self._own.joints[arm]) * (self._aspect, 1.0)
+            seen = here[: len(arm)]
+            if np.hypot(away[..., 0], away[..., 1])[:, seen].max(initial=0.0) > FARTHEST * self._width:
+                return False
+        return True
+
+    def flow(self, pose: Pose, height: int, width: int) -> Moved | None:
+        """How a picture of ``height`` x ``width`` pixels is deformed; None: nothing moves."""
+        rows, columns = _COARSE, max(2, round(_COARSE * self._aspect))
+        coarse = self._coarse_flow(pose, rows, columns)
+        around = np.stack([cv2.resize(part.astype(np.float32), (width, height)) * height for part in coarse])
+        whole, mouth = around, None
+        if self._head is not None:
+            face = self._head.face_flow(pose.joints[FACE] * (self._aspect, 1.0), height, width)
+            if face is not None:
+                within, mouth = face.taken_at(around)
+                whole = around + within
+        if np.abs(whole).max() < _STILL * height and mouth is None:
+            return None
+        return Moved(whole, around, mouth)
+
+    def torn(self, pose: Pose) -> float:
+        """How much of the deformed picture is stretched beyond recognition or folded, in squares of the
+        shoulders' width; up to about 0.02 nobody sees it."""
+        columns = max(2, round(_TESTED * self._aspect))
+        flow = self._coarse_flow(pose, _TESTED, columns)
+        cell = (1 / _TESTED, self._aspect / columns)
+        (xy, xx), (yy, yx) = (np.gradient(part, *cell) for part in flow)
+        # How large each cell is in the portrait, as a share of itself.
+        area = (1 + xx) * (1 + yy) - xy * yx
+        return float(np.count_nonzero(area < _STRETCHED) * cell[0] * cell[1] / self._width**2)
+
+    def _coarse_flow(self, pose: Pose, rows: int, columns: int) -> Floats:
+        """(2, rows, columns), without lids and brows."""
+        x = (np.arange(columns) + 0.5) * (self._aspect / columns)
+        y = (np.arange(rows) + 0.5) / rows
+        points = np.stack([part.ravel() for part in np.meshgrid(x, y)])
+        moved = pose.joints * (self._aspect, 1.0)
+        flow = self._trunk_flow(points, moved)
+        if self._armed:
+            flow = flow + self._arm_flow(points, pose)
+        if self._head is not None:
+            flow = self._off_head(points, flow) + self._head.flow(points, moved[FACE])
+        return (flow * self._inside(points)).reshape(2, rows, columns)
+
+    # -- arms ------------------------------------------------------------------------------
+
+    def _arm_flow(self, points: Points, pose: Pose) -> Floats:
+        """Of both arms (2, n). The trunk, and an arm at rest, hold their place against the other's field."""
+        fields, weights = [], [1 / np.square(self._off_trunk(points) + 0.02 * self._width)]
+        for hand, *arm in ARMS:
+            joints = np.array([*arm, *range(hand.start, hand.stop)])
+            bones = arm_bones(self._own, pose, self._aspect, joints)
+            if bones is None:
+                continue
+            seen = self._own.confidence[joints] >= SEEN
+            away = (pose.joints - self._own.joints)[joints[seen]] * (self._aspect, 1.0)
+            farthest = float(np.hypot(*away.T).max(initial=0.0))
+            displaced, beyond = _displace(bones, points, self._width)
+            fades = max(_NARROWEST * self._width, _SLOPE * farthest)
+            fields.append(displaced * smooth(1 - beyond / fades) * float(farthest > _STILL))
+            weights.append(1 / np.square(beyond + 0.02 * self._width))
+        total = np.zeros_like(points)
+        for displaced, weight in zip(fields, weights[1:], strict=True):
+            total += displaced * weight / sum(weights)
+        return total
+
+    def _off_trunk(self, points: Points) -> Floats:
+        """(n,) from the line between the shoulders and the spine, less their thickness."""
+        right, left = self._points[2], self._points[5]
+        neck, hips = (right + left) / 2, np.array([0.0, _TRUNK * self._width])
+        across = _from_segment(points, right, left) - _COLLAR * self._width
+        spine = _from_segment(points, neck, neck + hips) - _SPINE * self._width
+        return np.maximum(np.minimum(across, spine), 0.0)
+
+    def _trunk_flow(self, points: Points, moved: Floats) -> Floats:
+        """Of the shoulders and the neck, which rise with the breath."""
+        if not self._armed:
+            return np.zeros_like(points)
+        shoulders = np.array([2, 5])
+        away = self._points[shoulders] - moved[shoulders]
+        if np.abs(away).max() < _STILL:
+            return np.zeros_like(points)
+        off = points[:, None] - moved[shoulders].T[..., None]
+        near = np.exp(-np.square(off / (0.55 * self._width)).sum(axis=0))
+        share = near / np.maximum(near.sum(axis=0), 1.0)
+        return np.asarray((away.T[..., None] * share).sum(axis=1))
+
+    def _off_head(self, points: Points, flow: Floats) -> Floats:
+        """``flow`` without what would deform the face."""
+        assert self._head is not None
+        return flow * smooth(self._head.distance(points) / (0.15 * self._width))
+
+    def _inside(self, points: Points) -> Floats:
+        """1 inside, 0 on the edges of the picture: of an edge the direction across it is held."""
+        across = [np.minimum(p, end - p) / _EDGE for p, end in zip(points, (self._aspect, 1.0), strict=True)]
+        return np.stack([smooth(part) for part in across])
+
+
+def _from_segment(points: Points, start: Floats, end: Floats) -> Floats:
+    """(n,) distance from the line between two points."""
+    along = end - start
+    share = ((points - start[:, None]) * along[:, None]).sum(axis=0) / max(float(along @ along), 1e-12)
+    off = points - start[:, None] - np.clip(share, 0.0, 1.0) * along[:, None]
+    return np.asarray(np.hypot(*off))
+
+
+def _displace(bones: Bones, points: Points, width: float) -> tuple[Floats, Floats]:
+    """Of points beside moved bones: how far their picture is displaced (2, n), and how far they are beyond
+    what the nearest bone carries rigidly (n)."""
+    at = bones.along(points)
+    beyond = np.maximum(at.distance - _RIGID * bones.thick[:, None], 0.0)
+    # Near a bone the picture turns with it; farther away that would grow with the distance.
+    turning = np.clip(1 - beyond / (0.3 * width), 0.0, 1.0)
+    displaced = turning * (at.source - points[:, None]) + (1 - turning) * (at.old_foot - at.foot)
+    weight = 1 / np.square(np.square(at.distance / width + 0.02))
+    # A hand has twenty thin bones and counts as much as its nearest: else it would pull at the shoulder.
+    fingers = bones.thick < 0.6 * bones.thick.max()
+    if fingers.any() and not fingers.all():
+        weight[fingers] *= weight[fingers].max(axis=0) / weight[fingers].sum(axis=0)
+        # It is before its forearm, which may point at the camera, and moves as a whole.
+        weight[~fingers] *= smooth(beyond[fingers].min(axis=0) / (_WRIST * width)) + 1e-4
+    weight /= weight.sum(axis=0)
+    return (weight * displaced).sum(axis=1), beyond.min(axis=0)

@@ -1,0 +1,247 @@
+"""How a portrait's head and face move: the head as an ellipsoid, lids, brows and mouth within it.
+
+    head = Head.of(points)                          # (128, 2), in heights of the picture
+    head.flow(grid, moved_face)                     # where the picture of the moved head comes from
+    head.face_flow(moved_face, 512, 512)            # what moves within it, and where the mouth is open
+
+The joints of the face place the head: an affine map and a turn in depth are fitted to those that do not move
+by themselves. What lids, brows and lips are off from that is their own movement. Everything is a flow: for
+every pixel, where in the portrait it comes from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from semibody.pose.body import face_height
+from semibody.pose.skeleton import FACE_PARTS
+from semibody.types import FACE, Floats
+
+Points = Float[NDArray[np.float64], "2 n"]
+
+_STILL = 1e-5
+"""Heights of the picture under which nothing counts as moved."""
+_HAIR, _CHEEKS, _NECK = 0.95, 0.28, 0.05
+"""How far the head goes beyond the face's joints, above, beside and below, in heights of the face."""
+_AROUND = 0.9
+"""Heights of the face over which the head's field fades around it."""
+_DEEP = 0.62
+"""Half the depth of the head, in heights of the face."""
+_JAW = 2.7
+"""Half the width of the jaw, in halves of the mouth's width: so far aside the chin's movement fades."""
+_BELOW_CHIN = 0.6
+"""Heights of the face below the chin over which its movement fades."""
+_ARCH = 2.4
+"""Exponent of the lips' arch: 2 is a parabola, more is rounder at the corners."""
+_TEETH = 0.7
+"""Share of the portrait's own gap between the lips that is kept below the upper lip."""
+_SOFT_LIP = 1.5
+"""Pixels over which the inner edge of a lip fades into the open mouth."""
+_EYES = (FACE_PARTS["right_eye"], FACE_PARTS["left_eye"])
+_BROWS = (FACE_PARTS["right_brow"], FACE_PARTS["left_brow"])
+_LIPS = slice(FACE_PARTS["outer_lips"].start, FACE_PARTS["inner_lips"].stop)
+
+
+_RIM = 0.2
+"""How far below the joints of a lower lid the eye is still seen, in openings of the eye."""
+_LASHES_HIGH = 0.45
+"""How high the line of the lashes is, in openings of the eye."""
+_LASHES = 0.25
+"""How far above the joints of an upper lid its lashes begin, in openings of the eye."""
+
+
+def smooth(share: Floats) -> Floats:
+    """A smooth step from 0 to 1."""
+    share = np.clip(share, 0.0, 1.0)
+    return np.asarray(share * share * (3 - 2 * share))
+
+
+@dataclass(frozen=True)
+class Head:
+    """The head of a portrait, by the joints of its face (68, 2)."""
+
+    face: Floats
+    size: float
+    """height of the face"""
+
+    @classmethod
+    def of(cls, points: Floats) -> Head:
+        """``points`` (128, 2) of the whole person."""
+        return cls(points[FACE], max(float(face_height(points)), 1e-3))
+
+    @cached_property
+    def _box(self) -> tuple[Floats, Floats]:
+        beside, above, below = _CHEEKS * self.size, _HAIR * self.size, _NECK * self.size
+        low, high = self.face.min(axis=0), self.face.max(axis=0)
+        return low - np.array([beside, above]), high + np.array([beside, below])
+
+    def distance(self, points: Points) -> Floats:
+        """(n,) from the head's ellipse in units of the picture's height, 0 inside."""
+        low, high = self._box
+        centre, half = (low + high) / 2, (high - low) / 2
+        radius = np.hypot(*((points - centre[:, None]) / half[:, None]))
+        return np.asarray(np.maximum(radius - 1, 0.0) * half.mean())
+
+    def depth(self, points: Points) -> Floats:
+        """(n,) how far before its middle the head's surface is, in heights of the face; 0 at its rim."""
+        low, high = self._box
+        centre, half = (low + high) / 2, (high - low) / 2
+        radius = np.square((points - centre[:, None]) / half[:, None]).sum(axis=0)
+        return np.asarray(_DEEP * np.sqrt(np.clip(1 - radius, 0.0, 1.0)))
+
+    def _terms(self, points: Points) -> Floats:
+        """(n, 4): what a moved head is linear in: position, 1 and depth."""
+        around = (points - self.face.mean(axis=0)[:, None]) / self.size
+        return np.stack([*around, np.ones(points.shape[1]), self.depth(points)], axis=1)
+
+    def fit(self, face: Floats) -> Floats:
+        """(4, 2): by ``_terms`` how far the joints of the face have come; lids, brows and lips move by
+        themselves and do not count."""
+        stiff = np.r_[0:17, 27:36, 36, 39, 42, 45]
+        away = (face - self.face)[stiff]
+        if np.abs(away).max() < _STILL:
+            return np.zeros((4, 2))
+        return np.asarray(np.linalg.lstsq(self._terms(self.face[stiff].T), away, rcond=None)[0])
+
+    def flow(self, points: Points, face: Floats) -> Floats:
+        """(2, n): where the picture of the moved head comes from, less the points."""
+        motion = self.fit(face)
+        if not motion.any():
+            return np.zeros_like(points)
+        share = smooth(1 - self.distance(points) / (_AROUND * self.size))
+        source = points - share * (self._terms(points) @ motion).T
+        # The motion is known at its source; two steps are enough for what a head moves.
+        for _ in range(2):
+            source = points - share * (self._terms(source) @ motion).T
+        return np.asarray(source - points)
+
+    def face_flow(self, face: Floats, height: int, width: int) -> FaceFlow | None:
+        """Of lids, brows and mouth, in the portrait's own pixels; None: they do not move."""
+        own = self.face + self._terms(self.face.T) @ self.fit(face)
+        away = face - own
+        if max(np.abs(away[part]).max() for part in (*_EYES, *_BROWS, _LIPS)) < 1e-4 * self.size:
+            return None
+        # Pixels are heights of the picture times its height, on both axes.
+        return FaceFlow.of(self.face * height, away * height, height, width)
+
+
+@dataclass(frozen=True)
+class FaceFlow:
+    """Movements within a face, in pixels, inside a box about it; outside nothing moves."""
+
+    left: int
+    top: int
+    flow: Float[NDArray[np.float32], "2 h w"]
+    mouth: Float[NDArray[np.float32], "h w"]
+    """1 between lips that have come apart, where the portrait has nothing to show"""
+
+    @classmethod
+    def of(cls, face: Floats, away: Floats, height: int, width: int) -> FaceFlow:
+        """``face`` (68, 2) and how far each joint is moved, in pixels."""
+        size = float(np.ptp(face[:, 1]))
+        beyond = np.array([[0.3, 0.3], [0.3, _BELOW_CHIN]]) * size + 2
+        low = np.floor((face.min(axis=0) - beyond[0]).clip(0)).astype(int)
+        high = np.ceil(np.minimum(face.max(axis=0) + beyond[1], (width, height))).astype(int)
+        high = np.maximum(high, low + 1)
+        x, y = np.meshgrid(np.arange(low[0], high[0]) + 0.5, np.arange(low[1], high[1]) + 0.5)
+        flow = np.zeros((2, *x.shape))
+        for eye, brow in zip(_EYES, _BROWS, strict=True):
+            flow += _lift_brow(face[brow], away[brow], x, y)
+            flow += _close_eye(face[eye], away[eye], face[brow], x, y)
+        opened, mouth = _open_mouth(face, away, x, y)
+        return cls(int(low[0]), int(low[1]), (flow + opened).astype(np.float32), mouth.astype(np.float32))
+
+    def taken_at(
+        self, flow: Float[NDArray[np.float32], "2 H W"]
+    ) -> tuple[Float[NDArray[np.float32], "2 H W"], Float[NDArray[np.float32], "H W"]]:
+        """This flow and ``mouth`` for pixels that come from elsewhere by ``flow``."""
+        height, width = flow.shape[1:]
+        where_x = flow[0] + np.arange(width, dtype=np.float32) - self.left
+        where_y = flow[1] + np.arange(height, dtype=np.float32)[:, None] - self.top
+        right, down, mouth = (
+            cv2.remap(part, where_x, where_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+            for part in (*self.flow, self.mouth)
+        )
+        return np.stack([right, down]), mouth
+
+
+def _lift_brow(brow: Floats, away: Floats, x: Floats, y: Floats) -> Floats:
+    """(2, h, w): a brow moves as one, with the skin about it."""
+    centre, reach = brow.mean(axis=0), max(float(np.ptp(brow[:, 0])), 1.0)
+    near = np.exp(-np.square((x - centre[0]) / (0.6 * reach)) - np.square((y - centre[1]) / (0.35 * reach)))
+    return -away.mean(axis=0)[:, None, None] * near
+
+
+def _close_eye(eye: Floats, away: Floats, brow: Floats, x: Floats, y: Floats) -> Floats:
+    """(2, h, w): the upper lid comes down with its lashes, the skin above it is stretched, and what lies
+    under it is covered.
+
+    ``eye`` (6, 2): corner, two on the upper lid, corner, two on the lower lid (iBUG-68's order).
+    """
+    start, end = eye[0], eye[3]
+    length = max(float(np.hypot(*(end - start))), 1e-3)
+    ahead = (end - start) / length
+    down = np.array([-ahead[1], ahead[0]]) * (1.0 if ahead[0] >= 0 else -1.0)
+    along = ((x - start[0]) * ahead[0] + (y - start[1]) * ahead[1]) / length
+    across = (x - start[0]) * down[0] + (y - start[1]) * down[1]
+    heights = (eye - start) @ down
+    upper, lower = heights[[1, 2]].mean(), heights[[4, 5]].mean()
+    gap = max(float(lower - upper), 1e-3)
+    closed = float(np.clip((away[[1, 2]].mean(axis=0) @ down) / gap, 0.0, 1.0))
+    arch = np.clip(1 - np.square(2 * along - 1), 0.0, None)
+    # Joints lie within the lashes: the lid that comes down begins a little above them.
+    top = arch * (upper * 1.125 - _LASHES * gap)
+    bottom = arch * (lower * 1.125 + _RIM * gap)
+    above = max(0.55 * float(upper - ((brow - start) @ down).mean()), 0.8 * gap)
+    fold = top - above * arch
+    lashes = _LASHES_HIGH * gap * arch
+    lid = top + closed * np.maximum(bottom - lashes - top, 0.0)
+    skin = fold + (across - fold) / np.maximum(lid - fold, 1e-3) * (top - fold)
+    # The eye itself stays, and the lid with its lashes comes down over it.
+    source = np.where(across < lid, skin, np.where(across < lid + lashes, across - (lid - top), across))
+    source = np.where((across > fold) & (arch > 0), source, across)
+    return down[:, None, None] * (source - across)
+
+
+def _open_mouth(face: Floats, away: Floats, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """(2, h, w) and (h, w): the lower lip comes down with the chin, the upper lip goes up a little, and both
+    ways back; and where between them nothing of the portrait is to be seen.
+
+    Only the middles of the inner lips and the corners are read, of ``face`` and ``away`` (68, 2).
+    """
+    right, left = face[60], face[64]
+    centre, half = (right + left) / 2, max(float(np.hypot(*(left - right))) / 2, 1e-3)
+    ahead = (left - right) / (2 * half)
+    down = np.array([-ahead[1], ahead[0]])
+    along = ((x - centre[0]) * ahead[0] + (y - centre[1]) * ahead[1]) / half
+    across = (x - centre[0]) * down[0] + (y - centre[1]) * down[1]
+    upper, lower = (float((face[point] - centre) @ down) for point in (62, 66))
+    lower = max(lower, upper)
+    raised, lowered = -float(away[62] @ down), float(away[66] @ down)
+    wider = float((away[64] - away[60]) @ ahead) / (2 * half)
+    nose, chin = (float((face[point] - centre) @ down) for point in (33, 8))
+    along = along / (1 + wider * np.exp(-np.square(along / 1.6) - np.square(across / (1.2 * half))))
+    arch = np.clip(1 - np.abs(along) ** _ARCH, 0.0, None)
+    top, bottom = (upper - raised) * arch, np.maximum(lower + lowered, upper - raised) * arch
+    above = smooth(1 - (top - across) / max(upper - nose, 0.2 * half))
+    lip = raised * arch * above
+    # The lower lip keeps its arch; farther down the whole chin moves, as far as the jaw is wide.
+    low = np.clip((across - bottom) / max(chin - lower, half), 0.0, 1.0)
+    below = smooth(1 - (across - (chin + lowered)) / (_BELOW_CHIN * float(np.ptp(face[:, 1]))))
+    jaw = -lowered * ((1 - low) * arch + low * smooth(1 - np.abs(along) / _JAW)) * below
+    # Upper teeth that the portrait shows stay with the upper lip; a closing mouth presses them together.
+    gap, own = np.maximum(bottom - top, 1e-3), (lower - upper) * arch
+    between = np.where(gap > own, np.minimum(across - top, own), (across - top) * own / gap)
+    inside = (across > top) & (across < bottom)
+    shift = np.where(across <= top, lip, np.where(inside, upper * arch + between - across, jaw))
+    sideways = along * half - ((x - centre[0]) * ahead[0] + (y - centre[1]) * ahead[1])
+    flow = ahead[:, None, None] * sideways + down[:, None, None] * shift
+    begins = top + _TEETH * own
+    soft = np.minimum(across - begins, bottom - across) / _SOFT_LIP
+    return flow, smooth(soft) * inside * (gap > own + 1)

@@ -1,0 +1,1 @@
+"""Text to speech with the voices that are installed on this machine (espeak-ng, flite)."""
