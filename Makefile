@@ -6,7 +6,7 @@ PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 STAMP  := $(VENV)/.semibody
 
-.PHONY: help demo starter bench-starter data-demo test slow parity lint types site bench bench-flops bench-step clean
+.PHONY: help demo starter bench-starter data-demo test slow fuzz faults parity lint types site bench bench-flops bench-step clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -92,6 +92,14 @@ test: $(STAMP)-all ## the fast tests, a few minutes (WORKERS= processes)
 
 slow: $(STAMP)-all ## the slow tests: full-size networks, long clips (minutes, 10 GB of memory)
 	$(PY) -m pytest -m slow
+
+FUZZ_SECONDS ?= 3600
+fuzz: $(STAMP)-all ## damaged files for every reader, an hour (FUZZ_SECONDS=); what fails is kept in out/fuzz
+	nice $(PY) tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
+
+FAULTS ?= 50
+faults: $(STAMP)-all ## kills, full disks, refusals at random points of long work (FAULTS= of each kind)
+	SEMIBODY_FAULTS=$(FAULTS) OMP_NUM_THREADS=1 nice $(PY) -m pytest --timeout=36000 tests/test_faults.py
 
 parity: $(STAMP)-all ## compare with recorded numbers of the published code (SEMIBODY_GOLDEN=folder)
 	$(PY) -m pytest -m parity tests/parity

@@ -100,7 +100,7 @@ def measure(
     if not list((out / "base").glob("latents-*")):
         for latents in run.glob("latents-*"):
             latents.rename(out / "base" / latents.name)
-    _, held_out = split(Training(recipe, run).pack(None, packed, lambda *_: None))
+    _, held_out = split(Training(recipe, run).packed(packed))
     meter = load_keypoint_meter(meter_run, recipe)
     figures = causality(Animator.load(run / "weights"), meter, held_out[:clips], length=FRAMES)
     kept.write_text(json.dumps(figures), encoding="utf-8")

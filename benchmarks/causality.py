@@ -174,7 +174,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     asked = parser.parse_args()
     recipe = resolved(asked.run)
-    clips = Training(recipe, asked.run).pack(None, asked.packed, lambda *_: None)
+    clips = Training(recipe, asked.run).packed(asked.packed)
     _, held_out = split(clips)
     animator = Animator.load(asked.run / "weights", precision=asked.precision)
     figures = causality(

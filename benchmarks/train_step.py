@@ -43,7 +43,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         training = Training(recipe, Path(folder))
         make_drawn_clips(Path(folder) / "packed", recipe, frames=2 * recipe.motion.frames)
-        clips = training.pack(None, None, lambda *_: None)
+        clips = training.packed(None)
         # Stills are trained without motion modules, as the trainer does it.
         unet = dataclasses.replace(recipe.model.unet, motion=asked.stage == "motion")
         sizes = dataclasses.replace(recipe.model, unet=unet)

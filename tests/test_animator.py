@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from semibody.pipeline import SemibodyPipeline
 from semibody.pose.draw import draw_parts
 from semibody.pose.skeleton import GROUPS
 from semibody.settings import Settings
-from semibody.types import Gesture, Pose, SemibodyError, Speech
+from semibody.types import Clip, Gesture, Pose, SemibodyError, Speech
 
 PLAIN = {
     "width": 64,
@@ -228,6 +229,26 @@ def test_machine_choices() -> None:
 def test_gesture_needs_a_pose() -> None:
     with pytest.raises(ValueError, match="at least one"):
         Gesture(np.zeros((0, 128, 2)), np.zeros((0, 128)))
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_disk_that_is_too_small_is_noticed_before_the_work(
+    animator: Animator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resume: bool
+) -> None:
+    inputs = prepare(made.picture(), made.tone(), made.gesture(), animator.settings())
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 0, 100))
+    with pytest.raises(SemibodyError, match=r"o\.mp4: takes about .* MB are free there; make room"):
+        animator.write(tmp_path / "new" / "o.mp4", inputs, animator.settings(), resume=resume)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_least_size_of_a_video_is_below_that_of_a_still_one(animator: Animator, tmp_path: Path) -> None:
+    """A grey wall takes less than any person, so what is refused can never have fitted."""
+    frames = np.full((24, 256, 256, 3), 128, np.uint8)
+    frames[:, 64:192, 64:192] += np.random.default_rng(0).integers(0, 64, (128, 128, 3), np.uint8)
+    for crf in (8, 18, 28):
+        media.write_clip(Clip(frames, 24.0), tmp_path / "o.mp4", crf=crf)
+        assert media.least_bytes(256, 256, 24, crf) < (tmp_path / "o.mp4").stat().st_size
 
 
 def test_a_full_memory_is_one_line_wherever_clips_are_made(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ FLOORS: dict[str, int] = {
     "types": 0,
     "config": 0,
     "files": 0,
+    "resume": 0,
     "media": 1,
     "weights": 1,
     "runtime": 1,

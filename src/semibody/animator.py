@@ -12,6 +12,7 @@ pose maps and pose features never exist for the whole clip, only latents do.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -23,20 +24,23 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semibody import media, runtime
+from semibody import resume as resuming
 from semibody.conditioning.clip import ClipConditions
 from semibody.conditioning.movement import Movement
 from semibody.diffusion.guidance import guide
 from semibody.diffusion.sample import AfterStep, sample
 from semibody.diffusion.schedule import ScheduleConfig, build_scheduler, initial_noise
 from semibody.diffusion.windows import Window, ring_windows
-from semibody.files import refuse_input
+from semibody.files import refuse_input, require_space
 from semibody.inputs import Inputs, prepare
 from semibody.media.provenance import notes_of
 from semibody.networks.loading import load_model
 from semibody.networks.model import Conditions, Model, ModelConfig
 from semibody.pose.body import face_found
+from semibody.resume import Unfinished
 from semibody.settings import Settings, Source, change, resolve
 from semibody.types import Clip, Gesture, Picture, Progress, SemibodyError, Speech, silent
+from semibody.weights.state import content_of
 
 
 class Animator:
@@ -118,6 +122,7 @@ class Animator:
         gesture: str | Path | Gesture = "auto",
         *,
         crf: int = 18,
+        resume: bool = False,
         progress: Progress = silent,
         **settings: Any,
     ) -> Inputs:
@@ -126,7 +131,7 @@ class Animator:
         chosen = self.settings(**settings)
         media.require_video_name(Path(path), alpha=chosen.alpha)
         inputs = prepare(portrait, speech, gesture, chosen)
-        self.write(path, inputs, chosen, crf=crf, progress=progress)
+        self.write(path, inputs, chosen, crf=crf, resume=resume, progress=progress)
         return inputs
 
     def write(
@@ -137,28 +142,68 @@ class Animator:
         *,
         crf: int = 18,
         notes: Mapping[str, Any] | None = None,
+        resume: bool = False,
         progress: Progress = silent,
         watch: Callable[[Picture], None] = lambda pixels: None,  # noqa: ARG005
     ) -> None:
         """Make prepared inputs into a video file; a transparent one where they have a matte.
 
         ``notes`` go into its metadata; ``watch`` is given each slice of frames that is written.
+        With ``resume`` the state is saved beside it after every step and slice, and what a killed run of the
+        same inputs, settings and weights has saved is continued: to the same bytes. Without it, such a state
+        is removed once the file is written. Raises SemibodyError if the disk is too small.
         """
-        matte = inputs.matte
-        slices = self.frames(inputs, settings, progress=progress)
-        with media.VideoWriter(
-            path,
-            fps=settings.fps,
-            width=settings.width,
-            height=settings.height,
-            speech=inputs.speech,
-            crf=crf,
-            alpha=matte is not None,
-            metadata={**self.metadata(settings), **notes_of(inputs.sources), **(notes or {})},
-        ) as video:
-            for pixels in slices:
+        path, matte = Path(path), inputs.matte
+        metadata = {**self.metadata(settings), **notes_of(inputs.sources), **(notes or {})}
+        require_space(path, self._least_bytes(len(inputs), settings, crf, resume=resume))
+        with contextlib.ExitStack() as stack:
+            work = None
+            if resume:
+                key = resuming.digest(self._identity(), inputs, settings, crf, path.suffix)
+                work = stack.enter_context(resuming.unfinished_work(path, key))
+            video = stack.enter_context(
+                media.VideoWriter(
+                    path,
+                    fps=settings.fps,
+                    width=settings.width,
+                    height=settings.height,
+                    speech=inputs.speech,
+                    crf=crf,
+                    alpha=matte is not None,
+                    metadata=metadata,
+                )
+            )
+            if work is not None:
+                video.go_on(work)
+            for pixels in self.frames(
+                inputs, settings, first=video.frames_written, unfinished=work, progress=progress
+            ):
                 video.write(pixels if matte is None else matte.cut(pixels))
                 watch(pixels)
+        resuming.forget(path)
+
+    def _least_bytes(self, frames: int, settings: Settings, crf: int, *, resume: bool) -> float:
+        """Bytes of the disk that making a video takes at least."""
+        video = media.least_bytes(settings.width, settings.height, frames, crf)
+        if not resume:
+            return video
+        vae = self.model.config.vae
+        height, width = self.model.config.working_size(settings.height, settings.width)
+        latents = 4 * frames * vae.latent_channels * height * width / vae.factor**2
+        return 2 * video + 2 * latents  # the state of the step before stays until the new one is saved
+
+    def _identity(self) -> list[Any]:
+        """What the same bits depend on beside inputs and settings: weights, version, machine."""
+        import semibody
+
+        return [
+            content_of(self.model),
+            self.info(),
+            semibody.__version__,
+            torch.__version__,
+            str(self.device),
+            torch.get_num_threads(),
+        ]
 
     def settings(self, **changes: Any) -> Settings:
         """The defaults of these weights with ``changes``, checked. Raises SemibodyError."""
@@ -185,12 +230,23 @@ class Animator:
     # -- the stages ------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def frames(self, inputs: Inputs, settings: Settings, *, progress: Progress = silent) -> Iterator[Picture]:
-        """Yield the clip as slices of frames, uint8 (f, height, width, 3)."""
+    def frames(
+        self,
+        inputs: Inputs,
+        settings: Settings,
+        *,
+        first: int = 0,
+        unfinished: Unfinished | None = None,
+        progress: Progress = silent,
+    ) -> Iterator[Picture]:
+        """Yield the clip from frame ``first`` as slices of frames, uint8 (f, height, width, 3).
+
+        ``first`` is where a slice ended; ``unfinished`` holds the state of a killed run, or will.
+        """
         try:
             conditions = self.conditions(inputs, settings, progress)
-            latents = self.denoise(conditions, settings, progress)
-            yield from self.decode(latents, conditions, progress)
+            latents = self.denoise(conditions, settings, progress, unfinished=unfinished)
+            yield from self.decode(latents, conditions, progress, first)
         except (MemoryError, RuntimeError) as error:
             if not runtime.is_out_of_memory(error):
                 raise
@@ -226,8 +282,9 @@ class Animator:
         *,
         scheduler: Any = None,
         after_step: AfterStep | None = None,
+        unfinished: Unfinished | None = None,
     ) -> Float[Tensor, "f c h w"]:
-        """From seeded noise to the latents of the whole clip.
+        """From seeded noise, or from where a killed run was, to the latents of the whole clip.
 
         ``scheduler`` (of diffusers, with its timesteps set) takes the place of ``settings.solver``;
         ``after_step`` as for ``sample``.
@@ -256,6 +313,7 @@ class Animator:
                     len(conditions), settings.window, settings.overlap, shift=settings.shift * step
                 ),
                 after_step=after_step,
+                unfinished=unfinished,
                 progress=progress,
             )
         except FloatingPointError as error:
@@ -266,10 +324,14 @@ class Animator:
 
     @torch.inference_mode()
     def decode(
-        self, latents: Float[Tensor, "f c h w"], conditions: ClipConditions, progress: Progress = silent
+        self,
+        latents: Float[Tensor, "f c h w"],
+        conditions: ClipConditions,
+        progress: Progress = silent,
+        first: int = 0,
     ) -> Iterator[Picture]:
-        """The latents of a whole clip to pixels, a few frames at a time."""
-        for start in range(0, len(latents), self._decode_slice):
+        """The latents of a whole clip to pixels from frame ``first`` on, a few frames at a time."""
+        for start in range(first, len(latents), self._decode_slice):
             frames = range(start, min(start + self._decode_slice, len(latents)))
             pixels = self.model.decode(latents[start : frames.stop].to(self.dtype))
             pixels = conditions.restored(pixels, frames)

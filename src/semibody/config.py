@@ -25,10 +25,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from semibody.files import parse_toml, read_text
+from semibody.files import parse_toml, printable, read_text
 from semibody.types import SemibodyError
 
 T = TypeVar("T")
+
+_MOST_REPEATED = 80
+"""Letters of the user's words that a message repeats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,13 +117,13 @@ def merge(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key.strip():
-            raise SemibodyError(f"--set {override}: write it as key=value, for example steps=6")
+            raise SemibodyError(f"--set {_start_of(override)}: write it as key=value, for example steps=6")
         *parents, last = key.strip().split(".")
         table = merged
         for parent in parents:
             table = table.setdefault(parent, {})
             if not isinstance(table, dict):
-                raise SemibodyError(f"--set {override}: {parent} is a value, not a table")
+                raise SemibodyError(f"--set {_start_of(override)}: {parent} is a value, not a table")
         table[last] = _parse_value(text.strip())
     return merged
 
@@ -163,7 +166,7 @@ def _reject_unknown_keys(cls: type, values: Mapping[str, Any], source: str, pref
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
             hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(sorted(known))}"
-            raise SemibodyError(f"{source}: unknown setting {prefix}{key}; {hint}")
+            raise SemibodyError(f"{source}: unknown setting {prefix}{_start_of(key)}; {hint}")
         nested = _nested_dataclass(hints[key])
         if nested is not None and isinstance(value, Mapping):
             _reject_unknown_keys(nested, value, source, f"{prefix}{key}.")
@@ -177,6 +180,11 @@ def _nested_dataclass(hint: Any) -> type | None:
             if dataclasses.is_dataclass(option) and isinstance(option, type):
                 return option
     return None
+
+
+def _start_of(text: str) -> str:
+    """The user's words as a message can repeat them: printable, and the first of many."""
+    return printable(text if len(text) <= _MOST_REPEATED else f"{text[:_MOST_REPEATED]}…")
 
 
 def _copy(values: Mapping[str, Any]) -> dict[str, Any]:

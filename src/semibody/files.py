@@ -17,18 +17,21 @@ import re
 import secrets
 import shutil
 import socket
+import time
 import tomllib
 import traceback
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from semibody.types import SemibodyError
+
+T = TypeVar("T")
 
 LARGEST_TEXT = 256 * 2**20
 """Bytes of a JSON, TOML or text file; an hour of OpenPose JSON has about 200 MB."""
@@ -44,6 +47,8 @@ DISK_ERRORS = (
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO,
 )  # fmt: skip
 """Errors of the disk or the folder rather than of one name: the next file would fail too."""
+_ABANDONED = 7 * 24 * 3600.0
+"""Seconds after which an unfinished file of another machine is taken for a killed run's."""
 _DEEPEST = 64
 """Tables within tables in a TOML file."""
 _PLAIN = "biufUS"
@@ -80,6 +85,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
+    finally:
+        _ours.discard(unfinished.name)
 
 
 def require_writable(path: Path) -> None:
@@ -92,6 +99,20 @@ def require_writable(path: Path) -> None:
         raise _EnoughError
 
 
+def require_space(path: Path, size: float) -> None:
+    """Raise SemibodyError if the disk on which ``path`` will be has less than ``size`` bytes to spare."""
+    place = path.absolute().parent
+    while not exists(place) and place != place.parent:
+        place = place.parent
+    with contextlib.suppress(OSError):  # where the system does not tell, writing will
+        free = shutil.disk_usage(place).free
+        if free < size:
+            raise SemibodyError(
+                f"{path}: takes about {size / 2**20:,.0f} MB or more, and {free / 2**20:,.0f} MB are free "
+                "there; make room, or choose another place with -o"
+            )
+
+
 def unfinished_name(path: Path) -> Path:
     """A hidden name beside ``path`` for an unfinished file or folder, different at each call.
 
@@ -102,7 +123,9 @@ def unfinished_name(path: Path) -> Path:
     start = os.fsencode(path.stem)[:_LONGEST_NAME].decode(errors="ignore")
     ending = path.suffix if len(os.fsencode(path.suffix)) <= _LONGEST_NAME else ""
     owner = f"{_machine()}-{os.getpid():x}-{secrets.token_hex(2)}"
-    return path.with_name(f".{start}.{owner}.unfinished{ending}")
+    made = path.with_name(f".{start}.{owner}.unfinished{ending}")
+    _ours.add(made.name)
+    return made
 
 
 @contextlib.contextmanager
@@ -121,18 +144,37 @@ def temporary_folder(path: Path) -> Iterator[Path]:
 
 @functools.lru_cache(maxsize=4096)
 def remove_leftovers(folder: Path) -> None:
-    """Remove the unfinished files and folders of killed processes of this machine, once in a process."""
+    """Remove the unfinished files and folders that killed processes left, once in a process.
+
+    Those of another machine, or container, cannot be asked for: they go when a week old.
+    """
     for path in folder.glob(".*.unfinished*"):
-        found = _OWNED.search(path.name)
-        if found is None or found["machine"] != _machine() or _is_alive(int(found["process"], 16)):
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):
-                path.unlink()
+        owner = _OWNED.search(path.name)
+        if owner is not None and not _is_used(path, owner["machine"], int(owner["process"], 16)):
+            remove(path)
 
 
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all in it, if it is there and can be removed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _is_used(path: Path, machine: str, process: int) -> bool:
+    if machine != _machine():
+        with contextlib.suppress(OSError):
+            return time.time() - path.lstat().st_mtime < _ABANDONED
+        return True
+    if process == os.getpid():  # in containers the next run often has the number of the last
+        return path.name in _ours
+    return _is_alive(process)
+
+
+_ours: set[str] = set()
+"""The names that this process has given to unfinished files."""
 _OWNED = re.compile(r"\.(?P<machine>[0-9a-f]{4})-(?P<process>[0-9a-f]{1,8})-[0-9a-f]{4}\.unfinished")
 
 
@@ -369,15 +411,32 @@ def read_npz(path: Path, remedy: str, *, largest: int = LARGEST_NPZ) -> dict[str
     Sizes are compared with what the archive and each array's header state before any memory is taken.
     Nothing is unpickled. Raises SemibodyError, naming the file, with ``remedy``.
     """
+    return _open_npz(path, remedy, largest, _read_member)
+
+
+def is_npz(path: Path, *, largest: int = LARGEST_NPZ) -> bool:
+    """Whether ``read_npz`` would read it, as far as its directory and its arrays' headers tell."""
+    try:
+        _open_npz(path, "", largest, _member_header)
+    except SemibodyError:
+        return False
+    return True
+
+
+def _open_npz(path: Path, remedy: str, largest: int, read: Callable[..., T]) -> dict[str, T]:
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             if len(members) > MOST_ARRAYS or sum(member.file_size for member in members) > largest:
                 raise SemibodyError(f"{path}: unpacks to more than {largest / 2**20:g} MB; {remedy}")
-            return {
-                member.filename.removesuffix(".npy"): _read_member(archive, member, path, remedy)
-                for member in members
-            }
+            for member in members:
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise SemibodyError(f"{path}: is packed in a way that numpy does not; {remedy}")
+            found = {}
+            for member in members:
+                with archive.open(member) as content:
+                    found[member.filename.removesuffix(".npy")] = read(content, member, path, remedy)
+            return found
     except SemibodyError:
         raise
     except FileNotFoundError:
@@ -388,17 +447,20 @@ def read_npz(path: Path, remedy: str, *, largest: int = LARGEST_NPZ) -> dict[str
         ) from None
 
 
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, remedy: str) -> NDArray[Any]:
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise SemibodyError(f"{path}: is packed in a way that numpy does not; {remedy}")
-    with archive.open(member) as file:
-        shape, fortran, dtype = read_npy_header(file)
-        count = math.prod(shape)
-        if dtype.kind not in _PLAIN or dtype.fields or dtype.subdtype:
-            raise SemibodyError(f"{path}: '{member.filename}' holds {dtype}, not plain numbers; {remedy}")
-        if count * dtype.itemsize > member.file_size:
-            raise SemibodyError(f"{path}: '{member.filename}' states a larger size than it has; {remedy}")
-        content = file.read()
+def _member_header(
+    file: IO[bytes], member: zipfile.ZipInfo, path: Path, remedy: str
+) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    shape, fortran, dtype = read_npy_header(file)
+    if dtype.kind not in _PLAIN or dtype.fields or dtype.subdtype:
+        raise SemibodyError(f"{path}: '{member.filename}' holds {dtype}, not plain numbers; {remedy}")
+    if math.prod(shape) * dtype.itemsize > member.file_size:
+        raise SemibodyError(f"{path}: '{member.filename}' states a larger size than it has; {remedy}")
+    return shape, fortran, dtype
+
+
+def _read_member(file: IO[bytes], member: zipfile.ZipInfo, path: Path, remedy: str) -> NDArray[Any]:
+    shape, fortran, dtype = _member_header(file, member, path, remedy)
+    count, content = math.prod(shape), file.read()
     array = np.frombuffer(content, dtype, count) if count else np.zeros(0, dtype)
     return array.reshape(shape, order="F" if fortran else "C").copy()
 

@@ -87,7 +87,7 @@ def test_noise_that_frames_share() -> None:
 @pytest.mark.parametrize("solver", ["ddim", "dpm++", "unipc"])
 def test_a_clip_is_solved_in_parts_as_in_one(solver: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def made(frames_at_once: int) -> Tensor:
-        monkeypatch.setattr("semibody.diffusion.sample.STEP_FRAMES", frames_at_once)
+        monkeypatch.setattr("semibody.diffusion.state.STEP_FRAMES", frames_at_once)
         return sample(
             lambda x, t, window: torch.sin(x * t / 100),
             initial_noise(30, 4, 5, 7, seed=1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -467,6 +468,13 @@ def test_models_of_impossible_sizes(tmp_path: Path, values: dict[str, Any]) -> N
         loading.describe(tmp_path)
 
 
+def test_networks_that_cannot_be_built(tmp_path: Path) -> None:
+    """Sizes within the bounds may still not fit each other."""
+    (tmp_path / store.INDEX).write_text(json.dumps({"model": {"vae": {"widths": [32, 1, 128]}}}))
+    with pytest.raises(SemibodyError, match=r"semibody\.json: describes networks that cannot be built"):
+        loading.verify(tmp_path)
+
+
 def test_published_and_bundled_models_are_within_the_bounds() -> None:
     from semibody.weights.hub import STARTER
 
@@ -504,6 +512,40 @@ def test_what_killed_runs_left_is_removed(tmp_path: Path) -> None:
     with atomic_write(tmp_path / "o.mp4") as unfinished:
         unfinished.write_text("whole")
     assert {p.name for p in tmp_path.iterdir()} == {"o.mp4", mine.name, *others}
+
+
+def test_leftovers_of_containers(tmp_path: Path) -> None:
+    """There the next run often has the number of the one before, and the machine another name."""
+    mine = unfinished_name(tmp_path / "o.mp4")
+    same = mine.with_name(re.sub(r"-[0-9a-f]{4}\.unf", "-0000.unf", mine.name))
+    other, old = tmp_path / ".o.0000-1-ffff.unfinished.mp4", tmp_path / ".o.0000-2-ffff.unfinished.mp4"
+    for path in (mine, same, other, old):
+        path.touch()
+    os.utime(old, (0, 0))
+    with atomic_write(tmp_path / "a.txt"):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {mine.name, other.name, "a.txt"}
+
+
+def test_a_training_without_data_leaves_no_folder(tmp_path: Path) -> None:
+    from semibody.training.recipe import load_recipe
+    from semibody.training.trainer import train
+
+    either: list[dict[str, Any]] = [{"data": tmp_path / "none"}, {"packed": tmp_path / "none"}]
+    for given in either:
+        with pytest.raises(SemibodyError, match="none"):
+            train(load_recipe("starter"), tmp_path / "o", device="cpu", **given)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    left = leave(tmp_path)
+    left.unlink()
+    left.mkdir()
+    (left / "weights.safetensors").touch()
+    for _ in range(2):  # the second one takes the first one's place
+        checkpoint.save(tmp_path, snapshot(), 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000003"]
 
 
 def test_a_temporary_folder_goes_whatever_happens(tmp_path: Path) -> None:

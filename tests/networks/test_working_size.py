@@ -15,6 +15,7 @@ from semibody.animator import Animator
 from semibody.conditioning.clip import ClipConditions, pixels_of
 from semibody.networks.hints import Hints
 from semibody.networks.model import ModelConfig
+from semibody.networks.plate import PlateConfig
 from semibody.networks.restorer import RestorerConfig, resized
 from semibody.pose import timing
 from semibody.pose.library import find_gesture
@@ -78,9 +79,13 @@ def test_no_share_of_it_is_the_decoded_frame_enlarged() -> None:
     torch.testing.assert_close(restored, enlarged)
 
 
-@pytest.mark.parametrize("restorer", [None, RestorerConfig(widths=(8, 16), groups=4)])
+@pytest.mark.parametrize(
+    "restorer", [None, *(RestorerConfig(widths=(8, 16), groups=4, plate=plate) for plate in (False, True))]
+)
 def test_clips_of_any_size_have_that_size(restorer: RestorerConfig | None) -> None:
-    animator = Animator.random(config(restorer=restorer), width=64, height=64, steps=1, guidance=1.0)
+    plate = PlateConfig(widths=(8, 16), groups=4) if restorer is not None and restorer.plate else None
+    made_config = config(restorer=restorer, plate=plate)
+    animator = Animator.random(made_config, width=64, height=64, steps=1, guidance=1.0)
     for width, height in ((128, 128), (96, 160), (64, 64)):
         size: dict[str, Any] = {"width": width, "height": height, "frame": "keep", "align": "none"}
         made_clip = animator.animate(made.picture(), made.tone(0.1), made.gesture(), **size)

@@ -8,7 +8,6 @@ import pytest
 
 from semibody.data.dataset import PackedClip
 from semibody.training.trainer import Training
-from semibody.types import silent
 from training.nano import nano, packed
 
 
@@ -21,4 +20,4 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def clips(folder: Path, tmp_path: Path) -> list[PackedClip]:
     """The same, opened for a training."""
-    return Training(nano(), tmp_path / "run").pack(None, folder, silent)
+    return Training(nano(), tmp_path / "run").packed(folder)

@@ -67,7 +67,7 @@ def test_a_rehearsed_step_does_the_work_of_a_real_one(folder: Path, tmp_path: Pa
         "curriculum.iterative=0", "curriculum.lips=0", "curriculum.head=0",
     )  # fmt: skip
     training = Training(recipe, tmp_path / "run")
-    clips = training.pack(None, folder, lambda *_: None)
+    clips = training.packed(folder)
     assert training.run_stage("vae", clips, float("inf"), lambda *_: None)
     stage = training.build("still", clips)
     found = estimate_stage(recipe, "still")

@@ -105,7 +105,7 @@ def test_the_restorers_limbs_are_carried_from_the_detected_pose(
     folder: Path, detect: Callable[[PackedClip], PackedClip], trained: Path
 ) -> None:
     training = Training(nano('stages=["vae","plate","still","restore"]', "loss.pose=0"), trained)
-    clips = training.pack(None, folder, silent)
+    clips = training.packed(folder)
     task = training.build("restore", clips, silent)
     assert isinstance(task, RestoreStage)
     exact, as_found = (

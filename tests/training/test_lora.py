@@ -95,7 +95,7 @@ def test_only_adapters_train_and_the_export_is_their_sum(
     assert all(name.endswith("weight") for name in moved)
     # The same networks with their adapters, as a resumed training has them.
     training = Training(settings, out)
-    task = training.build("still", training.pack(None, clips, lambda *_: None))
+    task = training.build("still", training.packed(clips))
     stage = StageRun(task, settings, out / "still", training.accelerator, training.log)
     assert stage.resume()
     assert all(lora.is_adapter(name) for name in stage.parameters)

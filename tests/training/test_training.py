@@ -299,7 +299,7 @@ def test_muted_audio_changes_no_prediction_and_is_not_trained(finished: Path, cl
     """In the initial phase the prediction is the same for any sound, on every way audio enters."""
     recipe = nano("curriculum.initial=10", *STILL_ONLY)
     training = Training(recipe, finished)
-    task = training.build("still", training.pack(None, clips, lambda *_: None))
+    task = training.build("still", training.packed(clips))
     assert isinstance(task, DenoisingStage)
     batch = task.batch(0, [0, 1])
     other = dataclasses.replace(batch, rows=batch.rows + 3.0)
@@ -321,7 +321,7 @@ def test_dropped_audio_is_denoised_as_guidances_unconditional_half(
     recipe = nano("noise.drop_audio=1.0", *STILL_ONLY, *(encoder if kind == "wav2vec2" else ()),
                   f"model.unet.audio_width={64 if kind == 'wav2vec2' else 16}")  # fmt: skip
     training = Training(recipe, only_stills(finished, tmp_path / "run"))
-    task = training.build("still", training.pack(None, clips, lambda *_: None))
+    task = training.build("still", training.packed(clips))
     assert isinstance(task, DenoisingStage)
     batch = task.batch(0, [0, 1])
     assert not batch.has_audio.any()
@@ -349,7 +349,7 @@ def test_no_term_has_a_gradient_into_the_padding(
     off = [f"loss.{name}=0" for name in ("pose", "detail", "low", "pixel") if name != term]
     recipe = nano(*off, f"loss.{term}=1", "loss.decode_every=1", "loss.decode_cells=0")
     training = Training(recipe, finished)
-    task = training.build("still", training.pack(None, clips, lambda *_: None))
+    task = training.build("still", training.packed(clips))
     assert isinstance(task, DenoisingStage)
     batch = task.batch(0, [0, 1])
     weight, inside = batch.weight.clone(), [one.clone() for one in batch.inside]
@@ -373,7 +373,7 @@ def test_each_term_reaches_the_denoiser_through_the_decoder(
     """The trap: decoded without gradient, the terms of the phase-specific loss would train nothing."""
     others = [f"loss.{name}=0" for name in ("pose", "detail", "low") if name != term]
     training = Training(nano(*others, "loss.decode_every=1"), finished)
-    task = training.build("still", training.pack(None, clips, lambda *_: None))
+    task = training.build("still", training.packed(clips))
     assert isinstance(task, DenoisingStage)
     batch = dataclasses.replace(task.batch(0, [0, 1]), t=torch.tensor([t, t]))
     losses = task.losses(task.module, batch)
@@ -412,7 +412,7 @@ def test_fine_tuning_starts_from_weights_and_trains_only_the_named_parameters(
 
 def test_latents_have_about_unit_variance(finished: Path, clips: Path) -> None:
     training = Training(nano(), finished)
-    found = training.pack(None, clips, lambda *_: None)
+    found = training.packed(clips)
     stage = training.build("still", found)
     assert isinstance(stage, DenoisingStage)
     store = stage.samples.store
@@ -466,21 +466,20 @@ def test_each_process_packs_its_share_before_any_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What others have made by then is not made again; every process ends with all clips in their order."""
-    made = [SimpleNamespace(id=name) for name in ("c", "a", "b", "d", "e")]
+    made: list[Any] = [SimpleNamespace(id=name) for name in ("c", "a", "b", "d", "e")]
     events: list[str] = []
 
     def pack(entries: Sequence[Any], *_: Any, **__: Any) -> list[str]:
         events.append("".join(entry.id for entry in entries))
         return [entry.id for entry in entries]
 
-    monkeypatch.setattr(trainer, "read_manifest", lambda _: made)
     monkeypatch.setattr(trainer, "pack_manifest", pack)
     training = Training(nano(), tmp_path / "run")
-    assert list(map(str, training.pack(tmp_path, None, lambda *_: None))) == list("abcde")
+    assert list(map(str, training.pack(made, None, lambda *_: None))) == list("abcde")
     assert events == ["abcde"]
     events.clear()
     training.accelerator = SimpleNamespace(
         process_index=1, num_processes=2, wait_for_everyone=lambda: events.append("wait")
     )
-    assert list(map(str, training.pack(tmp_path, None, lambda *_: None))) == list("abcde")
+    assert list(map(str, training.pack(made, None, lambda *_: None))) == list("abcde")
     assert events == ["bd", "wait", "abcde"]

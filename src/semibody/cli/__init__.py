@@ -61,5 +61,8 @@ def main() -> None:
 def _exit(message: str, code: int, debug: bool) -> None:
     if debug:
         raise  # noqa: PLE0704 - called from an except block only
-    print(f"semibody: {' '.join(message.split())}", file=sys.stderr)
+    line = " ".join(message.split())
+    # Control characters in a file's name would be orders to the terminal.
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    print(f"semibody: {line}", file=sys.stderr)
     sys.exit(code)

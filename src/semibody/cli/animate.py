@@ -27,6 +27,8 @@ class Video:
     """Video to write."""
     crf: int = option(18, at_least=0, at_most=51)
     """Video quality, 0 to 51; lower is better and larger."""
+    resume: bool = False
+    """Keep unfinished work beside the video, and continue that of a stopped run: to the same file."""
 
 
 @app.command()
@@ -73,6 +75,8 @@ def animate(
     if size is not None:
         changes["width"], changes["height"] = parse_size(size)
     # Inputs are read and checked first, because loading the weights takes up to a minute.
+    if video.resume and changes.get("seed") == -1:
+        raise SemibodyError("--resume: a random seed cannot be continued; name one with --seed")
     sound = choose_speech(speech, words)
     if sound is None:
         raise SemibodyError(f"{portrait}: there is no speech; name a recording, or add --say TEXT")
@@ -97,7 +101,7 @@ def animate(
             _print(f"note: {lora}: is a LoRA, which is not applied; merge it into its weights")
         for notice in _notices(settings, changes, animator.origin, found.info.model.vae.factor):
             _print(f"note: {notice}")
-        animator.write(video.out, inputs, settings, crf=video.crf, progress=progress)
+        animator.write(video.out, inputs, settings, crf=video.crf, resume=video.resume, progress=progress)
     seconds = len(inputs) / settings.fps
     _print(f"{video.out}: {len(inputs)} frames, {settings.width} x {settings.height}, {seconds:.1f} s")
 

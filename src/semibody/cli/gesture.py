@@ -61,6 +61,7 @@ def extract(
     from semibody.pose.frame import crop_gesture
     from semibody.pose.show import write_overlay_video
     from semibody.pose.track import extract as take
+    from semibody.resume import folder_of
 
     if crop not in ("auto", "none"):
         raise SemibodyError(f"--crop {crop} is unknown; choose auto or none")
@@ -68,7 +69,7 @@ def extract(
     target = _target(out, video.with_suffix(".npz"), video)
     if preview is not None:
         refuse_input(preview, video, target)
-    unfinished = target.with_name(f".{target.name}.unfinished")
+    unfinished = folder_of(target)
     with progress_bar(quiet=quiet) as progress, open_detector(detector) as opened:
         found = take(
             video, fps, detector=opened, person=person, smooth=smooth, keep=unfinished, progress=progress

@@ -36,6 +36,8 @@ from semibody.types import Gesture, Picture, Pose, Speech
 CACHE_BYTES = 256 * 2**20
 """Pose features kept between steps, and as much of audio's keys and values; the rest is computed again. With
 one step nothing but what neighbouring windows share is asked for twice, and nothing else is kept."""
+GROUP = 4
+"""Neighbouring frames whose pose features, or audio, are computed together."""
 
 
 @dataclass(frozen=True)
@@ -115,9 +117,9 @@ class ClipConditions:
         mask = evidence.audio_mask()
         self._audio_mask = None if mask is None else torch.from_numpy(mask).to(self._device, self._dtype)
         self._encode(pixels_of(self._picture).to(self._device, self._dtype))
-        kept = cache_bytes(steps)
-        self._features = FrameCache(self._encode_poses, kept)
-        self._audio = FrameCache(self._project_audio, kept)
+        kept, frames = cache_bytes(steps), len(self._gesture)
+        self._features = FrameCache(self._encode_poses, frames, kept)
+        self._audio = FrameCache(self._project_audio, frames, kept)
 
     def _encode(self, pixels: Float[Tensor, "1 3 H W"]) -> None:
         """Compute everything that depends on the portrait alone."""
@@ -145,10 +147,10 @@ class ClipConditions:
         hidden = dataclasses.replace(
             self._evidence, height=len(self._full), width=self._full.shape[1]
         ).hidden()
-        if plate is not None and hidden is not None:
+        if plate is not None:
             # Where no arms were, the plate is the portrait itself.
-            there = torch.from_numpy(hidden)[None].to(self._device)
-            plate = torch.lerp(pixels, resized(plate.float(), pixels), there)
+            there = torch.zeros(1) if hidden is None else torch.from_numpy(hidden)[None]
+            plate = torch.lerp(pixels, resized(plate.float(), pixels), there.to(self._device))
         return dataclasses.replace(encoded, pixels=pixels, plate=plate)
 
     @property
@@ -290,17 +292,25 @@ T = TypeVar("T", bound=_Sized)
 
 
 class FrameCache(Generic[T]):
-    """Values of single frames: computed at the first request, the oldest dropped beyond ``limit`` bytes."""
+    """Values of single frames: computed at the first request, the oldest dropped beyond ``limit`` bytes.
 
-    def __init__(self, make: Callable[[Sequence[int]], Sequence[T]], limit: int = CACHE_BYTES) -> None:
-        self._make, self._limit = make, limit
+    Frames are always computed in the same groups of neighbours, whatever is asked for first: a network may
+    round differently in a batch of another size, and a clip must not depend on where its making began.
+    """
+
+    def __init__(
+        self, make: Callable[[Sequence[int]], Sequence[T]], frames: int, limit: int = CACHE_BYTES
+    ) -> None:
+        """``frames``: how many there are."""
+        self._make, self._frames, self._limit = make, frames, limit
         self._kept: OrderedDict[int, T] = OrderedDict()
 
     def of(self, frames: Sequence[int]) -> list[T]:
         """The values of these frames."""
-        missing = [i for i in frames if i not in self._kept]
-        if missing:
-            self._kept.update(zip(missing, self._make(missing), strict=True))
+        for group in dict.fromkeys(i // GROUP for i in frames):
+            members = range(group * GROUP, min((group + 1) * GROUP, self._frames))
+            if any(i in frames and i not in self._kept for i in members):
+                self._kept.update(zip(members, self._make(members), strict=True))
         found = [self._kept[i] for i in frames]
         most = max(len(frames), self._limit // max(1, found[0].nbytes))
         while len(self._kept) > most:

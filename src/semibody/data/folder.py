@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from semibody.clips.manifest import NAME
-from semibody.files import DISK_ERRORS, atomic_write, read_json
+from semibody.files import DISK_ERRORS, atomic_write, read_json, remove
 from semibody.types import SemibodyError
 
 
@@ -34,7 +34,7 @@ def filling(
 
 def _sweep(out: Path) -> None:
     for stray in [*out.glob(".*.unfinished*"), *out.glob("*/.*.unfinished*")]:
-        stray.unlink(missing_ok=True)
+        remove(stray)
 
 
 def _claim(out: Path, file: Path, settings: dict[str, Any], may_change: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.files import atomic_write, read_npz
+from semibody.files import atomic_write, is_npz, read_npz, remove
 from semibody.types import SemibodyError
 from semibody.weights.hub import home
 
@@ -34,14 +34,17 @@ class Cache:
         self.log = folder / "errors.log"
 
     def load(self, key: str) -> Arrays | None:
+        """The arrays of an entry. A damaged one is removed, so that the next run makes it again."""
+        path = self._path(key)
         try:
-            return read_npz(self._path(key), "it is made again")
+            return read_npz(path, "it is made again")
         except SemibodyError:
+            remove(path)
             return None
 
     def has(self, key: str) -> bool:
-        """Whether the entry is there and can be read: a damaged one must be known before the work."""
-        return self._path(key).exists() and self.load(key) is not None
+        """Whether the entry is there, as far as its headers tell: before the work all are asked for."""
+        return is_npz(self._path(key))
 
     def save(self, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         with atomic_write(self._path(key)) as unfinished:

@@ -46,14 +46,21 @@ class Gathered:
         return new
 
     def arrays(self, name: str, side: Side, kind: str) -> Arrays | None:
-        """The arrays of one kind, or None where it was not measured."""
+        """The arrays of one kind, or None where it was not measured.
+
+        Raises SemibodyError for an entry that was found damaged: without it a metric would leave out a clip.
+        """
         key = self.keys.get((name, side, kind))
         if key is None:
             return None
         if key in self._small:
             return self._small[key]
         found = self.cache.load(key)
-        if found is not None and "features" not in found:  # small, and read by many metrics
+        if found is None:
+            raise SemibodyError(
+                f"{self.cache.folder}: what was measured in {name} is damaged; run it again to redo it"
+            )
+        if "features" not in found:  # small, and read by many metrics
             self._small[key] = found
         return found
 

@@ -16,6 +16,7 @@ from semibody.media.matte import Matte, key_colour, put_behind
 from semibody.media.video import (
     VideoReader,
     VideoWriter,
+    least_bytes,
     read_clip,
     read_metadata,
     require_video_name,
@@ -33,6 +34,7 @@ __all__ = [
     "atomic_write",
     "count_tracks",
     "key_colour",
+    "least_bytes",
     "loudness",
     "put_behind",
     "read_clip",

@@ -1,7 +1,8 @@
 """Video: frames in and out one at a time, so memory does not grow with length.
 
 Written files are H.264 in yuv420p with AAC sound and the index in front (faststart), .webm VP9 with Opus:
-encoded once, and the same input gives the same bytes. Transparent videos are VP9 or ProRes 4444.
+encoded once, and the same input gives the same bytes. H.264 is encoded in segments (``segments``).
+Transparent videos are VP9 or ProRes 4444.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import contextlib
 import functools
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +25,8 @@ from semibody.files import atomic_write, parse_json, require_file
 from semibody.media import provenance
 from semibody.media.audio import AAC_RATES, OPUS_RATES, SoundTrack, read_speech
 from semibody.media.opening import LARGEST_FRAME, codec_of, local, open_media
+from semibody.media.segments import Coding, Packets, Segments
+from semibody.resume import Unfinished
 from semibody.types import Clip, SemibodyError, Speech
 
 Frame = NDArray[np.uint8]
@@ -36,8 +38,10 @@ LONGEST_STILL = 600.0
 LONGEST_VIDEO = 24 * 3600.0
 """Seconds."""
 _LOWEST_FPS, _HIGHEST_FPS = 0.01, 1000.0
-_BT709, _BT601, _STUDIO = 1, 6, 1
-"""Numbers of H.273: primaries and transfer; the matrix of the conversion from RGB; levels of 16 to 235."""
+_SOUND_BLOCKS = 0.3
+"""Seconds by which sound may differ from what was given: two blocks of 1024 samples at 8 kHz."""
+_LEAST_BITS = 0.02
+"""Bits of a pixel at crf 18."""
 _FOREIGN = (av.FFmpegError, ValueError, MemoryError)
 """What PyAV raises for damaged files."""
 
@@ -214,31 +218,19 @@ def require_video_name(path: Path, where: str = "", *, alpha: bool = False) -> N
         )
 
 
-@dataclass(frozen=True)
-class _Coding:
-    """How a file is coded."""
-
-    codec: str
-    pixels: str
-    """FFmpeg's name of the pixel format"""
-    options: dict[str, str]
-    sound: str = "aac"
-    rates: tuple[int, ...] = AAC_RATES
-
-
-def _coding(path: Path, crf: int, *, alpha: bool) -> _Coding:
+def _coding(path: Path, crf: int, *, alpha: bool) -> Coding:
     if path.suffix.lower() == ".webm":
         # VP9's quality goes to 63. Every frame has the same number of threads, or bytes would differ.
         options = {"crf": str(round(crf * 63 / 51)), "b": "0", "cpu-used": "4", "threads": "1"}
         if alpha:
             options["auto-alt-ref"] = "0"  # libvpx refuses these frames beside transparency
-        return _Coding("libvpx-vp9", "yuva420p" if alpha else "yuv420p", options, "libopus", OPUS_RATES)
+        return Coding("libvpx-vp9", "yuva420p" if alpha else "yuv420p", options, "libopus")
     if alpha:
-        return _Coding("prores_ks", "yuva444p10le", {"profile": "4444", "alpha_bits": "8", "threads": "1"})
+        return Coding("prores_ks", "yuva444p10le", {"profile": "4444", "alpha_bits": "8", "threads": "1"})
     # x264's macroblock tree reads memory it never wrote: with it, the same frames gave one of
     # several files, depending on what the process had held there before.
     options = {"crf": str(crf), "preset": "medium", "x264-params": "mbtree=0"}
-    return _Coding("libx264", "yuv420p", options)
+    return Coding("libx264", "yuv420p", options)
 
 
 class VideoWriter:
@@ -251,6 +243,8 @@ class VideoWriter:
     file the speech itself, cut to the video's length or ending before it. Odd sizes are padded by one line,
     because yuv420p halves the colour planes. ``crf`` 0..51: lower is better and larger. What the
     ``metadata`` call ours gets content credentials (``media.provenance``).
+
+    A killed run of H.264 can be continued (``go_on``): the file has the same bytes.
     """
 
     def __init__(
@@ -273,30 +267,26 @@ class VideoWriter:
         self._fps = Fraction(fps).limit_denominator(1001)
         self._shape = (height, width, 4 if alpha else 3)
         self._coding = coding = _coding(self.path, crf, alpha=alpha)
-        self._sound = SoundTrack(speech, coding.rates) if speech is not None else None
+        rates = AAC_RATES if coding.sound == "aac" else OPUS_RATES
+        self._sound = SoundTrack(speech, rates) if speech is not None else None
         self._frames_written, self._samples_written = 0, 0
+        self._segments = Segments(coding, self._fps, (height, width))
         self._atomic = atomic_write(self.path)
-        self._unfinished = self._atomic.__enter__()
+        self._unfinished_path = self._atomic.__enter__()
         try:
-            self._open(self._unfinished, width, height, metadata or {})
+            self._open(metadata or {})
         except BaseException as failure:
             self._atomic.__exit__(type(failure), failure, failure.__traceback__)
             raise
 
-    def _open(self, unfinished: Path, width: int, height: int, metadata: dict[str, Any]) -> None:
+    def _open(self, metadata: dict[str, Any]) -> None:
         coding, ending = self._coding, self.path.suffix.lower()
         # Matroska's tracks have random numbers unless exact bytes are asked for.
         options = {"movflags": "+faststart"} if ending in (".mp4", ".mov") else {"fflags": "+bitexact"}
-        self._container: OutputContainer = av.open(local(unfinished), "w", options=options)
+        self._container: OutputContainer = av.open(local(self._unfinished_path), "w", options=options)
         self._container.metadata["comment"] = json.dumps(metadata, sort_keys=True)
-        video: Any = self._container.add_stream(coding.codec, rate=self._fps)
-        self._video = video
-        self._video.width, self._video.height = width + width % 2, height + height % 2
-        self._video.pix_fmt, self._video.options = coding.pixels, dict(coding.options)
-        # Without these tags players take a large video for BT.709, and its colours are off.
-        context = self._video.codec_context
-        context.color_primaries = context.color_trc = _BT709
-        context.colorspace, context.color_range = _BT601, _STUDIO
+        self._video: Any = self._container.add_stream(coding.codec, rate=self._fps)
+        coding.configure(self._video, *self._shape[:2])
         self._audio: Any = None
         if self._sound is not None:
             self._audio = self._container.add_stream(
@@ -304,20 +294,39 @@ class VideoWriter:
             )
             self._audio.bit_rate = self._sound.bit_rate
 
+    def go_on(self, unfinished: Unfinished) -> None:
+        """Continue what a killed run saved there, at ``frames_written``, and save there what is written.
+
+        To be called before the first frame. Only H.264 is saved; other videos begin anew.
+        """
+        if self._coding.in_segments:
+            for packets in self._segments.go_on(unfinished):
+                self._mux_segment(packets)
+
+    @property
+    def frames_written(self) -> int:
+        """How many frames there are so far, those of a killed run included."""
+        return self._segments.frames if self._coding.in_segments else self._frames_written
+
     def write(self, frames: Frame) -> None:
         """Append uint8 frames (f, h, w, c) RGB, with opacity if the video has it, or one frame (h, w, c)."""
-        height, width, channels = self._shape
-        layout = "rgb24" if channels == 3 else "rgba"
-        for picture in frames[None] if frames.ndim == 3 else frames:
-            if picture.shape != self._shape:
-                raise ValueError(f"frames must be {self._shape}, got {picture.shape}")
-            picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")  # noqa: PLW2901
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format=layout)
-            frame.pts = self._frames_written
-            frame.time_base = 1 / self._fps
+        frames = frames[None] if frames.ndim == 3 else frames
+        if frames.shape[1:] != self._shape:
+            raise ValueError(f"frames must be {self._shape}, got {frames.shape[1:]}")
+        if self._coding.in_segments:
+            for packets in self._segments.add(frames):
+                self._mux_segment(packets)
+            return
+        for picture in frames:
+            frame = self._coding.frame(picture, self._frames_written, self._fps)
             self._mux(self._video.encode(frame))
             self._frames_written += 1
             self._write_sound_until(self._frames_written)
+
+    def _mux_segment(self, packets: Packets) -> None:
+        self._mux(packets.as_av(self._video, self._fps))
+        for frames in range(packets.start + 1, packets.start + len(packets) + 1):
+            self._write_sound_until(frames)
 
     def _write_sound_until(self, frames: int) -> None:
         # Audio and video are interleaved, so that neither is buffered for the whole length.
@@ -345,18 +354,53 @@ class VideoWriter:
             self._atomic.__exit__(kind, error, trace)
             return
         try:
-            if self._frames_written == 0:
+            if self.frames_written == 0:
                 raise ValueError(f"{self.path}: no frame was written")
-            self._mux(self._video.encode(None))
+            if self._coding.in_segments:
+                for packets in self._segments.last():
+                    self._mux_segment(packets)
+            else:
+                self._mux(self._video.encode(None))
             if self._audio is not None:
                 self._mux(self._audio.encode(None))
             self._container.close()
+            seconds = self._samples_written / self._sound.rate if self._sound is not None else 0.0
+            require_whole(self._unfinished_path, self.path, self.frames_written, self._fps, seconds)
             if self._credentials is not None:
-                provenance.sign(self._unfinished, self._credentials)
+                provenance.sign(self._unfinished_path, self._credentials)
         except BaseException as failure:
             self._atomic.__exit__(type(failure), failure, failure.__traceback__)
             raise
         self._atomic.__exit__(None, None, None)
+
+
+def least_bytes(width: int, height: int, frames: int, crf: int) -> float:
+    """Bytes of a video of a calm person before a plain wall; others are larger, by up to ten times."""
+    return frames * width * height * _LEAST_BITS / 8 * 2 ** ((18 - crf) / 6)
+
+
+def require_whole(path: Path, shown: Path, frames: int, fps: Fraction, sound: float) -> None:
+    """Raise SemibodyError unless a written file has as many ``frames`` and as many seconds of ``sound``.
+
+    Every packet is read, none decoded. ``shown`` is the name in the message. AAC comes in blocks of 1024
+    samples, and files may not tell how long a block is, so sound may differ by two of them.
+    """
+    counted, last, heard = 0, 0.0, 0.0
+    with open_media(path, "a video") as container:
+        for packet in container.demux(*container.streams.video[:1], *container.streams.audio[:1]):
+            if not packet.size:
+                continue
+            start = float((packet.pts or 0) * packet.time_base)
+            if packet.stream.type == "video":
+                counted, last = counted + 1, max(last, start)
+            else:
+                heard = max(heard, start + float((packet.duration or 0) * packet.time_base))
+    lasts = abs(last - (frames - 1) / fps) < 0.5 / fps
+    if counted != frames or not lasts or abs(heard - sound) > _SOUND_BLOCKS:
+        raise SemibodyError(
+            f"{shown}: was written with {counted} of {frames} frames, the last at second {last:.2f}, and "
+            f"{heard:.2f} of {sound:.2f} s of sound, so it is not kept; check the disk and run it again"
+        )
 
 
 def write_clip(clip: Clip, path: Path | str, *, crf: int = 18) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from semibody import config as settings
+from semibody.files import first_line
 from semibody.networks.model import Model, ModelConfig
 from semibody.types import Progress, SemibodyError, silent
 from semibody.weights import official, state, store
@@ -86,7 +87,7 @@ def load_model(
     Raises SemibodyError naming each missing, extra or misshaped tensor.
     """
     info = describe(folder, variant)
-    model = _empty_model(info.model)
+    model = _empty_model(info.model, folder)
     networks = info.model.networks
     for number, network in enumerate(networks):
         progress("load weights", number, len(networks))
@@ -98,10 +99,16 @@ def load_model(
     return model.eval().requires_grad_(False), info
 
 
-def _empty_model(config: ModelConfig) -> Model:
-    """The networks with names and shapes but no memory."""
-    with torch.device("meta"):
-        return Model(config)
+def _empty_model(config: ModelConfig, folder: Path) -> Model:
+    """The networks with names and shapes but no memory. Raises SemibodyError for sizes that do not fit."""
+    try:
+        with torch.device("meta"):
+            return Model(config)
+    except Exception as error:  # each layer's library has its own way to refuse
+        raise SemibodyError(
+            f"{folder / store.INDEX}: describes networks that cannot be built ({first_line(error)}); "
+            "fetch or make the weights again"
+        ) from None
 
 
 def read_network(folder: Path, network: str, variant: Variant = "official") -> state.State:
@@ -135,7 +142,7 @@ def convert(
     until all is written.
     """
     info = describe(source, variant)
-    model = _empty_model(info.model)
+    model = _empty_model(info.model, source)
     networks = info.model.networks
     index = settings.to_dict(info)
     index["defaults"] = {**(defaults or {}), **index["defaults"]}
@@ -153,7 +160,7 @@ def convert(
 def verify(folder: Path, variant: Variant = "official") -> dict[str, list[str]]:
     """For each network the phrases of what does not fit (empty lists: everything does)."""
     info = describe(folder, variant)
-    model = _empty_model(info.model)
+    model = _empty_model(info.model, folder)
     report: dict[str, list[str]] = {}
     for network in info.model.networks:
         module = getattr(model, network)

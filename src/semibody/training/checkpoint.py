@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from semibody.files import printable, read_json
+from semibody.files import printable, read_json, remove, remove_leftovers, unfinished_name
 from semibody.types import SemibodyError
 from semibody.weights.state import check, read_state
 
@@ -61,10 +61,11 @@ def write(path: Path, snapshot: Snapshot) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path.parent.absolute())
+    unfinished, replaced = unfinished_name(path), unfinished_name(path)
     try:
-        unfinished.mkdir(parents=True)
+        unfinished.mkdir()
         for name, file in _FILES.items():
             tensors: Mapping[str, Tensor] = getattr(snapshot, name)
             if tensors:
@@ -72,10 +73,11 @@ def write(path: Path, snapshot: Snapshot) -> None:
         state = {"step": snapshot.step, **snapshot.facts}
         (unfinished / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
         if path.exists():
-            shutil.rmtree(path)
+            path.rename(replaced)
         unfinished.rename(path)
+        remove(replaced)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        remove(unfinished)
         raise SemibodyError(
             f"{path}: cannot be written ({error}); free some space, then continue with --resume"
         ) from None

@@ -82,8 +82,12 @@ def train(
     # Before anything is spent: what cannot be used stops a training at once.
     sources.check(recipe.model, recipe.start)
     training = Training(recipe, out, device=device)
+    # Read before anything is written: a wrong name leaves no folder.
+    entries = None if data is None else read_manifest(data)
+    clips = [] if entries is not None else training.packed(packed)
     training.claim(resume=resume)
-    clips = training.pack(data, packed, progress)
+    if entries is not None:
+        clips = training.pack(entries, packed, progress)
     for name in recipe.stages:
         if training.final(name) is None and not training.run_stage(name, clips, deadline, progress):
             training.report()
@@ -126,25 +130,31 @@ class Training:
         folder = self.out / WEIGHTS
         return folder if (folder / "semibody.json").is_file() else None
 
-    def pack(self, data: Path | None, packed: Path | None, progress: Progress) -> list[PackedClip]:
-        """The clips in the form the trainer reads."""
-        settings = self.recipe.data
-        packing = Packing(size=settings.size, fps=settings.fps, head_height=settings.head_height)
-        folder = packed or self.out / "packed"
-        if data is None:
-            found = packed_clips(folder, packing)
-            if not found:
-                raise SemibodyError(f"{folder}: holds no clips packed for this recipe; give --data MANIFEST")
-            return found
-        entries = sorted(read_manifest(data), key=lambda entry: entry.id)
+    def packed(self, folder: Path | None) -> list[PackedClip]:
+        """The clips that are there in the form the trainer reads. Raises SemibodyError if there are none."""
+        folder = folder or self.out / "packed"
+        clips = packed_clips(folder, self._packing)
+        if not clips:
+            raise SemibodyError(f"{folder}: holds no clips packed for this recipe; give --data MANIFEST")
+        return clips
+
+    def pack(self, entries: Sequence[ClipEntry], folder: Path | None, progress: Progress) -> list[PackedClip]:
+        """Bring clips into the form the trainer reads."""
+        folder, workers = folder or self.out / "packed", self.recipe.data.workers
+        ordered = sorted(entries, key=lambda entry: entry.id)
         clips: list[PackedClip] = []
 
         def pack(some: Sequence[ClipEntry]) -> None:
-            if some or not entries:
-                clips[:] = pack_manifest(some, folder, packing, workers=settings.workers, progress=progress)
+            if some or not ordered:
+                clips[:] = pack_manifest(some, folder, self._packing, workers=workers, progress=progress)
 
-        self._shared(entries, pack)
+        self._shared(ordered, pack)
         return clips
+
+    @property
+    def _packing(self) -> Packing:
+        data = self.recipe.data
+        return Packing(size=data.size, fps=data.fps, head_height=data.head_height)
 
     # -- stages -------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from semibody.files import exists, is_folder, read_json
+from semibody.files import atomic_write, exists, is_folder, read_json
 from semibody.types import MissingPartError, Progress, SemibodyError, silent
 from semibody.weights import official, store
 
@@ -206,23 +206,19 @@ def _commit(repository: str, revision: str) -> str:
 
 def _place(got: Path, wanted: Path) -> None:
     """Give a fetched file its place without a second copy."""
-    wanted.parent.mkdir(parents=True, exist_ok=True)
     if wanted.exists() and wanted.samefile(got):
         return
-    unfinished = wanted.with_name(wanted.name + ".unfinished")
-    unfinished.unlink(missing_ok=True)
-    try:
-        os.link(got, unfinished)
-    except OSError:  # some file systems have no hard links
-        shutil.copyfile(got, unfinished)
-    unfinished.replace(wanted)
+    with atomic_write(wanted) as unfinished:
+        unfinished.unlink()
+        try:
+            os.link(got, unfinished)
+        except OSError:  # some file systems have no hard links
+            shutil.copyfile(got, unfinished)
 
 
 def _write_lock(folder: Path, commits: dict[str, str]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f"{LOCK}.unfinished"
-    unfinished.write_text(json.dumps(commits, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    unfinished.replace(folder / LOCK)
+    with atomic_write(folder / LOCK) as unfinished:
+        unfinished.write_text(json.dumps(commits, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _read_lock(folder: Path) -> dict[str, str]:

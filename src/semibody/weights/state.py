@@ -7,11 +7,13 @@ import mmap
 import pickle
 import sys
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from semibody.types import SemibodyError
@@ -108,6 +110,13 @@ def refuse_placeholder(path: Path) -> None:
 def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
     """Names and shapes that ``module`` expects."""
     return {key: tuple(value.shape) for key, value in module.state_dict().items()}
+
+
+def content_of(module: nn.Module) -> Iterator[tuple[str, str, NDArray[np.uint8]]]:
+    """Name, dtype and bytes of every tensor of a module, one after the other: for a digest of weights."""
+    for name, value in module.state_dict().items():
+        flat = value.detach().cpu().contiguous().flatten()
+        yield name, str(value.dtype), flat.view(torch.uint8).numpy()
 
 
 def check(state: Mapping[str, Tensor], expected: Shapes, source: str) -> None:

@@ -61,7 +61,7 @@ def test_the_still_stage_keeps_the_encoder_frozen(folder: Path, tmp_path: Path) 
         "loss.pose=0",
     )
     training = Training(recipe, tmp_path / "run")
-    clips = training.pack(None, folder, lambda *_: None)
+    clips = training.packed(folder)
     for stage in ("vae", "audio"):
         assert training.run_stage(stage, clips, float("inf"), lambda *_: None)
     learned = training.final("audio")

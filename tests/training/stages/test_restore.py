@@ -28,7 +28,7 @@ def restoring(folder: Path, clips: Path, *changes: str, seed: int = 0) -> tuple[
         save_model(folder / "weights", Model(nano().model))
     recipe = nano('stages=["restore"]', f"start.weights={folder / 'weights'}", *changes)
     training = Training(recipe, folder / "run")
-    task = training.build("restore", training.pack(None, clips, silent), silent)
+    task = training.build("restore", training.packed(clips), silent)
     assert isinstance(task, RestoreStage)
     return task, recipe
 
@@ -171,7 +171,7 @@ def test_a_trained_audio_encoder_stays_frozen(tmp_path: Path, clips: Path) -> No
         save_model(tmp_path / "weights", Model(nano(*changes).model))
     recipe = nano(*changes, f"start.weights={tmp_path / 'weights'}", "loss.pose=0", "loss.low=0")
     training = Training(recipe, tmp_path / "run")
-    task = training.build("still", training.pack(None, clips, silent), silent)
+    task = training.build("still", training.packed(clips), silent)
     trained = [name for name, p in task.module.named_parameters() if p.requires_grad]
     assert trained
     assert not [name for name in trained if name.startswith("audio_encoder.")]

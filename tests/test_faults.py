@@ -1,0 +1,235 @@
+"""Long work meets faults at random points: whatever strikes, the next run ends as if nothing had been.
+
+SEMIBODY_FAULTS=100 makes that many of each kind for each work (``make faults``).
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import random
+import resource
+import signal
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import faults
+import made
+from pose.test_detect import ScriptedDetector, standing
+from semibody.batch.jobs import Job
+from semibody.batch.work import Task
+from semibody.batch.work import make as make_clip
+from semibody.clips.truth import Truth
+from semibody.evaluation.cache import Cache
+from semibody.inputs import prepare
+from semibody.media import segments, write_image, write_speech
+from semibody.networks import loading
+from semibody.pose import track
+from semibody.pose.files import save_gesture
+from semibody.resume import folder_of
+from semibody.training import checkpoint
+from semibody.types import SemibodyError
+
+TIMES = int(os.environ.get("SEMIBODY_FAULTS", "3"))
+Make = Callable[[Path], faults.Work]
+"""From a folder for results, what is done in it; it can be done again in the same folder."""
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the works read."""
+    folder = tmp_path_factory.mktemp("given")
+    write_image(folder / "p.png", made.picture())
+    write_speech(folder / "s.wav", made.tone(0.6))
+    made.write_video(folder / "v.mp4", 12, sound=False)
+    made.weights_folder(folder / "w")
+    return folder
+
+
+def animate(given: Path) -> Make:
+    animator = made.animator(steps=2)
+    inputs = prepare(given / "p.png", given / "s.wav", made.gesture(), animator.settings())
+    return lambda out: lambda: animator.write(out / "o.mp4", inputs, animator.settings(), resume=True)
+
+
+def many(given: Path) -> Make:
+    animator = made.animator(steps=1, length=3)
+    poses = given / "g.npz"
+    save_gesture(made.gesture(), poses)
+
+    def make(out: Path) -> faults.Work:
+        identity = {"weights": "random", "settings": asdict(animator.defaults), "precision": "fp32"}
+        jobs = [
+            Job(
+                line=n,
+                portrait=given / "p.png",
+                speech=given / "s.wav",
+                gesture=str(poses),
+                out=out / f"{n}.mp4",
+            )
+            for n in range(2)
+        ]
+
+        def work() -> None:
+            for job in jobs:
+                result = make_clip(animator, Task(job=job, key=job.key(identity)))
+                if result.state == "failed":
+                    raise SemibodyError(result.notices[0])
+
+        return work
+
+    return make
+
+
+def extract(given: Path) -> Make:
+    def make(out: Path) -> faults.Work:
+        def work() -> None:
+            detector = ScriptedDetector([[standing()]] * 12)
+            target = out / "g.npz"
+            found = track.extract(given / "v.mp4", 12.0, detector=detector, keep=folder_of(target))
+            save_gesture(found.gesture, target)
+
+        return work
+
+    return make
+
+
+def convert(given: Path) -> Make:
+    return lambda out: lambda: loading.convert(given / "w", out, dtype=torch.bfloat16)
+
+
+def keep_training(given: Path) -> Make:
+    tensors = {"w": torch.arange(1000.0)}
+
+    def make(out: Path) -> faults.Work:
+        def work() -> None:
+            for step in (1, 2, 3):
+                found = checkpoint.Snapshot(step=step, weights=tensors, ema=tensors, moments={})
+                checkpoint.save(out, found, 1)
+
+        return work
+
+    return make
+
+
+def measure(given: Path) -> Make:
+    def make(out: Path) -> faults.Work:
+        def work() -> None:
+            cache = Cache(out)
+            for number in range(3):
+                key = hashlib.sha256(bytes([number])).hexdigest()
+                if not cache.has(key) or cache.load(key) is None:
+                    cache.save(key, {"a": np.arange(number + 3)})
+            Truth(jaw=np.zeros(3, np.float32), boxes={}).save(out / "t.npz")
+
+        return work
+
+    return make
+
+
+WORKS = [animate, many, extract, convert, keep_training, measure]
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every file by its name; what is hidden but the lock of a folder is among them."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "errors.log"
+    }
+
+
+@pytest.fixture(params=WORKS, ids=lambda one: one.__name__)
+def work(request: pytest.FixtureRequest, given: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    monkeypatch.setattr(segments, "SEGMENT", 4)
+    monkeypatch.setattr(track, "CHUNK", 5)
+    return request.param(given)
+
+
+def test_kills_lose_nothing(work: Make, tmp_path: Path) -> None:
+    """After a kill the next run ends with the same files, and no others."""
+    whole = faults.run(work(tmp_path / "whole"))
+    assert whole.how == "done", whole
+    expected = contents(tmp_path / "whole")
+    assert not [name for name in expected if Path(name).name.startswith(".")]
+    draw = random.Random(1)
+    for number in range(TIMES):
+        out = tmp_path / str(number)
+        assert faults.run(work(out), faults.Kill(draw.randint(1, whole.points))).how == "killed"
+        assert faults.run(work(out)).how == "done"
+        assert contents(out) == expected
+
+
+@pytest.mark.parametrize(
+    "code", [errno.ENOSPC, errno.EACCES, errno.EIO, errno.ENOMEM], ids=errno.errorcode.get
+)
+def test_failing_calls_end_in_one_line(work: Make, tmp_path: Path, code: int) -> None:
+    """A full disk, a refusal, a broken disk, no memory: never a traceback, never half a file."""
+    whole = faults.run(work(tmp_path / "whole"))
+    expected = contents(tmp_path / "whole")
+    draw = random.Random(code)
+    for number in range(TIMES):
+        out = tmp_path / str(number)
+        ended = faults.run(work(out), faults.Fail(draw.randint(1, whole.points), code))
+        assert ended.how in ("done", "refused", "disk", "memory"), ended.how
+        if out.exists():
+            shown = {name: sum_ for name, sum_ in contents(out).items() if not name.startswith(".")}
+            assert shown.items() <= expected.items() or work.__qualname__.startswith("keep_training")
+        assert faults.run(work(out)).how == "done"
+        assert contents(out) == expected
+
+
+def test_a_disk_that_fills_up(work: Make, tmp_path: Path) -> None:
+    """No file may grow beyond a size drawn at random, as on a full disk, also not by other libraries."""
+    assert faults.run(work(tmp_path / "whole")).how == "done"
+    expected = contents(tmp_path / "whole")
+    largest = max(path.stat().st_size for path in (tmp_path / "whole").rglob("*") if path.is_file())
+    draw = random.Random(2)
+    for number in range(TIMES):
+        out, limit = tmp_path / str(number), draw.randint(0, largest - 1)
+
+        def limited(out: Path = out, limit: int = limit) -> None:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then writing fails with EFBIG
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            work(out)()
+
+        ended = faults.run(limited)
+        assert ended.how in ("refused", "disk"), (ended.how, limit)
+        assert faults.run(work(out)).how == "done"
+        assert contents(out) == expected
+
+
+def test_a_state_that_was_damaged_is_begun_anew(tmp_path: Path, given: Path) -> None:
+    """Every file of a killed run's state is damaged in turn; the video has the same bytes."""
+    work = animate(given)
+    whole = faults.run(work(tmp_path / "whole"))
+    expected, draw = contents(tmp_path / "whole"), random.Random(3)
+    for number in range(TIMES):
+        out = tmp_path / str(number)
+        faults.run(work(out), faults.Kill(draw.randint(whole.points // 3, whole.points)))
+        state = [path for path in folder_of(out / "o.mp4").glob("*") if path.stat().st_size]
+        if state:
+            path = draw.choice(sorted(state))
+            damaged = bytearray(path.read_bytes())
+            damaged[draw.randrange(len(damaged))] ^= 0xFF
+            path.write_bytes(bytes(damaged))
+        assert faults.run(work(out)).how == "done"
+        assert contents(out) == expected
+
+
+def test_networks_that_give_garbage(given: Path, tmp_path: Path) -> None:
+    """NaN and infinity in the weights stop the run with the remedy, and leave no video and no state."""
+    for network in ("denoising_unet", "vae", "pose_encoder"):
+        animator = made.animator(steps=1)
+        for parameter in getattr(animator.model, network).parameters():
+            parameter.data.fill_(float("nan"))
+        inputs = prepare(given / "p.png", given / "s.wav", made.gesture(), animator.settings())
+        with pytest.raises(SemibodyError, match=r"not finite in float32; .*semibody weights verify"):
+            animator.write(tmp_path / "o.mp4", inputs, animator.settings(), resume=True)
+        assert list(tmp_path.iterdir()) == []
