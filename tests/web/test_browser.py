@@ -6,7 +6,6 @@ written as pictures, which is where those of the documentation come from.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import struct
@@ -75,10 +74,11 @@ class User:
 
     def give(self, what: str, path: Path) -> None:
         """Upload a portrait, a recording or an own gesture, in place of what is there."""
-        with contextlib.suppress(playwright.TimeoutError):
-            self.tab.click(
-                f"#{what} button[aria-label='Clear'], #{what} button[aria-label='Remove']", timeout=4000
-            )
+        self.tab.evaluate(
+            "what => document.querySelector(`#${what} button[aria-label=Clear], "
+            "#${what} button[aria-label=Remove]`)?.click()",
+            what,
+        )
         self.tab.set_input_files(f"#{what} input[type=file]", str(path))
 
     def settle(self, forecast: str = "1.0 s of video") -> None:
@@ -209,7 +209,7 @@ def test_bad_files_get_a_sentence(user: User, folder: Path, tmp_path: Path) -> N
     (tmp_path / "huge.png").write_bytes(_blank_png(20000, 15000))
     for name, said in (
         ("text.png", "is not a picture that is read here"),
-        ("photo.png", "is not a picture that is read here"),
+        ("photo.png", "is a HEIC photograph; export it as JPEG"),
         ("huge.png", "has too many pixels"),
     ):
         user.give("portrait", tmp_path / name)
