@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
+import public
 from semibody import media
 from semibody.animator import Animator
 from semibody.cli import main
@@ -317,9 +319,15 @@ def test_dropped_audio_is_denoised_as_guidances_unconditional_half(
     finished: Path, clips: Path, tmp_path: Path, kind: str
 ) -> None:
     """Only audio differs between the two; tokens of a mapper with biases are dropped too."""
-    encoder = ("model.audio.kind=wav2vec2", "model.audio.mapped_tokens=4", "model.audio.width=64")
-    recipe = nano("noise.drop_audio=1.0", *STILL_ONLY, *(encoder if kind == "wav2vec2" else ()),
-                  f"model.unet.audio_width={64 if kind == 'wav2vec2' else 16}")  # fmt: skip
+    encoder: tuple[str, ...] = ()
+    width = 16
+    if kind == "wav2vec2":
+        save_file(public.plain(public.wav2vec2().state_dict()), tmp_path / "model.safetensors")
+        width, encoder = 64, (
+            "model.audio.kind=wav2vec2", "model.audio.mapped_tokens=4", "model.audio.width=64",
+            f"start.audio={tmp_path / 'model.safetensors'}",
+        )  # fmt: skip
+    recipe = nano("noise.drop_audio=1.0", *STILL_ONLY, *encoder, f"model.unet.audio_width={width}")
     training = Training(recipe, only_stills(finished, tmp_path / "run"))
     task = training.build("still", training.packed(clips))
     assert isinstance(task, DenoisingStage)
