@@ -159,7 +159,7 @@ class Animator:
         with contextlib.ExitStack() as stack:
             work = None
             if resume:
-                key = resuming.digest(self._identity(), inputs, settings, crf, path.suffix)
+                key = resuming.digest(self._identity(), inputs, metadata, crf, path.suffix)
                 work = stack.enter_context(resuming.unfinished_work(path, key))
             video = stack.enter_context(
                 media.VideoWriter(
