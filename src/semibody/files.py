@@ -82,8 +82,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
         unfinished.chmod(permissions)  # safetensors makes its files for the owner alone
         with _named(path):
             unfinished.replace(target)
-    except BaseException:
+    except BaseException as error:
         unfinished.unlink(missing_ok=True)
+        # safetensors reports the system's errors under its own class, with their number in the text.
+        if type(error).__name__ == "SafetensorError" and (code := re.search(r"os error (\d+)", str(error))):
+            raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from None
         raise
     finally:
         _ours.discard(unfinished.name)

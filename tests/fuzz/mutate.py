@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import random
@@ -89,7 +90,8 @@ def _members(content: bytes, draw: random.Random) -> bytes:
     """An archive with one array of another shape, kind or value, under another name, or without it."""
     try:
         with np.load(io.BytesIO(content)) as file:
-            arrays = {name: file[name] for name in file.files}
+            # A member that is no array comes as its bytes.
+            arrays = {name: np.asarray(file[name]) for name in file.files}
     except Exception:
         return _bytes(content, draw)
     if not arrays:
@@ -101,9 +103,11 @@ def _members(content: bytes, draw: random.Random) -> bytes:
             array = array.copy()
             array.flat[draw.randrange(array.size)] = draw.choice(NUMBERS)
         elif way == 2:
-            array = array.astype(draw.choice(("f2", "f8", "i1", "u8", "c8", "U3", "?")))
+            with contextlib.suppress(ValueError):  # of text that is no number
+                array = array.astype(draw.choice(("f2", "f8", "i1", "u8", "c8", "U3", "?")))
         elif way == 3:
-            array = draw.choice((array[..., None], array.reshape(-1), array[:0], np.array(0), array[None]))
+            flat = array.reshape(-1)
+            array = draw.choice((array[..., None], flat, flat[:0], np.array(0), array[None]))
         elif way == 4:
             array = np.array(draw.choice(("a", "", "\0", -1, 0, 10**9, np.nan, np.inf)))
         elif way == 5:

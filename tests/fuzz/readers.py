@@ -264,7 +264,9 @@ READERS = [
     ),
     Reader("jobs", "jobs.jsonl", _beside(jobs.read_jobs, "a.png", "a.wav"), text(JOB)),
     Reader("recipe", "r.toml", recipe.load_recipe, _bundled(recipe.bundled())),
-    Reader("override", "set.txt", _override, lambda: [b"vae.optimiser.lr=0.001", b"data.fps=4", b"a.b=[1]"]),
+    Reader(
+        "override", "set.txt", _override, lambda: [b"vae.optimiser.lr=0.001", b"data.fps=4", b"data.size=64"]
+    ),
     Reader(
         "bench recipe",
         "b.toml",

@@ -114,7 +114,9 @@ class DenoisingStage(Stage[D]):
             total = predicted.float().square().mean()
             if crops:
                 side = loss.decode_cells or predicted.shape[-1]
-                total = total + model.vae.decode(predicted[:crops, 0, :, :side, :side]).float().mean()
+                total = (
+                    total + model.vae.decode(predicted[:crops, 0, :, :side, :side].to(dtype)).float().mean()
+                )
             return total
 
         return Rehearsal(module, (model.vae,), forward)
