@@ -93,7 +93,7 @@ def build(cls: type[T], values: Mapping[str, Any], source: str = "settings") -> 
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        got = f", got {first['input']!r}" if first["type"] != "missing" else ""
+        got = f", got {_start_of(repr(first['input']))}" if first["type"] != "missing" else ""
         raise SemibodyError(f"{source}: {where}: {first['msg']}{got}") from None
 
 

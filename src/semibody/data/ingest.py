@@ -536,9 +536,9 @@ def _load_poses(path: Path) -> Detected:
     """Raises SemibodyError for a file that a killed run, or another program, has left there."""
     values: dict[str, Any] = dict(read_npz(path, _AGAIN))
     try:
-        values |= {"width": int(values["width"]), "height": int(values["height"])}
+        values |= {side: int(values[side].item()) for side in ("width", "height")}
         detected = Detected(**values)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise SemibodyError(f"{path}: holds other arrays than poses; {_AGAIN}") from None
     frames = len(detected.joints) if detected.joints.ndim else 0
     good = (
