@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from semibody.files import parse_toml, printable, read_text
+from semibody.files import parse_toml, read_text
 from semibody.types import SemibodyError
 
 T = TypeVar("T")
@@ -184,7 +184,8 @@ def _nested_dataclass(hint: Any) -> type | None:
 
 def _start_of(text: str) -> str:
     """The user's words as a message can repeat them: printable, and the first of many."""
-    return printable(text if len(text) <= _MOST_REPEATED else f"{text[:_MOST_REPEATED]}…")
+    start = text if len(text) <= _MOST_REPEATED else f"{text[:_MOST_REPEATED]}…"
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in start)
 
 
 def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
