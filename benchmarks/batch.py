@@ -102,18 +102,18 @@ def run(jobs: Path, kill_after: int | None, *options: str) -> dict[str, Any]:
     before: dict[str, int] = {}
     if kill_after is not None:
         first = start(jobs, *options)
-        while first.poll() is None and len(list(folder.glob("*.mp4"))) < kill_after:
+        while first.poll() is None and len(list(folder.glob("[!.]*.mp4"))) < kill_after:
             time.sleep(0.05)
         with contextlib.suppress(ProcessLookupError):
             first.send_signal(signal.SIGKILL)
         first.communicate()
         time.sleep(1.0)  # workers end with the process that started them
-        before = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.mp4")}
+        before = {path.name: path.stat().st_mtime_ns for path in folder.glob("[!.]*.mp4")}
     started = time.monotonic()
     second = start(jobs, *options)
     printed, told = second.communicate()
     seconds = time.monotonic() - started
-    after = {path.name: path for path in folder.glob("*.mp4")}
+    after = {path.name: path for path in folder.glob("[!.]*.mp4")}
     said = states(printed)
     return {
         "jobs": len(jobs.read_text(encoding="utf-8").splitlines()),
