@@ -64,10 +64,10 @@ def option(
 
 
 def option_of(item: dataclasses.Field[Any]) -> Option:
-    """The ``Option`` of a field."""
+    """The ``Option`` of a field, with its name."""
     found = item.metadata.get("option", Option())
     assert isinstance(found, Option)
-    return found
+    return dataclasses.replace(found, name=found.name or f"--{item.name.replace('_', '-')}")
 
 
 def load(cls: type[T], *, toml: Path | None = None, overrides: Sequence[str] = ()) -> T:

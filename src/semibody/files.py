@@ -102,6 +102,22 @@ def require_writable(path: Path) -> None:
         raise _EnoughError
 
 
+@contextlib.contextmanager
+def held_alone(lock: Path, busy: str) -> Iterator[None]:
+    """Hold a file's lock, which ends with the process in whatever way that ends. Raises SemibodyError with
+    ``busy`` where another process holds it."""
+    with lock.open("w") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # Windows has no such lock
+            pass
+        except BlockingIOError:
+            raise SemibodyError(busy) from None
+        yield
+
+
 def require_space(path: Path, size: float) -> None:
     """Raise SemibodyError if the disk on which ``path`` will be has less than ``size`` bytes to spare."""
     place = path.absolute().parent

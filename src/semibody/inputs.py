@@ -32,17 +32,12 @@ from semibody.pose.detectors import shared_detector
 from semibody.pose.formats.reading import Stated
 from semibody.pose.frame import Framing, frame_portrait, keep_whole
 from semibody.pose.library import REST_NAME, find_gesture, in_library
-from semibody.pose.matte import Matte, find_matte
+from semibody.pose.matte import find_matte
 from semibody.pose.plan import LEAST_LIVELY, plan_gesture
 from semibody.pose.prosody import Prosody, analyse
-from semibody.settings import Settings, Words
+from semibody.settings import AUTO, COLOUR, STILL, Settings, Words
 from semibody.types import RATE, Gesture, MissingPartError, Picture, Pose, SemibodyError, Speech
 from semibody.voices.speaking import say
-
-AUTO = "auto"
-"""As a gesture: planned from the speech, from the portrait's own hands where they were found."""
-STILL = "still"
-"""As a gesture: hands stay as they are in the portrait."""
 
 _GREY = (128, 128, 128)
 SMALLEST_SIDE = 64
@@ -62,7 +57,7 @@ class Inputs:
     """the person in the portrait, in fractions of it; None: not detected"""
     life: Life | None = None
     """small movements of head, lids and shoulders; None: none"""
-    person: Matte | None = None
+    person: media.Opacity | None = None
     """her share of each pixel of the portrait; None: not known"""
     matte: media.Matte | None = None
     """what takes the person out of the frames again; None: the video is not transparent"""
@@ -112,7 +107,7 @@ def files_of(**inputs: object) -> dict[str, Path]:
     return {what: Path(given) for what, given in inputs.items() if isinstance(given, str | Path)}
 
 
-def _find_person(fitted: Fitted) -> Matte | None:
+def _find_person(fitted: Fitted) -> media.Opacity | None:
     """Where in the portrait the person is, from its own opacity if it has one."""
     if fitted.matte is not None:
         return np.asarray(fitted.matte.opacity, np.float32)
@@ -149,7 +144,7 @@ def fit(
     sound, prosody, findings = _read_speech(speech, settings)
     poses: Gesture | None = None
     if gesture is not None and not (sound is None and speech is not None):
-        frames = None if sound is None else _frames(sound, settings)
+        frames = None if sound is None else clip_frames(sound, settings)
         if str(gesture) in (AUTO, STILL) and fitted.pose is not None:
             poses, more = _anchored(str(gesture), fitted, frames, settings, sound, prosody)
         else:
@@ -225,7 +220,7 @@ def _counted(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
-def _frames(sound: Speech, settings: Settings) -> int:
+def clip_frames(sound: Speech, settings: Settings) -> int:
     """How many frames the clip has."""
     frames = max(1, frame_count(sound.seconds, settings.fps))
     return frames if settings.length is None else min(frames, settings.length)
@@ -277,7 +272,7 @@ def read_portrait(portrait: str | Path | Picture, settings: Settings) -> FittedP
 def _read_background(settings: Settings) -> media.Colour | Picture:
     """A colour, or a picture. Raises SemibodyError."""
     given = settings.background
-    if re.fullmatch("#[0-9a-fA-F]{6}", given):
+    if COLOUR.fullmatch(given):
         red, green, blue = bytes.fromhex(given[1:])
         return red, green, blue
     if not exists(Path(given)):

@@ -9,7 +9,7 @@ from typing import Any
 
 from semibody import runtime
 from semibody.conditioning.clip import cache_bytes
-from semibody.conditioning.flops import count_work
+from semibody.conditioning.flops import Work, count_work
 from semibody.diffusion.sample import COPIES
 from semibody.diffusion.windows import ring_windows
 from semibody.inputs import prepare
@@ -100,15 +100,26 @@ def start_seconds(settings: Settings) -> float:
     return START_SECONDS + (DETECT_SECONDS if settings.looks_for_person else 0.0)
 
 
+def work_of_stages(work: Work, settings: Settings, frames: int) -> dict[str, float]:
+    """FLOP of each stage of a clip of ``frames`` frames, by the stage's name as ``Progress`` has it.
+
+    ``work`` is that of a window of ``min(settings.window, frames)`` frames.
+    """
+    windows = len(ring_windows(frames, settings.window, settings.overlap))
+    return {
+        "prepare": work.reference,
+        "denoise": settings.steps * windows * (work.step(settings.guidance) + work.frames),
+        "decode": frames * work.decode_frame,
+    }
+
+
 def estimate_work(
     model: ModelConfig, settings: Settings, frames: int, *, bytes_per_number: int
 ) -> tuple[float, float]:
     """(TFLOP, bytes of memory) of a clip of ``frames`` frames."""
     window = min(settings.window, frames)
     work = count_work(model, settings.height, settings.width, window)
-    windows = len(ring_windows(frames, settings.window, settings.overlap))
-    step = work.step(settings.guidance) + work.frames
-    total = settings.steps * windows * step + frames * work.decode_frame + work.reference
+    total = sum(work_of_stages(work, settings, frames).values())
     parameters = sum(count_parameters(model).values()) * bytes_per_number
     pixels = math.prod(model.working_size(settings.height, settings.width))
     # The widest layers of a window, and the decoder's of one frame, are alive at the peak.

@@ -30,7 +30,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.files import atomic_write, is_folder
+from semibody import files
+from semibody.files import atomic_write, held_alone, is_folder
 from semibody.types import SemibodyError
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -123,19 +124,8 @@ def folder_of(out: Path) -> Path:
     return out.with_name(f".{start}-{hashlib.sha256(os.fsencode(out.name)).hexdigest()[:8]}.resume")
 
 
-@contextlib.contextmanager
-def _alone(folder: Path, out: Path) -> Iterator[None]:
-    """Hold the folder's lock; it ends with the process, in whatever way it ends."""
-    with (folder / "lock").open("w") as file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # Windows has no such lock
-            pass
-        except BlockingIOError:
-            raise SemibodyError(f"{out}: another run is making it; wait for its end") from None
-        yield
+def _alone(folder: Path, out: Path) -> contextlib.AbstractContextManager[None]:
+    return held_alone(folder / "lock", f"{out}: another run is making it; wait for its end")
 
 
 def _empty(folder: Path) -> None:
@@ -235,10 +225,7 @@ def _add(part: Any, total: Any) -> None:
         total.update(f"array {part.dtype} {part.shape};".encode())
         total.update(_bytes_of(np.ascontiguousarray(part)))
     elif isinstance(part, Path):
-        total.update(f"file {part.stat().st_size};".encode())
-        with part.open("rb") as file:
-            while block := file.read(_CHUNK):
-                total.update(block)
+        total.update(f"file {files.digest(part)};".encode())
     elif dataclasses.is_dataclass(part) and not isinstance(part, type):
         _add({item.name: getattr(part, item.name) for item in dataclasses.fields(part)}, total)
     elif isinstance(part, Mapping):

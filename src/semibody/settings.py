@@ -11,6 +11,7 @@ command line can ask for the fields at no cost.
 from __future__ import annotations
 
 import dataclasses
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
     from semibody.networks.loading import WeightsInfo
     from semibody.networks.model import ModelConfig
     from semibody.weights.official import Variant
+
+AUTO = "auto"
+"""As a gesture: planned from the speech, from the portrait's own hands where they were found."""
+STILL = "still"
+"""As a gesture: hands stay as they are in the portrait."""
+COLOUR = re.compile("#[0-9a-fA-F]{6}")
+"""How ``Settings.background`` writes a colour."""
 
 PRESETS: dict[str, tuple[Variant, dict[str, Any]]] = {
     "official": ("official", {"steps": 30, "guidance": 2.5}),

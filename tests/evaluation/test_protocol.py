@@ -11,7 +11,8 @@ import pytest
 import made
 from semibody import config, media
 from semibody.evaluation.cache import Cache, key_of
-from semibody.evaluation.protocol import Item, Protocol, check, content_hash, pair_clips
+from semibody.evaluation.protocol import Item, Protocol, check, pair_clips
+from semibody.files import digest
 from semibody.types import SemibodyError
 
 
@@ -135,4 +136,4 @@ def test_cache_keeps_arrays_and_takes_damage_for_a_miss(tmp_path: Path) -> None:
 def test_content_not_name_is_the_key(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).write_bytes(b"same")
-    assert content_hash(tmp_path / "a") == content_hash(tmp_path / "b")
+    assert digest(tmp_path / "a") == digest(tmp_path / "b")

@@ -17,8 +17,7 @@ from typing import Any
 
 import pytest
 
-import made
-from web.served import PATIENCE, Served, serve, write_inputs, write_long_speech
+from web.served import PATIENCE, Served, serve, write_long_speech
 
 pytestmark = pytest.mark.slow
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -29,14 +28,6 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 MILLISECONDS = 1000 * PATIENCE
 LONG = {"Steps": "400"}
 """Settings with which a clip takes minutes."""
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("browser")
-    made.weights_folder(folder / "weights")
-    write_inputs(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -20,20 +20,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-import made
 from semibody import media
 from semibody.web.uploads import LARGEST_UPLOAD
-from web.served import PATIENCE, Served, free_port, serve, wait_for, write_inputs, write_long_speech
+from web.served import PATIENCE, Served, free_port, serve, wait_for, write_long_speech
 
 pytest.importorskip("gradio", reason="the extra web is not installed")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("page")
-    made.weights_folder(folder / "weights")
-    write_inputs(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -24,8 +24,7 @@ from typing import Any
 
 from semibody import config, media
 from semibody.files import digest, exists, first_line, numbered_lines, parse_json, refuse_input
-from semibody.inputs import AUTO
-from semibody.settings import Settings, Words
+from semibody.settings import AUTO, Settings, Words
 from semibody.types import SemibodyError
 
 _PATHS, _WORDS = ("portrait", "speech", "out"), ("say", "voice")

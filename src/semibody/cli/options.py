@@ -43,11 +43,10 @@ class Group:
             if item.name in self.skip:
                 continue
             given_option = config.option_of(item)
-            name = given_option.name or f"--{item.name.replace('_', '-')}"
             kind, metavar = _kind(hints[item.name])
             option = typer.Option(
                 self.default(item),
-                name,
+                given_option.name,
                 *([given_option.short] if given_option.short else []),
                 help=docs.get(item.name),
                 metavar=given_option.metavar or metavar,

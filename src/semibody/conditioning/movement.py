@@ -22,17 +22,19 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from semibody.media import Opacity
 from semibody.pose import anchor
 from semibody.pose.alive import Life
 from semibody.pose.deform import Deformation
-from semibody.pose.matte import Matte, fill_behind, shows, with_hands
-from semibody.pose.skeleton import ARMS
+from semibody.pose.matte import fill_behind, shows, with_hands
+from semibody.pose.skeleton import ARM_JOINTS
 from semibody.types import FACE, Floats, Gesture, Picture, Pose
 
 _SEPARATES = 1.5
 """Pixels of movement over which the person comes off her background; less is not seen."""
 
-_ARMS = np.array([j for hand, _, *arm in ARMS for j in (*arm, *range(hand.start, hand.stop))])
+_ARMS = ARM_JOINTS[:, 1:].ravel()
+"""Elbows, wrists and hands."""
 
 _WIDEST = 0.15
 """Gap of the inner lips at an opening of 1, in heights of the face."""
@@ -57,7 +59,7 @@ class Movement:
         own: Pose,
         gesture: Gesture,
         life: Life | None,
-        matte: Matte | None,
+        matte: Opacity | None,
         *,
         deform_arms: bool = True,
     ) -> None:

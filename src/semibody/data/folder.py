@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from semibody.clips.manifest import NAME
-from semibody.files import DISK_ERRORS, atomic_write, read_json, remove
+from semibody.files import DISK_ERRORS, atomic_write, held_alone, read_json, remove
 from semibody.types import SemibodyError
 
 
@@ -58,15 +58,7 @@ def _claim(out: Path, file: Path, settings: dict[str, Any], may_change: Sequence
 def only_run(out: Path) -> Iterator[None]:
     """Let one process at a time fill ``out``; the lock ends with the process, in whatever way it ends."""
     out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # Windows has no such lock
-            pass
-        except BlockingIOError:
-            raise SemibodyError(f"{out}: another run is filling this folder; wait for its end") from None
+    with held_alone(out / ".lock", f"{out}: another run is filling this folder; wait for its end"):
         yield
 
 

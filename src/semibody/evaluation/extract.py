@@ -21,6 +21,7 @@ from semibody.evaluation import faces
 from semibody.evaluation.cache import Arrays
 from semibody.evaluation.needs import packages_missing, part_missing
 from semibody.evaluation.protocol import Protocol as Rules
+from semibody.files import digest
 from semibody.media import VideoReader, read_speech
 from semibody.types import FACE, N_JOINTS, Floats, Picture, SemibodyError, Speech
 from semibody.weights.parts import find_part
@@ -127,9 +128,7 @@ def _embedder(name: str) -> faces.Embedder:
 
 def _part_model(name: str) -> Callable[[], str]:
     def model() -> str:
-        from semibody.evaluation.protocol import content_hash
-
-        return content_hash(find_part(name))[:16]
+        return digest(find_part(name))[:16]
 
     return functools.lru_cache(maxsize=1)(model)
 

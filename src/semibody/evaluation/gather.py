@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from semibody.clips.truth import Truth
 from semibody.evaluation import extract, frames
 from semibody.evaluation.cache import Arrays, Cache, key_of
-from semibody.evaluation.protocol import Item, Problem, Protocol, content_hash, probe
-from semibody.files import foreign_failure
+from semibody.evaluation.protocol import Item, Problem, Protocol, probe
+from semibody.files import digest, foreign_failure
 from semibody.media import read_image
 from semibody.pose.files import load_gesture
 from semibody.processes import in_processes
@@ -157,10 +157,9 @@ def _key(name: str, rules: Protocol, *content: str | float) -> str:
 def _job(
     gathered: Gathered, name: str, side: Side, source: extract.SampledVideo, kinds: Sequence[str]
 ) -> Iterator[_Job]:
-    sound = content_hash(source.sound) if source.sound else ""
+    sound = digest(source.sound) if source.sound else ""
     keys = [
-        (kind, _key(kind, gathered.rules, content_hash(source.path), round(source.fps, 4), sound))
-        for kind in kinds
+        (kind, _key(kind, gathered.rules, digest(source.path), round(source.fps, 4), sound)) for kind in kinds
     ]
     gathered.keys |= {(name, side, kind): key for kind, key in keys}
     missing = gathered.missing(keys)
@@ -173,7 +172,7 @@ def _measure(source: extract.SampledVideo, kinds: Sequence[str], rules: Protocol
 
 
 def _portrait_job(gathered: Gathered, name: str, portrait: Path, kinds: Sequence[str]) -> Iterator[_Job]:
-    keys = [(kind, _key(kind, gathered.rules, content_hash(portrait), "picture")) for kind in kinds]
+    keys = [(kind, _key(kind, gathered.rules, digest(portrait), "picture")) for kind in kinds]
     gathered.keys |= {(name, "portrait", kind): key for kind, key in keys}
     missing = gathered.missing(keys)
     if missing:
@@ -203,8 +202,8 @@ def _pair_job(gathered: Gathered, item: Item) -> Iterator[_Job]:
         frames.COLUMNS,
         every,
         start,
-        content_hash(item.generated),
-        content_hash(item.real),
+        digest(item.generated),
+        digest(item.real),
         print_of_boxes,
     )
     gathered.keys[item.name, "generated", "pixels"] = key

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -233,9 +232,3 @@ def _compare(item: Item) -> Iterable[Problem]:
             yield Problem(item.name, f"is {sizes}: different shapes; crop them alike; left out", fatal=True)
         else:
             yield Problem(item.name, f"is {sizes}; real is scaled to the generated size")
-
-
-def content_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes: the same clip has the same hash under any name."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

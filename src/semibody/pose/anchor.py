@@ -32,7 +32,7 @@ from semibody.pose.library import minimum_jerk
 from semibody.pose.lift import in_space, lift
 from semibody.pose.plan import LEAST_LIVELY, MOST_LIVELY, PlannedGesture, Stroke, time_strokes
 from semibody.pose.prosody import Prosody, analyse
-from semibody.pose.skeleton import ARMS
+from semibody.pose.skeleton import ARM_JOINTS, ARMS
 from semibody.types import FACE, Floats, Gesture, Pose, SemibodyError, Speech
 
 Mask = NDArray[np.bool_]
@@ -235,9 +235,8 @@ class _Arms:
         self.portrait, self.aspect, self.moves = portrait, aspect, moves
         points = portrait.joints * (aspect, 1.0)
         self.width = max(float(shoulder_distance(points)), 1e-3)
-        self.indices = np.array([[*arm, *range(hand.start, hand.stop)] for hand, *arm in ARMS])
         self.signs = np.array([1.0, -1.0])
-        flat = points[self.indices] / self.width * np.stack([self.signs, [1.0, 1.0]], axis=1)[:, None]
+        flat = points[ARM_JOINTS] / self.width * np.stack([self.signs, [1.0, 1.0]], axis=1)[:, None]
         # The hand's own wrist is the more exact of the two; the body's goes with it.
         flat[:, 2] = flat[:, 3]
         self.joints = np.concatenate([flat, self._depth(flat)[..., None]], axis=2)
@@ -454,7 +453,7 @@ class AnchoredRepertoire:
             joints = arms.portrait.joints.copy()
             for side in (0, 1):
                 if self._moves.hands[side]:
-                    joints[arms.indices[side]] += moved[side]
+                    joints[ARM_JOINTS[side]] += moved[side]
             if self._deformation.torn(replace(arms.portrait, joints=joints)) > allowed:
                 return False
         return True
@@ -517,7 +516,7 @@ class AnchoredRepertoire:
         for side in (0, 1):
             if self._moves.hands[side]:
                 away = states[:, _of(side)].any(axis=1)
-                made.joints[np.ix_(away, arms.indices[side])] += off[away, side]
+                made.joints[np.ix_(away, ARM_JOINTS[side])] += off[away, side]
         return replace(made, name="planned")
 
 

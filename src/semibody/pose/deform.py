@@ -24,10 +24,10 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from semibody.pose.body import SEEN, face_found, shoulder_distance, shoulders_seen
+from semibody.pose.body import SEEN, SHOULDERS, face_found, shoulder_distance, shoulders_seen
 from semibody.pose.head import Head, Points, smooth
 from semibody.pose.limbs import Bones, arm_bones
-from semibody.pose.skeleton import ARMS
+from semibody.pose.skeleton import ARM_JOINTS
 from semibody.types import FACE, Floats, Gesture, Pose
 
 FARTHEST = 0.68
@@ -79,8 +79,8 @@ class Deformation:
         appears or disappears."""
         if not self._armed:
             return False
-        for hand, *arm in ARMS:
-            joints = np.array([*arm, *range(hand.start, hand.stop)])
+        for joints in ARM_JOINTS:
+            arm = joints[:3]
             here = self._own.confidence[joints] >= SEEN
             if (here != (gesture.confidence[:, joints] >= SEEN)).any():
                 return False
@@ -134,8 +134,7 @@ class Deformation:
     def _arm_flow(self, points: Points, pose: Pose) -> Floats:
         """Of both arms (2, n). The trunk, and an arm at rest, hold their place against the other's field."""
         fields, weights = [], [1 / np.square(self._off_trunk(points) + 0.02 * self._width)]
-        for hand, *arm in ARMS:
-            joints = np.array([*arm, *range(hand.start, hand.stop)])
+        for joints in ARM_JOINTS:
             bones = arm_bones(self._own, pose, self._aspect, joints)
             if bones is None:
                 continue
@@ -153,7 +152,7 @@ class Deformation:
 
     def _off_trunk(self, points: Points) -> Floats:
         """(n,) from the line between the shoulders and the spine, less their thickness."""
-        right, left = self._points[2], self._points[5]
+        right, left = self._points[SHOULDERS]
         neck, hips = (right + left) / 2, np.array([0.0, _TRUNK * self._width])
         across = _from_segment(points, right, left) - _COLLAR * self._width
         spine = _from_segment(points, neck, neck + hips) - _SPINE * self._width
@@ -163,11 +162,10 @@ class Deformation:
         """Of the shoulders and the neck, which rise with the breath."""
         if not self._armed:
             return np.zeros_like(points)
-        shoulders = np.array([2, 5])
-        away = self._points[shoulders] - moved[shoulders]
+        away = self._points[SHOULDERS] - moved[SHOULDERS]
         if np.abs(away).max() < _STILL:
             return np.zeros_like(points)
-        off = points[:, None] - moved[shoulders].T[..., None]
+        off = points[:, None] - moved[SHOULDERS].T[..., None]
         near = np.exp(-np.square(off / (0.55 * self._width)).sum(axis=0))
         share = near / np.maximum(near.sum(axis=0), 1.0)
         return np.asarray((away.T[..., None] * share).sum(axis=1))

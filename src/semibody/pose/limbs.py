@@ -12,6 +12,7 @@ hidden, come out wrong. So networks are conditioned on the result, among other t
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import cv2
@@ -20,7 +21,7 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
 from semibody.pose.body import SEEN, shoulder_width
-from semibody.pose.skeleton import ARMS, HAND_EDGES
+from semibody.pose.skeleton import ARM_JOINTS, ARMS, HAND_EDGES
 from semibody.types import Picture, Pose
 
 _UPPER_ARM, _FOREARM, _FINGER = 0.16, 0.12, 0.05
@@ -116,8 +117,7 @@ def moved_cover(portrait: Pose, pose: Pose, height: int, width: int) -> Float[ND
     across = shoulder_width(portrait.joints[None] * [aspect, 1.0], portrait.confidence[None] >= SEEN)
     if across is None:
         return np.ones_like(cover)
-    for hand, _, *joints in ARMS:
-        arm = np.array([*joints, *range(hand.start, hand.stop)])
+    for _, *arm in ARM_JOINTS:  # a shoulder stays
         old, new = (x.confidence[arm] >= SEEN for x in (portrait, pose))
         away = np.linalg.norm((pose.joints - portrait.joints)[arm] * [aspect, 1.0], axis=1)
         farthest = np.inf if (old != new).any() else float(away[old].max(initial=0.0))
@@ -128,12 +128,12 @@ def moved_cover(portrait: Pose, pose: Pose, height: int, width: int) -> Float[ND
     return cover
 
 
-def _with_one_arm(pose: Pose, arm: NDArray[np.int_]) -> Pose:
+def _with_one_arm(pose: Pose, arm: Collection[int]) -> Pose:
     """The pose without elbow, wrist and hand of the other arm."""
     confidence = pose.confidence.copy()
-    for hand, _, *joints in ARMS:
-        if hand.start not in arm:
-            confidence[[*joints, *range(hand.start, hand.stop)]] = 0.0
+    for _, *joints in ARM_JOINTS:
+        if joints[-1] not in arm:
+            confidence[joints] = 0.0
     return Pose(pose.joints, confidence)
 
 
@@ -206,7 +206,7 @@ class Along:
     old_foot: Float[NDArray[np.float64], "2 n k"]
 
 
-def arm_bones(portrait: Pose, pose: Pose, aspect: float, arm: NDArray[np.int_]) -> Bones | None:
+def arm_bones(portrait: Pose, pose: Pose, aspect: float, arm: Collection[int]) -> Bones | None:
     """The bones of one arm and its hand (``arm``: their joints) that both poses have; None without any."""
     return _bones(_with_one_arm(portrait, arm), _with_one_arm(pose, arm), aspect)
 

@@ -15,14 +15,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Float
-from numpy.typing import NDArray
 
+from semibody.media import Opacity
 from semibody.pose.detectors.mediapipe import import_solutions, quiet
 from semibody.pose.limbs import move_limbs
 from semibody.types import FACE, MissingPartError, Picture, Pose
-
-Matte = Float[NDArray[np.float32], "H W"]
 
 _LOW, _HIGH = 0.1, 0.9
 """What the network is unsure of becomes certain below and above."""
@@ -38,7 +35,7 @@ _AROUND = 5
 _one_at_a_time = threading.Lock()
 
 
-def find_matte(picture: Picture) -> Matte | None:
+def find_matte(picture: Picture) -> Opacity | None:
     """The person's share of each pixel."""
     try:
         network = _network()
@@ -56,14 +53,14 @@ def _network() -> Any:
         return import_solutions().selfie_segmentation.SelfieSegmentation(model_selection=0)
 
 
-def shows(matte: Matte, own: Pose) -> bool:
+def shows(matte: Opacity, own: Pose) -> bool:
     """Whether the person's face is in the matte; else the network took her for something else."""
     height, width = matte.shape
     x, y = np.round(own.joints[FACE] * (width, height)).astype(int).T
     return bool(matte[y.clip(0, height - 1), x.clip(0, width - 1)].mean() > _FOUND)
 
 
-def with_hands(matte: Matte, own: Pose) -> Matte:
+def with_hands(matte: Opacity, own: Pose) -> Opacity:
     """The matte with hands and arms where the portrait's own pose has them."""
     height, width = matte.shape
     cover = move_limbs(own, own, -(-height // 2), -(-width // 2), width / height).cover
@@ -71,7 +68,7 @@ def with_hands(matte: Matte, own: Pose) -> Matte:
     return np.maximum(matte, ((cover - _HAND_CORE) / (1 - _HAND_CORE)).clip(0.0, 1.0).astype(np.float32))
 
 
-def fill_behind(picture: Picture, matte: Matte) -> Picture:
+def fill_behind(picture: Picture, matte: Opacity) -> Picture:
     """The picture with the person painted over from around her (Telea's inpainting)."""
     size = 2 * max(1, round(_AROUND * len(picture) / 1024)) + 1
     person = cv2.dilate((matte > _TRACE).astype(np.uint8), np.ones((size, size), np.uint8))

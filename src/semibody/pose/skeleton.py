@@ -38,6 +38,8 @@ HEAD_BODY_JOINTS = (0, 14, 15, 16, 17)
 
 ARMS = ((LEFT_HAND, 5, 6, 7), (RIGHT_HAND, 2, 3, 4))
 """Hand, shoulder, elbow, wrist of each side."""
+ARM_JOINTS = np.array([[*arm, *range(hand.start, hand.stop)] for hand, *arm in ARMS])
+"""(2, 24) numbers of each side's shoulder, elbow, wrist and hand."""
 
 
 def _group(*indices: int | slice) -> Joints:

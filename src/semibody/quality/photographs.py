@@ -33,7 +33,7 @@ from semibody.evaluation.protocol import PICTURES, list_files
 from semibody.evaluation.report import show
 from semibody.evaluation.run import plain
 from semibody.files import read_json
-from semibody.inputs import AUTO, prepare
+from semibody.inputs import prepare
 from semibody.media import (
     VideoWriter,
     atomic_write,
@@ -46,7 +46,7 @@ from semibody.pose.overlay import contact_sheet
 from semibody.quality.bench import claim, find_recipe
 from semibody.quality.goals import Goal, Row, as_lines, parse_goal
 from semibody.quality.likeness import LIKENESSES, Observer
-from semibody.settings import Settings, Source, resolve
+from semibody.settings import AUTO, Settings, Source, resolve
 from semibody.types import MissingPartError, Picture, Progress, SemibodyError, Speech, silent
 from semibody.weights import hub
 

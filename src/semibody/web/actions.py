@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from semibody.pose.check import Finding
-from semibody.settings import Words
+from semibody.settings import AUTO, Words
 from semibody.types import SemibodyError
 from semibody.web import panels, words
 from semibody.web.jobs import Jobs, UnknownJobError
-from semibody.web.studio import FROM_SPEECH, Checked, Made, Order, Studio, require_known
+from semibody.web.studio import Checked, Made, Order, Studio, require_known
 
 OWN = "own"
 """The tile of a gesture from a file or a video."""
@@ -55,7 +55,7 @@ class Actions:
             speech = None if said is None else self.studio.speak(said)
         else:
             speech = file_of(video if kind == FROM_VIDEO else sound, names)
-        chosen: str | Path = gesture or FROM_SPEECH
+        chosen: str | Path = gesture or AUTO
         if chosen == OWN:
             found = file_of(own, names)
             if found is None:

@@ -20,12 +20,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from semibody.settings import Settings, Words
+from semibody.settings import AUTO, Settings, Words
 from semibody.types import SemibodyError
 from semibody.web import words
 from semibody.web.actions import BEST, FAST, enqueue, file_of
 from semibody.web.jobs import Jobs
-from semibody.web.studio import FROM_SPEECH, Made, Order, Studio, require_known
+from semibody.web.studio import Made, Order, Studio, require_known
 
 ABOUT = (
     "Make a clip: the person in the portrait speaks the speech and moves the hands of the gesture (a name, "
@@ -67,7 +67,7 @@ def parameters(file: Any) -> inspect.Signature:
         inspect.Parameter("speech", kind, annotation=file | None, default=None),
         inspect.Parameter("say", kind, annotation=str | None, default=None),
         inspect.Parameter("voice", kind, annotation=str | None, default=None),
-        inspect.Parameter("gesture", kind, annotation=str, default=FROM_SPEECH),
+        inspect.Parameter("gesture", kind, annotation=str, default=AUTO),
         inspect.Parameter("gesture_file", kind, annotation=file | None, default=None),
         inspect.Parameter("quality", kind, annotation=str, default=BEST),
     ]
@@ -87,7 +87,7 @@ def order_of(studio: Studio, given: Mapping[str, Any], names: dict[str, str]) ->
         raise SemibodyError(f"quality {quality} is unknown; choose {FAST} or {BEST}")
     if quality == FAST:
         changes = {**studio.fast(), **changes}
-    gesture: str | Path = file_of(given.get("gesture_file"), names) or given.get("gesture") or FROM_SPEECH
+    gesture: str | Path = file_of(given.get("gesture_file"), names) or given.get("gesture") or AUTO
     if isinstance(gesture, str):
         require_known(gesture)
     portrait, speech = (file_of(given.get(name), names) for name in ("portrait", "speech"))

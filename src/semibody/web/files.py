@@ -10,13 +10,14 @@ import functools
 from typing import Any
 
 from semibody.pose import library
+from semibody.settings import AUTO, STILL
 from semibody.web.jobs import Jobs, UnknownJobError
-from semibody.web.studio import FROM_SPEECH, STILL, Made, Order
+from semibody.web.studio import Made, Order
 from semibody.web.tiles import draw_tile
 
 CLIP, TILE = "/clip", "/tile"
 """Where the addresses of clips and of drawings begin."""
-_SHOWN = {FROM_SPEECH: "explain", STILL: library.REST_NAME}
+_SHOWN = {AUTO: "explain", STILL: library.REST_NAME}
 """What is drawn for a gesture that is no file."""
 
 
@@ -55,7 +56,7 @@ def add_files(app: Any, jobs: Jobs[Order, Made]) -> None:
 
     def drawing(name: str) -> Response:
         gesture, still = name.removesuffix("-still"), name.endswith("-still")
-        if gesture not in (FROM_SPEECH, STILL, *library.names()):
+        if gesture not in (AUTO, STILL, *library.names()):
             return PlainTextResponse("no such gesture\n", 404)
         kept = {"cache-control": "public, max-age=86400"}
         return Response(tile(gesture, still=still), media_type="image/svg+xml", headers=kept)

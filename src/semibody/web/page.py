@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from semibody import config
 from semibody.pose import library
-from semibody.settings import Settings
+from semibody.settings import AUTO, STILL, Settings
 from semibody.web import panels, words
 from semibody.web.actions import (
     BEST,
@@ -30,7 +30,7 @@ from semibody.web.actions import (
 from semibody.web.api import add_api
 from semibody.web.files import tile_address
 from semibody.web.jobs import Jobs
-from semibody.web.studio import FROM_SPEECH, STILL, Made, Order, Studio
+from semibody.web.studio import Made, Order, Studio
 from semibody.web.uploads import VIDEOS
 
 SOON = ("frame", "seed", "liveliness")
@@ -60,7 +60,7 @@ _LIVE = "element.setAttribute('role', 'status'); element.setAttribute('aria-live
 def tiles() -> list[tuple[str, str]]:
     """Names and values of the gestures' tiles."""
     named = [(name.replace("_", " ").capitalize(), name) for name in library.names()]
-    return [("From the speech", FROM_SPEECH), ("Still", STILL), *named, ("Your own", OWN)]
+    return [("From the speech", AUTO), ("Still", STILL), *named, ("Your own", OWN)]
 
 
 def build(studio: Studio, jobs: Jobs[Order, Made]) -> Any:
@@ -157,7 +157,7 @@ def _inputs(gr: Any) -> tuple[list[Any], _Left]:
             voice = gr.Dropdown([("The usual one", "")], value="", label="Voice")
     with gr.Column(elem_classes="card"):
         gr.HTML("<h2>Gesture</h2>")
-        gesture = gr.Radio(tiles(), value=FROM_SPEECH, label="What the hands do", elem_id="tiles")
+        gesture = gr.Radio(tiles(), value=AUTO, label="What the hands do", elem_id="tiles")
         with gr.Column(visible=False) as own:
             file = gr.File(
                 label="Your own gesture: a video of a person, .npz, or OpenPose .json",

@@ -13,7 +13,6 @@ import dataclasses
 import functools
 import hashlib
 import math
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ import numpy as np
 
 from semibody.pose import library
 from semibody.pose.check import LEVELS, Finding
-from semibody.settings import Settings, Source, Words, resolve
+from semibody.settings import AUTO, COLOUR, STILL, Settings, Source, Words, resolve
 from semibody.types import Gesture, Picture, SemibodyError
 from semibody.web import words
 from semibody.web.bar import Bar
@@ -35,14 +34,11 @@ if TYPE_CHECKING:
     from semibody.animator import Animator
     from semibody.networks.model import ModelConfig
 
-FROM_SPEECH, STILL = "auto", "still"
-"""As gestures; the same as ``inputs.AUTO`` and ``inputs.STILL``, which come with torch."""
 CHECK_SECONDS = 1.5
 """What reading and fitting the inputs takes."""
 PREPARE_SECONDS = 0.7
 VIDEO_FPS = 24.0
 """Poses a second that are taken from a video."""
-_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _PREVIEW_SIDE, _PREVIEW_EVERY = 384, 0.5
 """Pixels of a preview's longer side, and seconds between two."""
 
@@ -53,7 +49,7 @@ class Order:
 
     portrait: Path | None = None
     speech: Path | None = None
-    gesture: str | Path = FROM_SPEECH
+    gesture: str | Path = AUTO
     """a name of the library, ``auto``, ``still``, or a file of poses or a video"""
     words: Words | None = None
     """what ``speech`` was spoken from, where it was"""
@@ -146,7 +142,7 @@ class Studio:
         from semibody.settings import change
 
         background = changes.get("background")
-        if background is not None and not _COLOUR.fullmatch(background):
+        if background is not None and not COLOUR.fullmatch(background):
             # On the command line it may be a picture; here a text never becomes a path on this machine.
             raise SemibodyError(f"--background {background[:20]}: write a colour as #rrggbb")
         return change(self.defaults, changes, self.model)
@@ -182,14 +178,14 @@ class Studio:
 
     def _check(self, order: Order) -> Checked:
         from semibody.check import gesture_overlay
-        from semibody.inputs import fit
+        from semibody.inputs import clip_frames, fit
 
         if order.portrait is None:
             return Checked(findings=())
         self.admit(order)
         settings = self.settings(order.settings)
         video = is_video(order.gesture)
-        planned = order.speech is not None or order.gesture not in (FROM_SPEECH, STILL)
+        planned = order.speech is not None or order.gesture not in (AUTO, STILL)
         fitted = fit(order.portrait, order.speech, order.gesture if planned and not video else None, settings)
         findings = list(fitted.findings)
         if video:
@@ -198,12 +194,8 @@ class Studio:
         hands = None if fitted.gesture is None else gesture_overlay(fitted.portrait, fitted.gesture)
         frames = 0
         if fitted.speech is not None:
-            from semibody.networks.audio_encoders import frame_count
-
-            frames = max(1, frame_count(fitted.speech.seconds, settings.fps))
-            frames = min(frames, settings.length or frames)
-            if fitted.gesture is not None:
-                frames = len(fitted.gesture)
+            given = fitted.gesture
+            frames = clip_frames(fitted.speech, settings) if given is None else len(given)
         return Checked(
             findings=tuple(sorted(findings, key=lambda one: -LEVELS.index(one.level))),
             portrait=as_jpeg(fitted.portrait),
@@ -248,17 +240,13 @@ class Studio:
     def estimate(self, settings: Settings, frames: int) -> dict[str, float]:
         """Seconds of each stage of a clip, corrected by how long earlier clips took."""
         from semibody.conditioning.flops import count_work
-        from semibody.diffusion.windows import ring_windows
+        from semibody.plan import work_of_stages
 
         work = count_work(self.model, settings.height, settings.width, min(settings.window, frames))
-        windows = len(ring_windows(frames, settings.window, settings.overlap))
         rate = max(self._rate, 1e-6) * 1e12
-        seconds = {
-            "check": CHECK_SECONDS,
-            "prepare": PREPARE_SECONDS + work.reference / rate,
-            "denoise": settings.steps * windows * (work.step(settings.guidance) + work.frames) / rate,
-            "decode": frames * work.decode_frame / rate,
-        }
+        seconds = {"check": CHECK_SECONDS, "prepare": 0.0}
+        seconds |= {name: flop / rate for name, flop in work_of_stages(work, settings, frames).items()}
+        seconds["prepare"] += PREPARE_SECONDS
         return {stage: value * self._pace.get(stage, 1.0) for stage, value in seconds.items()}
 
     # -- the clip --------------------------------------------------------------------------
@@ -354,7 +342,7 @@ class _Clock:
 
 def require_known(gesture: str) -> None:
     """Raise SemibodyError unless this names a gesture: a caller's text never becomes a path."""
-    known = (FROM_SPEECH, STILL, *library.names())
+    known = (AUTO, STILL, *library.names())
     if gesture not in known:
         raise SemibodyError(f"{gesture[:40]!r} is no gesture; choose one of {', '.join(known)}")
 

@@ -6,6 +6,7 @@ the same is ``speech.wav: ...; use the setting “Frame: keep”``.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import html
 import re
@@ -13,6 +14,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from semibody.config import option_of
 from semibody.pose.check import Finding
 from semibody.settings import Settings
 from semibody.types import SemibodyError
@@ -58,10 +60,11 @@ def plain(text: str, names: Mapping[str, str] | None = None) -> str:
 
 def reason_of(error: Exception) -> str:
     """A sentence about an error that is nobody's mistake."""
-    text = str(error).lower()
+    from semibody.runtime import is_out_of_memory
+
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the server's disk is full; tell whoever runs it"
-    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+    if is_out_of_memory(error):
         return "the server has too little memory for this; choose a smaller picture or shorter speech"
     return "something went wrong on the server; try again, and tell whoever runs it to look at its terminal"
 
@@ -129,12 +132,8 @@ def command(
 
 def option_name(field: str) -> str:
     """The option of a field of Settings."""
-    import dataclasses
-
-    from semibody import config
-
     (item,) = (one for one in dataclasses.fields(Settings) if one.name == field)
-    return config.option_of(item).name or f"--{field.replace('_', '-')}"
+    return option_of(item).name
 
 
 def shown(error: Exception, names: Mapping[str, str] | None = None) -> str:

