@@ -208,8 +208,8 @@ def test_bad_files_get_a_sentence(user: User, folder: Path, tmp_path: Path) -> N
         text = user.reads("#findings")
         assert "/tmp" not in text and "--" not in text
         user.generate()
-        user.see(".status.failed")
-        assert said in user.reads(".status.failed")
+        # The last file's message stands there until this one is refused.
+        user.reads_soon(".status.failed", said)
         user.picture("error")
 
 
@@ -235,7 +235,7 @@ def test_an_own_gesture_counts_only_when_its_tile_is_chosen(user: User, folder: 
     user.reads_soon("#findings", "your own gesture")
     user.tab.check("#tiles input[value=wave]", force=True)
     user.tab.wait_for_function("!document.querySelector('#findings').innerText.includes('your own gesture')")
-    assert not user.tab.is_visible("#own")
+    user.tab.wait_for_selector("#own", state="hidden")
 
 
 def test_phone(browser: Any, page: Served, folder: Path) -> None:
