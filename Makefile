@@ -93,9 +93,9 @@ test: $(STAMP)-all ## the fast tests, a few minutes (WORKERS= processes)
 slow: $(STAMP)-all ## the slow tests: full-size networks, long clips (minutes, 10 GB of memory)
 	$(PY) -m pytest -m slow
 
-FUZZ_SECONDS ?= 3600
-fuzz: $(STAMP)-all ## damaged files for every reader, an hour (FUZZ_SECONDS=); what fails is kept in out/fuzz
-	nice $(PY) tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
+FUZZ ?= 1000000
+fuzz: $(STAMP)-all ## damaged files for every reader, a million of them (FUZZ=); what fails is kept in out/fuzz
+	nice $(PY) tests/fuzz/run.py --executions $(FUZZ)
 
 FAULTS ?= 50
 faults: $(STAMP)-all ## kills, full disks, refusals at random points of long work (FAULTS= of each kind)

@@ -41,6 +41,9 @@ LEFT_HAND = slice(N_BODY + N_FACE, N_BODY + N_FACE + N_HAND)
 RIGHT_HAND = slice(N_BODY + N_FACE + N_HAND, N_JOINTS)
 HANDS = slice(N_BODY + N_FACE, N_JOINTS)
 
+LONGEST_MESSAGE = 1200
+"""Letters of an error's message."""
+
 RATE = 16000
 """Samples of speech per second: the rate of all audio encoders."""
 
@@ -51,6 +54,25 @@ class SemibodyError(Exception):
     The message is one line: it names the file or setting at fault and the remedy. The command
     line prints it and leaves with exit code 2; nothing half-written stays behind.
     """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(one_line(message))
+
+
+def one_line(message: str) -> str:
+    """A message as one line that can be printed anywhere, the middle of a very long one left out.
+
+    Messages repeat what files contain: line ends would make several lines of one, control characters would
+    be orders to a terminal, and half a surrogate pair cannot be encoded.
+    """
+    if len(message) > LONGEST_MESSAGE:
+        message = f"{message[: LONGEST_MESSAGE * 2 // 3]} … {message[-LONGEST_MESSAGE // 3 :]}"
+    line = "".join(c if c.isprintable() else " " if c in "\n\r\t" else _escaped(c) for c in message)
+    return line.strip()
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape").decode()
 
 
 class MissingPartError(SemibodyError):

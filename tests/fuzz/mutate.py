@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import random
+import warnings
 import zipfile
 from typing import Any
 
@@ -78,7 +79,7 @@ def _values(content: bytes, draw: random.Random) -> bytes:
         holder[draw.choice(("", "id", "x", key + "s"))] = holder.pop(key)
     else:
         holder[key] = draw.choice(VALUES)
-        top = holder[""] if "" in holder and holder.keys() == {""} else top
+        top = holder[""] if isinstance(holder, dict) and holder.keys() == {""} else top
     try:
         lines[number] = json.dumps(top).encode()
     except (ValueError, UnicodeEncodeError):
@@ -103,7 +104,9 @@ def _members(content: bytes, draw: random.Random) -> bytes:
             array = array.copy()
             array.flat[draw.randrange(array.size)] = draw.choice(NUMBERS)
         elif way == 2:
-            with contextlib.suppress(ValueError):  # of text that is no number
+            # Text may be no number, or one too large.
+            with contextlib.suppress(ValueError, OverflowError), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the imaginary part goes
                 array = array.astype(draw.choice(("f2", "f8", "i1", "u8", "c8", "U3", "?")))
         elif way == 3:
             flat = array.reshape(-1)

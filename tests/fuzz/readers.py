@@ -7,12 +7,15 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import io
 import json
 import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +23,24 @@ import numpy as np
 import torch
 
 import made
-from semibody import config, media
+from semibody import config, media, resume
 from semibody.batch import jobs
 from semibody.clips.manifest import read_entry, read_manifest
 from semibody.clips.truth import Truth
 from semibody.data import ingest
 from semibody.data.dataset import PackedClip, Packing, pack_clip
 from semibody.data.folder import filling
-from semibody.diffusion.schedule import ScheduleConfig
+from semibody.data.synthetic import assets
+from semibody.diffusion.schedule import ScheduleConfig, build_scheduler
+from semibody.diffusion.state import SamplingState
 from semibody.evaluation.cache import Cache
 from semibody.evaluation.protocol import pair_clips
+from semibody.media.segments import Coding, Segments
 from semibody.networks import loading
 from semibody.pose import track
 from semibody.pose.files import load_gesture, save_gesture
-from semibody.quality import bench
-from semibody.training import checkpoint, recipe, report
+from semibody.quality import bench, photographs
+from semibody.training import card, checkpoint, recipe, report
 from semibody.weights import hub, state, store
 
 Seeds = Callable[[], list[bytes]]
@@ -135,6 +141,17 @@ def _checkpoint(folder: Path) -> Any:
     return found
 
 
+def _weights(folder: Path) -> Any:
+    module = torch.nn.Linear(2, 2)
+    place = folder / "step-1"
+    (place / "state.json").write_text('{"step": 3}')
+    (place / "average.safetensors").write_bytes(_linear())
+    average = {name: p.detach().clone() for name, p in module.named_parameters()}
+    found = checkpoint.read(place)
+    checkpoint.put(found, module, torch.optim.AdamW(module.parameters()), average, str(place))
+    return found
+
+
 def _linear() -> bytes:
     from safetensors.torch import save
 
@@ -163,11 +180,115 @@ def _chunk(path: Path) -> Any:
     return track._Unfinished(path.parent, {"fps": 24}).load()
 
 
+def _segments(path: Path) -> Any:
+    """A state whose checksum is right, whatever it holds: the file's numbers in another state's place."""
+    taken = Segments(Coding("libx264", "yuv420p", {}), Fraction(24), (64, 64))
+    return [len(packets) for packets in taken.go_on(resume.Unfinished(path.parent))]
+
+
+def _sampling(path: Path) -> Any:
+    latents = torch.zeros(2, 4, 8, 8)
+    found = SamplingState(latents, build_scheduler(ScheduleConfig(), "unipc", 3))
+    found.load(resume.Unfinished(path.parent))
+    return found.step
+
+
+def _saved(name: str, facts: dict[str, Any], **arrays: Any) -> Callable[[Path], Any]:
+    """Write a state as ``resume`` does."""
+
+    def write(path: Path) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            resume.Unfinished(Path(folder)).save(name, arrays, facts)
+            path.write_bytes((Path(folder) / name).read_bytes())
+
+    return write
+
+
+def _summed(read: Callable[[Path], Any]) -> Callable[[Path], Any]:
+    """Read a state whose checksum is made right: as if another version had written it."""
+
+    def corrected(path: Path) -> Any:
+        content = path.read_bytes()[: -hashlib.sha256().digest_size]
+        path.write_bytes(content + hashlib.sha256(content).digest())
+        return read(path)
+
+    return corrected
+
+
+def _fit(path: Path) -> Any:
+    (path.parent / "a.obj").write_text(OBJ)
+    (path.parent / "a.mhmat").write_text("diffuseTexture a.png")
+    return assets._read_fit(path, 4)
+
+
+def _rig(path: Path) -> Any:
+    (path.parent / "bones.json").write_bytes(path.read_bytes())
+    (path.parent / "weights.json").write_text(json.dumps(WEIGHTS))
+    return assets._read_rig(path.parent, ("bones.json", "weights.json"), {}, 4)
+
+
+def _rig_weights(path: Path) -> Any:
+    (path.parent / "bones.json").write_text(json.dumps(BONES))
+    return assets._read_rig(path.parent, ("bones.json", path.name), {}, 4)
+
+
+def _card(path: Path) -> Any:
+    (path.parent / "run").mkdir()
+    (path.parent / "run" / "recipe.json").write_bytes(path.read_bytes())
+    (path.parent / "run" / "log.jsonl").write_text('{"stage": "vae", "step": 1, "loss": 0.5}\n')
+    (path.parent / "w").mkdir()
+    (path.parent / "w" / store.INDEX).write_text('{"model": {}}')
+    return card.write_card(path.parent / "run", weights=path.parent / "w", out=path.parent / "card.md")
+
+
+def _results(path: Path) -> Any:
+    found = card._read_json(path)
+    with card._as_written(path):
+        return list(card._numbers(found)), card.cases(found), list(card._limits(found, None))
+
+
 def _override(path: Path) -> Any:
     override = os.fsdecode(path.read_bytes())  # as a command line has it
     return recipe.load_recipe("tiny", [override])
 
 
+OBJ = "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nvt 0 0\nvt 1 1\ng body\nf 1/1 2/2 3/1\nf 1 2 3 4\n"
+FIT = """basemesh hm08
+obj_file a.obj
+material a.mhmat
+x_scale 0 1 1.0
+y_scale 0 2 1.0
+z_scale 0 3 1.0
+verts 0
+0 1 2 0.3 0.3 0.4 0.0 0.01 0.0
+1
+2
+3
+delete_verts
+0 - 2
+"""
+BONES = {
+    "joints": {"a": [0], "b": [1, 2]},
+    "bones": {
+        "root": {"head": "a", "tail": "b", "parent": ""},
+        "spine01": {"head": {"strategy": "VERTEX", "vertex_index": 2},
+                    "tail": {"strategy": "MEAN", "vertex_indices": [1, 3]}, "parent": "root"},
+        "toe": {"head": "a", "tail": "b", "parent": "spine01"},
+    },
+}  # fmt: skip
+WEIGHTS = {"weights": {"root": [[0, 1.0], [1, 0.5]], "spine01": [[1, 0.5]], "toe": [[2, 1.0], [3, 1.0]]}}
+MEASURED = {
+    "portrait": "a",
+    "speech": "b",
+    "size": "256",
+    "values": {"identity": 0.9, "x": None},
+    "said": ["a"],
+}
+RESULTS = {
+    "metrics": {"PSNR-face": {"value": 21.5, "unit": "dB", "clips": {"a": 20.0, "b": None, "c": 22.0}}},
+    "goals": [{"name": "PSNR", "value": 18.2, "goal": 24.0, "met": False}],
+    "not_computed": {"sync": "needs a part"},
+}  # fmt: skip
 MANIFEST = {
     "version": 1, "id": "a",
     "split": "train", "person": "p", "kind": "full", "source": "real", "video": "a.mp4",
@@ -316,5 +437,89 @@ READERS = [
         text({"stage": "vae", "step": 1, "loss": 0.5}, {"stage": "vae", "step": 2, "loss": 0.4}),
     ),
     Reader("record", "made.json", into("made.json", _record), text({"seed": 1})),
+    Reader(
+        "state",
+        "state",
+        lambda p: resume.Unfinished(p.parent).load("state"),
+        written(_saved("state", {"a": 1}, b=np.ones(3))),
+    ),
+    Reader(
+        "sampling state",
+        "latents",
+        _summed(_sampling),
+        written(
+            _saved(
+                "latents",
+                {
+                    "step": 1,
+                    "windows": 0,
+                    "solvers": [{"_step_index": 1, "model_outputs": [None, {"tensor": "0/m", "on": "cpu"}]}],
+                },
+                latents=np.zeros((2, 4, 8, 8), np.float32),
+                **{"0/m": np.zeros((2, 4, 8, 8), np.float32)},
+            ),
+            _saved(
+                "latents",
+                {"step": 0, "windows": 1, "solvers": [{}]},
+                latents=np.zeros((2, 4, 8, 8), np.float32),
+                prediction=np.zeros((2, 4, 8, 8), np.float32),
+                counts=np.ones((2, 1, 1, 1), np.float32),
+            ),
+        ),
+    ),
+    Reader(
+        "segment",
+        "segment-0000000",
+        _summed(_segments),
+        written(
+            _saved(
+                "segment-0000000",
+                {},
+                content=np.zeros(40, np.uint8),
+                table=np.array([[0, 30, 1], [1, 10, 0]]),
+            )
+        ),
+    ),
+    Reader(
+        "slice",
+        "frames-0000000-000",
+        _summed(_segments),
+        written(_saved("frames-0000000-000", {}, frames=np.zeros((2, 64, 64, 3), np.uint8))),
+    ),
+    Reader("mesh", "a.obj", assets._read_obj, lambda: [OBJ.encode()]),
+    Reader(
+        "target",
+        "a.target",
+        lambda p: assets._read_target(p, 4),
+        lambda: [b"# a\n0 0.1 0.2 0.3\n3 -.1 0 0\n"],
+    ),
+    Reader(
+        "packed target",
+        "a.target.gz",
+        lambda p: assets._read_target(p, 4),
+        lambda: [gzip.compress(b"0 0.1 0.2 0.3\n" * 9)],
+    ),
+    Reader(
+        "fit",
+        "a.mhclo",
+        _fit,
+        lambda: [FIT.encode()],
+    ),
+    Reader("rig", "r.json", _rig, text(BONES)),
+    Reader("rig's weights", "w.json", _rig_weights, text(WEIGHTS)),
+    Reader("measured", "m.json", photographs.Measured.read, text(MEASURED)),
+    Reader(
+        "card's recipe",
+        "recipe.json",
+        _card,
+        lambda: [json.dumps(config.to_dict(recipe.load_recipe("tiny"))).encode()],
+    ),
+    Reader("card's results", "results.json", _results, text(RESULTS)),
+    Reader(
+        "checkpoint's weights",
+        "weights.safetensors",
+        into("step-1/weights.safetensors", _weights),
+        lambda: [_linear()],
+    ),
     Reader("lock", hub.LOCK, into(hub.LOCK, hub._read_lock), text({"a/b": "0" * 40})),
 ]

@@ -23,7 +23,7 @@ from semibody.cli import (  # noqa: F401 - each registers its subcommands
     weights,
 )
 from semibody.cli.app import app
-from semibody.types import SemibodyError
+from semibody.types import SemibodyError, one_line
 
 EXIT_MISTAKE, EXIT_INTERRUPTED = 2, 130
 
@@ -61,8 +61,5 @@ def main() -> None:
 def _exit(message: str, code: int, debug: bool) -> None:
     if debug:
         raise  # noqa: PLE0704 - called from an except block only
-    line = " ".join(message.split())
-    # Control characters in a file's name would be orders to the terminal.
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
-    print(f"semibody: {line}", file=sys.stderr)
+    print(f"semibody: {one_line(message)}", file=sys.stderr)
     sys.exit(code)

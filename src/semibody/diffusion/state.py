@@ -15,6 +15,7 @@ from semibody.resume import Saved, Unfinished
 STEP_FRAMES = 48
 """Frames that a solver moves on at once: it makes about ten copies of what it is given."""
 NAME = "latents"
+_SUMS = ("latents", "prediction", "counts")
 
 
 class SamplingState:
@@ -58,15 +59,36 @@ class SamplingState:
     def load(self, unfinished: Unfinished) -> None:
         """Become what was saved, if something was."""
         saved = unfinished.load(NAME)
-        if saved is None or saved.arrays["latents"].shape != tuple(self.latents.shape):
+        if saved is None:
             return
-        for name in ("latents", "prediction", "counts"):
+        try:
+            step, windows, remembered = (saved.facts[name] for name in ("step", "windows", "solvers"))
+            solvers = [
+                {key: _put_back(value, saved, self.latents.device) for key, value in values.items()}
+                for values in remembered
+            ]
+        except (KeyError, TypeError, AttributeError):
+            return
+        if not self._fits(saved, step, windows, solvers):
+            return
+        for name in _SUMS:
             if name in saved.arrays:
                 getattr(self, name).copy_(torch.from_numpy(saved.arrays[name]))
-        self.step, self.windows = saved.facts["step"], saved.facts["windows"]
-        for solver, remembered in zip(self._solvers, saved.facts["solvers"], strict=True):
-            for key, value in remembered.items():
-                setattr(solver, key, _put_back(value, saved, self.latents.device))
+        self.step, self.windows = step, windows
+        for solver, values in zip(self._solvers, solvers, strict=True):
+            vars(solver).update(values)
+
+    def _fits(self, saved: Saved, step: Any, windows: Any, solvers: list[dict[str, Any]]) -> bool:
+        """Whether all that was saved is of this clip and these solvers; another version may have saved it."""
+        given = {name: saved.arrays[name].shape for name in _SUMS if name in saved.arrays}
+        needed = _SUMS if windows else _SUMS[:1]
+        return (
+            all(type(count) is int and count >= 0 for count in (step, windows))
+            and set(needed) <= set(given)
+            and all(shape == tuple(getattr(self, name).shape) for name, shape in given.items())
+            and len(solvers) == len(self._solvers)
+            and not any(hasattr(type(self._fresh), key) for values in solvers for key in values)
+        )
 
 
 def _taken_out(

@@ -16,7 +16,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.resume import Saved, Unfinished
+from semibody.resume import Unfinished
 
 SEGMENT = 120
 """Frames encoded together."""
@@ -119,14 +119,11 @@ class Segments:
     def go_on(self, unfinished: Unfinished) -> Iterator[Packets]:
         """The segments of a killed run; its frames after them are taken again, and what follows is saved."""
         self._unfinished = unfinished
-        while saved := self._load(f"segment-{self._start:07d}", "table"):
-            packets = Packets(self._start, saved.arrays["content"], saved.arrays["table"])
+        while (packets := self._load_segment()) is not None:
             self._start += len(packets)
             yield packets
-        while saved := self._load(self._slice_name(self._slices), "frames"):
-            if saved.arrays["frames"].shape[1:] != (*self._size, 3):
-                break
-            self._waiting += list(saved.arrays["frames"])
+        while (frames := self._load_slice()) is not None:
+            self._waiting += list(frames)
             self._slices += 1
 
     def add(self, frames: NDArray[np.uint8]) -> Iterator[Packets]:
@@ -155,10 +152,26 @@ class Segments:
         self._start, self._slices, self._waiting = self._start + len(packets), 0, []
         return packets
 
-    def _load(self, name: str, needed: str) -> Saved | None:
+    def _load_segment(self) -> Packets | None:
+        """The saved segment that begins where the frames taken so far end."""
+        content, table = self._load(f"segment-{self._start:07d}", "content", "table")
+        if content is None or content.dtype != np.uint8 or table is None or table.dtype != np.int64:
+            return None
+        if table.ndim != 2 or table.shape[1] != 3 or not 0 < len(table) <= SEGMENT:
+            return None
+        return Packets(self._start, content, table) if table[:, 1].sum() == content.size else None
+
+    def _load_slice(self) -> NDArray[np.uint8] | None:
+        """The next saved slice of the segment at hand."""
+        (frames,) = self._load(self._slice_name(self._slices), "frames")
+        if frames is None or frames.dtype != np.uint8 or frames.shape[1:] != (*self._size, 3):
+            return None
+        return frames if 0 < len(frames) < SEGMENT - len(self._waiting) else None
+
+    def _load(self, name: str, *arrays: str) -> Iterator[NDArray[Any] | None]:
         assert self._unfinished is not None
         saved = self._unfinished.load(name)
-        return saved if saved is not None and needed in saved.arrays else None
+        return (None if saved is None else saved.arrays.get(array) for array in arrays)
 
     def _slice_name(self, number: int) -> str:
         """Slices are named by their segment: one left behind by a kill belongs to no other."""

@@ -68,11 +68,15 @@ def read_old_keys(values: Mapping[str, Any]) -> dict[str, Any]:
     channels, which follow from the hints, were stated. Values of today come back as they are.
     """
     model = dict(values)
+    if not isinstance(model.get("hints", {}), Mapping):
+        return model  # refused when the model's settings are built
     hints = dict(model.pop("hints", {}))
 
     def choose(hint: str, published: str, *old: tuple[str, str]) -> None:
         """``old``: (key, what it means when true), each of which includes the ones before."""
         meanings = [published, *(meaning for _, meaning in old)]
+        if hints.get(hint, published) not in meanings:
+            return  # refused when the hints are built
         for level, (key, meaning) in enumerate(old, start=1):
             given = model.pop(key) if isinstance(model.get(key), bool) else None
             reached = meanings.index(hints.get(hint, published))

@@ -41,7 +41,7 @@ from semibody.evaluation.metrics import METRICS
 from semibody.evaluation.protocol import Protocol
 from semibody.evaluation.report import ARROWS, show, write_report
 from semibody.evaluation.run import Evaluation, evaluate
-from semibody.files import atomic_write, foreign_failure, path_of, read_json, require_name
+from semibody.files import atomic_write, exists, foreign_failure, path_of, read_json, require_name
 from semibody.media import VideoReader, VideoWriter, read_speech, resize_image, write_image
 from semibody.quality.baselines import Baseline, write_ceiling, write_repeat
 from semibody.quality.goals import Row, as_lines, make_rows, parse_goals
@@ -354,7 +354,7 @@ def _case(line: Line) -> Case:
     if audio is None or gesture is None or (portrait or video) is None:
         raise SemibodyError(f"{line.where}: a case needs gesture, and portrait and audio or a video")
     for file in filter(None, (portrait, audio, gesture, video, truth)):
-        if not file.exists():
+        if not exists(file):
             raise SemibodyError(f"{line.where}: {file} does not exist; correct the path")
     require_name(line.id, line.where)
     return Case(line.id, line.person, portrait, audio, gesture, video, truth)

@@ -114,8 +114,12 @@ class Measured:
     @classmethod
     def read(cls, path: Path) -> Measured:
         kept = read_json(path, "delete it")
-        values = {name: math.nan if value is None else float(value) for name, value in kept["values"].items()}
-        return cls(kept["portrait"], kept["speech"], kept["size"], values, tuple(kept["said"]))
+        try:
+            values = {k: math.nan if value is None else float(value) for k, value in kept["values"].items()}
+            names = [str(kept[name]) for name in ("portrait", "speech", "size")]
+            return cls(*names, values, tuple(map(str, kept["said"])))  # type: ignore[arg-type]
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            raise SemibodyError(f"{path}: is no record of a clip; delete it") from None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ The card states what was not given or not measured.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +29,7 @@ from semibody.clips.manifest import Line, find_manifest, read_lines
 from semibody.data.crowd import RECORD
 from semibody.data.dataset import PackedClip
 from semibody.evaluation.report import show
-from semibody.files import atomic_write, read_json, read_text
+from semibody.files import atomic_write, first_line, read_json, read_text
 from semibody.media import VideoReader, read_image, resize_image, write_image
 from semibody.training.checkpoint import STATE, checkpoints
 from semibody.training.report import Curves, read_log, require_pyplot
@@ -59,22 +61,25 @@ def write_card(
     recipe, index, curves = _read_json(run / "recipe.json"), read_index(weights), read_log(run)
     results = _read_json(bench) if bench is not None else {}
     written = [out]
-    lines = [f"# {recipe['name'].capitalize()}: model card", "", recipe["about"], *_use(index)]
-    lines += ["", "## Size", "", *_sizes(weights)]
-    lines += ["", "## Data", "", *_data(packed)]
-    lines += ["", "## Training", "", *_budget(run, recipe, curves)]
+    with _as_written(run / "recipe.json"):
+        lines = [f"# {recipe['name'].capitalize()}: model card", "", recipe["about"]]
+        budget = list(_budget(run, recipe, curves))
+    with _as_written(weights):
+        lines += [*_use(index), "", "## Size", "", *_sizes(weights)]
+    lines += ["", "## Data", "", *_data(packed), "", "## Training", "", *budget]
     if pictures is not None and curves:
         drawn = pictures.with_name(f"{pictures.name}-curves.png")
         plot_curves(curves, drawn)
         written.append(drawn)
         lines += ["", f"![held-out figures over the steps of each stage]({_link(drawn, out)})"]
-    lines += ["", "## Numbers", "", *_numbers(results)]
-    if pictures is not None and bench is not None and (chosen := cases(results)):
-        drawn = pictures.with_name(f"{pictures.name}-cases.png")
-        write_image(drawn, draw_cases(bench.parent, [name for names in chosen.values() for name in names]))
-        written.append(drawn)
-        lines += ["", f"![typical and worst cases]({_link(drawn, out)})", "", *_captions(results, chosen)]
-    lines += ["", "## Limits", "", *_limits(results, notes), "", "## Licence", "", *_LICENCE]
+    with _as_written(bench or run):
+        lines += ["", "## Numbers", "", *_numbers(results)]
+        if pictures is not None and bench is not None and (chosen := cases(results)):
+            drawn, names = pictures.with_name(f"{pictures.name}-cases.png"), itertools.chain(*chosen.values())
+            write_image(drawn, draw_cases(bench.parent, list(names)))
+            written.append(drawn)
+            lines += ["", f"![typical and worst cases]({_link(drawn, out)})", "", *_captions(results, chosen)]
+        lines += ["", "## Limits", "", *_limits(results, notes), "", "## Licence", "", *_LICENCE]
     with atomic_write(out) as unfinished:
         unfinished.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return written
@@ -105,12 +110,15 @@ def _sizes(weights: Path) -> Iterator[str]:
 
 def _tensors(path: Path) -> tuple[int, list[str]]:
     """How many numbers a file holds, and in which precisions."""
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(str(path), framework="pt") as file:
-        tensors = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118 - not a mapping
-        count = sum(int(np.prod(tensor.get_shape(), dtype=np.int64)) for tensor in tensors)
-        return count, sorted({str(tensor.get_dtype()) for tensor in tensors})
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            tensors = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118 - not a mapping
+            count = sum(int(np.prod(tensor.get_shape(), dtype=np.int64)) for tensor in tensors)
+            return count, sorted({str(tensor.get_dtype()) for tensor in tensors})
+    except SafetensorError as error:
+        raise SemibodyError(f"{path}: is no weights file ({first_line(error)}); remove it") from None
 
 
 # -- data and training -----------------------------------------------------------------------------------
@@ -295,6 +303,18 @@ _LICENCE = (
 
 
 # -- files ---------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _as_written(path: Path) -> Iterator[None]:
+    """Turn what a record lacks, or has of another kind, into a SemibodyError."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        why = f"{type(error).__name__}: {first_line(error)}"
+        raise SemibodyError(
+            f"{path}: is not as it was written ({why}); name the right folder or file"
+        ) from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

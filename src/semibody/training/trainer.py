@@ -181,6 +181,8 @@ class Training:
             return
         path = self.out / START
         known = read_json(path, "delete it") if path.is_file() else {}
+        if not isinstance(known, dict):
+            raise SemibodyError(f"{path}: is no record of public weights; delete it")
         made = {**known, name: [dataclasses.asdict(one) for one in taken]}
         with atomic_write(path) as unfinished:
             unfinished.write_text(json.dumps(made, indent=1), encoding="utf-8")

