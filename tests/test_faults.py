@@ -10,6 +10,7 @@ import hashlib
 import os
 import random
 import resource
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import asdict
@@ -21,6 +22,8 @@ import torch
 
 import faults
 import made
+from conftest import require_renderer
+from loopback import StandIn
 from pose.test_detect import ScriptedDetector, standing
 from semibody.batch.jobs import Job
 from semibody.batch.work import Task
@@ -133,26 +136,106 @@ def measure(given: Path) -> Make:
     return make
 
 
-WORKS = [animate, many, extract, convert, keep_training, measure]
+def train_stage(given: Path) -> Make:
+    from semibody.training.trainer import train
+    from training.nano import nano, packed
+
+    clips = packed(given / "packed")
+    changes = ("vae.optimiser.steps=3", "run.checkpoint_minutes=0", "run.validate_every=1000")
+    recipe = nano('stages=["vae"]', *changes)
+    return lambda out: lambda: train(recipe, out, device="cpu", packed=clips, resume=True)
+
+
+def ingest_videos(given: Path) -> Make:
+    pytest.importorskip("scenedetect")
+    from data import test_ingest as scenes
+    from semibody.data.ingest import ingest
+
+    if not (given / "in").exists():
+        scenes.video(given / "in" / "a.mp4", [scenes.GOOD, scenes.EMPTY])
+        scenes.video(given / "in" / "b.mp4", [scenes.GOOD[::-1]])
+    return lambda out: lambda: ingest(given / "in", out, scenes.WANTED)
+
+
+def synthesise_people(given: Path) -> Make:
+    require_renderer()
+    pytest.importorskip("anny")
+    from semibody.data.synthetic.order import Order
+    from semibody.data.synthetic.produce import synthesise
+
+    order = Order(people=1, clips=2, seconds=0.25, size=64, seed=3, head_share=0.5)
+    return lambda out: lambda: synthesise(out, None, order)
+
+
+def evaluate_clips(given: Path) -> Make:
+    from semibody.evaluation.report import write_report
+    from semibody.evaluation.run import evaluate
+
+    for name in ("real", "ours"):
+        if not (given / name).exists():
+            (given / name).mkdir()
+            made.write_video(given / name / "a.mp4", 4)
+
+    def make(out: Path) -> faults.Work:
+        def work() -> None:
+            names = ["PSNR", "SSIM"]
+            found = evaluate(given / "ours", given / "real", metrics=names, cache=out / "cache", workers=1)
+            write_report(found, out / "report.html")
+
+        return work
+
+    return make
+
+
+def fetch_weights(given: Path) -> Make:
+    from semibody.weights import hub
+
+    return lambda out: lambda: hub.fetch("official", folder=out)
+
+
+WORKS = [
+    animate, many, extract, convert, keep_training, measure,
+    train_stage, ingest_videos, synthesise_people, evaluate_clips, fetch_weights,
+]  # fmt: skip
+TIMED = {"log.jsonl", "state.json", "report.html", "report.md"}
+"""Files with times in them: that they are there is compared, and not what they say."""
+
+
+NOTED_ON_THE_WAY = {"keep_training", "train_stage", "fetch_weights"}
+"""Works whose checkpoints or locks are whole files that later ones replace."""
+
+
+def _name(work: Make) -> str:
+    return work.__qualname__.partition(".")[0]
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Every file by its name; what is hidden but the lock of a folder is among them."""
+    """Every file by its name, also hidden ones: what is left behind is seen. Left out are logs of errors, the
+    lock of a folder, and what the Hub's client keeps to continue."""
     return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        str(path.relative_to(folder)): (
+            "" if path.name in TIMED else hashlib.sha256(path.read_bytes()).hexdigest()
+        )
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "errors.log"
+        if path.is_file() and path.name not in ("errors.log", ".lock") and ".hub" not in path.parts
     }
 
 
 @pytest.fixture(params=WORKS, ids=lambda one: one.__name__)
-def work(request: pytest.FixtureRequest, given: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+def work(
+    request: pytest.FixtureRequest, given: Path, monkeypatch: pytest.MonkeyPatch, stand_in: type[StandIn]
+) -> Make:
+    from data import test_ingest as scenes
+    from semibody.data import ingest
+
+    monkeypatch.setattr(ingest, "open_detector", lambda name: scenes.ByColour())
+    monkeypatch.setattr(ingest, "in_processes", lambda function, jobs, *_, **__: (function(*j) for j in jobs))
     monkeypatch.setattr(segments, "SEGMENT", 4)
     monkeypatch.setattr(track, "CHUNK", 5)
     return request.param(given)
 
 
-def test_kills_lose_nothing(work: Make, tmp_path: Path) -> None:
+def test_kills_lose_nothing(work: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """After a kill the next run ends with the same files, and no others."""
     whole = faults.run(work(tmp_path / "whole"))
     assert whole.how == "done", whole
@@ -164,6 +247,11 @@ def test_kills_lose_nothing(work: Make, tmp_path: Path) -> None:
         assert faults.run(work(out), faults.Kill(draw.randint(1, whole.points))).how == "killed"
         assert faults.run(work(out)).how == "done"
         assert contents(out) == expected
+        shutil.rmtree(out)
+    if "SEMIBODY_FAULTS" in os.environ:
+        name, points = _name(work), whole.points
+        with capsys.disabled():
+            print(f"\n{name}: {TIMES} kills at {points} points: 0 lost, 0 differing, 0 stray files")  # noqa: T201
 
 
 @pytest.mark.parametrize(
@@ -171,6 +259,8 @@ def test_kills_lose_nothing(work: Make, tmp_path: Path) -> None:
 )
 def test_failing_calls_end_in_one_line(work: Make, tmp_path: Path, code: int) -> None:
     """A full disk, a refusal, a broken disk, no memory: never a traceback, never half a file."""
+    if _name(work) == "ingest_videos":
+        pytest.skip("a video that could not be read is recorded as rejected, and is not tried again")
     whole = faults.run(work(tmp_path / "whole"))
     expected = contents(tmp_path / "whole")
     draw = random.Random(code)
@@ -180,7 +270,7 @@ def test_failing_calls_end_in_one_line(work: Make, tmp_path: Path, code: int) ->
         assert ended.how in ("done", "refused", "disk", "memory"), ended.how
         if out.exists():
             shown = {name: sum_ for name, sum_ in contents(out).items() if not name.startswith(".")}
-            assert shown.items() <= expected.items() or work.__qualname__.startswith("keep_training")
+            assert shown.items() <= expected.items() or _name(work) in NOTED_ON_THE_WAY
         assert faults.run(work(out)).how == "done"
         assert contents(out) == expected
 

@@ -386,7 +386,7 @@ def parse_json(text: str, source: str, remedy: str) -> Any:
     except RecursionError:
         raise SemibodyError(f"{source}: is nested too deeply; {remedy}") from None
     except ValueError as error:
-        raise SemibodyError(f"{source}: not JSON that can be read ({first_line(error)}); {remedy}") from None
+        raise SemibodyError(f"{source}: not JSON that can be read ({_wrong(error)}); {remedy}") from None
     return value
 
 
@@ -413,7 +413,13 @@ def parse_toml(text: str, source: str) -> dict[str, Any]:
     except RecursionError:
         raise SemibodyError(f"{source}: is nested too deeply; write plain keys and values") from None
     except ValueError as error:  # TOMLDecodeError is one; so are numbers of thousands of digits
-        raise SemibodyError(f"{source}: not valid TOML: {first_line(error)}") from None
+        raise SemibodyError(f"{source}: not valid TOML: {_wrong(error)}") from None
+
+
+def _wrong(error: ValueError) -> str:
+    """What a parser found; Python's own words on long numbers advise to change Python."""
+    said = first_line(error)
+    return "a number of thousands of digits" if "integer string conversion" in said else said
 
 
 def _require_shallow(value: Any, levels: int) -> None:

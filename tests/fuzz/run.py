@@ -33,8 +33,8 @@ SECONDS, MEMORY = 10, 2 * 2**30
 """Limits of one execution: processor seconds, and bytes beyond what the process had before."""
 TALKATIVE = 3000
 """Letters of the longest message."""
-ROUND = 2000
-"""Executions of a reader in one process; a slow reader has a tenth of them."""
+ROUND, ROUND_SECONDS = 5000, 4.0
+"""Most executions of a reader in one process, and most time: slow readers have fewer executions."""
 
 
 def fault_of(reader: Reader, content: bytes, folder: Path) -> str:
@@ -162,10 +162,8 @@ def main() -> None:
     seed = chosen.seed
     while sum(done.values()) < (chosen.executions or math.inf) and time.monotonic() < until:
         for reader in readers:
-            left = min(
-                until - time.monotonic(), chosen.seconds / len(readers) if chosen.seconds else math.inf
-            )
-            made, wrong = batch(reader, seed, left, ROUND // 10 if reader.slow else ROUND, kept)
+            left = min(until - time.monotonic(), ROUND_SECONDS)
+            made, wrong = batch(reader, seed, left, ROUND, kept)
             done[reader.title] += made
             faults += wrong
             (kept / "counts.json").write_text(

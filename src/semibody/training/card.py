@@ -62,7 +62,7 @@ def write_card(
     results = _read_json(bench) if bench is not None else {}
     written = [out]
     with _as_written(run / "recipe.json"):
-        lines = [f"# {recipe['name'].capitalize()}: model card", "", recipe["about"]]
+        lines = [f"# {recipe['name'].capitalize()}: model card", "", str(recipe["about"])]
         budget = list(_budget(run, recipe, curves))
     with _as_written(weights):
         lines += [*_use(index), "", "## Size", "", *_sizes(weights)]

@@ -67,6 +67,16 @@ def new_networks(folder: Path) -> Iterator[Path]:
     The index goes first and comes last: whenever the process is killed, ``folder`` holds the old weights, the
     new ones, or no index, which nothing takes for weights.
     """
+    there = folder.exists()
+    try:
+        yield from _replaced(folder)
+    finally:
+        if not there:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # where nothing came into it
+
+
+def _replaced(folder: Path) -> Iterator[Path]:
     with temporary_folder(folder / "weights") as unfinished:
         yield unfinished
         new = sorted(unfinished.iterdir(), key=lambda path: path.name == INDEX)
