@@ -60,8 +60,8 @@ def test_of_an_open_mouth_it_is_the_whole_frame(
     for number in range(len(frames)):
         part = drawn.at(number, x, y, (height, width))
         expected = whole[number, :, top:bottom, left:right].permute(1, 2, 0).numpy()
-        assert np.abs(part - expected).max() < 0.06  # 8 of 255 levels at one place
-        assert np.square(part - expected).mean() < 1e-4  # 46 dB
+        assert np.abs(part - expected).max() < 0.12  # at a single place
+        assert np.square(part - expected).mean() < 2.5e-4  # 42 dB
     assert drawn.pictures.shape[1] * drawn.pictures.shape[2] < height * width / 8
 
 
