@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -110,10 +111,14 @@ class Movement:
         shows is taken from ``drawn``, what the networks drew of the same frames; without ``mouths`` it is in
         the pictures already.
         """
-        return np.stack([
-            self._move(pictures[n], drawn, n, self.pose(frame, None if mouths is None else mouths[n]))
-            for n, frame in enumerate(frames)
-        ])  # fmt: skip
+
+        def move(n: int) -> Frame:
+            pose = self.pose(frames[n], None if mouths is None else mouths[n])
+            return self._move(pictures[n], drawn, n, pose)
+
+        # Most of it is NumPy's and OpenCV's work on one core each, during which other threads run.
+        with ThreadPoolExecutor(max(1, cv2.getNumThreads())) as threads:
+            return np.stack(list(threads.map(move, range(len(frames)))))
 
     def _move(self, picture: Frame, drawn: Drawn, number: int, pose: Pose) -> Frame:
         """``number``: which of the drawn frames it is."""
