@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -182,8 +183,8 @@ def _chunk(path: Path) -> Any:
 
 def _segments(path: Path) -> Any:
     """A state whose checksum is right, whatever it holds: the file's numbers in another state's place."""
-    taken = Segments(Coding("libx264", "yuv420p", {}), Fraction(24), (64, 64))
-    return [len(packets) for packets in taken.go_on(resume.Unfinished(path.parent))]
+    with contextlib.closing(Segments(Coding("libx264", "yuv420p", {}), Fraction(24), (64, 64))) as taken:
+        return [len(packets) for packets in taken.go_on(resume.Unfinished(path.parent))]
 
 
 def _sampling(path: Path) -> Any:
