@@ -197,7 +197,7 @@ WORKS = [
     animate, many, extract, convert, keep_training, measure,
     train_stage, ingest_videos, synthesise_people, evaluate_clips, fetch_weights,
 ]  # fmt: skip
-TIMED = {"log.jsonl", "state.json", "report.html", "report.md"}
+TIMED = ("log.jsonl", "state.json", "report.html", "-curves.png")
 """Files with times in them: that they are there is compared, and not what they say."""
 
 
@@ -214,7 +214,7 @@ def contents(folder: Path) -> dict[str, str]:
     lock of a folder, and what the Hub's client keeps to continue."""
     return {
         str(path.relative_to(folder)): (
-            "" if path.name in TIMED else hashlib.sha256(path.read_bytes()).hexdigest()
+            "" if path.name.endswith(TIMED) else hashlib.sha256(path.read_bytes()).hexdigest()
         )
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in ("errors.log", ".lock") and ".hub" not in path.parts
@@ -244,7 +244,8 @@ def test_kills_lose_nothing(work: Make, tmp_path: Path, capsys: pytest.CaptureFi
     draw = random.Random(1)
     for number in range(TIMES):
         out = tmp_path / str(number)
-        assert faults.run(work(out), faults.Kill(draw.randint(1, whole.points))).how == "killed"
+        while faults.run(work(out), faults.Kill(draw.randint(1, whole.points))).how != "killed":
+            shutil.rmtree(out)  # what waits for an answer has not always as many points
         assert faults.run(work(out)).how == "done"
         assert contents(out) == expected
         shutil.rmtree(out)

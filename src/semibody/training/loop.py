@@ -196,13 +196,14 @@ class StageRun:
                 last = self.step == self.settings.steps
                 now = time.monotonic()
                 stop = self._agreed(now >= deadline or bool(signals))
-                if last or stop or now - saved >= 60 * self.recipe.run.checkpoint_minutes:
-                    self.save()
-                    saved = time.monotonic()
                 every = self.recipe.run.validate_every
+                # Before the checkpoint: a run that is continued from it does not validate that step again.
                 if last or (every and self.step % every == 0):
                     self.validate()
                     interval.reset()
+                if last or stop or now - saved >= 60 * self.recipe.run.checkpoint_minutes:
+                    self.save()
+                    saved = time.monotonic()
                 if stop and not last:
                     return False
         return True
