@@ -6,7 +6,7 @@ PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 STAMP  := $(VENV)/.semibody
 
-.PHONY: help demo starter bench-starter data-demo test slow fuzz faults parity lint types site bench bench-flops bench-step clean
+.PHONY: help demo starter bench-starter data-demo test slow fuzz faults endurance minima audit parity lint types site bench bench-flops bench-step clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -100,6 +100,23 @@ fuzz: $(STAMP)-all ## damaged files for every reader, a million of them (FUZZ=);
 FAULTS ?= 50
 faults: $(STAMP)-all ## kills, full disks, refusals at random points of long work (FAULTS= of each kind)
 	SEMIBODY_FAULTS=$(FAULTS) OMP_NUM_THREADS=1 nice $(PY) -m pytest --timeout=36000 tests/test_faults.py
+
+MINUTES_LONG ?= 60
+endurance: $(STAMP)-animate ## memory and quality of an hour of speech against a minute (MINUTES_LONG=)
+	$(PY) benchmarks/endurance.py --minutes 1 $(MINUTES_LONG) --fps 1
+
+# Every direct dependency at the lowest version that pyproject.toml allows, in an environment of its own.
+MINIMA ?= $(HOME)/.cache/semibody-minima
+minima: $(STAMP)-animate ## a clip made with the stated minima of all dependencies (3 GB; MINIMA=folder)
+	$(PIP) uv
+	$(PY) -m uv venv --quiet --allow-existing --python $(PY) $(MINIMA)
+	$(PY) -m uv pip install --quiet --python $(MINIMA)/bin/python --resolution lowest-direct -e .
+	$(MINIMA)/bin/python tools/smoke.py
+
+audit: $(STAMP)-all ## known weaknesses of the installed versions; the versions where no database can be reached
+	$(PIP) pip-audit
+	$(PY) -m pip_audit --progress-spinner off | grep -v 'could not be audited' || true
+	$(PY) -m pip list
 
 parity: $(STAMP)-all ## compare with recorded numbers of the published code (SEMIBODY_GOLDEN=folder)
 	$(PY) -m pytest -m parity tests/parity
