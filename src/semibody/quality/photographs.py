@@ -116,8 +116,8 @@ class Measured:
         kept = read_json(path, "delete it")
         try:
             values = {k: math.nan if value is None else float(value) for k, value in kept["values"].items()}
-            names = [str(kept[name]) for name in ("portrait", "speech", "size")]
-            return cls(*names, values, tuple(map(str, kept["said"])))  # type: ignore[arg-type]
+            portrait, speech, size = (str(kept[name]) for name in ("portrait", "speech", "size"))
+            return cls(portrait, speech, size, values, tuple(map(str, kept["said"])))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise SemibodyError(f"{path}: is no record of a clip; delete it") from None
 

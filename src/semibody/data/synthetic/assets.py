@@ -228,7 +228,7 @@ def _require(numbers: NDArray[Any], count: int, what: str) -> None:
 
 def _floats(numbers: Any, dtype: type = np.float32) -> NDArray[Any]:
     """Finite numbers of a size that vertices and their counts have. Raises ValueError."""
-    made = np.array(numbers, dtype)
+    made: NDArray[Any] = np.array(numbers, dtype)
     if not bool((np.abs(made) < _MOST_VERTICES).all()):
         raise ValueError("numbers that no shape has")
     return made
@@ -375,7 +375,8 @@ _KEPT = ("root", "spine", "clavicle", "shoulder", "upperarm", "lowerarm", "wrist
 def _read_rig(folder: Path, files: tuple[str, str], groups: dict[str, Mesh], vertices: int) -> Rig:
     """The bones that move; the weights of all others (face muscles, legs, toes) go to the nearest mover."""
     with _damage_named(folder / "rigs", "rig"):
-        return _parse_rig(*(read_json(folder / name, _REMEDY) for name in files), groups, vertices)
+        skeleton, weights = (read_json(folder / name, _REMEDY) for name in files)
+        return _parse_rig(skeleton, weights, groups, vertices)
 
 
 def _parse_rig(skeleton: Any, weights: Any, groups: dict[str, Mesh], vertices: int) -> Rig:
