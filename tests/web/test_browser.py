@@ -65,12 +65,9 @@ class User:
 
     def give(self, what: str, path: Path) -> None:
         """Upload a portrait, a recording or an own gesture, in place of what is there."""
-        self.tab.evaluate(
-            "what => document.querySelector(`#${what} button[aria-label=Clear], "
-            "#${what} button[aria-label=Remove]`)?.click()",
-            what,
-        )
-        self.tab.set_input_files(f"#{what} input[type=file]", str(path))
+        with self.tab.expect_file_chooser() as choosing:
+            self.tab.click(f"#{what} button[aria-label='Upload file']")
+        choosing.value.set_files(str(path))
 
     def settle(self, forecast: str = "1.0 s of video") -> None:
         """Wait until the inputs were looked at: the time stands beside the button."""
@@ -204,7 +201,7 @@ def test_bad_files_get_a_sentence(user: User, folder: Path, tmp_path: Path) -> N
         ("huge.png", "has too many pixels"),
     ):
         user.give("portrait", tmp_path / name)
-        user.reads_soon("#findings", name[0].upper() + name[1:], said)
+        user.reads_soon("#findings", f"{name}: ", said)
         text = user.reads("#findings")
         assert "/tmp" not in text and "--" not in text
         user.generate()

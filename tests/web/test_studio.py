@@ -112,7 +112,7 @@ def test_estimates_follow_what_clips_took(studio: Studio) -> None:
     settings = studio.settings({})
     before = studio.estimate(settings, 24)
     assert studio.estimate(settings, 48)["decode"] == pytest.approx(2 * before["decode"])
-    studio._learn({"denoise": 3 * before["denoise"]}, before)
+    studio._learn({"denoise": 3 * before["denoise"]}, 24, settings)
     assert studio.estimate(settings, 24)["denoise"] == pytest.approx(3 * before["denoise"])
     studio._pace.clear()
 
