@@ -101,7 +101,7 @@ class Page:
             if "event: complete" in lines:
                 path = json.loads(told[-1])[0]["path"]
                 return "" if own.get(f"/gradio_api/file={path}").status_code == 200 else "no file"
-            return str(json.loads(told[-1]))
+            return str(json.loads(told[-1])["error"])
 
     def memory(self) -> float:
         """MB that the process holds."""

@@ -85,7 +85,7 @@ class User:
         for name in ("More settings", "All settings"):
             self.tab.click(f"button:has-text('{name}')")
         for label, value in settings.items():
-            self.tab.fill(f"label:has-text('{label}') input", value)
+            self.tab.fill(f"label:has-text('{label}') :is(input, textarea)", value)
 
     def generate(self) -> None:
         self.tab.click("#generate")
@@ -124,7 +124,7 @@ def test_upload_check_generate_play(user: User, folder: Path) -> None:
     video.evaluate("one => { one.muted = true; return one.play(); }")
     user.tab.wait_for_function("document.querySelector('.stage video').webkitAudioDecodedByteCount > 0")
     user.picture("done")
-    assert "Done in" in user.reads(".status")
+    assert "Made in" in user.reads(".status")
     assert "semibody animate me.png hello.wav" in (user.tab.text_content(".repeat") or "")
     assert user.tab.locator(".history button").count() == 1
     assert user.outside == [], "no other host was asked"
@@ -210,11 +210,39 @@ def test_bad_files_get_a_sentence(user: User, folder: Path, tmp_path: Path) -> N
         user.picture("error")
 
 
+def test_a_reload_brings_text_and_settings_back(user: User, folder: Path) -> None:
+    user.give("portrait", folder / "me.png")
+    user.give("speech", folder / "hello.wav")
+    user.set({"Seed": "0", "Length in seconds": "0.5"})
+    user.settle("0.5 s of video")
+    user.generate()
+    user.see(".status.done")
+    assert "--seed 0" in (user.tab.text_content(".repeat") or "")
+    user.tab.reload()
+    user.see(".stage video")
+    user.set({})
+    user.tab.wait_for_function(
+        "[...document.querySelectorAll('label')].find(one => one.innerText.startsWith('Length in seconds'))"
+        ".querySelector('input, textarea').value === '0.5'"
+    )
+
+
+def test_the_portrait_stays_until_another_was_chosen(user: User, folder: Path) -> None:
+    shown = user.see("#portrait img").get_attribute("src")
+    with user.tab.expect_file_chooser():
+        user.tab.click("#portrait button[aria-label='Upload file']")  # and nothing is chosen
+    assert user.see("#portrait img").get_attribute("src") == shown
+    user.give("portrait", folder / "me.png")
+    user.tab.wait_for_function(
+        "before => document.querySelector('#portrait img')?.getAttribute('src') !== before", arg=shown
+    )
+
+
 def test_an_emptied_seed_is_no_mistake(user: User, folder: Path) -> None:
     user.give("portrait", folder / "me.png")
     user.give("speech", folder / "hello.wav")
     user.set({"Seed": "5"})
-    user.tab.fill("label:has-text('Seed') input", "")
+    user.tab.fill("label:has-text('Seed') :is(input, textarea)", "")
     user.settle()
     user.generate()
     user.see(".status.done")
