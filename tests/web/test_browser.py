@@ -274,6 +274,27 @@ def test_phone(browser: Any, page: Served, folder: Path) -> None:
     user.context.close()
 
 
+def test_the_bundled_model_on_a_desktop_and_a_phone(browser: Any, tmp_path: Path) -> None:
+    """A rendered person, and the pictures of docs/page.md."""
+    with serve(Path("starter"), tmp_path / "tmp") as served:
+        for name, width, height in (("page-desktop", 1280, 860), ("page-phone", 375, 780)):
+            one = User(browser, served, width=width, height=height)
+            one.settle("ready in about")
+            one.set({"Length in seconds": "2"})
+            one.tab.click("button:has-text('More settings')")
+            one.settle("2.0 s of video")
+            one.generate()
+            one.see(".stage:not(.early) > img")
+            one.tab.evaluate("scrollTo(0, innerWidth < 900 ? 9999 : 0)")
+            one.picture(f"{name}-running")
+            one.see(".status.done")
+            one.tab.wait_for_function("document.querySelector('.stage video').readyState >= 2")
+            one.tab.mouse.move(5, 5)
+            one.picture(name)
+            assert one.outside == []
+            one.context.close()
+
+
 def test_at_900_pixels_no_button_is_cut_off(browser: Any, page: Served) -> None:
     user = User(browser, page, width=900, height=700)
     boxes = user.tab.evaluate(
@@ -290,19 +311,46 @@ def test_only_our_own_links_and_buttons(user: User) -> None:
         assert foreign not in text
 
 
-def test_axe_finds_nothing_serious(user: User, folder: Path) -> None:
+def test_axe_finds_nothing_serious(user: User, folder: Path, tmp_path: Path) -> None:
     source = pytest.importorskip("axe_playwright_python", reason="axe-core is not installed")
     script = (Path(source.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+    found = {}
+
+    def look(state: str) -> None:
+        found[state] = _serious(user, script)
+
+    user.tab.click("#portrait button[aria-label='Remove Image']")
+    user.reads_soon("#forecast", "Add a portrait")
+    look("empty")
     user.give("portrait", folder / "me.png")
     user.give("speech", folder / "hello.wav")
+    user.set(LONG)
     user.settle()
-    states = {"checked": _serious(user, script)}
-    user.set({})
-    states["settings"] = _serious(user, script)
+    look("settings")
+    user.generate()
+    user.see(".bar")
+    look("running")
+    user.tab.click("#stop")
+    user.see(".status.stopped")
+    look("stopped")
+    user.tab.fill("label:has-text('Steps') :is(input, textarea)", "2")
+    user.settle()
     user.generate()
     user.see(".status.done")
-    states["done"] = _serious(user, script)
-    assert states == {"checked": [], "settings": [], "done": []}
+    look("done")
+    user.tab.check("#tiles input[value=own]", force=True)
+    user.tab.check(".segments input[value=spoken]", force=True)
+    user.reads_soon("#findings", "your own gesture")
+    look("text and an own gesture")
+    (tmp_path / "text.png").write_text("this is text")
+    user.tab.check("#tiles input[value=still]", force=True)
+    user.tab.check(".segments input[value=recorded]", force=True)
+    user.give("portrait", tmp_path / "text.png")
+    user.reads_soon("#findings", "text.png: ")
+    user.generate()
+    user.see(".status.failed")
+    look("failed")
+    assert found == {key: [] for key in found}
 
 
 def _serious(user: User, script: str) -> list[str]:

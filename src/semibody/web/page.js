@@ -10,20 +10,22 @@ addEventListener('click', event => {
     const found = find();
     if (found) then(found); else if (tries) setTimeout(soon, 50, find, then, tries - 1);
   };
-  const choose = () => {
-    box.querySelector('button[aria-label="Remove Image"], button[aria-label="Clear"]')?.click();
-    setTimeout(() => box.querySelector(`.source-selection button[aria-label="${name}"]`)?.click(), 100);
-  };
-  if (name !== 'Upload file') { choose(); return; }
+  const remove = () => box.querySelector('button[aria-label="Remove Image"], button[aria-label="Clear"]')?.click();
+  const choose = () => box.querySelector(`.source-selection button[aria-label="${name}"]`)?.click();
+  const input = () => box.querySelector('input[type=file]');
+  const empty = () => !box.querySelector('.image-frame, .waveform-container');
+  if (name !== 'Upload file') { remove(); soon(empty, choose); return; }
   const chooser = document.createElement('input');
   chooser.type = 'file';
   chooser.accept = box.id === 'portrait' ? 'image/*' : 'audio/*';
   chooser.addEventListener('change', () => {
-    choose();
-    const empty = () => box.querySelector('.image-frame, .waveform-container') ? null : box.querySelector('input[type=file]');
-    soon(empty, input => {
-      input.files = chooser.files;
-      input.dispatchEvent(new Event('change', {bubbles: true}));
+    remove();
+    soon(empty, () => {
+      if (!input()) choose();
+      soon(input, found => {
+        found.files = chooser.files;
+        found.dispatchEvent(new Event('change', {bubbles: true}));
+      });
     });
   });
   chooser.click();
