@@ -352,6 +352,11 @@ def test_axe_finds_nothing_serious(user: User, folder: Path, tmp_path: Path) -> 
     user.generate()
     user.see(".status.failed")
     look("failed")
+    user.tab.emulate_media(color_scheme="dark")
+    user.tab.reload()
+    user.see(".dark #generate")
+    user.reads_soon("#findings", "is not a picture")  # the last clip's inputs are back
+    look("dark")
     assert found == {key: [] for key in found}
 
 
