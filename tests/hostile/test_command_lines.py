@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import hypothesis  # noqa: F401 - its plugin imports it at the end, when Python 3.11 may parse no more
 import pytest
 
 import made
