@@ -10,7 +10,8 @@ from typing import Any
 from semibody import runtime
 from semibody.conditioning.clip import cache_bytes
 from semibody.conditioning.flops import Work, count_work
-from semibody.diffusion.sample import COPIES
+from semibody.diffusion.sample import COPIES, WAITING
+from semibody.diffusion.state import STEP_FRAMES
 from semibody.diffusion.windows import ring_windows
 from semibody.inputs import prepare
 from semibody.networks.model import ModelConfig
@@ -31,8 +32,8 @@ RESIDENT = 0.56 * 2**30
 """Bytes of a process that has imported torch and diffusers and keeps freed memory, measured."""
 DETECTOR = 0.35 * 2**30
 """Bytes of the open detector, measured."""
-SPEECH_SECOND = 0.6e6
-"""Bytes of a second of speech: the waveform, its spectrum while it is taken, what the model hears of it."""
+SPEECH_SECOND = 0.25e6
+"""Bytes of a second of speech: the waveform, what the model hears of it, and the poses planned for it."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,8 @@ def estimate_work(
     least = window * work.kept_frame * bytes_per_number
     cached = max(least, min(frames * work.kept_frame * bytes_per_number, 2 * cache_bytes(settings.steps)))
     resident = RESIDENT + (DETECTOR if settings.looks_for_person else 0)
-    whole_clip = frames * latents * COPIES[settings.solver] + cached
+    waiting = min(frames, WAITING * STEP_FRAMES)
+    whole_clip = (frames * COPIES[settings.solver] + waiting) * latents + cached
     return total / 1e12, resident + parameters + activations * bytes_per_number + whole_clip
 
 
