@@ -16,8 +16,8 @@ from semibody.resume import Unfinished
 from semibody.types import Progress, silent
 
 COPIES = {"ddim": 1.0, "dpm++": 4.7, "unipc": 6.5}
-"""Measured peak of ``sample`` in copies of the clip's latents (float32), by solver: the latents themselves, and
-what it remembers of earlier steps."""
+"""Measured peak of ``sample`` in copies of the clip's latents (float32), by solver: the latents themselves,
+and what it remembers of earlier steps."""
 WAITING = 4
 """Parts of the clip that hold a sum of predictions at the same time, and what a solver makes of one."""
 AfterStep = Callable[[int, Tensor, Tensor], None]
@@ -37,8 +37,9 @@ def sample(
     """Run ``scheduler`` over ``noise``; ``windows(step)`` gives the windows of a step.
 
     ``noise`` is overwritten: it becomes the latents, which are all that exists for the whole clip (and what
-    the solver remembers of earlier steps: ``COPIES``); conditions are made per window by ``denoise``. With ``unfinished`` the state is saved there after every step, and goes on from what is saved
-    there. Raises FloatingPointError, naming the step, for a prediction that is not finite.
+    the solver remembers of earlier steps: ``COPIES``); conditions are made per window by ``denoise``. With
+    ``unfinished`` the state is saved there after every step, and goes on from what is saved there. Raises
+    FloatingPointError, naming the step, for a prediction that is not finite.
     """
     timesteps = scheduler.timesteps
     state = SamplingState(noise.mul_(scheduler.init_noise_sigma), scheduler)

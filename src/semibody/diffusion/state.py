@@ -44,7 +44,7 @@ class SamplingState:
         return left
 
     def add(self, window: Window, prediction: Float[Tensor, "w c h w"], t: Tensor) -> None:
-        """Add the prediction of a window, and move on at timestep ``t`` the parts that waited for it alone."""
+        """Add a window's prediction, and move on at timestep ``t`` the parts that waited for it alone."""
         for part in self._parts:
             places, frames = part.places(window)
             if not places:
