@@ -28,9 +28,9 @@ LOAD_SECONDS = 6.0
 """Building the networks, beside reading their weights (the same)."""
 LOAD_RATE = 0.5e9
 """Bytes of weights that are read and converted in a second (the same)."""
-FRAME_SECONDS = 0.055
+FRAME_SECONDS = 0.008
 """Seconds of a frame beside its matmuls, in models with a restorer: poses, fields of movement (CPU)."""
-PIXEL_SECONDS = 1.8e-7
+PIXEL_SECONDS = 1.4e-7
 """Seconds of a pixel of a finished frame there: restoring, moving, encoding (the same)."""
 ENCODE_SECONDS = 3e-8
 """Seconds of a pixel in models that draw every frame themselves: encoding (the same)."""
