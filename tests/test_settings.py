@@ -10,6 +10,7 @@ import pytest
 import made
 from semibody import plan
 from semibody.animator import Animator
+from semibody.conditioning.clip import cache_bytes
 from semibody.networks.hints import Hints
 from semibody.networks.loading import save_model
 from semibody.networks.model import ModelConfig
@@ -114,7 +115,7 @@ def test_the_plan_knows_the_length_and_the_start() -> None:
     model, settings = plan_model()
     short, long = (plan.estimate_work(model, settings, n, bytes_per_number=2)[1] for n in (240, 5760))
     latents = 5520 * 64 * 64 * 4 * 4
-    cached = 2 * plan.cache_bytes(settings.steps)
+    cached = 2 * cache_bytes(settings.steps)
     assert latents <= long - short < 1.05 * latents + cached
     assert short > 0.9 * 2**30
     assert plan.finishing_seconds(model, settings, 240) > 10, (

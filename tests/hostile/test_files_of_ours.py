@@ -394,11 +394,12 @@ def test_views_take_no_pages_of_their_neighbours(tmp_path: Path, view: torch.Ten
     torch.save({"weight": view, "other.weight": other}, tmp_path / "w.pth")
     with torch.device("meta"):
         network = torch.nn.Linear(view.shape[1], view.shape[0], bias=False)
-        network.add_module("other", torch.nn.Linear(1000, 300, bias=False))
+        beside = torch.nn.Linear(1000, 300, bias=False)
+        network.add_module("other", beside)
     state = read_state(tmp_path / "w.pth")
     fill(network, state, dtype=torch.float32, device=torch.device("cpu"), source="w")
     assert torch.equal(network.weight, view)
-    assert torch.equal(network.other.weight, other)
+    assert torch.equal(beside.weight, other)
 
 
 @pytest.mark.parametrize("stops_at", range(1, 6))
