@@ -455,7 +455,7 @@ def _anchored(
         prosody=prosody,
     )
     # What is drawn keeps the confidence that was found.
-    confidence = np.repeat(own.confidence[None], len(planned.gesture), axis=0)
+    confidence = np.broadcast_to(own.confidence, planned.gesture.confidence.shape)
     return replace(planned.gesture, confidence=confidence), check.check_movable(dimmed, aspect)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from semibody import runtime
 from semibody.conditioning.clip import cache_bytes
 from semibody.conditioning.flops import Work, count_work
-from semibody.diffusion.sample import COPIES
+from semibody.diffusion.sample import COPIES, WAITING
+from semibody.diffusion.state import STEP_FRAMES
 from semibody.diffusion.windows import ring_windows
 from semibody.inputs import prepare
 from semibody.networks.model import ModelConfig
@@ -27,12 +28,18 @@ LOAD_SECONDS = 6.0
 """Building the networks, beside reading their weights (the same)."""
 LOAD_RATE = 0.5e9
 """Bytes of weights that are read and converted in a second (the same)."""
+FRAME_SECONDS = 0.008
+"""Seconds of a frame beside its matmuls, in models with a restorer: poses, fields of movement (CPU)."""
+PIXEL_SECONDS = 1.4e-7
+"""Seconds of a pixel of a finished frame there: restoring, moving, encoding (the same)."""
+ENCODE_SECONDS = 3e-8
+"""Seconds of a pixel in models that draw every frame themselves: encoding (the same)."""
 RESIDENT = 0.56 * 2**30
 """Bytes of a process that has imported torch and diffusers and keeps freed memory, measured."""
 DETECTOR = 0.35 * 2**30
 """Bytes of the open detector, measured."""
-SPEECH_SECOND = 0.6e6
-"""Bytes of a second of speech: the waveform, its spectrum while it is taken, what the model hears of it."""
+SPEECH_SECOND = 0.25e6
+"""Bytes of a second of speech: the waveform, what the model hears of it, and the poses planned for it."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +89,13 @@ def make_plan(
     memory += inputs.speech.seconds * SPEECH_SECOND
     weights = sum(count_parameters(model).values()) * dtype.itemsize
     rate = runtime.matmul_tflops(dtype, target) * EFFICIENCY
+    beside = start_seconds(settings) + LOAD_SECONDS + weights / LOAD_RATE
     return Plan(
         settings=settings,
         frames=len(inputs),
         windows=len(ring_windows(len(inputs), settings.window, settings.overlap)),
         tflop=tflop,
-        seconds=start_seconds(settings) + LOAD_SECONDS + weights / LOAD_RATE + tflop / rate,
+        seconds=beside + finishing_seconds(model, settings, len(inputs)) + tflop / rate,
         memory_gib=memory / 2**30,
         device=str(target),
         precision=str(dtype).removeprefix("torch."),
@@ -98,6 +106,14 @@ def make_plan(
 def start_seconds(settings: Settings) -> float:
     """What a clip takes before its first and after its last step, beside loading the weights."""
     return START_SECONDS + (DETECT_SECONDS if settings.looks_for_person else 0.0)
+
+
+def finishing_seconds(model: ModelConfig, settings: Settings, frames: int) -> float:
+    """What decoded frames take until they are written."""
+    pixels = settings.width * settings.height
+    if model.restorer is None:
+        return frames * pixels * ENCODE_SECONDS
+    return frames * (FRAME_SECONDS + pixels * PIXEL_SECONDS)
 
 
 def work_of_stages(work: Work, settings: Settings, frames: int) -> dict[str, float]:
@@ -129,7 +145,8 @@ def estimate_work(
     least = window * work.kept_frame * bytes_per_number
     cached = max(least, min(frames * work.kept_frame * bytes_per_number, 2 * cache_bytes(settings.steps)))
     resident = RESIDENT + (DETECTOR if settings.looks_for_person else 0)
-    whole_clip = frames * latents * COPIES[settings.solver] + cached
+    waiting = min(frames, WAITING * STEP_FRAMES)
+    whole_clip = (frames * COPIES[settings.solver] + waiting) * latents + cached
     return total / 1e12, resident + parameters + activations * bytes_per_number + whole_clip
 
 

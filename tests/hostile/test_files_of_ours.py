@@ -36,7 +36,7 @@ from semibody.training import checkpoint
 from semibody.training.report import read_log
 from semibody.types import SemibodyError
 from semibody.weights import store
-from semibody.weights.state import mismatches, read_state
+from semibody.weights.state import fill, mismatches, read_state
 
 DIGITS = "9" * 5000
 """Python refuses to read so long a number, with a ValueError that is no JSONDecodeError."""
@@ -371,21 +371,35 @@ def test_tensors_that_are_no_weights(weird: torch.Tensor) -> None:
     assert "not floating numbers" in mismatches({"w": weird}, {"w": (2, 3)})[0]
 
 
-@pytest.mark.parametrize(
-    "weird",
-    [
-        torch.ones(1).expand(1000, 1000),
-        torch.ones(7).as_strided((4, 4), (1, 1)),
-        torch.ones(500).as_strided((2, 2), (0, 100)),
-        torch.eye(3).to_sparse(),
-    ],
-)
-def test_views_without_memory_of_their_own(tmp_path: Path, weird: torch.Tensor) -> None:
+@pytest.mark.parametrize("weird", [torch.ones(1).expand(1 << 14, 1 << 14), torch.eye(3).to_sparse()])
+def test_tensors_without_their_numbers_in_the_file(tmp_path: Path, weird: torch.Tensor) -> None:
     torch.save({"good": torch.ones(3, 2).T, "scalar": torch.tensor(1.0)}, tmp_path / "good.pth")
     assert set(read_state(tmp_path / "good.pth")) == {"good", "scalar"}
     torch.save({"w": weird}, tmp_path / "w.pth")
     with pytest.raises(SemibodyError, match=r"w\.pth: w is no plain tensor"):
         read_state(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        torch.full((1,), 3.0).expand(1000, 1000),
+        torch.arange(7.0).as_strided((4, 4), (1, 1)),
+        torch.arange(500.0).as_strided((2, 2), (0, 100)),
+    ],
+)
+def test_views_take_no_pages_of_their_neighbours(tmp_path: Path, view: torch.Tensor) -> None:
+    """Files of tensors expanded from one number are common; what lies beside them in the file stays."""
+    other = torch.arange(300_000.0).reshape(300, 1000)
+    torch.save({"weight": view, "other.weight": other}, tmp_path / "w.pth")
+    with torch.device("meta"):
+        network = torch.nn.Linear(view.shape[1], view.shape[0], bias=False)
+        beside = torch.nn.Linear(1000, 300, bias=False)
+        network.add_module("other", beside)
+    state = read_state(tmp_path / "w.pth")
+    fill(network, state, dtype=torch.float32, device=torch.device("cpu"), source="w")
+    assert torch.equal(network.weight, view)
+    assert torch.equal(beside.weight, other)
 
 
 @pytest.mark.parametrize("stops_at", range(1, 6))

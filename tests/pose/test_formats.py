@@ -126,6 +126,12 @@ def test_a_frame_without_a_person_is_filled_in(tmp_path: Path, kind: str) -> Non
     assert any("2 hand poses were missing" in notice for notice in gesture.notices)
 
 
+def test_nobody_in_any_frame(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps([{"people": []}] * 3))
+    with pytest.raises(SemibodyError, match=r"a\.json: shows nobody in any frame"):
+        load_gesture(tmp_path / "a.json")
+
+
 def test_a_long_absence_is_not_filled_in(tmp_path: Path) -> None:
     frames = [{"people": [] if 1 <= i <= 12 else [person()]} for i in range(14)]
     (tmp_path / "a.json").write_text(json.dumps(frames))
@@ -168,6 +174,9 @@ def test_every_point_of_coco_wholebody_finds_its_joint(tmp_path: Path) -> None:
                 {"frame_id": 1, "instances": [{"keypoints": points.tolist(), "keypoint_scores": [1.0] * 133}]}
             ]
         },
+        "inferencer": [
+            {"frame_id": 0, "instances": [{"keypoints": points.tolist(), "keypoint_scores": [1.0] * 133}]}
+        ],
         "picture": [{"keypoints": points.tolist(), "keypoint_scores": [1.0] * 133}],
         "results": [{"image_id": 3, "category_id": 1, "keypoints": flat.ravel().tolist(), "score": 0.9}],
         "annotations": {"images": [{"id": 7, "width": 1000, "height": 500}], "annotations": [annotation]},

@@ -186,7 +186,8 @@ class ClipConditions:
         restorer, movement = self._model.restorer, self._movement
         if movement is not None and movement.moves_arms and restorer is not None and restorer.config.heard:
             return self._with_drawn_mouth(movement, latents, frames)
-        return self.restored(self._model.decode(latents[list(frames)].to(self._dtype)), frames)
+        given = latents[list(frames)].to(self._dtype).contiguous()
+        return self.restored(self._model.decode(given), frames)
 
     def restored(self, pixels: Float[Tensor, "f 3 H W"], frames: Sequence[int]) -> Float[Tensor, "f 3 H W"]:
         """Decoded frames at the portrait's size, with its fine detail if the model has a restorer, and moved
@@ -223,7 +224,7 @@ class ClipConditions:
                 latents[:1].to(self._dtype), self._mouth([0]),
             )  # fmt: skip
         mouth = self._mouth(frames)
-        drawn = self._drawn_mouth.draw(latents[list(frames)].to(self._dtype), mouth)
+        drawn = self._drawn_mouth.draw(latents[list(frames)].to(self._dtype).contiguous(), mouth)
         still = channels_last(self._encoded_full.pixels)
         return self._moved(
             movement, np.broadcast_to(still, (len(frames), *still.shape[1:])), drawn, frames, mouth

@@ -15,8 +15,11 @@ from semibody.diffusion.windows import Window
 from semibody.resume import Unfinished
 from semibody.types import Progress, silent
 
-COPIES = {"ddim": 3.0, "dpm++": 5.0, "unipc": 6.0}
-"""Measured peak of ``sample`` in copies of the clip's latents (float32), by solver."""
+COPIES = {"ddim": 1.0, "dpm++": 4.7, "unipc": 6.5}
+"""Measured peak of ``sample`` in copies of the clip's latents (float32), by solver: the latents themselves,
+and what it remembers of earlier steps."""
+WAITING = 4
+"""Parts of the clip that hold a sum of predictions at the same time, and what a solver makes of one."""
 AfterStep = Callable[[int, Tensor, Tensor], None]
 """Called with a step's number, its timestep and the latents (f, c, h, w), which it may change in place."""
 
@@ -33,34 +36,32 @@ def sample(
 ) -> Float[Tensor, "f c h w"]:
     """Run ``scheduler`` over ``noise``; ``windows(step)`` gives the windows of a step.
 
-    ``noise`` is overwritten: it becomes the latents, which with the prediction are all that exists for the
-    whole clip (and what the solver remembers of earlier steps: ``COPIES``); conditions are made per window by
-    ``denoise``. With ``unfinished`` the state is saved there after every step, and goes on from what is saved
-    there. Raises FloatingPointError, naming the step, for a prediction that is not finite.
+    ``noise`` is overwritten: it becomes the latents, which are all that exists for the whole clip (and what
+    the solver remembers of earlier steps: ``COPIES``); conditions are made per window by ``denoise``. With
+    ``unfinished`` the state is saved there after every step, and goes on from what is saved there. Raises
+    FloatingPointError, naming the step, for a prediction that is not finite.
     """
     timesteps = scheduler.timesteps
     state = SamplingState(noise.mul_(scheduler.init_noise_sigma), scheduler)
     if unfinished is not None:
         state.load(unfinished)
-    latents, prediction, counts = state.latents, state.prediction, state.counts
+    latents = state.latents
     numbers = [len(windows(step)) for step in range(len(timesteps))]
     done = sum(numbers[: state.step]) + state.windows
     for step in range(state.step, len(timesteps)):
         t = timesteps[step]
-        for window in windows(step)[state.windows :]:
-            frames = torch.tensor(window, device=latents.device)
-            model_input = scheduler.scale_model_input(latents[frames], t)
+        for window in state.begin_step(windows(step)):
+            given = latents[torch.tensor(window, device=latents.device)].contiguous()
+            model_input = scheduler.scale_model_input(given, t)
             out = denoise(model_input, t.to(latents.device, torch.float32)[None], window)
             if not bool(torch.isfinite(out).all()):
                 raise FloatingPointError(f"step {step + 1} of {len(timesteps)}")
-            prediction.index_add_(0, frames, out.to(prediction.dtype))
-            counts.index_add_(0, frames, torch.ones_like(counts[: len(window)]))
-            state.windows += 1
+            state.add(window, out, t)
             done += 1
             progress("denoise", done, sum(numbers))
             if unfinished is not None and unfinished.due():
                 state.save(unfinished)
-        state.move_on(t)
+        state.end_step()
         if after_step is not None:
             after_step(step, t, latents)
         if unfinished is not None:

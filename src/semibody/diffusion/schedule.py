@@ -138,7 +138,8 @@ def initial_noise(
     """
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn((1, channels, frames, height, width), generator=generator, dtype=dtype)
-    if shared > 0:
-        common = torch.randn((1, channels, 1, height, width), generator=generator, dtype=dtype)
-        noise = share_noise(noise, common, shared)
-    return clamp_noise(noise)[0].transpose(0, 1).float().contiguous()
+    common = torch.randn((1, channels, 1, height, width), generator=generator, dtype=dtype)
+    # In place and a few frames at a time, and given as a view: there is never a second copy of all frames.
+    for few in noise.split(48, dim=2):
+        few.copy_(clamp_noise(share_noise(few, common, shared) if shared > 0 else few))
+    return noise[0].transpose(0, 1).float()

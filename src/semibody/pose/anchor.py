@@ -80,8 +80,10 @@ def plan_anchored(
 
 
 def rest(portrait: Pose, frames: int, fps: float, aspect: float = 1.0) -> Gesture:
-    """The portrait's own pose for ``frames`` frames."""
-    joints, confidence = (np.repeat(x[None], frames, axis=0) for x in (portrait.joints, portrait.confidence))
+    """The portrait's own pose for ``frames`` frames: one in memory, not to be written to."""
+    joints, confidence = (
+        np.broadcast_to(x, (frames, *x.shape)) for x in (portrait.joints, portrait.confidence)
+    )
     return Gesture(joints, confidence, fps, aspect, "rest")
 
 
@@ -510,14 +512,15 @@ class AnchoredRepertoire:
         arms = self._arms
         moving = _drift(states, fps, 0.02 * self._farthest, together=self._moves.clasped)
         made = rest(arms.portrait, len(states), fps, arms.aspect)
+        placed = made.joints.copy()
         joints, _ = arms.move(self._within(moving))
         base, _ = arms.move(self.rest[None])
         off = arms.to_picture(joints - base)
         for side in (0, 1):
             if self._moves.hands[side]:
                 away = states[:, _of(side)].any(axis=1)
-                made.joints[np.ix_(away, ARM_JOINTS[side])] += off[away, side]
-        return replace(made, name="planned")
+                placed[np.ix_(away, ARM_JOINTS[side])] += off[away, side]
+        return replace(made, joints=placed, name="planned")
 
 
 def _drift(states: Floats, fps: float, size: float, *, together: bool) -> Floats:

@@ -88,7 +88,7 @@ def find_weights(name: str) -> tuple[Path, str | None]:
         return folder, name
     folder = Path(name)
     if exists(folder) and folder.is_file():
-        raise SemibodyError(f"{name}: is a file; give the folder that holds all of the model's files")
+        raise SemibodyError(f"{name}: is a file; give the folder of all the model's files: {folder.parent}")
     if name.lower() == ECHOMIMIC.lower() and not is_folder(folder):
         raise SemibodyError(f"{name}: is a repository; run: semibody weights fetch accelerated")
     if not is_folder(folder):

@@ -33,6 +33,8 @@ class Published(NamedTuple):
 
 
 _NAMED_AT_MOST = 6
+_LARGEST_EXPANDED = 2**27
+"""Numbers of the largest tensor that may have less memory than that."""
 _PRECISIONS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 """What weights are kept in; none of the networks has tensors of whole numbers."""
 
@@ -73,21 +75,18 @@ def read_state(path: Path) -> State:
     }
     for key, value in found.items():
         if not _is_plain(value):
-            raise SemibodyError(f"{path}: {key} is no plain tensor with memory of its own; fetch it again")
+            raise SemibodyError(
+                f"{path}: {key} is no plain tensor with its numbers in the file; fetch it again"
+            )
     return found
 
 
 def _is_plain(value: Tensor) -> bool:
-    """Whether a tensor is dense, and every number of it has a place of its own: no expanded view is.
-
-    Pages of a file are let go by a tensor's size, so one that has less memory than that would take others'.
-    """
+    """Whether a tensor is dense. It may be expanded, many places of it one number in the file, up to a size
+    that no tensor of ours reaches: files could hold endless ones."""
     if value.layout != torch.strided or value.is_quantized or value.is_meta:
         return False
-    if any(size > 1 and step == 0 for size, step in zip(value.shape, value.stride(), strict=True)):
-        return False
-    reach = sum((size - 1) * step for size, step in zip(value.shape, value.stride(), strict=True)) + 1
-    return value.numel() == 0 or reach >= value.numel()
+    return value.numel() <= max(_LARGEST_EXPANDED, value.untyped_storage().nbytes() // value.itemsize)
 
 
 def refuse_placeholder(path: Path) -> None:
@@ -183,6 +182,9 @@ def _parameters_and_buffers(module: nn.Module) -> Iterable[tuple[str, Tensor]]:
 def _release_pages(tensor: Tensor) -> None:
     """Drop a mapped tensor's whole pages from memory (they can be read from the file again)."""
     if sys.platform != "linux" or tensor.nbytes < mmap.PAGESIZE:
+        return
+    # An expanded tensor's size says nothing of its memory, and what follows may be another's.
+    if not tensor.is_contiguous():
         return
     start = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
     end = (tensor.data_ptr() + tensor.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE

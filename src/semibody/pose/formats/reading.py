@@ -103,6 +103,8 @@ def assemble(found: Found, stated: Stated = NOTHING) -> Gesture:
             f"{found.source}: {len(found.frames)} poses at {fps:g} a second are longer than "
             f"{LONGEST_SECONDS // 3600} hours; state the true rate with --gesture-fps, or cut it"
         )
+    if not any(pose.confidence.any() for people in found.frames for pose in people):
+        raise SemibodyError(f"{found.source}: shows nobody in any frame; detect the poses again")
     notices = [*found.notices]
     frames, aspect = _to_fractions(found, stated, notices)
     poses = _one_person(frames, stated.person, found.source, notices)

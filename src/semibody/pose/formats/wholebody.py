@@ -55,13 +55,16 @@ def is_frames(content: Any) -> bool:
     """Whether JSON looks like mmpose's or COCO's rather than OpenPose's."""
     if isinstance(content, dict):
         return any(key in content for key in ("instance_info", "instances", "annotations", "keypoints"))
-    return isinstance(content, list) and bool(content) and "keypoints" in mapping(content[0])
+    first = mapping(content[0]) if isinstance(content, list) and content else {}
+    return "keypoints" in first or "instances" in first
 
 
 def frames_of(content: Any, source: str) -> list[list[Pose]]:
     """Every person of every frame, in pixels. Raises SemibodyError for anything but 133 points a person."""
-    if isinstance(content, dict) and "instance_info" in content:
-        frames = _listed(content["instance_info"], "instance_info", source)
+    # mmpose's demos write the frames of a video under instance_info, its inferencer as a plain list.
+    listed = isinstance(content, list) and bool(content) and "instances" in mapping(content[0])
+    if listed or (isinstance(content, dict) and "instance_info" in content):
+        frames = content if listed else _listed(content["instance_info"], "instance_info", source)
         pairs = [(mapping(frame).get("frame_id"), mapping(frame).get("instances")) for frame in frames]
         return _by_frame(pairs, source)
     if isinstance(content, dict) and "annotations" in content:
