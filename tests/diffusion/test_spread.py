@@ -81,7 +81,14 @@ def test_a_device_that_is_lost_is_one_line(how: str, said: str) -> None:
 
 def test_a_clip_on_two_devices_has_the_bits_of_one(tmp_path: Path) -> None:
     made.weights_folder(tmp_path / "weights")
-    settings: dict[str, Any] = {"seed": 3, "steps": 3, "window": 8, "overlap": 2, "guidance": 2.0, "solver": "unipc"}
+    settings: dict[str, Any] = {
+        "seed": 3,
+        "steps": 3,
+        "window": 8,
+        "overlap": 2,
+        "guidance": 2.0,
+        "solver": "unipc",
+    }
     inputs = made.picture(), made.tone(2.0), made.gesture(48)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
