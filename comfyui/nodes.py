@@ -203,7 +203,9 @@ class SemibodyExtension(ComfyExtension):
 
 
 async def comfy_entrypoint() -> SemibodyExtension:
-    """What ComfyUI calls when it loads the folder."""
+    """What ComfyUI calls when it loads the folder. Raises RuntimeError for one that is too old."""
+    if not hasattr(ComfyAPISync(), "execution"):
+        raise RuntimeError("Semibody's nodes need a newer ComfyUI; update it to 0.3.75 or newer")
     return SemibodyExtension()
 
 

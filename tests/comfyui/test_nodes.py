@@ -131,6 +131,12 @@ def test_weights_and_their_mistakes(nodes: Any, tmp_path: Path) -> None:
         nodes.LoadWeights.execute("folder", folder=str(tmp_path / "none"))
 
 
+def test_an_older_comfyui_is_told_to_update(nodes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nodes, "ComfyAPISync", object)
+    with pytest.raises(RuntimeError, match=r"update it to 0\.3\.75 or newer"):
+        asyncio.run(nodes.comfy_entrypoint())
+
+
 def test_a_portrait_is_checked(nodes: Any, animator: Animator) -> None:
     framed, findings = nodes.CheckPortrait.execute(image(), animator).args
     assert tuple(framed.shape) == (1, 64, 64, 3)
