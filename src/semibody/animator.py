@@ -363,8 +363,7 @@ class Animator:
         """The latents of a whole clip to pixels from frame ``first`` on, a few frames at a time."""
         for start in range(first, len(latents), self._decode_slice):
             frames = range(start, min(start + self._decode_slice, len(latents)))
-            pixels = self.model.decode(latents[start : frames.stop].to(self.dtype))
-            pixels = conditions.restored(pixels, frames)
+            pixels = conditions.finish(latents, frames)
             if not bool(torch.isfinite(pixels).all()):
                 raise self._not_finite(f"decoding frame {start}")
             yield to_uint8(_unit(pixels))

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from semibody import config as settings
 from semibody import runtime
 from semibody.animator import Animator, cut
-from semibody.diffusion.schedule import ScheduleConfig, build_scheduler
+from semibody.diffusion.schedule import ScheduleConfig, diffusers_scheduler
 from semibody.files import atomic_write, first_line, is_folder, temporary_folder
 from semibody.inputs import prepare
 from semibody.networks.attention import attention_by
@@ -184,7 +184,7 @@ class SemibodyPipeline(DiffusionPipeline, LoraBaseMixin):  # type: ignore[misc]
         model = animator.model
         info = {**animator.info(), "model": settings.to_dict(model.config)}
         networks = {name: Network.around(getattr(model, name), name, info) for name in model.config.networks}
-        scheduler = build_scheduler(animator.schedule, animator.defaults.solver, animator.defaults.steps)
+        scheduler = diffusers_scheduler(animator.schedule, animator.defaults.solver, animator.defaults.steps)
         return cls(scheduler=scheduler, **networks)
 
     @property

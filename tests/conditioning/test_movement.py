@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from semibody.conditioning.mouth import Drawn, Part
 from semibody.conditioning.movement import Lips, Movement
 from semibody.pose import library
 from semibody.pose.alive import enliven
@@ -46,13 +47,17 @@ def unit(picture: Picture) -> NDArray[np.float32]:
     return np.asarray(picture.astype(np.float32)[None] / 127.5 - 1)
 
 
+def whole(pictures: NDArray[np.float32]) -> Drawn:
+    return Drawn(pictures, Part.whole())
+
+
 def test_a_hand_moves_and_the_room_stays(own: Pose) -> None:
     picture, disc = scene(own)
     by = np.array([0.06, -0.06])
     gesture = Gesture.from_poses([own, hand_at(own, *by)])
     movement = Movement(picture, own, gesture, None, disc)
     assert movement.moves_arms
-    still, made = (movement.apply(unit(picture), unit(picture), [frame])[0] for frame in (0, 1))
+    still, made = (movement.apply(unit(picture), whole(unit(picture)), [frame])[0] for frame in (0, 1))
     assert (still == unit(picture)[0]).all()
     x, y = ((own.joints[LEFT_HAND].mean(axis=0) + by) * SIDE).astype(int)
     assert made[y - 5 : y + 5, x - 5 : x + 5].min() > 0.9
@@ -79,13 +84,13 @@ def test_the_inside_of_an_open_mouth_is_the_networks(own: Pose) -> None:
     picture, disc = scene(own)
     movement = Movement(picture, own, Gesture.from_poses([own]), None, disc)
     drawn = np.full((1, SIDE, SIDE, 3), -1, np.float32)
-    opened = movement.apply(unit(picture), drawn, [0], np.array([[1.0, 0.8]], np.float32))[0]
+    opened = movement.apply(unit(picture), whole(drawn), [0], np.array([[1.0, 0.8]], np.float32))[0]
     face = own.joints[FACE] * SIDE
     x, y = face[62:67:4].mean(axis=0)
     gap = 0.15 * np.ptp(face[:, 1])
     inside = opened[int(y + 0.3 * gap) : int(y + 0.6 * gap), int(x)]
     assert inside.max() < -0.8
-    shut = movement.apply(unit(picture), drawn, [0], np.array([[0.0, 0.8]], np.float32))[0]
+    shut = movement.apply(unit(picture), whole(drawn), [0], np.array([[0.0, 0.8]], np.float32))[0]
     assert shut.min() > -0.9
 
 
@@ -94,7 +99,7 @@ def test_life_moves_the_head_before_the_room(own: Pose) -> None:
     life = enliven(own, None, frames=120, fps=24.0, seed=5)
     _, matte = scene(own)
     made = Movement(picture, own, Gesture.from_poses([own] * 120), life, matte).apply(
-        unit(picture), unit(picture), [100]
+        unit(picture), whole(unit(picture)), [100]
     )[0]
     changed = np.abs(made - unit(picture)[0]).max(axis=2)
     assert changed[matte > 0].mean() > 0.05
@@ -107,7 +112,7 @@ def test_a_matte_without_the_face_is_not_believed(own: Pose) -> None:
     believed = Movement(picture, own, gesture, None, matte)
     doubted = Movement(picture, own, gesture, None, np.zeros_like(matte))
     unknown = Movement(picture, own, gesture, None, None)
-    made = [m.apply(unit(picture), unit(picture), [0])[0] for m in (believed, doubted, unknown)]
+    made = [m.apply(unit(picture), whole(unit(picture)), [0])[0] for m in (believed, doubted, unknown)]
     assert (made[1] == made[2]).all()
     assert np.abs(made[0] - made[1]).max() > 0.1
 

@@ -57,6 +57,6 @@ def test_one_step_ends_where_the_solver_puts_the_guided_prediction(stage: StillS
         unconditional = stage.module(batch.noise, t, dataclasses.replace(batch, conditional=False))[0]
     scheduler = build_scheduler(stage.recipe.schedule, "ddim", 1)
     wanted = scheduler.step(
-        unconditional + 2.0 * (conditional - unconditional), 999, batch.noise[0]
-    ).prev_sample
+        unconditional + 2.0 * (conditional - unconditional), torch.tensor(999), batch.noise[0]
+    )[0]
     torch.testing.assert_close(made_with(stage, steps=1, guidance=2.0), wanted, atol=1e-5, rtol=1e-4)

@@ -2,7 +2,7 @@
 
     conditions = ClipConditions(model, portrait, pose, gesture, waveform, fps)
     model.denoise(latents, t, conditions.of(window))      # every window and step
-    conditions.restored(model.decode(latents), window)    # finished frames
+    conditions.finish(latents, window)                    # the clip's latents -> its frames
 
 ``encode_portrait`` and ``EncodedPortrait.conditions`` assemble ``Conditions`` from tensors; training and the
 counting of work use them as ``ClipConditions`` does.
@@ -25,7 +25,8 @@ from torch import Tensor
 
 from semibody import media
 from semibody.conditioning.evidence import Evidence
-from semibody.conditioning.movement import Movement
+from semibody.conditioning.mouth import Drawn, DrawnMouth, Part, channels_last
+from semibody.conditioning.movement import Frames, Movement
 from semibody.diffusion.windows import Window
 from semibody.networks.audio_encoders import LogMelEncoder, audible
 from semibody.networks.model import Conditions, Model
@@ -109,6 +110,7 @@ class ClipConditions:
         weight = model.denoising_unet.conv_in.weight
         self._model, self._device, self._dtype = model, weight.device, weight.dtype
         self._gesture, self._fps = movement.for_networks if movement else gesture, fps
+        self._drawn_mouth: DrawnMouth | None = None
         self._movement, self._still = movement, movement is not None and movement.moves_arms
         height, width = model.config.working_size(*portrait.shape[:2])
         self._full, self._picture = portrait, media.resize_image(portrait, width, height)
@@ -179,6 +181,13 @@ class ClipConditions:
         """The unconditional half of guidance."""
         return Conditions(base=self.portrait.base)
 
+    def finish(self, latents: Float[Tensor, "n c h w"], frames: Sequence[int]) -> Float[Tensor, "f 3 H W"]:
+        """These frames of the clip, whose latents are all given, as pictures in about −1..1."""
+        restorer, movement = self._model.restorer, self._movement
+        if movement is not None and movement.moves_arms and restorer is not None and restorer.config.heard:
+            return self._with_drawn_mouth(movement, latents, frames)
+        return self.restored(self._model.decode(latents[list(frames)].to(self._dtype)), frames)
+
     def restored(self, pixels: Float[Tensor, "f 3 H W"], frames: Sequence[int]) -> Float[Tensor, "f 3 H W"]:
         """Decoded frames at the portrait's size, with its fine detail if the model has a restorer, and moved
         if there is a movement.
@@ -192,20 +201,40 @@ class ClipConditions:
         carried = self._carried(self._picture, frames)
         mouth = self._mouth(frames) if restorer.config.heard else None
         mixture = restorer.predict(pixels, self.maps(frames), encoded, mouth, carried)
-        if movement is not None and movement.moves_arms and mouth is not None:
-            # Only the inside of an open mouth is shown of what the networks drew.
-            made = self._at_full_size(restorer.mix(pixels, mixture, encoded, carried))
-            base = self._encoded_full.pixels.float().expand_as(made)
-        else:
-            if self._full.shape != self._picture.shape:
-                carried = self._carried(self._full, frames)
-            made = restorer.mix(self._at_full_size(pixels), mixture, self._encoded_full, carried)
-            base = self._where_moving(made, frames, mouth=movement is None or mouth is None)
+        if self._full.shape != self._picture.shape:
+            carried = self._carried(self._full, frames)
+        made = restorer.mix(self._at_full_size(pixels), mixture, self._encoded_full, carried)
+        base = self._where_moving(made, frames, mouth=movement is None or mouth is None)
         if movement is None:
             return base
+        drawn = Drawn(channels_last(made), Part.whole())
+        return self._moved(movement, channels_last(base), drawn, frames, mouth)
+
+    def _with_drawn_mouth(
+        self, movement: Movement, latents: Float[Tensor, "n c h w"], frames: Sequence[int]
+    ) -> Float[Tensor, "f 3 H W"]:
+        """The portrait itself, moved; of what the networks draw only the mouth's inside is shown."""
+        own, encoded = self._evidence.own, self._encoded
+        assert own is not None
+        assert encoded is not None
+        if self._drawn_mouth is None:
+            self._drawn_mouth = DrawnMouth(
+                self._model, encoded, own, self.maps([0]), self._carried(self._picture, [0]),
+                latents[:1].to(self._dtype), self._mouth([0]),
+            )  # fmt: skip
+        mouth = self._mouth(frames)
+        drawn = self._drawn_mouth.draw(latents[list(frames)].to(self._dtype), mouth)
+        still = channels_last(self._encoded_full.pixels)
+        return self._moved(
+            movement, np.broadcast_to(still, (len(frames), *still.shape[1:])), drawn, frames, mouth
+        )
+
+    def _moved(
+        self, movement: Movement, pictures: Frames, drawn: Drawn, frames: Sequence[int], mouth: Tensor | None
+    ) -> Float[Tensor, "f 3 H W"]:
         mouths = None if mouth is None else mouth.float().cpu().numpy()
-        moved = movement.apply(_channels_last(base), _channels_last(made), frames, mouths)
-        return torch.from_numpy(moved).permute(0, 3, 1, 2).to(made.device)
+        moved = movement.apply(pictures, drawn, frames, mouths)
+        return torch.from_numpy(moved).permute(0, 3, 1, 2).to(self._device)
 
     def _at_full_size(self, pixels: Float[Tensor, "f 3 H W"]) -> Float[Tensor, "f 3 H W"]:
         size = self._full.shape[:2]
@@ -267,10 +296,6 @@ class ClipConditions:
         """Drawn maps in 0..1."""
         unit = (maps.float() / 255).to(self._device, self._dtype)
         return unit.contiguous(memory_format=torch.channels_last)
-
-
-def _channels_last(pixels: Float[Tensor, "f 3 H W"]) -> Float[NDArray[np.float32], "f H W 3"]:
-    return np.ascontiguousarray(pixels.float().permute(0, 2, 3, 1).cpu().numpy())
 
 
 def pixels_of(picture: Picture) -> Float[Tensor, "1 3 H W"]:

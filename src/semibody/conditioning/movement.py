@@ -2,7 +2,7 @@
 
     movement = Movement(portrait, portrait_pose, gesture, life, matte)
     movement.for_networks                     # the gesture that is left to the networks
-    frames = movement.apply(frames, range(0, 4))
+    frames = movement.apply(frames, drawn, range(0, 4))
 
 Networks draw what a deformation cannot: the inside of the mouth, and arms that go far
 (``pose.deform.FARTHEST``). Everything else is taken from the photograph: arms that stay near their place,
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -22,6 +23,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from semibody.conditioning.mouth import Drawn
 from semibody.media import Opacity
 from semibody.pose import anchor
 from semibody.pose.alive import Life
@@ -99,30 +101,35 @@ class Movement:
     def apply(
         self,
         pictures: Frames,
-        drawn: Frames,
+        drawn: Drawn,
         frames: Sequence[int],
         mouths: Float[NDArray[np.float32], "f 2"] | None = None,
     ) -> Frames:
         """Pictures in −1..1 of the portrait, moved as in these frames.
 
         ``mouths``: opening and width, as ``LogMelEncoder.predict_mouth`` gives them; what an open mouth
-        shows is taken from ``drawn``, the same frames as the networks drew them, and so is the whole mouth
-        without ``mouths``.
+        shows is taken from ``drawn``, what the networks drew of the same frames; without ``mouths`` it is in
+        the pictures already.
         """
-        return np.stack([
-            self._move(pictures[n], drawn[n], frame, None if mouths is None else mouths[n])
-            for n, frame in enumerate(frames)
-        ])  # fmt: skip
 
-    def _move(self, picture: Frame, drawn: Frame, frame: int, mouth: Floats | None) -> Frame:
+        def move(n: int) -> Frame:
+            pose = self.pose(frames[n], None if mouths is None else mouths[n])
+            return self._move(pictures[n], drawn, n, pose)
+
+        # Most of it is NumPy's and OpenCV's work on one core each, during which other threads run.
+        with ThreadPoolExecutor(max(1, cv2.getNumThreads())) as threads:
+            return np.stack(list(threads.map(move, range(len(frames)))))
+
+    def _move(self, picture: Frame, drawn: Drawn, number: int, pose: Pose) -> Frame:
+        """``number``: which of the drawn frames it is."""
         height, width = picture.shape[:2]
-        moved = self._deformation.flow(self.pose(frame, mouth), height, width)
+        moved = self._deformation.flow(pose, height, width)
         if moved is None:
             return picture
         across, down = _places(moved.flow)
         made = cv2.remap(picture, across, down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         if moved.mouth is not None:
-            made = _shown_in(moved.mouth, made, drawn, moved.around)
+            _show_in(moved.mouth, made, drawn, number, moved.around)
         if self._matte is None or self._behind is None:
             return np.asarray(made)
         person = cv2.remap(self._matte, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -141,16 +148,17 @@ def _places(flow: Float[NDArray[np.float32], "2 H W"]) -> tuple[Floats32, Floats
     ]
 
 
-def _shown_in(mouth: Floats32, made: Frame, drawn: Frame, flow: Float[NDArray[np.float32], "2 H W"]) -> Frame:
-    """``made`` with what the open mouth shows of ``drawn``; computed about the mouth only."""
+def _show_in(
+    mouth: Floats32, made: Frame, drawn: Drawn, number: int, flow: Float[NDArray[np.float32], "2 H W"]
+) -> None:
+    """Put into ``made`` what the open mouth shows of a drawn frame; computed about the mouth only."""
     rows, columns = (np.flatnonzero(mouth.any(axis=axis)) for axis in (1, 0))
     if not len(rows):
-        return made
+        return
     box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
     across, down = (place[box] for place in _places(flow))
-    shown = cv2.remap(drawn, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    shown = drawn.at(number, across, down, (mouth.shape[0], mouth.shape[1]))
     made[box] += mouth[box][..., None] * (shown - made[box])
-    return made
 
 
 @dataclass(frozen=True)

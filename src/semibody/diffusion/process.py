@@ -5,7 +5,7 @@
     z0  = √ᾱ z_t − √(1−ᾱ) v                clean_estimate
 
 Training draws timesteps and uses all of this; the sampler (``sample``) takes the same steps backwards with a
-solver of diffusers (``schedule``).
+solver (``schedule``).
 """
 
 from __future__ import annotations

@@ -7,7 +7,9 @@ are all that a later run needs to write the same file: the video's own size, and
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -22,6 +24,8 @@ SEGMENT = 120
 """Frames encoded together."""
 _BT709, _BT601, _STUDIO = 1, 6, 1
 """Numbers of H.273: primaries and transfer; the matrix of the conversion from RGB; levels of 16 to 235."""
+_BEHIND = 8
+"""Frames by which encoding may be behind their making."""
 DELAY = 2
 """Frames by which decoding is ahead of showing, with the B-frames of x264's preset medium."""
 
@@ -85,36 +89,75 @@ class Coding:
         frame.pts, frame.time_base = number, 1 / fps
         return frame
 
-    def encode(self, frames: list[NDArray[np.uint8]], start: int, fps: Fraction) -> Packets:
-        """Encode a segment of (h, w, 3) frames that begins at frame ``start`` of the video."""
+    def encoder(self, height: int, width: int, fps: Fraction) -> Any:
+        """A new encoder of frames of this size, for one segment."""
         encoder: Any = av.CodecContext.create(self.codec, "w")
-        self.configure(encoder, *frames[0].shape[:2])
+        self.configure(encoder, height, width)
         encoder.framerate, encoder.time_base = fps, 1 / fps
         encoder.flags |= av.codec.context.Flags.global_header
-        made: list[av.Packet[Any]] = []
-        for number, picture in enumerate(frames):
-            made += encoder.encode(self.frame(picture, number, fps))
-        made += encoder.encode(None)
+        return encoder
+
+
+class Segment:
+    """Frames that are encoded together, in a thread of their own while others are made."""
+
+    def __init__(self, coding: Coding, start: int, fps: Fraction, thread: Executor) -> None:
+        """``start``: its first frame in the video; ``thread`` encodes one frame after the other."""
+        self._coding, self._start, self._fps, self._thread = coding, start, fps, thread
+        self._encoder: Any = None
+        self._made: list[av.Packet[Any]] = []
+        self._behind: deque[Future[None]] = deque()
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, frames: NDArray[np.uint8]) -> None:
+        """Take frames (f, h, w, 3). Raises what encoding the frames before them raised."""
+        for picture in frames:
+            self._behind.append(self._thread.submit(self._encode, picture, self._count))
+            self._count += 1
+            if len(self._behind) > _BEHIND:
+                self._behind.popleft().result()
+
+    def finish(self) -> Packets:
+        """Wait for its end: all packets."""
+        while self._behind:
+            self._behind.popleft().result()
+        made = self._made + self._encoder.encode(None)
         rows = [[packet.pts or 0, packet.size, int(packet.is_keyframe)] for packet in made]
         assert all(number - DELAY <= row[0] for number, row in enumerate(rows)), "decoded after it is shown"
         content = np.frombuffer(b"".join(map(bytes, made)), np.uint8)
-        return Packets(start, content, np.array(rows, np.int64).reshape(-1, 3))
+        return Packets(self._start, content, np.array(rows, np.int64).reshape(-1, 3))
+
+    def _encode(self, picture: NDArray[np.uint8], number: int) -> None:
+        if self._encoder is None:
+            self._encoder = self._coding.encoder(picture.shape[0], picture.shape[1], self._fps)
+        self._made += self._encoder.encode(self._coding.frame(picture, number, self._fps))
 
 
 class Segments:
-    """Takes frames, gives encoded segments, and saves both if asked to (``go_on``)."""
+    """Takes frames, gives encoded segments, and saves both if asked to (``go_on``). To be closed."""
 
     def __init__(self, coding: Coding, fps: Fraction, size: tuple[int, int]) -> None:
         """``size``: height and width of the frames."""
         self._coding, self._fps, self._size = coding, fps, size
         self._unfinished: Unfinished | None = None
-        self._start, self._waiting = 0, list[NDArray[np.uint8]]()
-        self._slices = 0
+        self._thread = ThreadPoolExecutor(1, "encoding")
+        self._start, self._slices = 0, 0
+        self._segment = self._begin()
+
+    def _begin(self) -> Segment:
+        return Segment(self._coding, self._start, self._fps, self._thread)
 
     @property
     def frames(self) -> int:
         """How many frames were taken."""
-        return self._start + len(self._waiting)
+        return self._start + len(self._segment)
+
+    def close(self) -> None:
+        """End the thread; what waits for it is not encoded."""
+        self._thread.shutdown(cancel_futures=True)
 
     def go_on(self, unfinished: Unfinished) -> Iterator[Packets]:
         """The segments of a killed run; its frames after them are taken again, and what follows is saved."""
@@ -122,19 +165,20 @@ class Segments:
         while saved := self._load(f"segment-{self._start:07d}", "table"):
             packets = Packets(self._start, saved.arrays["content"], saved.arrays["table"])
             self._start += len(packets)
+            self._segment = self._begin()
             yield packets
         while saved := self._load(self._slice_name(self._slices), "frames"):
             if saved.arrays["frames"].shape[1:] != (*self._size, 3):
                 break
-            self._waiting += list(saved.arrays["frames"])
+            self._segment.add(saved.arrays["frames"])
             self._slices += 1
 
     def add(self, frames: NDArray[np.uint8]) -> Iterator[Packets]:
         """Take frames (f, h, w, 3); give each segment that is full."""
         while len(frames):
-            taken, frames = frames[: (room := SEGMENT - len(self._waiting))], frames[room:]
-            self._waiting += list(taken)
-            if len(self._waiting) == SEGMENT:
+            taken, frames = frames[: (room := SEGMENT - len(self._segment))], frames[room:]
+            self._segment.add(taken)
+            if len(self._segment) == SEGMENT:
                 yield self._finish()
             elif self._unfinished is not None:
                 self._unfinished.save(self._slice_name(self._slices), {"frames": taken}, {})
@@ -142,17 +186,18 @@ class Segments:
 
     def last(self) -> Iterator[Packets]:
         """The segment that is not full, if there is one."""
-        if self._waiting:
+        if len(self._segment):
             yield self._finish()
 
     def _finish(self) -> Packets:
-        packets = self._coding.encode(self._waiting, self._start, self._fps)
+        packets = self._segment.finish()
         if self._unfinished is not None:
             arrays: dict[str, NDArray[Any]] = {"content": packets.content, "table": packets.table}
             self._unfinished.save(f"segment-{self._start:07d}", arrays, {})
             for number in range(self._slices):
                 self._unfinished.drop(self._slice_name(number))
-        self._start, self._slices, self._waiting = self._start + len(packets), 0, []
+        self._start, self._slices = self._start + len(packets), 0
+        self._segment = self._begin()
         return packets
 
     def _load(self, name: str, needed: str) -> Saved | None:

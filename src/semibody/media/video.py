@@ -349,6 +349,7 @@ class VideoWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
+            self._segments.close()
             with contextlib.suppress(Exception):  # the first error is reported
                 self._container.close()
             self._atomic.__exit__(kind, error, trace)
@@ -371,6 +372,8 @@ class VideoWriter:
         except BaseException as failure:
             self._atomic.__exit__(type(failure), failure, failure.__traceback__)
             raise
+        finally:
+            self._segments.close()
         self._atomic.__exit__(None, None, None)
 
 

@@ -1,4 +1,4 @@
-"""The convolutional parts of the U-Net: residual block, resampling, timestep embedding."""
+"""The convolutional parts of U-Net and autoencoder: residual block, resampling, timestep embedding."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from torch import Tensor, nn
 
 
 class ResnetBlock(nn.Module):
-    """Group norm, SiLU, convolution, twice, with the timestep added between (per frame, 2D)."""
+    """Group norm, SiLU, convolution, twice, with the timestep added between (per frame, 2D).
 
-    def __init__(self, c_in: int, c_out: int, time_width: int, groups: int, eps: float = 1e-5) -> None:
+    ``time_width`` None: there is no timestep.
+    """
+
+    def __init__(self, c_in: int, c_out: int, time_width: int | None, groups: int, eps: float = 1e-5) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(groups, c_in, eps=eps)
         self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
-        self.time_emb_proj = nn.Linear(time_width, c_out)
+        if time_width is not None:
+            self.time_emb_proj = nn.Linear(time_width, c_out)
         self.norm2 = nn.GroupNorm(groups, c_out, eps=eps)
         self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
         if c_in != c_out:
@@ -26,7 +30,7 @@ class ResnetBlock(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "n c h w"],
-        time: Float[Tensor, "m d"],
+        time: Float[Tensor, "m d"] | None = None,
         local: tuple[Float[Tensor, "n d"], Float[Tensor, "n 1 h w"]] | None = None,
     ) -> Float[Tensor, "n e h w"]:
         """``time`` is SiLU(timestep embedding); m divides n: one row serves n/m consecutive pictures.
@@ -34,23 +38,27 @@ class ResnetBlock(nn.Module):
         ``local`` is another embedding and how much of it, 0..1, takes the place of ``time`` at each pixel.
         """
         h = self.conv1(F.silu(self.norm1(x)))
-        added = repeat_rows(self.time_emb_proj(time), len(x))[:, :, None, None]
-        if local is not None:
-            there, share = local
-            added = added + share.to(h.dtype) * (self.time_emb_proj(there)[:, :, None, None] - added)
-        h = h + added
+        if time is not None:
+            added = repeat_rows(self.time_emb_proj(time), len(x))[:, :, None, None]
+            if local is not None:
+                there, share = local
+                added = added + share.to(h.dtype) * (self.time_emb_proj(there)[:, :, None, None] - added)
+            h = h + added
         h = self.conv2(F.silu(self.norm2(h)))
         shortcut = self.conv_shortcut(x) if hasattr(self, "conv_shortcut") else x
         return shortcut + h
 
 
 class Downsample(nn.Module):
-    def __init__(self, channels: int) -> None:
+    """Half the size. ``symmetric`` False: padded with zeros below and on the right only."""
+
+    def __init__(self, channels: int, *, symmetric: bool = True) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        self.symmetric = symmetric
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1 if symmetric else 0)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
-        return self.conv(x)
+        return self.conv(x if self.symmetric else F.pad(x, (0, 1, 0, 1)))
 
 
 class Upsample(nn.Module):

@@ -52,6 +52,8 @@ _EDGE = 0.06
 _STILL = 1e-5
 """Heights of the picture under which nothing counts as moved."""
 
+Floats32 = Float[NDArray[np.float32], "n k"]
+
 
 @dataclass(frozen=True)
 class Moved:
@@ -120,7 +122,7 @@ class Deformation:
         """(2, rows, columns), without lids and brows."""
         x = (np.arange(columns) + 0.5) * (self._aspect / columns)
         y = (np.arange(rows) + 0.5) / rows
-        points = np.stack([part.ravel() for part in np.meshgrid(x, y)])
+        points = np.stack([part.ravel() for part in np.meshgrid(x, y)]).astype(np.float32)
         moved = pose.joints * (self._aspect, 1.0)
         flow = self._trunk_flow(points, moved)
         if self._armed:
@@ -133,7 +135,8 @@ class Deformation:
 
     def _arm_flow(self, points: Points, pose: Pose) -> Floats:
         """Of both arms (2, n). The trunk, and an arm at rest, hold their place against the other's field."""
-        fields, weights = [], [1 / np.square(self._off_trunk(points) + 0.02 * self._width)]
+        total = np.zeros_like(points)
+        moved, weights = [], [1 / np.square(self._off_trunk(points) + 0.02 * self._width)]
         for joints in ARM_JOINTS:
             bones = arm_bones(self._own, pose, self._aspect, joints)
             if bones is None:
@@ -141,13 +144,16 @@ class Deformation:
             seen = self._own.confidence[joints] >= SEEN
             away = (pose.joints - self._own.joints)[joints[seen]] * (self._aspect, 1.0)
             farthest = float(np.hypot(*away.T).max(initial=0.0))
-            displaced, beyond = _displace(bones, points, self._width)
-            fades = max(_NARROWEST * self._width, _SLOPE * farthest)
-            fields.append(displaced * smooth(1 - beyond / fades) * float(farthest > _STILL))
-            weights.append(1 / np.square(beyond + 0.02 * self._width))
-        total = np.zeros_like(points)
-        for displaced, weight in zip(fields, weights[1:], strict=True):
-            total += displaced * weight / sum(weights)
+            distance = bones.distance(points)
+            beyond = _beyond(bones, distance)
+            weights.append(1 / np.square(beyond.min(axis=0) + 0.02 * self._width))
+            if farthest > _STILL:
+                fades = smooth(1 - beyond.min(axis=0) / max(_NARROWEST * self._width, _SLOPE * farthest))
+                moved.append((bones, distance, beyond, fades * weights[-1]))
+        for bones, distance, beyond, share in moved:
+            near = np.flatnonzero(share)
+            displaced = _displace(bones, points[:, near], distance[:, near], beyond[:, near], self._width)
+            total[:, near] += displaced * share[near] / sum(weights)[near]
         return total
 
     def _off_trunk(self, points: Points) -> Floats:
@@ -189,15 +195,19 @@ def _from_segment(points: Points, start: Floats, end: Floats) -> Floats:
     return np.asarray(np.hypot(*off))
 
 
-def _displace(bones: Bones, points: Points, width: float) -> tuple[Floats, Floats]:
-    """Of points beside moved bones: how far their picture is displaced (2, n), and how far they are beyond
-    what the nearest bone carries rigidly (n)."""
+def _beyond(bones: Bones, distance: Floats32) -> Floats32:
+    """(n, k) how far points are beyond what each bone carries rigidly."""
+    return np.maximum(distance - _RIGID * bones.thick[:, None], 0.0)
+
+
+def _displace(bones: Bones, points: Points, distance: Floats32, beyond: Floats32, width: float) -> Floats32:
+    """(2, k): how far the picture of points beside moved bones is displaced; ``distance`` and ``beyond``
+    (n, k) are theirs."""
     at = bones.along(points)
-    beyond = np.maximum(at.distance - _RIGID * bones.thick[:, None], 0.0)
     # Near a bone the picture turns with it; farther away that would grow with the distance.
     turning = np.clip(1 - beyond / (0.3 * width), 0.0, 1.0)
     displaced = turning * (at.source - points[:, None]) + (1 - turning) * (at.old_foot - at.foot)
-    weight = 1 / np.square(np.square(at.distance / width + 0.02))
+    weight = 1 / np.square(np.square(distance / width + 0.02))
     # A hand has twenty thin bones and counts as much as its nearest: else it would pull at the shoulder.
     fingers = bones.thick < 0.6 * bones.thick.max()
     if fingers.any() and not fingers.all():
@@ -205,4 +215,4 @@ def _displace(bones: Bones, points: Points, width: float) -> tuple[Floats, Float
         # It is before its forearm, which may point at the camera, and moves as a whole.
         weight[~fingers] *= smooth(beyond[fingers].min(axis=0) / (_WRIST * width)) + 1e-4
     weight /= weight.sum(axis=0)
-    return (weight * displaced).sum(axis=1), beyond.min(axis=0)
+    return np.asarray((weight * displaced).sum(axis=1))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,7 +24,7 @@ from semibody.pose.body import face_height
 from semibody.pose.skeleton import FACE_PARTS
 from semibody.types import FACE, Floats
 
-Points = Float[NDArray[np.float64], "2 n"]
+Points = Float[NDArray[np.floating[Any]], "2 n"]
 
 _STILL = 1e-5
 """Heights of the picture under which nothing counts as moved."""

@@ -179,31 +179,39 @@ class Bones:
         from_y = self.old_start[:, 1:] + far * dy + off * dx
         return away.min(axis=0), np.stack([(weights * from_x).sum(axis=0), (weights * from_y).sum(axis=0)])
 
-    def along(self, points: Float[NDArray[np.float64], "2 k"]) -> Along:
-        """Of k points, for every bone: the distance from it, where the portrait has the point if it moves
-        with this bone, and the bone's nearest point now and in the portrait."""
-        right, down = points[0] - self.start[:, :1], points[1] - self.start[:, 1:]
-        dx, dy = self.ahead.T[..., None]
-        far, off = right * dx + down * dy, down * dx - right * dy
+    def distance(self, points: Float[NDArray[np.float32], "2 k"]) -> Float[NDArray[np.float32], "n k"]:
+        """Of k points from every bone."""
+        far, off = self._beside(points)
+        beyond = far - far.clip(0, self.length[:, None])
+        return np.asarray(np.sqrt(beyond * beyond + off * off))
+
+    def along(self, points: Float[NDArray[np.float32], "2 k"]) -> Along:
+        """Of k points, for every bone: where the portrait has the point if it moves with this bone, and the
+        bone's nearest point now and in the portrait."""
+        far, off = self._beside(points)
         on = far.clip(0, self.length[:, None])
-        foot = self.start.T[..., None] + on * np.stack([dx, dy])
+        foot = self.start.T[..., None] + on * self.ahead.T[..., None]
         old_on = on * (self.old_length / self.length)[:, None]
         dx, dy = self.old_ahead.T[..., None]
         old_foot = self.old_start.T[..., None] + old_on * np.stack([dx, dy])
         beyond = far - on
         source = old_foot + beyond * np.stack([dx, dy]) + off * np.stack([-dy, dx])
-        distance = np.sqrt(beyond * beyond + off * off)
-        return Along(*(np.asarray(part, np.float64) for part in (distance, source, foot, old_foot)))
+        return Along(source, foot, old_foot)
+
+    def _beside(self, points: Float[NDArray[np.float32], "2 k"]) -> tuple[_Floats32, _Floats32]:
+        """(n, k) how far along each bone points are, and how far to its side."""
+        right, down = points[0] - self.start[:, :1], points[1] - self.start[:, 1:]
+        dx, dy = self.ahead.T[..., None]
+        return right * dx + down * dy, down * dx - right * dy
 
 
 @dataclass(frozen=True)
 class Along:
     """What ``Bones.along`` finds of k points beside n bones; lengths in heights of the picture."""
 
-    distance: Float[NDArray[np.float64], "n k"]
-    source: Float[NDArray[np.float64], "2 n k"]
-    foot: Float[NDArray[np.float64], "2 n k"]
-    old_foot: Float[NDArray[np.float64], "2 n k"]
+    source: Float[NDArray[np.float32], "2 n k"]
+    foot: Float[NDArray[np.float32], "2 n k"]
+    old_foot: Float[NDArray[np.float32], "2 n k"]
 
 
 def arm_bones(portrait: Pose, pose: Pose, aspect: float, arm: Collection[int]) -> Bones | None:
