@@ -14,10 +14,10 @@ def network() -> nn.Sequential:
         nn.Conv2d(3, 8, 3, padding=1), nn.GroupNorm(4, 8), nn.SiLU(), nn.Conv2d(8, 8, 3, padding=1),
         nn.Sequential(nn.GroupNorm(2, 8, eps=1e-3), nn.Conv2d(8, 3, 1)),
     )  # fmt: skip
-    for norm in layers.modules():
-        if isinstance(norm, nn.GroupNorm):
-            nn.init.normal_(norm.weight)
-            nn.init.normal_(norm.bias)
+    norms = [module for module in layers.modules() if isinstance(module, nn.GroupNorm)]
+    for norm in norms:
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
     return layers.requires_grad_(False)
 
 

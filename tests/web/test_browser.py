@@ -6,6 +6,7 @@ written as pictures, which is where those of the documentation come from.
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import struct
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from web.served import PATIENCE, Served, serve, write_long_speech
 
@@ -65,12 +67,9 @@ class User:
 
     def give(self, what: str, path: Path) -> None:
         """Upload a portrait, a recording or an own gesture, in place of what is there."""
-        self.tab.evaluate(
-            "what => document.querySelector(`#${what} button[aria-label=Clear], "
-            "#${what} button[aria-label=Remove]`)?.click()",
-            what,
-        )
-        self.tab.set_input_files(f"#{what} input[type=file]", str(path))
+        with self.tab.expect_file_chooser() as choosing:
+            self.tab.click(f"#{what} button[aria-label='Upload file']")
+        choosing.value.set_files(str(path))
 
     def settle(self, forecast: str = "1.0 s of video") -> None:
         """Wait until the inputs were looked at: the time stands beside the button."""
@@ -88,7 +87,7 @@ class User:
         for name in ("More settings", "All settings"):
             self.tab.click(f"button:has-text('{name}')")
         for label, value in settings.items():
-            self.tab.fill(f"label:has-text('{label}') input", value)
+            self.tab.fill(f"label:has-text('{label}') :is(input, textarea)", value)
 
     def generate(self) -> None:
         self.tab.click("#generate")
@@ -101,7 +100,8 @@ class User:
 
     def picture(self, name: str) -> None:
         if where := os.environ.get("SEMIBODY_SCREENSHOTS"):
-            self.tab.screenshot(path=f"{where}/{name}.png")
+            seen = Image.open(io.BytesIO(self.tab.screenshot()))
+            seen.save(Path(where) / f"{name}.webp", quality=82, method=6)
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_upload_check_generate_play(user: User, folder: Path) -> None:
     video.evaluate("one => { one.muted = true; return one.play(); }")
     user.tab.wait_for_function("document.querySelector('.stage video').webkitAudioDecodedByteCount > 0")
     user.picture("done")
-    assert "Done in" in user.reads(".status")
+    assert "Made in" in user.reads(".status")
     assert "semibody animate me.png hello.wav" in (user.tab.text_content(".repeat") or "")
     assert user.tab.locator(".history button").count() == 1
     assert user.outside == [], "no other host was asked"
@@ -204,7 +204,7 @@ def test_bad_files_get_a_sentence(user: User, folder: Path, tmp_path: Path) -> N
         ("huge.png", "has too many pixels"),
     ):
         user.give("portrait", tmp_path / name)
-        user.reads_soon("#findings", name[0].upper() + name[1:], said)
+        user.reads_soon("#findings", f"{name}: ", said)
         text = user.reads("#findings")
         assert "/tmp" not in text and "--" not in text
         user.generate()
@@ -213,11 +213,39 @@ def test_bad_files_get_a_sentence(user: User, folder: Path, tmp_path: Path) -> N
         user.picture("error")
 
 
+def test_a_reload_brings_text_and_settings_back(user: User, folder: Path) -> None:
+    user.give("portrait", folder / "me.png")
+    user.give("speech", folder / "hello.wav")
+    user.set({"Seed": "0", "Length in seconds": "0.5"})
+    user.settle("0.5 s of video")
+    user.generate()
+    user.see(".status.done")
+    assert "--seed 0" in (user.tab.text_content(".repeat") or "")
+    user.tab.reload()
+    user.see(".stage video")
+    user.set({})
+    user.tab.wait_for_function(
+        "[...document.querySelectorAll('label')].find(one => one.innerText.startsWith('Length in seconds'))"
+        ".querySelector('input, textarea').value === '0.5'"
+    )
+
+
+def test_the_portrait_stays_until_another_was_chosen(user: User, folder: Path) -> None:
+    shown = user.see("#portrait img").get_attribute("src")
+    with user.tab.expect_file_chooser():
+        user.tab.click("#portrait button[aria-label='Upload file']")  # and nothing is chosen
+    assert user.see("#portrait img").get_attribute("src") == shown
+    user.give("portrait", folder / "me.png")
+    user.tab.wait_for_function(
+        "before => document.querySelector('#portrait img')?.getAttribute('src') !== before", arg=shown
+    )
+
+
 def test_an_emptied_seed_is_no_mistake(user: User, folder: Path) -> None:
     user.give("portrait", folder / "me.png")
     user.give("speech", folder / "hello.wav")
     user.set({"Seed": "5"})
-    user.tab.fill("label:has-text('Seed') input", "")
+    user.tab.fill("label:has-text('Seed') :is(input, textarea)", "")
     user.settle()
     user.generate()
     user.see(".status.done")
@@ -249,6 +277,26 @@ def test_phone(browser: Any, page: Served, folder: Path) -> None:
     user.context.close()
 
 
+def test_the_bundled_model_on_a_desktop_and_a_phone(browser: Any, tmp_path: Path) -> None:
+    """A rendered person, and the pictures of docs/page.md."""
+    with serve(Path("starter"), tmp_path / "tmp") as served:
+        for name, width, height in (("desktop", 1280, 860), ("phone", 375, 780)):
+            one = User(browser, served, width=width, height=height)
+            one.settle("ready in about")
+            one.set({"Length in seconds": "2"})
+            one.tab.click("button:has-text('More settings')")
+            one.settle("2.0 s of video")
+            one.generate()
+            one.see(".stage:not(.early) > img")
+            one.tab.evaluate("scrollTo(0, innerWidth < 900 ? 9999 : 0)")
+            one.picture(f"page-{name}")
+            one.see(".status.done")
+            one.tab.wait_for_function("document.querySelector('.stage video').readyState >= 2")
+            one.picture(f"page-{name}-done")
+            assert one.outside == []
+            one.context.close()
+
+
 def test_at_900_pixels_no_button_is_cut_off(browser: Any, page: Served) -> None:
     user = User(browser, page, width=900, height=700)
     boxes = user.tab.evaluate(
@@ -265,19 +313,51 @@ def test_only_our_own_links_and_buttons(user: User) -> None:
         assert foreign not in text
 
 
-def test_axe_finds_nothing_serious(user: User, folder: Path) -> None:
+def test_axe_finds_nothing_serious(user: User, folder: Path, tmp_path: Path) -> None:
     source = pytest.importorskip("axe_playwright_python", reason="axe-core is not installed")
     script = (Path(source.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+    found = {}
+
+    def look(state: str) -> None:
+        found[state] = _serious(user, script)
+
+    user.tab.click("#portrait button[aria-label='Remove Image']")
+    user.reads_soon("#forecast", "Add a portrait")
+    look("empty")
     user.give("portrait", folder / "me.png")
     user.give("speech", folder / "hello.wav")
+    user.set(LONG)
     user.settle()
-    states = {"checked": _serious(user, script)}
-    user.set({})
-    states["settings"] = _serious(user, script)
+    look("settings")
+    user.generate()
+    user.see(".bar")
+    look("running")
+    user.tab.click("#stop")
+    user.see(".status.stopped")
+    look("stopped")
+    user.tab.fill("label:has-text('Steps') :is(input, textarea)", "2")
+    user.settle()
     user.generate()
     user.see(".status.done")
-    states["done"] = _serious(user, script)
-    assert states == {"checked": [], "settings": [], "done": []}
+    look("done")
+    user.tab.check("#tiles input[value=own]", force=True)
+    user.tab.check(".segments input[value=spoken]", force=True)
+    user.reads_soon("#findings", "your own gesture")
+    look("text and an own gesture")
+    (tmp_path / "text.png").write_text("this is text")
+    user.tab.check("#tiles input[value=still]", force=True)
+    user.tab.check(".segments input[value=recorded]", force=True)
+    user.give("portrait", tmp_path / "text.png")
+    user.reads_soon("#findings", "text.png: ")
+    user.generate()
+    user.see(".status.failed")
+    look("failed")
+    user.tab.emulate_media(color_scheme="dark")
+    user.tab.reload()
+    user.see(".dark #generate")
+    user.reads_soon("#findings", "is not a picture")  # the last clip's inputs are back
+    look("dark")
+    assert found == {key: [] for key in found}
 
 
 def _serious(user: User, script: str) -> list[str]:

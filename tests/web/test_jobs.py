@@ -24,7 +24,7 @@ class Worker:
         self.begun: list[str] = []
         self._steps = threading.Semaphore(0)
         self.last = threading.Event()
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     def __call__(self, order: str, report: Report) -> str:
         self.begun.append(order)
@@ -163,6 +163,7 @@ def test_failures_are_told_and_end_only_their_own_job(
     for error, reason in (
         (SemibodyError("cut the speech"), "cut the speech"),
         (OSError(errno.ENOSPC, "full"), "explained OSError"),
+        (SystemExit(1), "explained SystemExit"),  # as a library that ends its thread
         (ValueError("inner"), "explained ValueError"),
     ):
         worker.error = error

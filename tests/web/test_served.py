@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import http.server
 import json
+import pickle
 import re
 import signal
 import stat
@@ -132,6 +133,29 @@ def test_a_gesture_that_unpacks_to_gigabytes_is_refused(client: Any, folder: Pat
     assert bomb.stat().st_size < 2**20
     said = refusal(client, folder, gesture_file=file(bomb))
     assert "bomb.npz: holds more than 64 MB of poses" in said
+
+
+def test_hostile_files_are_refused_with_a_sentence(client: Any, folder: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "gesture.npz"
+    packed.write_bytes(pickle.dumps({"joints": [1, 2, 3]}))
+    empty = tmp_path / "empty.wav"
+    empty.touch()
+    renamed = tmp_path / "voice.wav"
+    renamed.write_bytes((folder / "me.png").read_bytes())
+    assert "gesture.npz" in refusal(client, folder, gesture_file=file(packed))
+    assert "empty.wav" in refusal(client, folder, speech=file(empty))
+    assert "voice.wav" in refusal(client, folder, speech=file(renamed))
+
+
+def test_a_name_that_leads_outside_stays_inside(page: Served, folder: Path) -> None:
+    import httpx
+
+    sent = [("files", ("../../../escaped.png", (folder / "me.png").read_bytes()))]
+    answer = httpx.post(f"{page.url}/gradio_api/upload", files=sent, timeout=PATIENCE)
+    (own,) = page.folders()
+    if answer.status_code == 200:
+        assert all(own in Path(path).resolve().parents for path in answer.json())
+    assert not [path for path in page.temporary.rglob("escaped.png") if own not in path.parents]
 
 
 def test_an_address_instead_of_a_file_is_never_asked(client: Any, page: Served, folder: Path) -> None:

@@ -13,7 +13,7 @@ import made
 from semibody import media
 from semibody.settings import Source, Words
 from semibody.types import SemibodyError
-from semibody.web.actions import BEST, FAST, FROM_VIDEO, NOTHING, OWN, RECORDED, SPOKEN, Actions
+from semibody.web.actions import BEST, CONTROLS, FAST, FROM_VIDEO, NOTHING, OWN, RECORDED, SPOKEN, Actions
 from semibody.web.jobs import Jobs, StoppedError
 from semibody.web.studio import Made, Order, Studio, is_video
 from semibody.web.uploads import Store
@@ -112,7 +112,7 @@ def test_estimates_follow_what_clips_took(studio: Studio) -> None:
     settings = studio.settings({})
     before = studio.estimate(settings, 24)
     assert studio.estimate(settings, 48)["decode"] == pytest.approx(2 * before["decode"])
-    studio._learn({"denoise": 3 * before["denoise"]}, before)
+    studio._learn({"denoise": 3 * before["denoise"]}, 24, settings)
     assert studio.estimate(settings, 24)["denoise"] == pytest.approx(3 * before["denoise"])
     studio._pace.clear()
 
@@ -173,6 +173,46 @@ def test_the_order_is_what_the_controls_show(actions: Actions, order: Order) -> 
         actions.order(*values(order, gesture=OWN, own=None))
     with pytest.raises(SemibodyError, match="is no gesture"):
         actions.order(*values(order, gesture="../../etc/passwd"))
+
+
+def test_numbers_are_written_and_may_be_0(actions: Actions, order: Order) -> None:
+    read = actions.order(*values(order, seconds="1,5", seed="0", fps="8.0"))
+    assert read.settings == {"seed": 0, "fps": 8.0, "length": 12}
+    for wrong, said in (
+        ({"seed": "1.5"}, "1.5 is no whole number"),
+        ({"fps": "fast"}, "“Fps”: fast is no number"),
+        ({"seconds": "nan"}, "“Length in seconds”: nan is no number"),
+    ):
+        with pytest.raises(SemibodyError, match=said):
+            actions.order(*values(order, **wrong))
+
+
+def test_a_reload_shows_the_controls_again(
+    actions: Actions, order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = actions.submit(None, *values(order, seconds="0.5", seed="7"))[0]
+    shown = dict(zip((*CONTROLS, "seed", "fps"), actions.attach(mine)[10:], strict=True))
+    assert {
+        "kind": RECORDED,
+        "gesture": "wave",
+        "seconds": "0.5",
+        "seed": "7",
+        "fps": None,
+    }.items() <= shown.items()
+    assert Path(shown["portrait"]).read_bytes() == order.portrait.read_bytes() if order.portrait else False
+    assert shown["portrait"] != str(order.portrait), "the upload may be swept; the job's own copy is shown"
+    monkeypatch.setattr(actions.studio, "speak", lambda said: order.speech)
+    mine = actions.submit(None, *values(order, kind=SPOKEN, text="Good morning"))[0]
+    shown = dict(zip((*CONTROLS, "seed", "fps"), actions.attach(mine)[10:], strict=True))
+    assert (shown["kind"], shown["text"]) == (SPOKEN, "Good morning")
+
+
+def test_the_first_estimate_is_measured(tmp_path: Path) -> None:
+    with Store() as store:
+        tried = Studio(Source(), store)
+        tried.use(made.animator(), try_out=True)
+        assert tried._pace["decode"] != 1.0
+        assert [path.name for path in store.path.iterdir()] == ["uploads"], "the trial leaves nothing"
 
 
 def test_a_text_is_spoken_once(actions: Actions, order: Order, monkeypatch: pytest.MonkeyPatch) -> None:

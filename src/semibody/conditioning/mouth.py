@@ -111,8 +111,10 @@ class DrawnMouth:
         """``latents`` and ``mouth``: of one frame, whose statistics stand for all frames'."""
         assert model.restorer is not None
         self.part = part = Part.about_mouth(own, (latents.shape[2], latents.shape[3]))
-        self._vae = with_statistics(model.vae, lambda vae: vae.decode(latents))
-        whole = model.decode(latents)
+        # Attention in the middle of a decoder would see the part alone.
+        in_part = not model.config.vae.middle_attention
+        self._vae = with_statistics(model.vae, lambda vae: vae.decode(latents)) if in_part else None
+        self._decode, whole = model.decode, model.decode(latents)
         self._restorer = with_statistics(
             model.restorer, lambda restorer: restorer.predict(whole, own_map, encoded, mouth, carried)
         )
@@ -128,7 +130,7 @@ class DrawnMouth:
     def draw(self, latents: Float[Tensor, "n c h w"], mouths: Float[Tensor, "n 2"] | None) -> Drawn:
         """``latents`` of whole frames, and openings and widths of their mouths."""
         n = len(latents)
-        decoded = self._vae.decode(self.part.of_picture(latents))
+        decoded = self._decoded(latents)
         carried = None if self._carried is None else self._carried.expand(n, -1, -1, -1)
         maps = self._map.expand(n, -1, -1, -1)
         mixture = self._restorer.predict(decoded, maps, self._encoded, mouths, carried)
@@ -137,6 +139,12 @@ class DrawnMouth:
         mixture = dataclasses.replace(mixture, flows=tuple(flow / factor for flow in mixture.flows))
         pixels = self._restorer.mix(decoded, mixture, self._encoded, carried)
         return Drawn(channels_last(pixels), self.part)
+
+    def _decoded(self, latents: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 H W"]:
+        """The part of decoded frames."""
+        if self._vae is None:
+            return self.part.of_picture(self._decode(latents))
+        return self._vae.decode(self.part.of_picture(latents))
 
 
 def channels_last(pixels: Float[Tensor, "f 3 H W"]) -> Float[NDArray[np.float32], "f H W 3"]:

@@ -216,7 +216,9 @@ class LogMelEncoder(AudioEncoder):
             self.mouth = nn.Sequential(nn.Linear(sound, inner), nn.GELU(), nn.Linear(inner, 2))
             self.tell = nn.Linear(2, config.width)
             # Jaw openings differ by tenths only; large weights bring this token to the size of the others.
-            nn.init.normal_(self.tell.weight, std=4.0)
+            # On the meta device torch would import its compiler for this, a second's work for nothing.
+            if not self.tell.weight.is_meta:
+                nn.init.normal_(self.tell.weight, std=4.0)
 
     @property
     def _around(self) -> int:

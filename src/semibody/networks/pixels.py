@@ -38,7 +38,8 @@ class PixelUNet(nn.Module):
 
     def initialise(self, bias: list[float]) -> None:
         """Set the last convolution's weight to zero and its bias (``out`` numbers) to ``bias``."""
-        zeros = torch.zeros_like(self.conv_out.weight)
+        # Not zeros_like: on the meta device torch would import sympy for it.
+        zeros = torch.zeros(self.conv_out.weight.shape)
         self.conv_out.load_state_dict({"weight": zeros, "bias": torch.tensor(bias)})
 
     def predict_blocks(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h w"]:

@@ -8,11 +8,13 @@ a reload finds them, while a clip is being made and after.
 from __future__ import annotations
 
 import contextlib
+import math
+import typing
 from pathlib import Path
 from typing import Any
 
 from semibody.pose.check import Finding
-from semibody.settings import AUTO, Words
+from semibody.settings import AUTO, Settings, Words
 from semibody.types import SemibodyError
 from semibody.web import panels, words
 from semibody.web.jobs import Jobs, UnknownJobError
@@ -25,7 +27,13 @@ RECORDED, FROM_VIDEO, SPOKEN = "recorded", "video", "spoken"
 """Where speech comes from."""
 NOTHING: dict[str, Any] = {"job": None, "history": []}
 """What the browser remembers before the first clip."""
+CONTROLS = (
+    "portrait", "sound", "kind", "video", "text", "voice", "gesture", "own", "quality", "seconds",
+)  # fmt: skip
+"""The controls in the order of their values; those of the settings come after them."""
 MOST_HISTORY = 12
+STOP_SECONDS = 0.8
+"""How long a click on Stop waits for the clip's end; until then the page says "Stopping"."""
 
 Remembered = dict[str, Any]
 
@@ -41,14 +49,17 @@ class Actions:
 
     def order(self, *values: Any) -> Order:
         """The order that the controls describe. Raises SemibodyError."""
-        portrait, sound, kind, video, text, voice, gesture, own, quality, seconds, *rest = values
-        named = dict(zip(self._settings, rest, strict=True))
-        changes = {key: value for key, value in named.items() if value not in (None, "", False)}
+        portrait, sound, kind, video, text, voice, gesture, own, quality, seconds = values[: len(CONTROLS)]
+        named = dict(zip(self._settings, values[len(CONTROLS) :], strict=True))
+        given = {
+            key: value for key, value in named.items() if not (value is None or value is False or value == "")
+        }
+        changes = {key: number_of(key, value) for key, value in given.items()}
         if quality == FAST:
             changes = {**self.studio.fast(), **changes}
-        if seconds:
+        if seconds not in (None, ""):
             fps = changes.get("fps") or self.studio.defaults.fps
-            changes["length"] = max(1, round(seconds * fps))
+            changes["length"] = max(1, round(to_number(seconds, "Length in seconds") * fps))
         names: dict[str, str] = {}
         said = Words(say=text, voice=voice or None) if kind == SPOKEN and text and text.strip() else None
         if kind == SPOKEN:
@@ -70,11 +81,12 @@ class Actions:
             words=said,
             settings=changes,
             names=names,
+            controls=values,
         )
 
     # -- events ----------------------------------------------------------------------------
 
-    def check(self, *values: Any) -> tuple[str, str, str]:
+    def check(self, *values: Any) -> tuple[Any, str, str]:
         """Something changed: what will be used, how long it will take, what was found."""
         names: dict[str, str] = {}
         try:
@@ -82,7 +94,11 @@ class Actions:
             names = dict(order.names)
             checked = self.studio.check(order)
         except SemibodyError as error:
+            # A control is empty or has a wrong value; what is seen of the portrait stays.
+            import gradio as gr
+
             checked = Checked(findings=(Finding("error", "inputs", str(error)),))
+            return gr.skip(), panels.forecast(checked, ready=True), panels.findings(checked, names)
         forecast = panels.forecast(checked, ready=self.jobs.ready)
         return panels.crop(checked), forecast, panels.findings(checked, names)
 
@@ -138,10 +154,11 @@ class Actions:
         return outputs
 
     def stop(self, mine: Remembered | None, shown: str) -> list[Any]:
-        """A click on Stop."""
+        """A click on Stop; answered when the clip has stopped, which the next look would see later."""
         if mine and mine["job"]:
             with contextlib.suppress(UnknownJobError):
                 self.jobs.stop(mine["job"])
+                self.jobs.wait(mine["job"], timeout=STOP_SECONDS)
         return self.show(mine, shown)
 
     def choose(self, mine: Remembered | None, job: str) -> list[Any]:
@@ -154,12 +171,28 @@ class Actions:
 
         outputs = self.show(mine, "?/")
         job = self._find((mine or NOTHING)["job"])
-        if job is None:
-            return [*outputs, gr.skip(), gr.skip(), gr.skip()]
-        given = job.order
-        gesture = given.gesture if isinstance(given.gesture, str) else gr.skip()
-        sound = str(given.speech) if given.speech and given.speech.suffix in SOUNDS else gr.skip()
-        return [*outputs, str(given.portrait), sound, gesture]
+        if job is None or not job.order.controls:
+            return [*outputs, *[gr.skip()] * (len(CONTROLS) + len(self._settings))]
+        return [*outputs, *self._restored(job.order)]
+
+    def _restored(self, given: Order) -> list[Any]:
+        """The values of the controls that an order was read from, with its own copies of the files."""
+        import gradio as gr
+
+        values = list(given.controls)
+        kind, gesture = (values[CONTROLS.index(name)] for name in ("kind", "gesture"))
+        files = {
+            "portrait": given.portrait,
+            "sound": given.speech if kind == RECORDED else None,
+            "video": given.speech if kind == FROM_VIDEO else None,
+            "own": given.gesture if gesture == OWN else None,
+        }
+        for name, path in files.items():
+            values[CONTROLS.index(name)] = gr.skip() if path is None else str(path)
+        if kind == SPOKEN:
+            at = CONTROLS.index("voice")
+            values[at] = gr.update(value=values[at], choices=self._voices())
+        return values
 
     def show(self, mine: Remembered | None, shown: str) -> list[Any]:
         """The outputs as they are now. ``shown`` is what the browser has; what is the same is left alone."""
@@ -199,10 +232,6 @@ class Actions:
             return None
 
 
-SOUNDS = (".wav", ".mp3", ".m4a", ".flac", ".ogg", ".opus", ".aac")
-"""Endings that the recording's control can show."""
-
-
 def enqueue(studio: Studio, jobs: Jobs[Order, Made], order: Order) -> str:
     """Add an order with files of its own to the queue; returns the job's name. Raises SemibodyError."""
     accepted = studio.accept(order)
@@ -213,6 +242,28 @@ def enqueue(studio: Studio, jobs: Jobs[Order, Made], order: Order) -> str:
         raise
     studio.store.sweep()
     return name
+
+
+def number_of(field: str, value: Any) -> Any:
+    """The value of a setting's control, whose numbers are written. Raises SemibodyError."""
+    kind = str(typing.get_type_hints(Settings)[field])
+    if not isinstance(value, str) or "str" in kind or not ("int" in kind or "float" in kind):
+        return value
+    number = to_number(value, words.label(field))
+    if "int" in kind and number != int(number):
+        raise SemibodyError(f"“{words.label(field)}”: {value[:20]} is no whole number")
+    return int(number) if "int" in kind else number
+
+
+def to_number(value: str | float, label: str) -> float:
+    """A number as people write it. Raises SemibodyError."""
+    try:
+        number = float(value.replace(",", ".") if isinstance(value, str) else value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise SemibodyError(f"“{label}”: {str(value)[:20]} is no number")
+    return number
 
 
 def file_of(value: Any, names: dict[str, str]) -> Path | None:

@@ -12,6 +12,7 @@ here knows of a browser.
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import threading
 import time
@@ -102,7 +103,7 @@ class Jobs(Generic[Order, Result]):
         *,
         prepare: Callable[[], None] = lambda: None,
         discard: Callable[[Order], None] = lambda order: None,  # noqa: ARG005
-        explain: Callable[[Exception], str] = str,
+        explain: Callable[[BaseException], str] = str,
         most_waiting: int = MOST_WAITING,
         most_kept: int = MOST_KEPT,
         clock: Callable[[], float] = time.monotonic,
@@ -119,7 +120,7 @@ class Jobs(Generic[Order, Result]):
         self._closed = False
         self.ready = False
         """whether ``prepare`` is done"""
-        self.broken: Exception | None = None
+        self.broken: BaseException | None = None
         """what ``prepare`` raised; then no job can be done"""
         self._thread = threading.Thread(target=self._run, name="semibody-jobs", daemon=True)
 
@@ -161,9 +162,10 @@ class Jobs(Generic[Order, Result]):
                 return replace(seen, seconds=self._clock() - job.started, stopping=bool(job.stop))
             return seen
 
-    def wait(self, name: str, every: float = 0.2) -> Look[Order, Result]:
-        """Look until the job has ended. Raises UnknownJobError."""
-        while not (seen := self.look(name)).ended:
+    def wait(self, name: str, every: float = 0.2, timeout: float = math.inf) -> Look[Order, Result]:
+        """Look until the job has ended, or for ``timeout`` seconds. Raises UnknownJobError."""
+        until = self._clock() + timeout
+        while not (seen := self.look(name)).ended and self._clock() < until:
             with self._changed:
                 self._changed.wait(every)
         return seen
@@ -194,7 +196,7 @@ class Jobs(Generic[Order, Result]):
     def _run(self) -> None:
         try:
             self._prepare()
-        except Exception as error:  # whatever it is, those who wait are told
+        except BaseException as error:  # whatever it is, those who wait are told
             self._break(error)
             return
         with self._changed:
@@ -202,7 +204,7 @@ class Jobs(Generic[Order, Result]):
         while (job := self._next()) is not None:
             self._work(job)
 
-    def _break(self, error: Exception) -> None:
+    def _break(self, error: BaseException) -> None:
         with self._changed:
             self.broken = error
             for job in self._in_state("waiting"):
@@ -241,12 +243,12 @@ class Jobs(Generic[Order, Result]):
             result = self._make(job.seen.order, report)
         except StoppedError:
             self._end(job, "stopped", reason=job.stop)
-        except Exception as error:  # one clip's failure must not end the others'
+        except BaseException as error:  # not even a library's sys.exit ends the thread: others wait for it
             self._end(job, "failed", reason=self._sentence(error))
         else:
             self._end(job, "done", result=result)
 
-    def _sentence(self, error: Exception) -> str:
+    def _sentence(self, error: BaseException) -> str:
         if isinstance(error, SemibodyError):
             return str(error)
         _log.error("a job failed", exc_info=error)

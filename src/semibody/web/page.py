@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import typing
 from collections.abc import Awaitable, Callable
 from importlib import resources
@@ -44,7 +45,10 @@ EVERY_SECONDS = 0.7
 """Between two looks at a clip that is being made."""
 LOADING_SECONDS = 2.0
 """Between two looks whether the weights are loaded, which the forecast needs."""
-_LOOKING = "() => \"<p class='forecast'>Looking at the inputs …</p>\""
+_LOOKING = (
+    "() => { document.querySelector('#status .status')?.classList.add('past'); "
+    f"return {json.dumps(panels.LOOKING)}; }}"
+)
 _TO_THE_CLIP = (
     "() => { if (innerWidth < 900) document.getElementById('outputs').scrollIntoView({behavior: 'smooth'}); }"
 )
@@ -60,7 +64,7 @@ _LIVE = "element.setAttribute('role', 'status'); element.setAttribute('aria-live
 def tiles() -> list[tuple[str, str]]:
     """Names and values of the gestures' tiles."""
     named = [(name.replace("_", " ").capitalize(), name) for name in library.names()]
-    return [("From the speech", AUTO), ("Still", STILL), *named, ("Your own", OWN)]
+    return [("From the speech", AUTO), ("Still", STILL), ("Your own", OWN), *named]
 
 
 def build(studio: Studio, jobs: Jobs[Order, Made]) -> Any:
@@ -78,15 +82,15 @@ def build(studio: Studio, jobs: Jobs[Order, Made]) -> Any:
                 controls, left = _inputs(gr)
             with gr.Column(scale=5, min_width=320, elem_id="outputs"):
                 stage = gr.HTML(panels.EMPTY_STAGE)
-                status = gr.HTML()
                 with gr.Row(elem_id="go"):
-                    forecast = gr.HTML(panels.forecast(None, ready=False), elem_id="forecast")
+                    status = gr.HTML(elem_id="status")
+                    forecast = gr.HTML(panels.LOOKING, elem_id="forecast")
                     generate = gr.Button("Generate", variant="primary", elem_id="generate")
                     stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop")
                 live = gr.HTML(elem_id="live", js_on_load=_LIVE)
                 findings = gr.HTML(elem_id="findings")
-                repeat = gr.HTML()
-                history = gr.HTML(js_on_load=_CHOOSE_CLIP)
+                repeat = gr.HTML(elem_id="repeat")
+                history = gr.HTML(js_on_load=_CHOOSE_CLIP, elem_id="history")
         outputs = [mine, shown, stage, status, live, repeat, history, generate, stop, timer]
         quiet: dict[str, Any] = {
             "show_progress": "hidden", "api_visibility": "private", "preprocess": False, "queue": False,
@@ -110,8 +114,7 @@ def build(studio: Studio, jobs: Jobs[Order, Made]) -> Any:
         history.click(_choose(gr, actions), mine, outputs, **quiet)
         timer.tick(actions.show, [mine, shown], outputs, **quiet)
         loading.tick(actions.forecast_when_ready, controls, [*seen, loading], **checked)
-        restored = [*controls[:2], left.gesture]
-        blocks.load(actions.attach, mine, [*outputs, *restored], **quiet).then(
+        blocks.load(actions.attach, mine, [*outputs, *controls], **quiet).then(
             actions.check, controls, seen, **checked
         )
         add_api(gr, studio, jobs)
@@ -142,35 +145,38 @@ def _inputs(gr: Any) -> tuple[list[Any], _Left]:
             )  # fmt: skip
             crop = gr.HTML(panels.crop(None), elem_id="crop")
     with gr.Column(elem_classes="card"):
-        gr.HTML("<h2>Speech</h2>")
-        kinds = [("Recording", RECORDED), ("Sound of a video", FROM_VIDEO), ("Text", SPOKEN)]
-        kind = gr.Radio(kinds, value=RECORDED, label="Where the speech comes from", elem_classes="segments")
+        gr.HTML("<h2>Speech <small>it moves the mouth and the hands</small></h2>")
+        kinds = [("Recording", RECORDED), ("From a video", FROM_VIDEO), ("Text", SPOKEN)]
+        kind = gr.Radio(
+            kinds, value=RECORDED, label="Where the speech comes from", elem_classes=["segments", "titled"]
+        )
         with gr.Column() as recorded:
             sound = gr.Audio(
                 label="Recording", type="filepath", sources=["upload", "microphone"], buttons=[],
                 editable=False, value=_example("speech.wav"), elem_id="speech",
             )  # fmt: skip
         with gr.Column(visible=False) as from_video:
-            video = gr.File(label="Video with sound", file_types=["video"], height=120)
+            video = gr.File(label="A video with sound", file_types=["video"], height=120, elem_id="video")
         with gr.Column(visible=False) as spoken:
             text = gr.Textbox(label="What is to be said", lines=3, max_length=2000)
             voice = gr.Dropdown([("The usual one", "")], value="", label="Voice")
     with gr.Column(elem_classes="card"):
-        gr.HTML("<h2>Gesture</h2>")
-        gesture = gr.Radio(tiles(), value=AUTO, label="What the hands do", elem_id="tiles")
+        gr.HTML("<h2>Gesture <small>what the hands do</small></h2>")
+        gesture = gr.Radio(
+            tiles(), value=AUTO, label="What the hands do", elem_id="tiles", elem_classes="titled"
+        )
         with gr.Column(visible=False) as own:
             file = gr.File(
                 label="Your own gesture: a video of a person, .npz, or OpenPose .json",
                 file_types=[*VIDEOS, ".npz", ".json"], height=120, elem_id="own",
             )  # fmt: skip
     with gr.Column(elem_classes="card"):
+        gr.HTML("<h2>Quality <small>fast is ready sooner, best is sharper</small></h2>")
         quality = gr.Radio(
-            [("Fast", FAST), ("Best", BEST)], value=BEST, label="Quality", elem_classes="segments"
+            [("Fast", FAST), ("Best", BEST)], value=BEST, label="Quality", elem_classes=["segments", "titled"]
         )
         with gr.Accordion("More settings", open=False):
-            seconds = gr.Number(
-                None, label="At most so many seconds", placeholder="all of the speech", minimum=0
-            )
+            seconds = gr.Textbox("", label="Length in seconds", placeholder="all of the speech")
             soon = [_control(gr, name) for name in SOON]
             with gr.Accordion("All settings", open=False):
                 later = [_control(gr, name) for name in LATER]
@@ -189,11 +195,8 @@ def _control(gr: Any, name: str) -> Any:
         return gr.Dropdown(choices, value="", label=label, info=doc)
     if kind is bool:
         return gr.Checkbox(False, label=label, info=doc)
-    if "str" in str(kind):
-        return gr.Textbox("", label=label, info=doc, placeholder=usual)
-    return gr.Number(
-        None, label=label, info=doc, placeholder=usual, precision=0 if "int" in str(kind) else None
-    )
+    # Numbers, too: Gradio's field for numbers shows and sends 0 where nothing was entered.
+    return gr.Textbox("", label=label, info=doc, placeholder=usual)
 
 
 def _choose(gr: Any, actions: Actions) -> Callable[..., Any]:
@@ -236,9 +239,16 @@ def look() -> dict[str, Any]:
         font=sans,
         font_mono=mono,
     )
-    style = (resources.files("semibody.web") / "page.css").read_text(encoding="utf-8")
-    viewport = "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-    return {"theme": theme, "css": style + _tile_style(), "head": viewport}
+    style, script = (
+        (resources.files("semibody.web") / name).read_text(encoding="utf-8")
+        for name in ("page.css", "page.js")
+    )
+    # Not Gradio's own ``css``, which puts a prefix before every selector and changes those of @media.
+    head = (
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        f"<style>{style}{_tile_style()}</style><script>{script}</script>"
+    )
+    return {"theme": theme, "head": head}
 
 
 def _tile_style() -> str:

@@ -24,8 +24,10 @@ EMPTY_STAGE = (
 )
 HEADING = (
     "<header><h1>Semibody</h1><p>A portrait and a recording become a video of that person speaking with "
-    "their hands. Portraits and voices belong to people: ask them first.</p></header>"
+    "their hands. Try it with what is here, or give your own. Portraits and voices belong to people: ask "
+    "them first.</p></header>"
 )
+LOOKING = "<p class='forecast'>Looking at the inputs …</p>"
 
 
 def inline(jpeg: bytes) -> str:
@@ -40,8 +42,10 @@ def crop(checked: Checked | None) -> str:
     shown = f"<img src='{inline(checked.portrait)}' alt='The part of the portrait that will be used'>"
     if checked.hands is not None:
         shown += f"<img class='hands' src='{inline(checked.hands)}' alt='Where the hands will go'>"
-    tip = "" if checked.hands is None else "<small>Point at it to see where the hands will go</small>"
-    return f"<figure class='crop'>{shown}<figcaption>What will be used{tip}</figcaption></figure>"
+    tip = "" if checked.hands is None else "<label><input type='checkbox'>Hand paths</label>"
+    return (
+        f"<figure class='crop'>{shown}<figcaption><span>What will be used</span>{tip}</figcaption></figure>"
+    )
 
 
 def findings(checked: Checked | None, names: Mapping[str, str]) -> str:
@@ -50,15 +54,17 @@ def findings(checked: Checked | None, names: Mapping[str, str]) -> str:
         return ""
     worst = [one for one in checked.findings if one.level in ("warning", "error")]
     rest = [one for one in checked.findings if one.level not in ("warning", "error")]
-    many = (
-        f"{len(worst)} thing{'s' if len(worst) != 1 else ''} to look at" if worst else "The inputs look good"
-    )
-    details = ""
-    if rest:
-        counted = f"{len(rest)} more note{'s' if len(rest) != 1 else ''}" if worst else "What was found"
-        details = f"<details><summary>{counted}</summary>{words.as_list(rest, names)}</details>"
-    kind = "bad" if worst else "good"
-    return f"<section class='check {kind}'><h2>{many}</h2>{words.as_list(worst, names)}{details}</section>"
+    counted = f"{len(rest)} note{'s' if len(rest) != 1 else ''}"
+    if not worst:
+        title = f"<b>The inputs look good</b> · {counted}"
+        return f"<section class='check good'>{_folded(title, words.as_list(rest, names))}</section>"
+    many = f"{len(worst)} thing{'s' if len(worst) != 1 else ''} to look at"
+    more = _folded(f"{counted} more", words.as_list(rest, names)) if rest else ""
+    return f"<section class='check bad'><h2>{many}</h2>{words.as_list(worst, names)}{more}</section>"
+
+
+def _folded(title: str, content: str) -> str:
+    return f"<details><summary>{title}</summary>{content}</details>"
 
 
 def forecast(checked: Checked | None, *, ready: bool, fast: str = "") -> str:
@@ -66,7 +72,8 @@ def forecast(checked: Checked | None, *, ready: bool, fast: str = "") -> str:
     if checked is None or not checked.ok:
         return "<p class='forecast'></p>"
     if not checked.frames:
-        return "<p class='forecast'>Add the speech to see how long it will take</p>"
+        missing = "a portrait" if checked.portrait is None else "the speech"
+        return f"<p class='forecast'>Add {missing} to see how long it will take</p>"
     clip = f"{checked.clip_seconds:.1f} s of video"
     if checked.seconds is None:
         after = "the model is still being loaded" if not ready else ""
@@ -85,8 +92,10 @@ def stage(job: Job | None) -> str:
             f"<div class='stage'><video controls playsinline preload='metadata' src='{address}' "
             f"aria-label='The clip'></video></div>"
         )
+    if job.ended:
+        return EMPTY_STAGE
     if job.preview is None:
-        return "<div class='stage empty busy'><p>…</p></div>" if not job.ended else EMPTY_STAGE
+        return "<div class='stage empty busy'><p>…</p></div>"
     early = " early" if job.pictures == 1 else ""
     what = "The portrait, before the first frames" if early else "The newest frame of the clip"
     return f"<div class='stage{early}'><img src='{inline(job.preview)}' alt='{what}'></div>"
@@ -98,7 +107,7 @@ def status(job: Job | None, *, ready: bool, loading: float = 0.0) -> str:
         return ""
     if job.state == "done":
         assert job.result is not None
-        made = f"Done in {words.duration(job.seconds)}: {job.result.clip_seconds:.1f} seconds of video."
+        made = f"Made in {words.duration(job.seconds)}"
         address = f"{clip_address(job.name)}?download=true"
         save = f"<a class='save' href='{address}' download>Save the video</a>"
         return f"<div class='status done'><p>{made}</p>{save}</div>"
@@ -108,19 +117,19 @@ def status(job: Job | None, *, ready: bool, loading: float = 0.0) -> str:
     if job.state == "stopped":
         text = "Stopped." if job.reason == "stopped" else f"Stopped: {html.escape(job.reason)}."
         return f"<div class='status stopped'><p>{text} Nothing was kept; Generate begins anew.</p></div>"
-    return _bar(job.share, _now(job, ready=ready, loading=loading))
+    return _bar(job.share, *_now(job, ready=ready, loading=loading))
 
 
-def _now(job: Job, *, ready: bool, loading: float) -> str:
+def _now(job: Job, *, ready: bool, loading: float) -> tuple[str, str]:
     """What a job that has not ended is at, and how long it will take."""
     if job.state == "waiting":
-        return _waiting(job.ahead, ready=ready, loading=loading)
+        return _waiting(job.ahead, ready=ready, loading=loading), ""
     if job.stopping:
-        return "Stopping …"
+        return "Stopping …", ""
     text = words.STAGES.get(job.stage, "Working")
     if not job.expected:
-        return text
-    return f"{text}; about {words.duration(remaining(job.share, job.seconds, job.expected))} left"
+        return text, ""
+    return text, f"about {words.duration(remaining(job.share, job.seconds, job.expected))} left"
 
 
 def _waiting(ahead: int, *, ready: bool, loading: float) -> str:
@@ -131,13 +140,13 @@ def _waiting(ahead: int, *, ready: bool, loading: float) -> str:
     return "Waiting: it begins at once"
 
 
-def _bar(share: float, text: str) -> str:
+def _bar(share: float, text: str, left: str) -> str:
     percent = round(100 * share)
     return (
-        f"<div class='status'><div class='bar' role='progressbar' aria-label='Progress of the clip' "
+        f"<div class='status working'><div class='bar' role='progressbar' aria-label='Progress of the clip' "
         f"aria-valuemin='0' aria-valuemax='100' aria-valuenow='{percent}'>"
         f"<span style='width:{percent}%'></span></div>"
-        f"<p>{html.escape(text)}</p></div>"
+        f"<p>{html.escape(text)}<span>{left}</span></p></div>"
     )
 
 
@@ -156,8 +165,7 @@ def spoken(job: Job | None, *, ready: bool) -> str:
 
 def problem(text: str) -> str:
     """Why a click did nothing."""
-    sentence = html.escape(text[:1].upper() + text[1:])
-    return f"<div class='status failed' role='alert'><p>{sentence}.</p></div>"
+    return f"<div class='status failed' role='alert'><p>{html.escape(words.sentence(text))}</p></div>"
 
 
 def repeat(line: str) -> str:

@@ -9,6 +9,7 @@ Everything is done by the functions of the command line. The weights are loaded 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 CHECK_SECONDS = 1.5
 """What reading and fitting the inputs takes."""
 PREPARE_SECONDS = 0.7
+TRIAL_FRAMES, TRIAL_SECONDS = 12, 0.5
+"""Frames that are made for nobody when the weights are loaded, unless they are estimated to take longer."""
 VIDEO_FPS = 24.0
 """Poses a second that are taken from a video."""
 _PREVIEW_SIDE, _PREVIEW_EVERY = 384, 0.5
@@ -58,6 +61,8 @@ class Order:
     """what the user calls a file, by its path here"""
     folder: Path | None = None
     """where the clip goes"""
+    controls: tuple[Any, ...] = ()
+    """the values of the page's controls, which it was read from"""
 
     def called(self, path: Path | str | None) -> str:
         """What the user calls a file; a gesture of the library is called by its name."""
@@ -103,9 +108,9 @@ class Studio:
         self.loading = 0.0
         """share of the weights that is read"""
         self._animator: Animator | None = None
-        self._pace: dict[str, float] = {}
-        """measured over estimated seconds of each stage"""
-        self._rate = 0.0
+        self._pace: dict[str | tuple[str, int], float] = {}
+        """measured over estimated seconds of each stage: of the last clip, and by its pixels"""
+        self._rate, self._timed = 0.0, False
 
     @functools.cached_property
     def resolved(self) -> Any:
@@ -127,16 +132,41 @@ class Studio:
         def progress(stage: str, done: int, total: int) -> None:  # noqa: ARG001
             self.loading = done / max(total, 1)
 
-        self.use(Animator.load(**dataclasses.asdict(self.source), progress=progress))
+        self.use(Animator.load(**dataclasses.asdict(self.source), progress=progress), try_out=True)
 
-    def use(self, animator: Animator) -> None:
-        """Make clips with these weights."""
+    def use(self, animator: Animator, *, try_out: bool = False) -> None:
+        """Make clips with these weights; ``try_out`` makes a few frames to measure how long they take."""
         from semibody import runtime
         from semibody.plan import EFFICIENCY
 
         measured = runtime.matmul_tflops(animator.dtype, animator.device, 0.3, largest=1024)
         self._rate = measured * EFFICIENCY
         self._animator = animator
+        if try_out:
+            self._try_out()
+        self._timed = True
+
+    def _try_out(self) -> None:
+        """Make a few frames, so that the first estimate is as true as the later ones.
+
+        Small networks are slower than their arithmetic says; large ones would take too long for a trial. The
+        first clip of a user is sooner then, too: the libraries are loaded and the detector is open.
+        """
+        from semibody.weights import hub
+
+        changes = {"length": TRIAL_FRAMES}
+        seconds = self.estimate(self.settings(changes), TRIAL_FRAMES)
+        portrait, speech = (hub.STARTER / name for name in ("portrait.png", "speech.wav"))
+        if seconds["denoise"] + seconds["decode"] > TRIAL_SECONDS or not portrait.is_file():
+            return
+        with contextlib.suppress(SemibodyError):  # weights that refuse this person may take the user's
+            order = self.accept(Order(portrait=portrait, speech=speech, settings=changes))
+            try:
+                self.make(order, lambda share, stage, **more: None)  # noqa: ARG005
+            finally:
+                self.discard(order)
+        # Not that of the check, which held the loading of the libraries.
+        self._pace = {key: pace for key, pace in self._pace.items() if "check" not in (key, key[0])}
 
     def settings(self, changes: Mapping[str, Any]) -> Settings:
         from semibody.settings import change
@@ -202,7 +232,7 @@ class Studio:
             hands=None if hands is None else as_jpeg(hands),
             frames=frames,
             clip_seconds=frames / settings.fps,
-            seconds=sum(self.estimate(settings, frames).values()) if frames and self._rate else None,
+            seconds=sum(self.estimate(settings, frames).values()) if frames and self._timed else None,
         )
 
     def admit(self, order: Order) -> None:
@@ -247,7 +277,10 @@ class Studio:
         seconds = {"check": CHECK_SECONDS, "prepare": 0.0}
         seconds |= {name: flop / rate for name, flop in work_of_stages(work, settings, frames).items()}
         seconds["prepare"] += PREPARE_SECONDS
-        return {stage: value * self._pace.get(stage, 1.0) for stage, value in seconds.items()}
+        return {stage: value * self._pace_of(stage, settings) for stage, value in seconds.items()}
+
+    def _pace_of(self, stage: str, settings: Settings) -> float:
+        return self._pace.get((stage, settings.width * settings.height), self._pace.get(stage, 1.0))
 
     # -- the clip --------------------------------------------------------------------------
 
@@ -276,7 +309,7 @@ class Studio:
                 shown, bar.preview = time.monotonic(), as_jpeg(pixels[-1])
 
         animator.write(video, inputs, settings, progress=bar, watch=show)
-        self._learn(clock.took, self.estimate(settings, len(inputs)))
+        self._learn(clock.took, len(inputs), settings)
         return Made(
             video=video,
             thumbnail=as_jpeg(inputs.portrait, 128),
@@ -300,11 +333,12 @@ class Studio:
             found = extract(order.gesture, VIDEO_FPS, detector=detector, progress=progress)
         return crop_gesture(found.gesture)
 
-    def _learn(self, took: Mapping[str, float], estimated: Mapping[str, float]) -> None:
-        for stage, seconds in estimated.items():
+    def _learn(self, took: Mapping[str, float], frames: int, settings: Settings) -> None:
+        for stage, seconds in self.estimate(settings, frames).items():
             if stage in took and seconds > 0:
-                measured = self._pace.get(stage, 1.0) * took[stage] / seconds
-                self._pace[stage] = min(max(measured, 0.02), 50.0)
+                measured = self._pace_of(stage, settings) * took[stage] / seconds
+                pace = min(max(measured, 0.02), 50.0)
+                self._pace[stage] = self._pace[stage, settings.width * settings.height] = pace
 
     def command(self, order: Order, settings: Settings | None = None) -> str:
         """The command line that repeats an order."""

@@ -21,7 +21,7 @@ from semibody.types import SemibodyError
 
 STAGES = {
     "": "Starting",
-    "check": "Looking at the portrait, the speech and the gesture",
+    "check": "Looking at the inputs",
     "video": "Taking the gesture from the video",
     "prepare": "Preparing the portrait",
     "denoise": "Making the movement",
@@ -58,7 +58,7 @@ def plain(text: str, names: Mapping[str, str] | None = None) -> str:
     return re.sub(r"\b(with|use) “", r"\1 the setting “", text)
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """A sentence about an error that is nobody's mistake."""
     from semibody.runtime import is_out_of_memory
 
@@ -96,16 +96,18 @@ def as_list(findings: Iterable[Finding], names: Mapping[str, str] | None = None)
     for finding in findings:
         sign, word = _SIGNS[finding.level]
         text, remedy = html.escape(plain(finding.text, names)), html.escape(plain(finding.remedy, names))
-        after = f"<span class='remedy'>{_sentence(remedy)}</span>" if remedy else ""
+        after = f"<span class='remedy'>{sentence(remedy)}</span>" if remedy else ""
         items.append(
             f"<li class='{finding.level}'><span class='sign' aria-hidden='true'>{sign}</span>"
-            f"<span><span class='unseen'>{word}: </span>{_sentence(text)}{after}</span></li>"
+            f"<span><span class='unseen'>{word}: </span>{sentence(text)}{after}</span></li>"
         )
     return f"<ul class='findings'>{''.join(items)}</ul>" if items else ""
 
 
-def _sentence(text: str) -> str:
-    text = text[:1].upper() + text[1:]
+def sentence(text: str) -> str:
+    """A message with its capital and its full stop."""
+    if not re.match(r"\S+\.\w+:", text):  # a file is called as its user called it
+        text = text[:1].upper() + text[1:]
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
