@@ -6,7 +6,7 @@ PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 STAMP  := $(VENV)/.semibody
 
-.PHONY: help demo starter bench-starter data-demo test slow fuzz faults endurance minima audit parity lint types site bench bench-flops bench-step clean
+.PHONY: help sbom demo starter bench-starter data-demo test slow fuzz faults endurance minima audit parity lint types site bench bench-flops bench-step clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -126,6 +126,12 @@ lint: $(STAMP)-all ## ruff
 
 types: $(STAMP)-all ## mypy
 	$(PY) -m mypy
+
+sbom: $(STAMP)-animate  ## out/sbom.json: what is installed for animate, as CycloneDX
+	$(PY) -m venv $(VENV)/.sbom && $(VENV)/.sbom/bin/python -m pip install --quiet cyclonedx-bom
+	@mkdir -p out
+	$(VENV)/.sbom/bin/cyclonedx-py environment $(PY) --of JSON -o out/sbom.json
+	rm -rf $(VENV)/.sbom
 
 site: $(STAMP)-all ## the documentation as a site: out/site
 	$(PY) tools/write_reference.py --check

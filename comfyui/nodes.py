@@ -1,6 +1,8 @@
 """The nodes: load weights, look at a portrait, choose or find a gesture, animate.
 
-Saved workflows know inputs by their order, so new ones go to the end and none is ever moved.
+Saved workflows know inputs by their order, so new ones go to the end, as optional ones (a required one would
+be missing in what was saved before), and none is ever moved. ComfyUI puts required inputs before optional
+ones, so they stand in that order here.
 """
 
 from __future__ import annotations
@@ -31,14 +33,14 @@ class LoadWeights(io.ComfyNode):
             description="The starter comes with Semibody; fetch the others with `semibody weights fetch`.",
             inputs=[
                 io.Combo.Input("weights", options=list(WEIGHTS), default="starter"),
-                io.String.Input("folder", default="", optional=True, tooltip="Where weights is folder."),
                 io.Combo.Input("precision", options=["auto", "bf16", "fp16", "fp32"], default="auto"),
+                io.String.Input("folder", default="", optional=True, tooltip="Where weights is folder."),
             ],
             outputs=[MODEL.Output(display_name="model")],
         )
 
     @classmethod
-    def execute(cls, weights: str, folder: str = "", precision: str = "auto") -> Any:
+    def execute(cls, weights: str, precision: str = "auto", folder: str = "") -> Any:
         from semibody import Animator
 
         return io.NodeOutput(Animator.load(folder if weights == "folder" else weights, precision=precision))
@@ -141,7 +143,6 @@ class Animate(io.ComfyNode):
                 MODEL.Input("model"),
                 io.Image.Input("portrait"),
                 io.Audio.Input("speech"),
-                GESTURE.Input("gesture", optional=True),
                 io.Int.Input("seed", default=0, min=0, max=2**53, control_after_generate=True),
                 io.Int.Input("steps", default=0, min=0, max=1000),
                 io.Float.Input("guidance", default=0.0, min=0.0, max=30.0, step=0.1),
@@ -149,6 +150,7 @@ class Animate(io.ComfyNode):
                 io.Int.Input("height", default=0, min=0, max=4096, step=8),
                 io.Int.Input("frames", default=0, min=0, max=1_000_000, tooltip="0: as long as the speech."),
                 io.Float.Input("liveliness", default=1.0, min=0.0, max=3.0, step=0.1),
+                GESTURE.Input("gesture", optional=True),
             ],
             outputs=[
                 io.Video.Output(display_name="video"),
@@ -201,7 +203,9 @@ class SemibodyExtension(ComfyExtension):
 
 
 async def comfy_entrypoint() -> SemibodyExtension:
-    """What ComfyUI calls when it loads the folder."""
+    """What ComfyUI calls when it loads the folder. Raises RuntimeError for one that is too old."""
+    if not hasattr(ComfyAPISync(), "execution"):
+        raise RuntimeError("Semibody's nodes need a newer ComfyUI; update it to 0.3.75 or newer")
     return SemibodyExtension()
 
 

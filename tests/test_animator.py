@@ -196,7 +196,8 @@ def test_values_that_are_not_finite_never_become_a_video(
         for parameter in broken.model.vae.encoder.parameters():
             parameter.data.fill_(0.0)
         broken.model.vae.quant_conv.weight.data.fill_(0.0)
-        broken.model.vae.quant_conv.bias.data.fill_(0.0)  # type: ignore[union-attr]
+        assert broken.model.vae.quant_conv.bias is not None
+        broken.model.vae.quant_conv.bias.data.fill_(0.0)
     with pytest.raises(SemibodyError, match=f"{where}.*{remedy}"):
         broken.animate_to(tmp_path / "out.mp4", made.picture(), made.tone(), made.gesture())
     assert not list(tmp_path.iterdir())

@@ -10,6 +10,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 import made
@@ -140,8 +141,143 @@ def test_mistakes(pipeline: SemibodyPipeline, exported: Path, monkeypatch: pytes
         pipeline(*INPUTS, stepz=3)
     with pytest.raises(SemibodyError, match="is there already; name a new folder"):
         room.export("starter", exported)
-    with pytest.raises(SemibodyError, match="enable_model_cpu_offload does not work here"):
-        pipeline.enable_model_cpu_offload()
+    with pytest.raises(SemibodyError, match="enable_sequential_cpu_offload does not work here"):
+        pipeline.enable_sequential_cpu_offload()
+    with pytest.raises(SemibodyError, match="--device cuda:9 cannot be used here"):
+        pipeline.enable_model_cpu_offload(gpu_id=9)
     monkeypatch.setattr(diffusers, "__version__", "0.39.1")
     with pytest.raises(SemibodyError, match=r"diffusers 0\.39\.1 is too old"):
         SemibodyPipeline.from_pretrained(exported)
+
+
+# -- LoRA, offloading, attention, quantisation ---------------------------------------------
+
+
+def latents(pipeline: SemibodyPipeline) -> torch.Tensor:
+    return pipeline(*INPUTS, output_type="latent", num_frames=2, num_inference_steps=2, seed=3).frames
+
+
+ADAPTED = ("to_q", "to_out.0", "net.0.proj")
+
+
+def lora(pipeline: SemibodyPipeline, rank: int = 2) -> dict[str, torch.Tensor]:
+    """A LoRA of projections of the denoiser, as peft names it."""
+    made_lora = {}
+    generator = torch.Generator().manual_seed(0)
+    for name, layer in pipeline.denoising_unet.wrapped.named_modules():
+        if name.endswith(ADAPTED):
+            outputs, inputs = layer.weight.shape
+            for part, shape in (("A", (rank, inputs)), ("B", (outputs, rank))):
+                key = f"denoising_unet.{name}.lora_{part}.weight"
+                made_lora[key] = 0.2 * torch.randn(shape, generator=generator)
+    return made_lora
+
+
+def test_a_lora_is_what_its_product_adds_to_the_weights(exported: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    pipeline = SemibodyPipeline.from_pretrained(exported, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    plain, given = latents(pipeline), lora(pipeline)
+    save_file(given, tmp_path / "pytorch_lora_weights.safetensors")
+    pipeline.load_lora_weights(tmp_path, adapter_name="style")
+    adapted = latents(pipeline)
+    pipeline.set_adapters("style", 0.5)
+    half = latents(pipeline)
+    pipeline.unload_lora_weights()
+    torch.testing.assert_close(latents(pipeline), plain)
+
+    for share, made_with in ((1.0, adapted), (0.5, half)):
+        summed = SemibodyPipeline.from_pretrained(exported, dtype=torch.float32)
+        summed.set_progress_bar_config(disable=True)
+        for name, layer in summed.denoising_unet.wrapped.named_modules():
+            if name.endswith(ADAPTED):
+                down, up = (given[f"denoising_unet.{name}.lora_{one}.weight"] for one in "AB")
+                layer.weight.data += share * up @ down
+        torch.testing.assert_close(latents(summed), made_with, atol=1e-3, rtol=1e-3)
+        assert float((made_with - plain).abs().max()) > 0.01
+
+
+def test_files_that_are_no_lora(pipeline: SemibodyPipeline, tmp_path: Path) -> None:
+    with pytest.raises(SemibodyError, match=r"transformer\.x\.lora_A\.weight fits no layer"):
+        pipeline.load_lora_weights({"transformer.x.lora_A.weight": torch.zeros(1, 1)})
+    with pytest.raises(SemibodyError, match="the LoRA: holds no LoRA"):
+        pipeline.load_lora_weights({})
+    with pytest.raises(SemibodyError, match="no such LoRA"):
+        pipeline.load_lora_weights(tmp_path)
+
+
+def test_offloading_moves_what_a_stage_needs(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = SemibodyPipeline.from_pretrained(exported, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    usual = frames(pipeline(*INPUTS, num_frames=2))
+    names = {id(part): name for name, part in pipeline.components.items() if isinstance(part, room.Network)}
+    there: set[str] = set()
+    stages: list[set[str]] = []
+
+    def move(self: Any, device: Any) -> Any:
+        (there.discard if device == "cpu" else there.add)(names[id(self)])
+        return self
+
+    monkeypatch.setattr(room.Network, "to", move)
+    for stage in ("conditions", "denoise", "decode"):
+        real = getattr(Animator, stage)
+
+        def noted(*given: Any, real: Any = real, **more: Any) -> Any:
+            stages.append(set(there))
+            return real(*given, **more)
+
+        monkeypatch.setattr(Animator, stage, noted)
+    pipeline.enable_model_cpu_offload(device="cpu:0")
+    np.testing.assert_array_equal(frames(pipeline(*INPUTS, num_frames=2)), usual)
+    assert stages[0] == set(names.values())
+    assert stages[1] == {"denoising_unet", "pose_encoder", "audio_encoder"}
+    assert stages[2] == {"vae", "pose_encoder", "audio_encoder"}
+    assert not there, "between calls all are on the CPU"
+
+
+def test_attention_goes_through_diffusers_dispatcher(
+    pipeline: SemibodyPipeline, animator: Animator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = latents(pipeline)
+    asked: list[Any] = []
+    from diffusers.models.attention_dispatch import dispatch_attention_fn as real
+
+    def noted(*given: torch.Tensor, backend: Any = None) -> torch.Tensor:
+        asked.append((backend, tuple(given[0].shape)))
+        return real(*given, backend=backend)
+
+    monkeypatch.setattr("semibody.pipeline.dispatch_attention_fn", noted)
+    pipeline.denoising_unet.set_attention_backend("_native_math")
+    try:
+        torch.testing.assert_close(latents(pipeline), plain, atol=1e-4, rtol=1e-4)
+        assert {backend for backend, _ in asked} == {"_native_math"}
+    finally:
+        pipeline.denoising_unet.reset_attention_backend()
+    asked.clear()
+    animator.animate(*INPUTS, length=2, steps=1)
+    assert not asked, "outside the pipeline it is torch's own"
+    with pytest.raises(SemibodyError, match="attention backend fast is unknown"):
+        pipeline.denoising_unet.set_attention_backend("fast")
+
+
+def test_weights_are_quantised_by_diffusers(exported: Path) -> None:
+    """Diffusers does it with a library that no extra of ours brings."""
+    torchao = pytest.importorskip("torchao.quantization")
+    wanted = diffusers.TorchAoConfig(torchao.Int8WeightOnlyConfig())
+    config = diffusers.PipelineQuantizationConfig(quant_mapping={"denoising_unet": wanted})
+
+    def load(**how: Any) -> SemibodyPipeline:
+        loaded = SemibodyPipeline.from_pretrained(exported, dtype=torch.bfloat16, **how)
+        loaded.set_progress_bar_config(disable=True)
+        return loaded
+
+    quantised, usual = load(quantization_config=config), load()
+    kinds = {type(layer.weight).__name__ for layer in _linears(quantised)}
+    assert kinds != {"Parameter"}
+    exact = latents(usual)
+    assert 0 < float((latents(quantised) - exact).pow(2).mean()) < 0.01 * float(exact.pow(2).mean())
+
+
+def _linears(pipeline: SemibodyPipeline) -> list[torch.nn.Linear]:
+    modules = pipeline.denoising_unet.modules()
+    return [layer for layer in modules if isinstance(layer, torch.nn.Linear)]

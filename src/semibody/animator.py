@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,10 @@ from semibody import media, runtime
 from semibody import resume as resuming
 from semibody.conditioning.clip import ClipConditions
 from semibody.conditioning.movement import Movement
-from semibody.diffusion.guidance import guide
+from semibody.diffusion.guidance import Denoise, guide
 from semibody.diffusion.sample import AfterStep, sample
 from semibody.diffusion.schedule import ScheduleConfig, build_scheduler, initial_noise
+from semibody.diffusion.spread import Each, Spread
 from semibody.diffusion.windows import Window, ring_windows
 from semibody.files import refuse_input, require_space
 from semibody.inputs import Inputs, prepare
@@ -60,6 +63,9 @@ class Animator:
         self.origin = origin
         weight = model.denoising_unet.conv_in.weight
         self.device, self.dtype = weight.device, weight.dtype
+        self._further: Sequence[str] = ()
+        self._load_again: Callable[..., Animator] | None = None
+        """loads the same weights in another process"""
         runtime.prepare(self.device)
 
     @classmethod
@@ -70,24 +76,33 @@ class Animator:
         preset: str | None = None,
         precision: str = "auto",
         device: str = "auto",
+        devices: str | None = None,
         progress: Progress = silent,
     ) -> Animator:
         """Load weights by name (``starter``, ``official``, ``accelerated``) or from a folder.
 
         None takes what ``hub.default_weights`` names. ``preset`` picks the variant of a published folder
-        and its steps and guidance; by default it follows the name. Raises SemibodyError if weights are
-        missing or do not fit.
+        and its steps and guidance; by default it follows the name. ``devices`` (``cuda:0,cuda:1``) share
+        the windows of a clip; the first takes the place of ``device``. Raises SemibodyError if weights are
+        missing or do not fit, or a device is not there.
         """
         from semibody import config
 
-        target = runtime.choose_device(device)
+        first, *further = runtime.several_devices(devices) if devices else (device,)
+        target = runtime.choose_device(first)
         dtype = runtime.choose_dtype(precision, target)
         found = resolve(Source(weights=str(weights) if weights else None, preset=preset))
         folder = found.folder
         runtime.prepare(target)
         model, info = load_model(folder, variant=found.variant, dtype=dtype, device=target, progress=progress)
         schedule = config.build(ScheduleConfig, info.schedule, str(folder))
-        return cls(model, schedule=schedule, defaults=found.defaults, origin=info.origin or folder.name)
+        made = cls(model, schedule=schedule, defaults=found.defaults, origin=info.origin or folder.name)
+        if further:
+            made._further = further
+            made._load_again = functools.partial(
+                cls.load, folder.absolute(), preset=found.variant, precision=runtime.name_of(dtype)
+            )
+        return made
 
     @classmethod
     def random(cls, config: ModelConfig, *, seed: int = 0, **settings: Any) -> Animator:
@@ -244,8 +259,9 @@ class Animator:
         ``first`` is where a slice ended; ``unfinished`` holds the state of a killed run, or will.
         """
         try:
-            conditions = self.conditions(inputs, settings, progress)
-            latents = self.denoise(conditions, settings, progress, unfinished=unfinished)
+            with self._spread(inputs, settings) as each:
+                conditions = self.conditions(inputs, settings, progress)
+                latents = self.denoise(conditions, settings, progress, unfinished=unfinished, each=each)
             yield from self.decode(latents, conditions, progress, first)
         except (MemoryError, RuntimeError) as error:
             if not runtime.is_out_of_memory(error):
@@ -253,6 +269,13 @@ class Animator:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()  # for the next clip
             raise SemibodyError(runtime.OUT_OF_MEMORY) from None
+
+    def _spread(self, inputs: Inputs, settings: Settings) -> contextlib.AbstractContextManager[Each]:
+        """How a step's windows are shared among the devices."""
+        if self._load_again is None:
+            return contextlib.nullcontext(itertools.starmap)
+        seen = dataclasses.replace(inputs, matte=None, findings=(), sources={})
+        return Spread(functools.partial(_denoiser_on, self._load_again, seen, settings), self._further)
 
     def conditions(self, inputs: Inputs, settings: Settings, progress: Progress = silent) -> ClipConditions:
         """Encode what is the same for the whole clip; the rest is computed for each window."""
@@ -283,11 +306,12 @@ class Animator:
         scheduler: Any = None,
         after_step: AfterStep | None = None,
         unfinished: Unfinished | None = None,
+        each: Each = itertools.starmap,
     ) -> Float[Tensor, "f c h w"]:
         """From seeded noise, or from where a killed run was, to the latents of the whole clip.
 
         ``scheduler`` (of diffusers, with its timesteps set) takes the place of ``settings.solver``;
-        ``after_step`` as for ``sample``.
+        ``after_step`` and ``each`` as for ``sample``.
         """
         noise = initial_noise(
             len(conditions),
@@ -298,15 +322,9 @@ class Animator:
             dtype=torch.float16 if self.dtype == torch.float16 else torch.float32,
         ).to(self.device)
 
-        def conditional(latents: Tensor, t: Tensor, window: Window) -> Tensor:
-            return self._predict(latents, t, conditions.of(window))
-
-        def unconditional(latents: Tensor, t: Tensor, window: Window) -> Tensor:  # noqa: ARG001
-            return self._predict(latents, t, conditions.none())
-
         try:
             return sample(
-                guide(conditional, unconditional, settings.guidance),
+                self.denoiser(conditions, settings),
                 noise,
                 scheduler or build_scheduler(self.schedule, settings.solver, settings.steps),
                 lambda step: ring_windows(
@@ -314,10 +332,22 @@ class Animator:
                 ),
                 after_step=after_step,
                 unfinished=unfinished,
+                each=each,
                 progress=progress,
             )
         except FloatingPointError as error:
             raise self._not_finite(f"denoising, {error}") from None
+
+    def denoiser(self, conditions: ClipConditions, settings: Settings) -> Denoise:
+        """The guided prediction of a window of this clip."""
+
+        def conditional(latents: Tensor, t: Tensor, window: Window) -> Tensor:
+            return self._predict(latents, t, conditions.of(window))
+
+        def unconditional(latents: Tensor, t: Tensor, window: Window) -> Tensor:  # noqa: ARG001
+            return self._predict(latents, t, conditions.none())
+
+        return guide(conditional, unconditional, settings.guidance)
 
     def _predict(self, latents: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         return self.model.denoise(latents[None].to(self.dtype), t, conditions)[0]
@@ -356,6 +386,14 @@ class Animator:
     def _decode_slice(self) -> int:
         # On CPUs a batch is no faster than single frames and needs several times their memory.
         return 1 if self.device.type == "cpu" and self.model.config.vae.widths[0] >= 128 else 4
+
+
+def _denoiser_on(
+    load_again: Callable[..., Animator], inputs: Inputs, settings: Settings, device: str
+) -> Denoise:
+    """``Animator.denoiser`` on another device, in a process of its own."""
+    animator = load_again(device=device)
+    return animator.denoiser(animator.conditions(inputs, settings), settings)
 
 
 def _unit(pixels: Float[Tensor, "f 3 H W"]) -> Float[Tensor, "f 3 H W"]:

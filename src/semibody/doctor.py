@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import os
 import platform
 import shutil
 from collections.abc import Iterator
@@ -13,9 +14,10 @@ from typing import Any
 from semibody import plan, runtime
 from semibody.networks.model import ModelConfig
 from semibody.pose.detectors import open_detector
+from semibody.pose.detectors.dwpose import DWPOSE_VARIABLE
 from semibody.settings import PRESETS, Settings, Source, resolve
 from semibody.types import SemibodyError
-from semibody.weights.hub import SETS, complete_weights, default_weights, home
+from semibody.weights.hub import DWPOSE, SETS, complete_weights, default_weights, home
 
 PACKAGES = ("torch", "diffusers", "transformers", "av", "opencv-contrib-python-headless", "numpy")
 EXTRAS = {
@@ -64,7 +66,8 @@ def _detector() -> Fact:
     """Which detector finds people here; it is opened, because files may be missing that the package needs."""
     try:
         with open_detector() as detector:
-            return Fact("detector", detector.name)
+            stands_in = detector.name == DWPOSE and not os.environ.get(DWPOSE_VARIABLE)
+            return Fact("detector", "dwpose, because mediapipe is not here" if stands_in else detector.name)
     except SemibodyError as error:
         return Fact("detector", f"none, so portraits and gestures are used as they are: {error}", ok=False)
 

@@ -25,23 +25,34 @@ import torch
 from diffusers import ConfigMixin, DiffusionPipeline, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.image_processor import VaeImageProcessor
-from diffusers.utils import BaseOutput
+from diffusers.loaders.lora_base import LoraBaseMixin
+from diffusers.loaders.peft import PeftAdapterMixin
+from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.utils import BaseOutput, set_weights_and_activate_adapters
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from semibody import config as settings
+from semibody import runtime
 from semibody.animator import Animator, cut
 from semibody.diffusion.schedule import ScheduleConfig, diffusers_scheduler
-from semibody.files import atomic_write, is_folder, temporary_folder
+from semibody.files import atomic_write, first_line, is_folder, temporary_folder
 from semibody.inputs import prepare
+from semibody.networks.attention import attention_by
 from semibody.networks.loading import WeightsInfo, read_network
 from semibody.networks.model import Model, build_network
 from semibody.settings import Settings, Source, resolve
 from semibody.types import Clip, Gesture, Picture, SemibodyError, Speech
+from semibody.weights.state import read_state
 
 OLDEST = (0, 40)
 """The first version of diffusers that calls the precision ``dtype``."""
 INDEX = "model_index.json"
+LORA_FILE = "pytorch_lora_weights.safetensors"
+"""What diffusers calls a LoRA's file."""
+_WHILE_DENOISING = ("denoising_unet", "pose_encoder", "audio_encoder")
+_WHILE_DECODING = ("vae", "restorer", "pose_encoder", "audio_encoder")
+"""Networks that stay on the device with ``enable_model_cpu_offload``."""
 OutputType = Literal["pil", "np", "pt", "latent"]
 _CUSTOM = '''"""Lets diffusers find the class of this pipeline; needs: pip install semibody"""
 
@@ -51,8 +62,11 @@ __all__ = ["SemibodyPipeline"]
 '''
 
 
-class Network(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """One network of a model, as diffusers stores, moves and converts it."""
+class Network(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc]
+    """One network of a model, as diffusers stores, moves, converts, quantises and adapts it."""
+
+    attention_backend: str | None = None
+    """of diffusers' dispatcher; None: the one that is active there"""
 
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(self, network: str, info: dict[str, Any]) -> None:
@@ -71,6 +85,24 @@ class Network(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def forward(self, *given: Any, **more: Any) -> Any:
         return self.wrapped(*given, **more)
 
+    def set_attention_backend(self, backend: str) -> None:
+        """Choose a backend of diffusers' dispatcher; of the pipeline, the denoiser's counts."""
+        from diffusers.models.attention_dispatch import AttentionBackendName
+
+        known = [one.value for one in AttentionBackendName]
+        if backend not in known:
+            raise SemibodyError(f"attention backend {backend} is unknown; use one of {', '.join(known)}")
+        self.attention_backend = backend
+
+    def reset_attention_backend(self) -> None:
+        self.attention_backend = None
+
+    def set_adapters(self, adapter_names: list[str] | str, weights: Any = None) -> None:
+        """Use these LoRAs, each with its weight (default 1)."""
+        names = [adapter_names] if isinstance(adapter_names, str) else adapter_names
+        scales = weights if isinstance(weights, list) else [weights] * len(names)
+        set_weights_and_activate_adapters(self, names, [1.0 if one is None else one for one in scales])
+
 
 @dataclasses.dataclass
 class SemibodyOutput(BaseOutput):  # type: ignore[misc]
@@ -88,8 +120,12 @@ class _InterruptedError(Exception):
     """A callback has set ``_interrupt``."""
 
 
-class SemibodyPipeline(DiffusionPipeline):  # type: ignore[misc]
+class SemibodyPipeline(DiffusionPipeline, LoraBaseMixin):  # type: ignore[misc]
     """``pipeline(image, audio, gesture, num_inference_steps=6)`` gives a SemibodyOutput."""
+
+    _lora_loadable_modules = ["reference_unet", "denoising_unet"]  # noqa: RUF012 - diffusers' way
+    unet_name = "denoising_unet"
+    _offload_to: torch.device | None = None
 
     _optional_components = ["plate", "restorer"]  # noqa: RUF012 - diffusers' way
     _callback_tensor_inputs = ["latents"]  # noqa: RUF012
@@ -161,13 +197,74 @@ class SemibodyPipeline(DiffusionPipeline):  # type: ignore[misc]
         defaults = settings.build(Settings, info.defaults, INDEX)
         return Animator(model.requires_grad_(False), schedule=schedule, defaults=defaults, origin=info.origin)
 
-    def enable_model_cpu_offload(self, *_: Any, **__: Any) -> None:
-        """Not possible: conditions are computed by parts of networks, which diffusers' hooks do not see."""
-        raise SemibodyError(
-            "enable_model_cpu_offload does not work here; use dtype=torch.bfloat16, smaller clips"
-        )
+    # -- adapting and placing --------------------------------------------------------------------
 
-    enable_sequential_cpu_offload = enable_model_cpu_offload
+    def load_lora_weights(
+        self,
+        pretrained_model_name_or_path_or_dict: str | Path | dict[str, Tensor],
+        adapter_name: str | None = None,
+        *,
+        weight_name: str = LORA_FILE,
+    ) -> None:
+        """Add a LoRA in diffusers' form: a dict, a .safetensors file, or a folder or repository that holds
+        ``weight_name``. Names are ``denoising_unet.<layer>.lora_A.weight``. ``set_adapters``, ``fuse_lora``,
+        ``unload_lora_weights`` and the like are diffusers' own.
+
+        Raises SemibodyError for a file that cannot be read or names no layer of these networks.
+        """
+        source = pretrained_model_name_or_path_or_dict
+        state = source if isinstance(source, dict) else read_state(_lora_file(str(source), weight_name))
+        given = "the LoRA" if isinstance(source, dict) else str(source)
+        found: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in state.items():
+            part, _, rest = key.partition(".")
+            layer, mark, kind = rest.partition(".lora_")
+            wrapped = getattr(self, part, None) if part in self._lora_loadable_modules and mark else None
+            if wrapped is None or layer not in dict(wrapped.wrapped.named_modules()):
+                raise SemibodyError(
+                    f"{given}: {key} fits no layer; name them like denoising_unet.….to_q.lora_A.weight"
+                )
+            found.setdefault(part, {})[f"wrapped.{layer}.lora_{kind}"] = tensor
+        if not found:
+            raise SemibodyError(f"{given}: holds no LoRA; give a file of diffusers' or peft's")
+        for part, tensors in found.items():
+            getattr(self, part).load_lora_adapter(tensors, prefix=None, adapter_name=adapter_name)
+
+    def enable_model_cpu_offload(
+        self, gpu_id: int | None = None, device: torch.device | str | None = None
+    ) -> None:
+        """Keep on the GPU only the networks that a stage needs: all while conditions are computed, the
+        denoiser and the encoders of frames while it denoises, the autoencoder and restorer while it decodes.
+
+        Between calls all are on the CPU. Raises SemibodyError without such a device.
+        """
+        named = str(device) if device is not None else "cuda" if gpu_id is None else f"cuda:{gpu_id}"
+        self._offload_to = runtime.choose_device(named)
+        self._place()
+
+    def enable_sequential_cpu_offload(self, *_: Any, **__: Any) -> None:
+        """Not possible: conditions come from parts of networks, which its hooks do not see."""
+        raise SemibodyError("enable_sequential_cpu_offload does not work here; use enable_model_cpu_offload")
+
+    def _place(self, *needed: str) -> None:
+        """With offloading, put the ``needed`` networks on the device, and the others on the CPU."""
+        if self._offload_to is None:
+            return
+        networks = {name: part for name, part in self.components.items() if isinstance(part, Network)}
+        for name, part in networks.items():
+            if name not in needed:
+                part.to("cpu")
+        if self._offload_to.type == "cuda":
+            torch.cuda.empty_cache()
+        for name, part in networks.items():
+            if name in needed:
+                part.to(self._offload_to)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention by diffusers' dispatcher, whose axes are (n, l, heads, d)."""
+        given = (x.transpose(1, 2) for x in (q, k, v))
+        out: Tensor = dispatch_attention_fn(*given, backend=self.denoising_unet.attention_backend)
+        return out.transpose(1, 2)
 
     # -- calling -----------------------------------------------------------------------------
 
@@ -197,14 +294,23 @@ class SemibodyPipeline(DiffusionPipeline):  # type: ignore[misc]
             changes["seed"] = int(drawn)
         if output_type not in ("pil", "np", "pt", "latent"):
             raise SemibodyError(f"output_type {output_type} is unknown; use pil, np, pt or latent")
-        animator = self.animator
-        chosen = animator.settings(**changes)
+        chosen = self.animator.settings(**changes)
         inputs = prepare(_picture(image), audio, gesture, chosen)
-        conditions = animator.conditions(inputs, chosen)
-        latents = self._denoise(animator, conditions, chosen, callback_on_step_end, "solver" in changes)
-        if output_type == "latent":
-            return SemibodyOutput(frames=latents[None], fps=chosen.fps)
-        pixels = np.concatenate(list(animator.decode(latents, conditions)))
+        try:
+            with attention_by(self._attend):
+                self._place(*self.components)
+                animator = self.animator
+                conditions = animator.conditions(inputs, chosen)
+                self._place(*_WHILE_DENOISING)
+                latents = self._denoise(
+                    animator, conditions, chosen, callback_on_step_end, "solver" in changes
+                )
+                if output_type == "latent":
+                    return SemibodyOutput(frames=latents[None], fps=chosen.fps)
+                self._place(*_WHILE_DECODING)
+                pixels = np.concatenate(list(animator.decode(latents, conditions)))
+        finally:
+            self._place()
         speech = cut(inputs.speech, len(pixels) / chosen.fps)
         clip = Clip(pixels, chosen.fps, speech, animator.metadata(chosen))
         return SemibodyOutput(frames=_as(output_type, pixels), fps=chosen.fps, clip=clip)
@@ -261,6 +367,22 @@ def export(source: str | Path, target: Path, dtype: torch.dtype | None = None) -
 
 def _parts(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_file())
+
+
+def _lora_file(source: str, name: str) -> Path:
+    """The file of a LoRA: the one named, one in the folder named, or one of a repository on the Hub."""
+    if is_folder(Path(source)):
+        source = str(Path(source) / name)
+    if Path(source).is_file():
+        return Path(source)
+    if not _may_be_repository(source):
+        raise SemibodyError(f"{source}: no such LoRA; name a .safetensors file, or a folder with {name}")
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(source, name))
+    except Exception as error:  # the Hub's client fails in many ways
+        raise SemibodyError(f"{source}: {name} could not be fetched ({first_line(error)})") from None
 
 
 def _require_diffusers() -> None:

@@ -80,7 +80,7 @@ def make_plan(
     gesture: str | Path | Gesture,
 ) -> Plan:
     """Plan without loading weights. Raises SemibodyError for whatever would stop the real run."""
-    target = runtime.choose_device(source.device)
+    target = runtime.choose_device((source.devices or source.device).split(",")[0])
     dtype = runtime.choose_dtype(source.precision, target)
     found = resolve(source, need_files=False)
     settings, model = found.settings(changes), found.info.model

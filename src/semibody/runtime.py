@@ -47,6 +47,16 @@ def choose_device(device: str = "auto") -> torch.device:
         raise SemibodyError(f"--device {device} cannot be used here ({reason}); {remedy}") from None
 
 
+def several_devices(names: str) -> list[str]:
+    """The devices of ``cuda:0,cuda:1``. Raises SemibodyError, naming the one that is not there."""
+    devices = [name.strip() for name in names.split(",") if name.strip()]
+    if not devices:
+        raise SemibodyError("--devices: name the devices, for example cuda:0,cuda:1")
+    for device in devices:
+        choose_device(device)
+    return devices
+
+
 def unused_gpu() -> str:
     """What is wrong where a GPU of NVIDIA is in the machine and PyTorch cannot use any; else ""."""
     import torch
@@ -66,6 +76,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error is that of a full memory, the machine's or a GPU's."""
     text = str(error).lower()
     return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """The precision's name, as ``choose_dtype`` takes it."""
+    return {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}[str(dtype).removeprefix("torch.")]
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:

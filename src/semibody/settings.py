@@ -130,6 +130,8 @@ class Source:
     """auto, fp32, bf16 or fp16."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
+    devices: str | None = option(None, metavar="DEVICE,DEVICE")
+    """Several that share a clip's windows, for example cuda:0,cuda:1; instead of --device."""
 
 
 @dataclass(frozen=True, kw_only=True)

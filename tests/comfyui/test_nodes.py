@@ -83,6 +83,8 @@ def test_every_schema_names_what_execute_takes(nodes: Any) -> None:
         parameters = inspect.signature(node.execute).parameters
         open_ended = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
         assert open_ended or set(ids) == set(parameters)
+        optional = [one.optional for one in node.define_schema().inputs]
+        assert optional == sorted(optional), "ComfyUI puts required inputs first, whatever their order here"
         assert len(ids) == len(set(ids))
 
 
@@ -90,13 +92,13 @@ def test_inputs_are_never_moved(nodes: Any) -> None:
     """Saved workflows know them by their order; add new ones at the end of a list here."""
     order = {name: [one.id for one in schema.inputs] for name, schema in schemas(nodes).items()}
     assert order == {
-        "SemibodyLoadWeights": ["weights", "folder", "precision"],
+        "SemibodyLoadWeights": ["weights", "precision", "folder"],
         "SemibodyCheckPortrait": ["portrait", "model"],
         "SemibodyGesture": ["kind", "path"],
         "SemibodyGestureFromVideo": ["video", "person"],
         "SemibodyAnimate": [
-            "model", "portrait", "speech", "gesture", "seed", "steps", "guidance", "width", "height",
-            "frames", "liveliness",
+            "model", "portrait", "speech", "seed", "steps", "guidance", "width", "height", "frames",
+            "liveliness", "gesture",
         ],
     }  # fmt: skip
 
@@ -123,10 +125,16 @@ def test_a_stop_ends_it(nodes: Any, animator: Animator) -> None:
 
 def test_weights_and_their_mistakes(nodes: Any, tmp_path: Path) -> None:
     made.weights_folder(tmp_path / "w")
-    (loaded,) = nodes.LoadWeights.execute("folder", str(tmp_path / "w"), "fp32").args
+    (loaded,) = nodes.LoadWeights.execute("folder", "fp32", str(tmp_path / "w")).args
     assert loaded.defaults.width == 64
     with pytest.raises(SemibodyError, match="none"):
-        nodes.LoadWeights.execute("folder", str(tmp_path / "none"))
+        nodes.LoadWeights.execute("folder", folder=str(tmp_path / "none"))
+
+
+def test_an_older_comfyui_is_told_to_update(nodes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nodes, "ComfyAPISync", object)
+    with pytest.raises(RuntimeError, match=r"update it to 0\.3\.75 or newer"):
+        asyncio.run(nodes.comfy_entrypoint())
 
 
 def test_a_portrait_is_checked(nodes: Any, animator: Animator) -> None:

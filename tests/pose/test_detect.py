@@ -3,6 +3,7 @@ for one test with the shared pictures."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import made
-from semibody import media
+from semibody import doctor, media
 from semibody.pose import timing, track
 from semibody.pose.body import face_found, hands_found
 from semibody.pose.detectors import detect_pose, open_detector
@@ -253,12 +254,37 @@ def test_folded_hands_are_assigned_by_predicted_handedness() -> None:
 
 def test_missing_parts_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SEMIBODY_DWPOSE", raising=False)
-    with pytest.raises(MissingPartError, match="SEMIBODY_DWPOSE"):
+    monkeypatch.setenv("SEMIBODY_HOME", str(tmp_path / "home"))
+    with pytest.raises(MissingPartError, match="run: semibody weights fetch dwpose"):
         open_detector("dwpose")
     with pytest.raises(MissingPartError, match=r"yolox_l\.onnx"):
         open_detector("dwpose", tmp_path)
     with pytest.raises(SemibodyError, match="unknown"):
         open_detector("openpose")
+
+
+def test_dwpose_is_the_detector_where_mediapipe_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Python 3.13, which mediapipe has no build for."""
+    monkeypatch.delenv("SEMIBODY_DWPOSE", raising=False)
+    monkeypatch.setenv("SEMIBODY_HOME", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "mediapipe", None)
+    monkeypatch.setattr(sys, "version_info", (3, 13, 0))
+    with pytest.raises(MissingPartError, match=r"for this Python; run: semibody weights fetch dwpose"):
+        open_detector()
+    folder = tmp_path / "weights" / "dwpose"
+    folder.mkdir(parents=True)
+    for name in ("yolox_l.onnx", "dw-ll_ucoco_384.onnx"):
+        (folder / name).write_bytes(b"a network")
+    opened: list[Path] = []
+    monkeypatch.setattr("semibody.pose.detectors.dwpose._open", opened.append)
+    with open_detector() as detector:
+        assert detector.name == "dwpose"
+    assert opened == [folder / "yolox_l.onnx", folder / "dw-ll_ucoco_384.onnx"]
+    assert doctor._detector() == doctor.Fact("detector", "dwpose, because mediapipe is not here")
+    with pytest.raises(MissingPartError, match="needs mediapipe"):
+        open_detector("mediapipe")
 
 
 # -- the real networks ---------------------------------------------------------------------

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from loopback import COMMIT, StandIn
-from semibody.types import SemibodyError
+from semibody.types import MissingPartError, SemibodyError
 from semibody.weights import hub, public
 
 
@@ -67,6 +69,26 @@ def test_a_half_fetched_source_names_the_command_that_continues(stand_in: type[S
     stand_in.broken.clear()
     public.fetch("sd15")
     assert public.find("unet", "sd15").is_file()
+
+
+def test_dwpose_is_fetched_and_checked(
+    stand_in: type[StandIn], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(MissingPartError, match="run: semibody weights fetch dwpose"):
+        hub.find_dwpose()
+    with pytest.raises(SemibodyError, match=r"yolox_l\.onnx: what yzd-v/DWPose sent is not the expected"):
+        hub.fetch("dwpose")
+    made = []
+    for file in hub.DWPOSE_FILES:
+        content = StandIn.content(f"/{file.repository}/resolve/{COMMIT}/{file.name}")
+        made.append(replace(file, sha256=hashlib.sha256(content).hexdigest()))
+    monkeypatch.setattr(hub, "DWPOSE_FILES", tuple(made))
+    folder = hub.fetch("dwpose")
+    assert hub.find_dwpose() == folder == tmp_path / "home" / "weights" / "dwpose"
+    assert (folder / "yolox_l.onnx").stat().st_size > 0
+    (folder / "yolox_l.onnx").unlink()
+    with pytest.raises(MissingPartError):
+        hub.find_dwpose()
 
 
 def test_unknown_names(tmp_path: Path) -> None:

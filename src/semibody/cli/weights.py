@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,23 +33,19 @@ def _variant(name: str):  # type: ignore[no-untyped-def]
 def list_(as_json: Json = False) -> None:
     """Show which weights are on this machine."""
     from semibody.weights import public
-    from semibody.weights.hub import SETS, find_weights
+    from semibody.weights.hub import DWPOSE, SETS, find_dwpose, find_weights
     from semibody.weights.parts import PARTS, find_part
 
+    places: dict[str, Callable[[], Path]] = {
+        **{name: partial(_first, find_weights, name) for name in ("starter", *SETS)},
+        DWPOSE: find_dwpose,
+        **{name: partial(public.find, one.kind, name) for name, one in public.PUBLIC.items()},
+        **{name: partial(find_part, name) for name in PARTS},
+    }
     found = {}
-    for name in ("starter", *SETS):
+    for name, place in places.items():
         try:
-            found[name] = str(find_weights(name)[0])
-        except SemibodyError as error:
-            found[name] = f"not here ({error})"
-    for name, one in public.PUBLIC.items():
-        try:
-            found[name] = str(public.find(one.kind, name))
-        except SemibodyError as error:
-            found[name] = f"not here ({error})"
-    for name in PARTS:
-        try:
-            found[name] = str(find_part(name))
+            found[name] = str(place())
         except SemibodyError as error:
             found[name] = f"not here ({error})"
     if as_json:
@@ -57,13 +55,17 @@ def list_(as_json: Json = False) -> None:
         typer.echo(f"{name:<18} {where}")
 
 
+def _first(find: Callable[[str], tuple[Path, str | None]], name: str) -> Path:
+    return find(name)[0]
+
+
 @weights.command()
 def fetch(
     name: Annotated[
         str,
         typer.Argument(
-            help="official, accelerated; what training starts from: sd15, animatediff, … (`weights list`); "
-            "or a part: face-landmarker, arcface."
+            help="official, accelerated; dwpose, the detector; what training starts from: sd15, animatediff, "
+            "… (`weights list`); or a part: face-landmarker, arcface."
         ),
     ],
     revision: Annotated[
@@ -77,7 +79,7 @@ def fetch(
     if name in parts.PARTS:
         typer.echo(f"{name}: at {parts.fetch_part(name)}")
         return
-    names = (*hub.SETS, *public.PUBLIC, *parts.PARTS)
+    names = (*hub.SETS, hub.DWPOSE, *public.PUBLIC, *parts.PARTS)
     if name not in (*names, "starter"):
         raise SemibodyError(f"{name}: unknown weights; choose {', '.join(names)}")
     fetch_set = public.fetch if name in public.PUBLIC else hub.fetch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semibody.diffusion.guidance import Denoise
+from semibody.diffusion.spread import Call, Each
 from semibody.diffusion.state import SamplingState
 from semibody.diffusion.windows import Window
 from semibody.resume import Unfinished
@@ -32,13 +34,15 @@ def sample(
     *,
     after_step: AfterStep | None = None,
     unfinished: Unfinished | None = None,
+    each: Each = itertools.starmap,
     progress: Progress = silent,
 ) -> Float[Tensor, "f c h w"]:
     """Run ``scheduler`` over ``noise``; ``windows(step)`` gives the windows of a step.
 
     ``noise`` is overwritten: it becomes the latents, which are all that exists for the whole clip (and what
     the solver remembers of earlier steps: ``COPIES``); conditions are made per window by ``denoise``. With
-    ``unfinished`` the state is saved there after every step, and goes on from what is saved there. Raises
+    ``unfinished`` the state is saved there after every step, and goes on from what is saved there. ``each``
+    makes a step's calls of ``denoise``, here or on several devices (``Spread``). Raises
     FloatingPointError, naming the step, for a prediction that is not finite.
     """
     timesteps = scheduler.timesteps
@@ -50,10 +54,10 @@ def sample(
     done = sum(numbers[: state.step]) + state.windows
     for step in range(state.step, len(timesteps)):
         t = timesteps[step]
-        for window in state.begin_step(windows(step)):
-            given = latents[torch.tensor(window, device=latents.device)].contiguous()
-            model_input = scheduler.scale_model_input(given, t)
-            out = denoise(model_input, t.to(latents.device, torch.float32)[None], window)
+        todo = state.begin_step(windows(step))
+        # No window changes before it is predicted, so several may be under way at once.
+        calls = (_call(latents, t, window, scheduler) for window in todo)
+        for window, out in zip(todo, each(denoise, calls), strict=True):
             if not bool(torch.isfinite(out).all()):
                 raise FloatingPointError(f"step {step + 1} of {len(timesteps)}")
             state.add(window, out, t)
@@ -67,3 +71,10 @@ def sample(
         if unfinished is not None:
             state.save(unfinished)
     return latents
+
+
+def _call(latents: Float[Tensor, "f c h w"], t: Tensor, window: Window, scheduler: Any) -> Call:
+    """What the denoiser is given of a window."""
+    given = latents[torch.tensor(window, device=latents.device)].contiguous()
+    model_input = scheduler.scale_model_input(given, t)
+    return model_input, t.to(latents.device, torch.float32)[None], window

@@ -8,7 +8,10 @@ projected once per clip (``UNet.project_reference``).
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
@@ -55,8 +58,23 @@ def attend(
         weights = torch.softmax(q @ k.transpose(2, 3) * (1 / math.sqrt(q.shape[3])), dim=-1)
         out = weights.to(v.dtype) @ v
     else:
-        out = F.scaled_dot_product_attention(q, k, v)
+        out = (_kernel.get() or F.scaled_dot_product_attention)(q, k, v)
     return out.transpose(1, 2).flatten(2)
+
+
+Kernel = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""q, k, v, each (n, heads, l, d), to softmax(q kᵀ / √d) v (n, heads, l, d)."""
+_kernel: ContextVar[Kernel | None] = ContextVar("kernel", default=None)
+
+
+@contextlib.contextmanager
+def attention_by(kernel: Kernel) -> Iterator[None]:
+    """Within it, attention without gradients is computed by ``kernel`` instead of torch's own."""
+    token = _kernel.set(kernel)
+    try:
+        yield
+    finally:
+        _kernel.reset(token)
 
 
 class FeedForward(nn.Module):
@@ -81,6 +99,9 @@ class GatedLinear(nn.Module):
         self.proj = nn.Linear(c_in, 2 * c_out)
 
     def forward(self, x: Float[Tensor, "*n c"]) -> Float[Tensor, "*n d"]:
+        if type(self.proj) is not nn.Linear or type(self.proj.weight) is not nn.Parameter:
+            value, gate = self.proj(x).chunk(2, dim=-1)  # adapted or quantised: the weight alone is not all
+            return value * F.gelu(gate)
         # Two products instead of one that is split afterwards: each half comes out contiguous,
         # which the memory-bound gate needs more than the product needs width.
         (value, gate), (value_bias, gate_bias) = self.proj.weight.chunk(2), self.proj.bias.chunk(2)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from semibody.files import atomic_write, exists, is_folder, read_json
+from semibody.files import atomic_write, digest, exists, is_folder, read_json
 from semibody.types import MissingPartError, Progress, SemibodyError, silent
 from semibody.weights import official, store
 
@@ -36,6 +36,8 @@ class RemoteFile:
     repository: str
     name: str
     place: str
+    sha256: str = ""
+    """what it must be; empty: whatever the repository has"""
 
 
 _COMMON = (
@@ -58,6 +60,18 @@ SETS: dict[str, tuple[RemoteFile, ...]] = {
         RemoteFile(ECHOMIMIC, "motion_module_acc.pth", "motion_module_acc.pth"),
     ),
 }
+DWPOSE = "dwpose"
+DWPOSE_FILES = (
+    RemoteFile(
+        "yzd-v/DWPose", "yolox_l.onnx", "yolox_l.onnx",
+        "7860ae79de6c89a3c1eb72ae9a2756c0ccfbe04b7791bb5880afabd97855a411",
+    ),
+    RemoteFile(
+        "yzd-v/DWPose", "dw-ll_ucoco_384.onnx", "dw-ll_ucoco_384.onnx",
+        "724f4ff2439ed61afb86fb8a1951ec39c6220682803b4a8bd4f598cd913b1843",
+    ),
+)  # fmt: skip
+"""DWPose's two networks: the one that finds people, and the one that finds their joints."""
 
 
 def home() -> Path:
@@ -126,6 +140,16 @@ def complete_weights(name: str) -> Path:
     return folder
 
 
+def find_dwpose() -> Path:
+    """The folder of DWPose's networks, as ``fetch`` left it. Raises MissingPartError if one is missing."""
+    folder = home() / "weights" / DWPOSE
+    if not all((folder / file.place).is_file() for file in DWPOSE_FILES):
+        raise MissingPartError(
+            f"DWPose's networks are not on this machine; run: semibody weights fetch {DWPOSE}"
+        )
+    return folder
+
+
 def default_weights() -> str:
     """The weights that are used when none are named: published ones where fetched, else the starter."""
     for name in SETS:
@@ -150,11 +174,12 @@ def fetch(
         raise SemibodyError(
             "starter: comes with the package, there is nothing to fetch; use --weights starter"
         )
-    if name not in SETS:
-        raise SemibodyError(f"{name}: unknown weights; choose {' or '.join(SETS)}")
-    wanted = {} if revision is None else {ECHOMIMIC: revision}
-    folder = folder or home() / "weights" / FOLDER
-    return fetch_files(name, SETS[name], folder, wanted, keep=revision is None, progress=progress)
+    if name not in (*SETS, DWPOSE):
+        raise SemibodyError(f"{name}: unknown weights; choose {', '.join((*SETS, DWPOSE))}")
+    files = SETS.get(name, DWPOSE_FILES)
+    wanted = {} if revision is None else {ECHOMIMIC if name in SETS else files[0].repository: revision}
+    folder = folder or home() / "weights" / (FOLDER if name in SETS else name)
+    return fetch_files(name, files, folder, wanted, keep=revision is None, progress=progress)
 
 
 def fetch_files(
@@ -182,6 +207,12 @@ def fetch_files(
             got = hf_hub_download(
                 file.repository, file.name, revision=commits[file.repository], local_dir=folder / ".hub"
             )
+            if file.sha256 and digest(Path(got)) != file.sha256:
+                Path(got).unlink()
+                raise SemibodyError(
+                    f"{file.name}: what {file.repository} sent is not the expected file (sha256 differs); "
+                    "run the same command again"
+                )
             _place(Path(got), folder / file.place)
         progress("fetch", len(files), len(files))
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:

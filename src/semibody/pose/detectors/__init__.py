@@ -6,8 +6,9 @@
 
     with shared_detector() as detector: ...        # the one that the process keeps open
 
-``mediapipe`` works offline and is the default; ``dwpose`` is the published system's detector and
-needs its two ONNX files. For a whole video see ``pose.track``.
+``mediapipe`` works offline and is the default where Python has it (up to 3.12); ``dwpose`` is the published
+system's detector and needs its two ONNX files (`semibody weights fetch dwpose`). For a whole video see
+``pose.track``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from typing import Protocol, Self
 
 from semibody.pose.detectors.dwpose import DWPOSE_VARIABLE, DWPose
 from semibody.pose.detectors.mediapipe import MediapipeDetector
-from semibody.types import Picture, Pose, SemibodyError
+from semibody.types import MissingPartError, Picture, Pose, SemibodyError
+from semibody.weights.hub import find_dwpose
 
 DETECTORS = ("auto", "mediapipe", "dwpose")
 
@@ -53,16 +55,29 @@ class Detector(Protocol):
 def open_detector(name: str = "auto", folder: Path | str | None = None) -> Detector:
     """Open a detector by name.
 
-    ``folder`` holds DWPose's two ONNX files (default: the folder named by SEMIBODY_DWPOSE). ``auto``
-    takes DWPose when that folder is given, else mediapipe. Raises MissingPartError when the package or
-    the files are missing.
+    ``folder`` holds DWPose's two ONNX files (default: the folder named by SEMIBODY_DWPOSE, else where they
+    were fetched to). ``auto`` takes DWPose when a folder is given, else mediapipe, else DWPose if it was
+    fetched. Raises MissingPartError when the package or the files are missing.
     """
     if name not in DETECTORS:
         raise SemibodyError(f"--detector {name} is unknown; choose {', '.join(DETECTORS)}")
     given = folder or os.environ.get(DWPOSE_VARIABLE)
     if name == "dwpose" or (name == "auto" and given):
         return DWPose(Path(given) if given else None)
-    return MediapipeDetector()
+    try:
+        return MediapipeDetector()
+    except MissingPartError:
+        if name == "mediapipe" or not _dwpose_is_here():
+            raise
+    return DWPose()
+
+
+def _dwpose_is_here() -> bool:
+    try:
+        find_dwpose()
+    except MissingPartError:
+        return False
+    return True
 
 
 _shared: dict[tuple[int, str, str | None], Detector] = {}

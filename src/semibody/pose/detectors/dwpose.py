@@ -1,8 +1,9 @@
 """DWPose, the published system's detector: YOLOX finds people, an RTMPose network their 133 points.
 
-The networks are two ONNX files that the user provides. Pre- and postprocessing follow the published code,
-which differs from rtmlib's: only class 0 counts as a person (score above 0.3 after suppression at 0.1), a
-point's score is the smaller of its two maxima, and the neck has score 1 or 0.
+The networks are two ONNX files: `semibody weights fetch dwpose`, or a folder that SEMIBODY_DWPOSE names.
+Pre- and postprocessing follow the published code, which differs from rtmlib's: only class 0 counts as a
+person (score above 0.3 after suppression at 0.1), a point's score is the smaller of its two maxima, and the
+neck has score 1 or 0.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from semibody.pose.body import SEEN, anchor, person_size
 from semibody.pose.formats.published import pose_from_official
 from semibody.pose.formats.wholebody import to_official
 from semibody.types import Floats, MissingPartError, Picture, Pose
+from semibody.weights.hub import DWPOSE_FILES, find_dwpose
 
-DWPOSE_FILES = ("yolox_l.onnx", "dw-ll_ucoco_384.onnx")
 DWPOSE_VARIABLE = "SEMIBODY_DWPOSE"
 
 _SIDE = 640
@@ -43,8 +44,10 @@ class DWPose:
 
     name = "dwpose"
 
-    def __init__(self, folder: Path | None) -> None:
-        self._find, self._point = (_open(folder, file) for file in DWPOSE_FILES)
+    def __init__(self, folder: Path | None = None) -> None:
+        """``folder`` holds the two files; None: where `weights fetch` puts them. Raises MissingPartError."""
+        found = folder or find_dwpose()
+        self._find, self._point = (_open(found / file.place) for file in DWPOSE_FILES)
 
     def people(self, image: Picture) -> list[Pose]:
         poses = [pose for pose in self._poses(image) if pose.confidence.max() >= SEEN]
@@ -142,13 +145,12 @@ def decode_points(
     return bins / _SPLIT / _POSE_SIZE * scale + centre - scale / 2, scores
 
 
-def _open(folder: Path | None, file: str) -> Any:
-    where = f"put {' and '.join(DWPOSE_FILES)} into a folder and name it with {DWPOSE_VARIABLE}"
-    if folder is None:
-        raise MissingPartError(f"DWPose needs its networks; {where}, or use --detector mediapipe")
-    path = folder / file
+def _open(path: Path) -> Any:
     if not path.is_file():
-        raise MissingPartError(f"{path}: no such file; {where}, or use --detector mediapipe")
+        raise MissingPartError(
+            f"{path}: no such file; put {' and '.join(file.place for file in DWPOSE_FILES)} there, or unset "
+            f"{DWPOSE_VARIABLE} and run: semibody weights fetch dwpose"
+        )
     try:
         import onnxruntime
     except ImportError:

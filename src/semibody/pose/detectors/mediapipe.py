@@ -344,10 +344,7 @@ def _distinct(poses: list[Pose]) -> list[Pose]:
 
 _TOO_NEW = (3, 13)
 """mediapipe 0.10.21, the last with models in its package, has no build for this Python or a later one."""
-_USE_DWPOSE = (
-    "it has none for this Python: use 3.11 or 3.12, or put DWPose's yolox_l.onnx and dw-ll_ucoco_384.onnx "
-    "into a folder and name it in SEMIBODY_DWPOSE"
-)
+_USE_DWPOSE = "it has no build for this Python; run: semibody weights fetch dwpose (or use Python 3.12)"
 
 
 def import_solutions() -> Any:
