@@ -9,6 +9,7 @@ import made
 from semibody import config
 from semibody.conditioning.clip import encode_portrait
 from semibody.conditioning.flops import count_work
+from semibody.networks import audio_encoders
 from semibody.networks.audio_encoders import AudioConfig, AudioFeatureMapper, audible, build_audio_encoder
 from semibody.networks.hints import Hints
 from semibody.networks.model import Conditions, Model, ModelConfig
@@ -344,3 +345,13 @@ def test_very_quiet_speech_is_heard_as_usual_speech_is(kind: str) -> None:
     with torch.inference_mode():
         heard, raised, left = (ear.rows(x).flatten() for x in (usual, audible(quiet), quiet))
     assert (raised - heard).abs().max() < 0.1 * (left - heard).abs().max()
+
+
+def test_a_long_recordings_spectrum_is_made_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    wave = torch.randn(16000, generator=torch.Generator().manual_seed(0)) / 10
+    at_once = torch.stft(wave, 400, 160, window=torch.hann_window(400), return_complex=True)[:, :-1]
+    expected = audio_encoders.mel_filters() @ at_once.abs().square()
+    torch.testing.assert_close(audio_encoders.mel_power(wave), expected)
+    for rows in (1, 7, 99):
+        monkeypatch.setattr(audio_encoders, "MEL_ROWS", rows)
+        torch.testing.assert_close(audio_encoders.mel_power(wave), expected)

@@ -232,8 +232,8 @@ class LogMelEncoder(AudioEncoder):
     def rows(self, waveform: Float[Tensor, " n"]) -> Float[Tensor, "r 80"]:
         power = mel_power(waveform)
         level = power.sum(dim=0).quantile(0.95).clamp(min=1e-12).log10()
-        power = power * 10 ** (self.usual - level).clamp(-2.0, 2.0)
-        return ((power.clamp(min=1e-7).log10() + 4.0) / 3.0).T
+        power.mul_(10 ** (self.usual - level).clamp(-2.0, 2.0))
+        return power.clamp_(min=1e-7).log10_().add_(4.0).div_(3.0).T
 
     def embed(self, windows: Float[Tensor, "n k 80"]) -> Float[Tensor, "n l d"]:
         tokens = self._sound(windows)
@@ -252,6 +252,9 @@ class LogMelEncoder(AudioEncoder):
 
 # -- spectrograms ------------------------------------------------------------------------------
 
+MEL_ROWS = 6000
+"""Rows, of 10 ms, whose spectra are in memory at a time."""
+
 
 def whisper_mel(waveform: Float[Tensor, " n"]) -> Float[Tensor, "80 m"]:
     """Whisper's log-mel of a whole recording: floor at the loudest − 8 (log10), then (x + 4) / 4."""
@@ -264,8 +267,16 @@ def mel_power(waveform: Float[Tensor, " n"]) -> Float[Tensor, "80 m"]:
     # Reflection at the ends needs more than half a window of sound.
     waveform = F.pad(waveform.float(), (0, max(0, 400 - len(waveform))))
     hann = torch.hann_window(400, device=waveform.device)
-    spectrum = torch.stft(waveform, 400, 160, window=hann, return_complex=True)
-    return mel_filters().to(waveform.device) @ spectrum[:, :-1].abs().square()
+    padded = F.pad(waveform[None], (200, 200), mode="reflect")[0]
+    filters, rows = mel_filters().to(waveform.device), len(waveform) // 160
+    power = waveform.new_empty(len(filters), rows)
+    # A spectrum is ten times as large as its sound, so an hour's is made piece by piece.
+    for start in range(0, rows, MEL_ROWS):
+        stop = min(start + MEL_ROWS, rows)
+        piece = padded[start * 160 : (stop - 1) * 160 + 400]
+        spectrum = torch.stft(piece, 400, 160, window=hann, center=False, return_complex=True)
+        power[:, start:stop] = filters @ spectrum.abs().square()
+    return power
 
 
 @lru_cache(maxsize=1)
