@@ -169,11 +169,14 @@ class SemibodyPipeline(DiffusionPipeline, LoraBaseMixin):  # type: ignore[misc]
         if (Path(place) / INDEX).is_file() or _may_be_repository(place):
             loaded = super().from_pretrained(place, **{**options, "dtype": dtype})
             return cast("SemibodyPipeline", loaded)
-        named = {None: "auto", torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
-        if dtype not in named:
-            raise SemibodyError(f"{place}: dtype {dtype} is unknown; use float32, bfloat16 or float16")
+        try:
+            precision = "auto" if dtype is None else runtime.name_of(dtype)
+        except KeyError:
+            raise SemibodyError(
+                f"{place}: dtype {dtype} is unknown; use float32, bfloat16 or float16"
+            ) from None
         # Published folders are converted while they are read; diffusers' users move the pipeline themselves.
-        precision = "bf16" if dtype == torch.float16 else named[dtype]
+        precision = "bf16" if dtype == torch.float16 else precision
         animator = Animator.load(place, precision=precision, device=str(options.get("device", "cpu")))
         made = cls.from_animator(animator)
         return made.to(dtype=dtype) if dtype == torch.float16 else made

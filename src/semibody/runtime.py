@@ -23,6 +23,8 @@ from semibody.types import SemibodyError
 if TYPE_CHECKING:
     import torch
 
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""Names of precisions, and what torch calls them."""
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
@@ -79,8 +81,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def name_of(dtype: torch.dtype) -> str:
-    """The precision's name, as ``choose_dtype`` takes it."""
-    return {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}[str(dtype).removeprefix("torch.")]
+    """The precision's name, as ``choose_dtype`` takes it. Raises KeyError for one that weights never have."""
+    return {torchs: name for name, torchs in PRECISIONS.items()}[str(dtype).removeprefix("torch.")]
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
@@ -90,13 +92,13 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     """
     import torch
 
-    named = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     if precision != "auto":
-        if precision not in named:
+        if precision not in PRECISIONS:
             raise SemibodyError(f"--precision {precision} is unknown; choose auto, fp32, bf16 or fp16")
         if precision == "fp16" and device.type == "cpu":
             raise SemibodyError("--precision fp16 does not work on a CPU; choose bf16 or fp32")
-        return named[precision]
+        dtype: torch.dtype = getattr(torch, PRECISIONS[precision])
+        return dtype
     if device.type == "cuda":
         return torch.bfloat16 if cuda_has_bf16() else torch.float16
     if device.type == "mps":

@@ -14,6 +14,7 @@ import dataclasses
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -184,10 +185,15 @@ class ClipConditions:
     def finish(self, latents: Float[Tensor, "n c h w"], frames: Sequence[int]) -> Float[Tensor, "f 3 H W"]:
         """These frames of the clip, whose latents are all given, as pictures in about −1..1."""
         restorer, movement = self._model.restorer, self._movement
-        if movement is not None and movement.moves_arms and restorer is not None and restorer.config.heard:
-            return self._with_drawn_mouth(movement, latents, frames)
         given = latents[list(frames)].to(self._dtype).contiguous()
-        return self.restored(self._model.decode(given), frames)
+        if movement is None or not self._still or restorer is None or not restorer.config.heard:
+            return self.restored(self._model.decode(given), frames)
+        # Of what the networks draw only the mouth's inside is shown, of the portrait itself, moved.
+        if self._drawn_mouth is None:
+            self._drawn_mouth = self._mouth_drawn_as_in(latents[:1].to(self._dtype))
+        mouth = self._mouth(frames)
+        portrait = np.broadcast_to(self._portrait_alone, (len(frames), *self._full.shape))
+        return self._moved(movement, portrait, self._drawn_mouth.draw(given, mouth), frames, mouth)
 
     def restored(self, pixels: Float[Tensor, "f 3 H W"], frames: Sequence[int]) -> Float[Tensor, "f 3 H W"]:
         """Decoded frames at the portrait's size, with its fine detail if the model has a restorer, and moved
@@ -211,24 +217,20 @@ class ClipConditions:
         drawn = Drawn(channels_last(made), Part.whole())
         return self._moved(movement, channels_last(base), drawn, frames, mouth)
 
-    def _with_drawn_mouth(
-        self, movement: Movement, latents: Float[Tensor, "n c h w"], frames: Sequence[int]
-    ) -> Float[Tensor, "f 3 H W"]:
-        """The portrait itself, moved; of what the networks draw only the mouth's inside is shown."""
+    def _mouth_drawn_as_in(self, latents: Float[Tensor, "1 c h w"]) -> DrawnMouth:
+        """What draws the mouths of all frames, with the statistics of the one whose latents these are."""
         own, encoded = self._evidence.own, self._encoded
         assert own is not None
         assert encoded is not None
-        if self._drawn_mouth is None:
-            self._drawn_mouth = DrawnMouth(
-                self._model, encoded, own, self.maps([0]), self._carried(self._picture, [0]),
-                latents[:1].to(self._dtype), self._mouth([0]),
-            )  # fmt: skip
-        mouth = self._mouth(frames)
-        drawn = self._drawn_mouth.draw(latents[list(frames)].to(self._dtype).contiguous(), mouth)
-        still = channels_last(self._encoded_full.pixels)
-        return self._moved(
-            movement, np.broadcast_to(still, (len(frames), *still.shape[1:])), drawn, frames, mouth
-        )
+        return DrawnMouth(
+            self._model, encoded, own, self.maps([0]), self._carried(self._picture, [0]), latents,
+            self._mouth([0]),
+        )  # fmt: skip
+
+    @cached_property
+    def _portrait_alone(self) -> Frames:
+        """(1, H, W, 3): the picture that is moved, at its full size."""
+        return channels_last(self._encoded_full.pixels)
 
     def _moved(
         self, movement: Movement, pictures: Frames, drawn: Drawn, frames: Sequence[int], mouth: Tensor | None

@@ -23,7 +23,7 @@ from torch import Tensor
 from semibody.networks.model import Model
 from semibody.networks.norms import with_statistics
 from semibody.networks.restorer import PortraitDetail
-from semibody.pose.skeleton import FACE_PARTS
+from semibody.pose.skeleton import LIPS
 from semibody.types import FACE, Pose
 
 _MARGIN = 3
@@ -50,7 +50,7 @@ class Part:
     def about_mouth(cls, own: Pose, cells: tuple[int, int]) -> Part:
         """Around the lips of a pose in fractions of the picture."""
         face = own.joints[FACE]
-        lips = face[FACE_PARTS["outer_lips"].start : FACE_PARTS["inner_lips"].stop]
+        lips = face[LIPS]
         low, high = lips.min(axis=0), lips.max(axis=0)
         high[1] += _OPENS * np.ptp(face[:, 1])
         size = np.array(cells[::-1])

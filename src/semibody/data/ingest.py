@@ -48,6 +48,7 @@ from semibody.pose.body import SEEN, face_found, hands_found
 from semibody.pose.detectors import Detector, open_detector
 from semibody.pose.files import save_gesture
 from semibody.pose.frame import Crop, box_crop, emtd_crop
+from semibody.pose.skeleton import LIPS
 from semibody.pose.timing import runs
 from semibody.pose.track import clean
 from semibody.processes import in_processes
@@ -684,7 +685,7 @@ def _boxes(gesture: Gesture) -> dict[str, NDArray[np.float32]]:
     crown = np.stack([(low[:, 0] + high[:, 0]) / 2, low[:, 1] - 0.7 * (high[:, 1] - low[:, 1])], axis=1)
     head = np.concatenate([face, crown[:, None]], axis=1)
     boxes = {
-        "lips": box_around(face[:, 48:68], 0.15),
+        "lips": box_around(face[:, LIPS], 0.15),
         "face": box_around(face, 0.05),
         "head": box_around(head, 0.1),
     }

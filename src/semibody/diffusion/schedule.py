@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semibody.diffusion.process import Prediction, clamp_noise, share_noise
+from semibody.diffusion.state import STEP_FRAMES
 from semibody.types import Solver
 
 MOST_TRAIN_STEPS = 100_000
@@ -140,6 +141,6 @@ def initial_noise(
     noise = torch.randn((1, channels, frames, height, width), generator=generator, dtype=dtype)
     common = torch.randn((1, channels, 1, height, width), generator=generator, dtype=dtype)
     # In place and a few frames at a time, and given as a view: there is never a second copy of all frames.
-    for few in noise.split(48, dim=2):
+    for few in noise.split(STEP_FRAMES, dim=2):
         few.copy_(clamp_noise(share_noise(few, common, shared) if shared > 0 else few))
     return noise[0].transpose(0, 1).float()

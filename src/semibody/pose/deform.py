@@ -146,9 +146,10 @@ class Deformation:
             farthest = float(np.hypot(*away.T).max(initial=0.0))
             distance = bones.distance(points)
             beyond = _beyond(bones, distance)
-            weights.append(1 / np.square(beyond.min(axis=0) + 0.02 * self._width))
+            nearest = beyond.min(axis=0)
+            weights.append(1 / np.square(nearest + 0.02 * self._width))
             if farthest > _STILL:
-                fades = smooth(1 - beyond.min(axis=0) / max(_NARROWEST * self._width, _SLOPE * farthest))
+                fades = smooth(1 - nearest / max(_NARROWEST * self._width, _SLOPE * farthest))
                 moved.append((bones, distance, beyond, fades * weights[-1]))
         for bones, distance, beyond, share in moved:
             near = np.flatnonzero(share)

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from semibody.pose.body import face_height
-from semibody.pose.skeleton import FACE_PARTS
+from semibody.pose.skeleton import FACE_PARTS, LIPS
 from semibody.types import FACE, Floats
 
 Points = Float[NDArray[np.floating[Any]], "2 n"]
@@ -46,7 +46,6 @@ _SOFT_LIP = 1.5
 """Pixels over which the inner edge of a lip fades into the open mouth."""
 _EYES = (FACE_PARTS["right_eye"], FACE_PARTS["left_eye"])
 _BROWS = (FACE_PARTS["right_brow"], FACE_PARTS["left_brow"])
-_LIPS = slice(FACE_PARTS["outer_lips"].start, FACE_PARTS["inner_lips"].stop)
 
 
 _RIM = 0.2
@@ -126,7 +125,7 @@ class Head:
         """Of lids, brows and mouth, in the portrait's own pixels; None: they do not move."""
         own = self.face + self._terms(self.face.T) @ self.fit(face)
         away = face - own
-        if max(np.abs(away[part]).max() for part in (*_EYES, *_BROWS, _LIPS)) < 1e-4 * self.size:
+        if max(np.abs(away[part]).max() for part in (*_EYES, *_BROWS, LIPS)) < 1e-4 * self.size:
             return None
         # Pixels are heights of the picture times its height, on both axes.
         return FaceFlow.of(self.face * height, away * height, height, width)

@@ -32,6 +32,8 @@ FACE_PARTS = {
     "outer_lips": slice(48, 60),
     "inner_lips": slice(60, 68),
 }
+LIPS = slice(FACE_PARTS["outer_lips"].start, FACE_PARTS["inner_lips"].stop)
+"""Both of a face's lips."""
 
 HEAD_BODY_JOINTS = (0, 14, 15, 16, 17)
 """Body joints that belong to the head: nose, eyes, ears."""

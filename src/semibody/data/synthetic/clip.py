@@ -29,7 +29,7 @@ from semibody.data.synthetic.person import Person, build_person, draw_look
 from semibody.data.synthetic.render import Scene, Stage
 from semibody.data.synthetic.scenes import draw_scene
 from semibody.data.synthetic.speech import JAW, loudness, mouth_from_energy, mouth_track, speak
-from semibody.pose.skeleton import ARMS
+from semibody.pose.skeleton import ARMS, LIPS
 from semibody.types import BODY, FACE, HANDS, LEFT_HAND, N_JOINTS, RIGHT_HAND, Clip, Gesture, Speech
 
 Floats = NDArray[np.float64]
@@ -284,7 +284,7 @@ def _visibility(space: Floats, joints: Floats, surface: NDArray[np.float32], sce
 
 
 def _boxes(gesture: Gesture, person: Person, motion: Motion, scene: Scene) -> dict[str, NDArray[np.float32]]:
-    lips = gesture.joints[:, FACE][:, 48:68]
+    lips = gesture.joints[:, FACE][:, LIPS]
     head_vertices = list(np.flatnonzero(person.base_weights[:13380, person.bones.index("head")] > 0.9)[::7])
     head, _ = project(landmarks(person, motion, head_vertices), scene)
     parts = {
