@@ -23,6 +23,7 @@ from semibody.pose.formats.reading import (
     left_out,
     number_in,
     require_aspect,
+    require_somebody,
 )
 from semibody.types import Gesture, Pose, SemibodyError
 
@@ -47,7 +48,9 @@ def load_gesture(path: Path | str, stated: Stated = NOTHING) -> Gesture:
     gesture's ``notices`` list what was left out, filled in or assumed. Raises SemibodyError, naming the
     file, for anything missing, damaged, of wrong shape or not finite.
     """
-    return assemble(_read(Path(path)), stated)
+    found = _read(Path(path))
+    # Gestures of our own may be hidden ones; from elsewhere that is a detection that failed.
+    return assemble(found if Path(path).suffix == ".npz" else require_somebody(found), stated)
 
 
 def _read(path: Path) -> Found:

@@ -89,6 +89,13 @@ class Found:
     notices: tuple[str, ...] = ()
 
 
+def require_somebody(found: Found) -> Found:
+    """What was found, unless it is nobody in any frame: raises SemibodyError, naming the file."""
+    if found.frames and not any(pose.confidence.any() for people in found.frames for pose in people):
+        raise SemibodyError(f"{found.source}: shows nobody in any frame; detect the poses again")
+    return found
+
+
 def assemble(found: Found, stated: Stated = NOTHING) -> Gesture:
     """One person's gesture, in fractions of the picture, short gaps filled.
 
@@ -103,8 +110,6 @@ def assemble(found: Found, stated: Stated = NOTHING) -> Gesture:
             f"{found.source}: {len(found.frames)} poses at {fps:g} a second are longer than "
             f"{LONGEST_SECONDS // 3600} hours; state the true rate with --gesture-fps, or cut it"
         )
-    if not any(pose.confidence.any() for people in found.frames for pose in people):
-        raise SemibodyError(f"{found.source}: shows nobody in any frame; detect the poses again")
     notices = [*found.notices]
     frames, aspect = _to_fractions(found, stated, notices)
     poses = _one_person(frames, stated.person, found.source, notices)
