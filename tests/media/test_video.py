@@ -162,3 +162,22 @@ def test_colours_are_tagged(tmp_path: Path) -> None:
 def test_every_ending_keeps_the_metadata(tmp_path: Path, ending: str) -> None:
     media.write_clip(Clip(np.stack([made.picture()] * 3), metadata={"seed": 5}), tmp_path / f"a{ending}")
     assert media.read_metadata(tmp_path / f"a{ending}") == {"seed": 5}
+
+
+def test_no_memory_is_no_end_of_a_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is cut off keeps its pictures before the cut; a frame that finds no memory is an error."""
+    from semibody.media import video
+
+    path, upright = made.write_video(tmp_path / "a.mp4", 4), video._upright
+    seen: list[Any] = []
+
+    def without_memory(frame: Any) -> Any:
+        if len(seen) == 2:
+            raise MemoryError
+        seen.append(frame)
+        return upright(frame)
+
+    monkeypatch.setattr(video, "_upright", without_memory)
+    with pytest.raises(MemoryError), video.VideoReader(path) as reader:
+        list(reader)
+    assert len(seen) == 2

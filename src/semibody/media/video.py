@@ -132,6 +132,8 @@ class VideoReader:
                     return
                 picture = _upright(frame)
             except _FOREIGN as error:
+                if first is not None and type(error) is MemoryError:
+                    raise  # the machine's lack, no end of the video
                 if first is not None:
                     return  # a file cut off in the middle still has the pictures before the cut
                 reason = getattr(error, "strerror", None) or error
