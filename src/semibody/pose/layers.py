@@ -44,8 +44,8 @@ _NEAR_FINGER = 0.07
 """Shoulder widths from a hand's bones within which nothing is upper arm."""
 _UPPER_ARM = 0.14
 """Half the width of an upper arm at most, in shoulder widths."""
-_ROUNDS = 3
-"""Of GrabCut."""
+_ROUNDS, _SEED = 3, 7
+"""Of GrabCut, and the seed of its colour clusters."""
 _PALM = (0, 1, 2, 5, 9, 13, 17)
 _PERSON, _TRACE = 0.5, 0.05
 """The person's share of a pixel from which it is hers, and from which something of her is in it."""
@@ -238,7 +238,7 @@ class _Scene:
         points = self.points - (box[1].start, box[0].start)
         picture, person = np.ascontiguousarray(self.picture[box]), self.person[box]
         zones = _zones(points, side, self.across, person.shape)
-        arm = _grab(picture, person, zones)
+        arm = _grab(picture, person, zones, min(1.0, _SIDE / max(self.height, self.width)))
         if arm is None:
             return None
         sleeve = zones.sleeve & (person > _PERSON)
@@ -313,7 +313,7 @@ def _zones(points: Floats, side: int, across: float, shape: tuple[int, ...]) -> 
     joints = points[hand]
     bones = np.ones(shape, np.uint8)
     for start, end in HAND_EDGES:
-        cv2.line(bones, *(_pixel(joints[j]) for j in (start, end)), 0, 1)
+        cv2.line(bones, _pixel(joints[start]), _pixel(joints[end]), 0, 1)
     cv2.fillConvexPoly(bones, cv2.convexHull(np.float32(joints[list(_PALM)]).round().astype(np.int32)), 0)
     off = cv2.distanceTransform(bones, cv2.DIST_L2, 5) / across
 
@@ -352,8 +352,9 @@ def _pixel(point: Floats) -> tuple[int, int]:
     return round(float(point[0])), round(float(point[1]))
 
 
-def _grab(picture: Picture, person: Opacity, zones: _Zones) -> Mask | None:
-    """The arm in a box, by GrabCut; None where it took its surroundings for arm."""
+def _grab(picture: Picture, person: Opacity, zones: _Zones, shrink: float) -> Mask | None:
+    """The arm in a box, by GrabCut on a picture ``shrink`` times as large; None where it took its
+    surroundings for arm."""
     marks = np.full(person.shape, cv2.GC_BGD, np.uint8)
     marks[zones.possible & (zones.probable | (person > _TRACE))] = cv2.GC_PR_BGD
     marks[zones.probable] = cv2.GC_PR_FGD
@@ -364,7 +365,13 @@ def _grab(picture: Picture, person: Opacity, zones: _Zones) -> Mask | None:
     marks[zones.upper_arm] = cv2.GC_FGD
     if not (marks == cv2.GC_BGD).any():
         return None
-    cv2.grabCut(painted, marks, None, np.zeros((1, 65)), np.zeros((1, 65)), _ROUNDS, cv2.GC_INIT_WITH_MASK)
+    size = (max(1, round(shrink * marks.shape[1])), max(1, round(shrink * marks.shape[0])))
+    painted = cv2.resize(painted, size, interpolation=cv2.INTER_AREA)
+    small = cv2.resize(marks, size, interpolation=cv2.INTER_NEAREST)
+    # GrabCut draws from OpenCV's generator; the same portrait is always cut alike.
+    cv2.setRNGSeed(_SEED)
+    cv2.grabCut(painted, small, None, np.zeros((1, 65)), np.zeros((1, 65)), _ROUNDS, cv2.GC_INIT_WITH_MASK)
+    marks = cv2.resize(small, marks.shape[::-1], interpolation=cv2.INTER_NEAREST)
     found = ((marks == cv2.GC_FGD) | (marks == cv2.GC_PR_FGD)) & ~zones.upper_arm
     if found[zones.rim].mean() > _LEAK:
         return None
