@@ -108,8 +108,7 @@ class ClipConditions:
         ``steps``: how often all windows are asked for. With a ``movement`` the networks draw what it leaves
         to them, and it moves the finished frames.
         """
-        weight = model.denoising_unet.conv_in.weight
-        self._model, self._device, self._dtype = model, weight.device, weight.dtype
+        self._model, self._device, self._dtype = model, model.device, model.dtype
         self._gesture, self._fps = movement.for_networks if movement else gesture, fps
         self._drawn_mouth: DrawnMouth | None = None
         self._movement, self._still = movement, movement is not None and movement.moves_arms

@@ -111,9 +111,15 @@ def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in module.state_dict().items()}
 
 
-def content_of(module: nn.Module) -> Iterator[tuple[str, str, NDArray[np.uint8]]]:
-    """Name, dtype and bytes of every tensor of a module, one after the other: for a digest of weights."""
-    for name, value in module.state_dict().items():
+def content_of(
+    module: nn.Module, read: Callable[[str], Tensor] | None = None
+) -> Iterator[tuple[str, str, NDArray[np.uint8]]]:
+    """Name, dtype and bytes of every tensor of a module, one after the other: for a digest of weights.
+
+    ``read`` gives, by its name, a tensor that is not in memory.
+    """
+    for name, held in module.state_dict().items():
+        value = read(name) if read is not None and held.is_meta else held
         flat = value.detach().cpu().contiguous().flatten()
         yield name, str(value.dtype), flat.view(torch.uint8).numpy()
 
@@ -159,6 +165,21 @@ def fill(
     precision plus one tensor. ``on_tensor`` is called with the bytes done. Raises SemibodyError on misfits.
     """
     check(state, shapes_of(module), source)
+    assign(module, state, dtype=dtype, device=device, on_tensor=on_tensor)
+    left = [name for name, value in _parameters_and_buffers(module) if value.is_meta]
+    if left:
+        raise SemibodyError(f"{source}: leaves {_shorten(left)} without a value")
+
+
+def assign(
+    module: nn.Module,
+    state: State,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    on_tensor: Callable[[int], None] = lambda _: None,
+) -> None:
+    """``fill`` without its checks: ``state`` may be a part of what the module holds."""
     done = 0
     for key in list(state):
         mapped = state.pop(key)
@@ -169,9 +190,6 @@ def fill(
         done += mapped.nbytes
         _release_pages(mapped)
         on_tensor(done)
-    left = [name for name, value in _parameters_and_buffers(module) if value.is_meta]
-    if left:
-        raise SemibodyError(f"{source}: leaves {_shorten(left)} without a value")
 
 
 def _parameters_and_buffers(module: nn.Module) -> Iterable[tuple[str, Tensor]]:
