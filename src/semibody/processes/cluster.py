@@ -73,9 +73,10 @@ def on_cluster(
         try:
             yield from _distribute(ray, actors, function, jobs, given_up)
         except ray.exceptions.RaySystemError as error:
+            reason = (str(error).strip().splitlines() or [""])[-1]
             raise SemibodyError(
-                f"--ray {address}: the cluster went away ({first_line(error)}); run it again to continue, "
-                "what is finished is kept"
+                f"--ray {address}: the cluster went away, or Semibody is not installed on each machine "
+                f"({reason}); run it again to continue, what is finished is kept"
             ) from None
 
 
