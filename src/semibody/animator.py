@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -364,7 +365,8 @@ class Animator:
         for start in range(first, len(latents), self._decode_slice):
             frames = range(start, min(start + self._decode_slice, len(latents)))
             pixels = conditions.finish(latents, frames)
-            if not bool(torch.isfinite(pixels).all()):
+            # What is not finite makes the sum so, which takes a fifth of the time of looking at each.
+            if not math.isfinite(float(pixels.sum(dtype=torch.float32))):
                 raise self._not_finite(f"decoding frame {start}")
             yield to_uint8(_unit(pixels))
             progress("decode", frames.stop, len(latents))
@@ -398,12 +400,12 @@ def _denoiser_on(
 
 def _unit(pixels: Float[Tensor, "f 3 H W"]) -> Float[Tensor, "f 3 H W"]:
     """About −1..1 to 0..1, float32."""
-    return (pixels.float() / 2 + 0.5).clamp(0, 1)
+    return (pixels.float() / 2).add_(0.5).clamp_(0, 1)
 
 
 def to_uint8(pixels: Float[Tensor, "f 3 H W"]) -> Picture:
     """0..1 to 0..255, rounded (the published code truncates, which darkens by half a level)."""
-    return (pixels * 255).round().to("cpu", torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    return (pixels * 255).round_().to("cpu", torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def cut(speech: Speech, seconds: float) -> Speech:

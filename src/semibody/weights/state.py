@@ -159,19 +159,29 @@ def fill(
     precision plus one tensor. ``on_tensor`` is called with the bytes done. Raises SemibodyError on misfits.
     """
     check(state, shapes_of(module), source)
-    done = 0
+    done, owners = 0, dict(module.named_modules())
     for key in list(state):
         mapped = state.pop(key)
         layout = torch.channels_last if mapped.ndim == 4 else torch.contiguous_format
         converted = mapped.to(device, dtype if mapped.is_floating_point() else None, copy=True)
         converted = converted.contiguous(memory_format=layout)
-        module.load_state_dict({key: converted}, strict=False, assign=True)
+        # By name: ``load_state_dict`` would walk through all modules for each tensor.
+        owner, _, name = key.rpartition(".")
+        _put(owners[owner], name, converted)
         done += mapped.nbytes
         _release_pages(mapped)
         on_tensor(done)
     left = [name for name, value in _parameters_and_buffers(module) if value.is_meta]
     if left:
         raise SemibodyError(f"{source}: leaves {_shorten(left)} without a value")
+
+
+def _put(owner: nn.Module, name: str, value: Tensor) -> None:
+    """Put a tensor in the place of a module's own parameter or buffer of this name."""
+    before = getattr(owner, name)
+    if isinstance(before, nn.Parameter):
+        value = nn.Parameter(value, requires_grad=before.requires_grad)
+    setattr(owner, name, value)
 
 
 def _parameters_and_buffers(module: nn.Module) -> Iterable[tuple[str, Tensor]]:
