@@ -8,6 +8,7 @@ from typing import Any
 
 from semibody import memory, runtime
 from semibody.conditioning.flops import Work, count_work
+from semibody.diffusion.guidance import Interval
 from semibody.diffusion.windows import ring_windows
 from semibody.inputs import prepare
 from semibody.networks.model import ModelConfig
@@ -124,9 +125,15 @@ def work_of_stages(work: Work, settings: Settings, frames: int) -> dict[str, flo
     ``work`` is that of a window of ``min(settings.window, frames)`` frames.
     """
     windows = len(ring_windows(frames, settings.window, settings.overlap))
+    interval = Interval(settings.guidance_start, settings.guidance_stop)
+    steps = work.steps(
+        settings.steps,
+        cache=settings.cache,
+        guided=lambda done: settings.guidance > 1 and interval.holds(done),
+    )
     return {
         "prepare": work.reference,
-        "denoise": settings.steps * windows * (work.step(settings.guidance) + work.frames),
+        "denoise": windows * (steps + settings.steps * work.frames),
         "decode": frames * work.decode_frame,
     }
 

@@ -165,17 +165,22 @@ class ClipConditions:
 
     def of(self, window: Window) -> Conditions:
         """All conditions of a window."""
+        # Where all poses are the same, so is what they give: computed of one, and repeated.
         hints = {
-            name: self._of_poses(values, window)
+            name: torch.from_numpy(values)[None].to(self._device)
             for name, values in self._evidence.hints(self._poses(window)).items()
         }
-        return self.portrait.conditions(
+        made = self.portrait.conditions(
             self._model,
             pose=torch.stack(self._pose_features(window))[None],
             audio=AudioProjection.joined(self._audio.of(window)),
             audio_mask=None if self._audio_mask is None else self._audio_mask.expand(1, len(window), -1, -1),
-            hints={name: x[None] for name, x in hints.items()},
+            hints=hints,
         )
+        carried = made.concatenated
+        if carried is None:
+            return made
+        return dataclasses.replace(made, concatenated=carried.expand(1, len(window), *carried.shape[2:]))
 
     def none(self) -> Conditions:
         """The unconditional half of guidance."""

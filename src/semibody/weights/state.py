@@ -180,16 +180,26 @@ def assign(
     on_tensor: Callable[[int], None] = lambda _: None,
 ) -> None:
     """``fill`` without its checks: ``state`` may be a part of what the module holds."""
-    done = 0
+    done, owners = 0, dict(module.named_modules())
     for key in list(state):
         mapped = state.pop(key)
         layout = torch.channels_last if mapped.ndim == 4 else torch.contiguous_format
         converted = mapped.to(device, dtype if mapped.is_floating_point() else None, copy=True)
         converted = converted.contiguous(memory_format=layout)
-        module.load_state_dict({key: converted}, strict=False, assign=True)
+        # By name: ``load_state_dict`` would walk through all modules for each tensor.
+        owner, _, name = key.rpartition(".")
+        _put(owners[owner], name, converted)
         done += mapped.nbytes
         _release_pages(mapped)
         on_tensor(done)
+
+
+def _put(owner: nn.Module, name: str, value: Tensor) -> None:
+    """Put a tensor in the place of a module's own parameter or buffer of this name."""
+    before = getattr(owner, name)
+    if isinstance(before, nn.Parameter):
+        value = nn.Parameter(value, requires_grad=before.requires_grad)
+    setattr(owner, name, value)
 
 
 def _parameters_and_buffers(module: nn.Module) -> Iterable[tuple[str, Tensor]]:
