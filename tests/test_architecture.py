@@ -67,7 +67,6 @@ BRANCHY: dict[str, int] = {}
 LONG: dict[str, int] = {}
 WIDE = {
     "cli/animate.py:animate": 10,
-    "cli/data.py:ingest": 11,
     "cli/evaluate.py:evaluate": 10,
     "cli/gesture.py:extract": 9,
     "cli/train.py:train": 10,

@@ -30,7 +30,8 @@ from semibody import media, runtime
 from semibody import resume as resuming
 from semibody.conditioning.clip import ClipConditions
 from semibody.conditioning.movement import Movement
-from semibody.diffusion.guidance import Denoise, guide
+from semibody.diffusion.guidance import Denoise, Interval, guide
+from semibody.diffusion.reuse import Reuse, SavedBetween, first_step
 from semibody.diffusion.sample import AfterStep, sample
 from semibody.diffusion.schedule import ScheduleConfig, build_scheduler, initial_noise
 from semibody.diffusion.spread import Each, Spread
@@ -41,6 +42,7 @@ from semibody.inputs import Inputs, prepare
 from semibody.media.provenance import notes_of
 from semibody.networks.loading import load_model
 from semibody.networks.model import Conditions, Model, ModelConfig
+from semibody.networks.unet import DeepFeatures
 from semibody.pose.body import face_found
 from semibody.resume import Unfinished
 from semibody.settings import Settings, Source, change, resolve
@@ -413,16 +415,18 @@ class Animator:
             dtype=torch.float16 if self.dtype == torch.float16 else torch.float32,
         ).to(self.device)
 
+        def windows(step: int) -> list[Window]:
+            shift = settings.shift * first_step(step, settings.cache)
+            return ring_windows(len(conditions), settings.window, settings.overlap, shift=shift)
+
         try:
             return sample(
                 self.denoiser(conditions, settings),
                 noise,
                 scheduler or build_scheduler(self.schedule, settings.solver, settings.steps),
-                lambda step: ring_windows(
-                    len(conditions), settings.window, settings.overlap, shift=settings.shift * step
-                ),
+                windows,
                 after_step=after_step,
-                unfinished=unfinished,
+                unfinished=unfinished and SavedBetween(unfinished, settings.cache),
                 each=each,
                 progress=progress,
             )
@@ -431,17 +435,24 @@ class Animator:
 
     def denoiser(self, conditions: ClipConditions, settings: Settings) -> Denoise:
         """The guided prediction of a window of this clip."""
+        reuse = Reuse(DeepFeatures, settings.cache)
+        interval = Interval(settings.guidance_start, settings.guidance_stop)
 
         def conditional(latents: Tensor, t: Tensor, window: Window) -> Tensor:
-            return self._predict(latents, t, conditions.of(window))
+            return self._predict(latents, t, conditions.of(window), reuse.of(window, t, "conditional"))
 
-        def unconditional(latents: Tensor, t: Tensor, window: Window) -> Tensor:  # noqa: ARG001
-            return self._predict(latents, t, conditions.none())
+        def unconditional(latents: Tensor, t: Tensor, window: Window) -> Tensor:
+            return self._predict(latents, t, conditions.none(), reuse.of(window, t, "unconditional"))
 
-        return guide(conditional, unconditional, settings.guidance)
+        def guided(t: Tensor) -> bool:
+            return interval.holds(1 - (float(t) + 1) / self.schedule.train_steps)
 
-    def _predict(self, latents: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
-        return self.model.denoise(latents[None].to(self.dtype), t, conditions)[0]
+        return guide(conditional, unconditional, settings.guidance, guided)
+
+    def _predict(
+        self, latents: Tensor, t: Tensor, conditions: Conditions, deep: DeepFeatures | None
+    ) -> Tensor:
+        return self.model.denoise(latents[None].to(self.dtype), t, conditions, deep)[0]
 
     @torch.inference_mode()
     def decode(

@@ -10,6 +10,7 @@ from typing import Any
 from semibody import runtime
 from semibody.conditioning.clip import cache_bytes
 from semibody.conditioning.flops import Work, count_work
+from semibody.diffusion.guidance import Interval
 from semibody.diffusion.sample import COPIES, WAITING
 from semibody.diffusion.state import STEP_FRAMES
 from semibody.diffusion.windows import ring_windows
@@ -122,9 +123,15 @@ def work_of_stages(work: Work, settings: Settings, frames: int) -> dict[str, flo
     ``work`` is that of a window of ``min(settings.window, frames)`` frames.
     """
     windows = len(ring_windows(frames, settings.window, settings.overlap))
+    interval = Interval(settings.guidance_start, settings.guidance_stop)
+    steps = work.steps(
+        settings.steps,
+        cache=settings.cache,
+        guided=lambda done: settings.guidance > 1 and interval.holds(done),
+    )
     return {
         "prepare": work.reference,
-        "denoise": settings.steps * windows * (work.step(settings.guidance) + work.frames),
+        "denoise": windows * (steps + settings.steps * work.frames),
         "decode": frames * work.decode_frame,
     }
 
@@ -147,6 +154,10 @@ def estimate_work(
     resident = RESIDENT + (DETECTOR if settings.looks_for_person else 0)
     waiting = min(frames, WAITING * STEP_FRAMES)
     whole_clip = (frames * COPIES[settings.solver] + waiting) * latents + cached
+    if settings.cache > 1 and settings.steps > 1:
+        windows = len(ring_windows(frames, settings.window, settings.overlap))
+        halves = 2 if settings.guidance > 1 else 1
+        whole_clip += windows * window * halves * work.deep_frame * bytes_per_number
     return total / 1e12, resident + parameters + activations * bytes_per_number + whole_clip
 
 

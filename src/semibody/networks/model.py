@@ -34,7 +34,7 @@ from semibody.networks.pixels import warp
 from semibody.networks.plate import CleanPlate, PlateConfig
 from semibody.networks.pose_encoder import PoseEncoder, PoseEncoderConfig
 from semibody.networks.restorer import Restorer, RestorerConfig
-from semibody.networks.unet import Appearance, AudioProjection, KeyValues, UNet, UNetConfig
+from semibody.networks.unet import Appearance, AudioProjection, DeepFeatures, KeyValues, UNet, UNetConfig
 from semibody.networks.vae import VAE, VAEConfig
 
 LARGEST_SIZE, MOST_LAYERS, MOST_LEVELS = 16384, 64, 12
@@ -247,9 +247,16 @@ class Model(nn.Module):
     # -- the prediction ----------------------------------------------------------------------
 
     def denoise(
-        self, latents: Float[Tensor, "b f c h w"], t: Float[Tensor, " b"], conditions: Conditions
+        self,
+        latents: Float[Tensor, "b f c h w"],
+        t: Float[Tensor, " b"],
+        conditions: Conditions,
+        deep: DeepFeatures | None = None,
     ) -> Float[Tensor, "b f c h w"]:
-        """One call of the denoising network: its prediction (v, in published weights) for a window."""
+        """One call of the denoising network: its prediction (v, in published weights) for a window.
+
+        ``deep``: of the same window and conditions in an earlier step, or where to keep them for later ones.
+        """
         b, f = latents.shape[:2]
         base, mask = conditions.base, conditions.audio_mask
         out = self.denoising_unet(
@@ -260,6 +267,7 @@ class Model(nn.Module):
             reference=conditions.reference,
             audio=conditions.audio,
             audio_mask=None if mask is None else mask.flatten(0, 1)[:, None],
+            deep=deep,
         )
         out = out.unflatten(0, (b, f))
         if self.config.hints.portrait == "residual":
