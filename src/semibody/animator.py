@@ -36,6 +36,7 @@ from semibody.diffusion.reuse import Reuse, SavedBetween, first_step
 from semibody.diffusion.sample import AfterStep, sample
 from semibody.diffusion.schedule import ScheduleConfig, build_scheduler, initial_noise
 from semibody.diffusion.spread import Each, Spread
+from semibody.diffusion.stream import FrameNoise, parts, row_windows, stream
 from semibody.diffusion.windows import Window, ring_windows
 from semibody.files import refuse_input, require_space
 from semibody.inputs import Inputs, prepare
@@ -224,6 +225,53 @@ class Animator:
                 watch(pixels)
         resuming.forget(path)
 
+    def stream_to(
+        self,
+        path: str | Path,
+        portrait: str | Path | Picture,
+        speech: str | Path | Speech,
+        gesture: str | Path | Gesture = "auto",
+        *,
+        crf: int = 18,
+        progress: Progress = silent,
+        **settings: Any,
+    ) -> Inputs:
+        """``animate_to``, into a video that can be played while it is made; see ``write_stream``."""
+        refuse_input(path, *(given for given in (portrait, speech, gesture) if isinstance(given, str | Path)))
+        chosen = self.settings(**settings)
+        media.require_stream_name(path, alpha=chosen.alpha)
+        inputs = prepare(portrait, speech, gesture, chosen)
+        self.write_stream(path, inputs, chosen, crf=crf, progress=progress)
+        return inputs
+
+    def write_stream(
+        self,
+        path: str | Path,
+        inputs: Inputs,
+        settings: Settings,
+        *,
+        crf: int = 18,
+        notes: Mapping[str, Any] | None = None,
+        progress: Progress = silent,
+    ) -> None:
+        """Make prepared inputs into a fragmented mp4, a second at a time (``media.VideoStream``).
+
+        ``path`` may be ``-``: standard output.
+        A stopped run leaves what there is by then, which can be played, or no file if there is nothing.
+        """
+        metadata = {**self.metadata(settings), **notes_of(inputs.sources), **(notes or {})}
+        with media.VideoStream(
+            path,
+            fps=settings.fps,
+            width=settings.width,
+            height=settings.height,
+            speech=inputs.speech,
+            crf=crf,
+            metadata=metadata,
+        ) as video:
+            for pixels in self.stream(inputs, settings, progress=progress):
+                video.write(pixels)
+
     def _least_bytes(self, frames: int, settings: Settings, crf: int, *, resume: bool) -> float:
         """Bytes of the disk that making a video takes at least."""
         video = media.least_bytes(settings.width, settings.height, frames, crf)
@@ -306,6 +354,57 @@ class Animator:
             # Here what the error holds of the failed pass is free.
             conditions = None
             self._lower(memories.lower(self.memory), progress)
+
+    @torch.inference_mode()
+    def stream(self, inputs: Inputs, settings: Settings, *, progress: Progress = silent) -> Iterator[Picture]:
+        """``frames``, but each part of the clip is finished before the next is begun, and then forgotten.
+
+        Where windows share no frame, do not move on, and all of their noise is shared, as in the starter, the
+        frames are those of ``frames``, to the bit if a window is whole slices of 4 frames. Else the noise is
+        another one, and parts are joined by the frames they share (``diffusion.stream``).
+        """
+        window, shift = settings.window, settings.shift
+        self._fit(settings, len(inputs), progress)
+        with self._told_of_full_memory():
+            conditions = self.conditions(inputs, settings, progress)
+            made = stream(
+                self.denoiser(conditions, settings),
+                self._frame_noise(conditions, settings),
+                lambda: build_scheduler(self.schedule, settings.solver, settings.steps),
+                parts(len(conditions), window, alone=settings.overlap == shift == 0),
+                lambda frames, step: row_windows(frames, window, settings.overlap, shift * step),
+            )
+            try:
+                for frames, latents in made:
+                    yield from self.decode(latents, conditions, progress, start=frames.start)
+            except FloatingPointError as error:
+                raise self._not_finite(f"denoising, {error}") from None
+
+    def _frame_noise(
+        self, conditions: ClipConditions, settings: Settings
+    ) -> Callable[[Sequence[int]], Tensor]:
+        noise = FrameNoise(
+            (self.model.config.vae.latent_channels, *conditions.cells),
+            seed=settings.seed,
+            shared=settings.shared_noise,
+            frames=len(conditions),
+            dtype=torch.float16 if self.dtype == torch.float16 else torch.float32,
+        )
+        return lambda frames: noise(frames).to(self.device)
+
+    @contextlib.contextmanager
+    def _told_of_full_memory(self) -> Iterator[None]:
+        """Make one line of an error that means a full memory."""
+        try:
+            yield
+            return
+        except (MemoryError, RuntimeError) as error:
+            if not runtime.is_out_of_memory(error):
+                raise
+        # Frames that were given out are not made again, so a full memory ends the stream.
+        runtime.give_back(self.device)
+        lower = None if self._fill_again is None else memories.lower(self.memory)
+        raise SemibodyError(runtime.out_of_memory(lower=lower))
 
     def _fit(self, settings: Settings, frames: int, progress: Progress) -> None:
         """Keep less in memory where that is allowed and a clip needs it."""
@@ -426,16 +525,19 @@ class Animator:
         conditions: ClipConditions,
         progress: Progress = silent,
         first: int = 0,
+        start: int = 0,
     ) -> Iterator[Picture]:
-        """The latents of a whole clip to pixels from frame ``first`` on, a few frames at a time."""
-        for start in range(first, len(latents), self._decode_slice):
-            frames = range(start, min(start + self._decode_slice, len(latents)))
-            pixels = conditions.finish(latents, frames)
+        """Latents to pixels from frame ``first`` on, a few frames at a time: those of a whole clip, or of its
+        frames from ``start`` on."""
+        stop = start + len(latents)
+        for begin in range(max(first, start), stop, self._decode_slice):
+            frames = range(begin, min(begin + self._decode_slice, stop))
+            pixels = conditions.finish(latents, frames, start)
             # What is not finite makes the sum so, which takes a fifth of the time of looking at each.
             if not math.isfinite(float(pixels.sum(dtype=torch.float32))):
-                raise self._not_finite(f"decoding frame {start}")
+                raise self._not_finite(f"decoding frame {begin}")
             yield to_uint8(_unit(pixels))
-            progress("decode", frames.stop, len(latents))
+            progress("decode", frames.stop, len(conditions))
 
     def _not_finite(self, where: str) -> SemibodyError:
         """What to do about values that would make a black video."""

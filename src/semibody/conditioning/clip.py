@@ -186,10 +186,15 @@ class ClipConditions:
         """The unconditional half of guidance."""
         return Conditions(base=self.portrait.base)
 
-    def finish(self, latents: Float[Tensor, "n c h w"], frames: Sequence[int]) -> Float[Tensor, "f 3 H W"]:
-        """These frames of the clip, whose latents are all given, as pictures in about −1..1."""
+    def finish(
+        self, latents: Float[Tensor, "n c h w"], frames: Sequence[int], start: int = 0
+    ) -> Float[Tensor, "f 3 H W"]:
+        """These frames of the clip as pictures in about −1..1.
+
+        ``latents``: of all frames, or of those from ``start`` on; the clip's first are to be finished first.
+        """
         restorer, movement = self._model.restorer, self._movement
-        given = latents[list(frames)].to(self._dtype).contiguous()
+        given = latents[[frame - start for frame in frames]].to(self._dtype).contiguous()
         if movement is None or not self._still or restorer is None or not restorer.config.heard:
             return self.restored(self._model.decode(given), frames)
         # Of what the networks draw only the mouth's inside is shown, of the portrait itself, moved.
