@@ -38,8 +38,10 @@ from semibody.diffusion.windows import Window, ring_windows
 from semibody.files import refuse_input, require_space
 from semibody.inputs import Inputs, prepare
 from semibody.media.provenance import notes_of
+from semibody.networks import quantised
 from semibody.networks.loading import load_model
 from semibody.networks.model import Conditions, Model, ModelConfig
+from semibody.networks.tiny_decoder import TinyDecoder
 from semibody.networks.unet import DeepFeatures
 from semibody.pose.body import face_found
 from semibody.resume import Unfinished
@@ -65,6 +67,8 @@ class Animator:
         self.origin = origin
         weight = model.denoising_unet.conv_in.weight
         self.device, self.dtype = weight.device, weight.dtype
+        self.precision = str(self.dtype).removeprefix("torch.")
+        """what the networks compute in, for metadata"""
         self._further: Sequence[str] = ()
         self._load_again: Callable[..., Animator] | None = None
         """loads the same weights in another process"""
@@ -93,16 +97,22 @@ class Animator:
         first, *further = runtime.several_devices(devices) if devices else (device,)
         target = runtime.choose_device(first)
         dtype = runtime.choose_dtype(precision, target)
+        if precision in runtime.EIGHT_BITS:
+            quantised.require(precision)
         found = resolve(Source(weights=str(weights) if weights else None, preset=preset))
         folder = found.folder
         runtime.prepare(target)
         model, info = load_model(folder, variant=found.variant, dtype=dtype, device=target, progress=progress)
         schedule = config.build(ScheduleConfig, info.schedule, str(folder))
         made = cls(model, schedule=schedule, defaults=found.defaults, origin=info.origin or folder.name)
+        if precision in runtime.EIGHT_BITS:
+            quantised.quantise(model.denoising_unet, precision)
+            made.precision = precision
         if further:
             made._further = further
+            again = precision if precision in runtime.EIGHT_BITS else runtime.name_of(dtype)
             made._load_again = functools.partial(
-                cls.load, folder.absolute(), preset=found.variant, precision=runtime.name_of(dtype)
+                cls.load, folder.absolute(), preset=found.variant, precision=again
             )
         return made
 
@@ -240,7 +250,7 @@ class Animator:
         return {
             "semibody": semibody.__version__,
             "weights": self.origin,
-            "precision": str(self.dtype).removeprefix("torch."),
+            "precision": self.precision,
             "settings": dataclasses.asdict(settings),
         }
 
@@ -286,8 +296,14 @@ class Animator:
             self.model, inputs.portrait, inputs.portrait_pose, inputs.gesture, inputs.speech, settings.fps,
             settings.steps, self._movement(inputs, deform_arms=settings.arms == "auto"),
         )  # fmt: skip
+        if settings.decoder == "tiny":
+            conditions.decode = self._tiny_decoder
         progress("prepare", 1, 1)
         return conditions
+
+    @functools.cached_property
+    def _tiny_decoder(self) -> TinyDecoder:
+        return TinyDecoder.load(self.dtype, self.device)
 
     def _movement(self, inputs: Inputs, *, deform_arms: bool) -> Movement | None:
         """How finished frames are moved; None for models that draw every frame themselves."""

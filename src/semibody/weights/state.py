@@ -114,7 +114,9 @@ def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
 def content_of(module: nn.Module) -> Iterator[tuple[str, str, NDArray[np.uint8]]]:
     """Name, dtype and bytes of every tensor of a module, one after the other: for a digest of weights."""
     for name, value in module.state_dict().items():
-        flat = value.detach().cpu().contiguous().flatten()
+        # Quantised tensors are of types of their own, which have no bytes.
+        plain = value if type(value) in (Tensor, nn.Parameter) else value.dequantize()
+        flat = plain.detach().cpu().contiguous().flatten()
         yield name, str(value.dtype), flat.view(torch.uint8).numpy()
 
 
