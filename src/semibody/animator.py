@@ -42,8 +42,10 @@ from semibody.files import refuse_input, require_space
 from semibody.inputs import Inputs, prepare
 from semibody.media.provenance import notes_of
 from semibody.memory import MEMORIES
+from semibody.networks import quantised
 from semibody.networks.loading import build_model, fill_model
 from semibody.networks.model import Conditions, Model, ModelConfig
+from semibody.networks.tiny_decoder import TinyDecoder
 from semibody.networks.unet import DeepFeatures
 from semibody.pose.body import face_found
 from semibody.resume import Unfinished
@@ -68,6 +70,8 @@ class Animator:
         self.defaults = defaults or Settings()
         self.origin = origin
         self.device, self.dtype = model.device, model.dtype
+        self.precision = str(self.dtype).removeprefix("torch.")
+        """what the networks compute in, for metadata"""
         self._further: Sequence[str] = ()
         self._load_again: Callable[..., Animator] | None = None
         """loads the same weights in another process"""
@@ -105,6 +109,14 @@ class Animator:
         first, *further = runtime.several_devices(devices) if devices else (device,)
         target = runtime.choose_device(first)
         dtype = runtime.choose_dtype(precision, target)
+        if precision in runtime.EIGHT_BITS:
+            quantised.require(precision)
+            if memory not in ("auto", "full"):
+                raise SemibodyError(
+                    f"--memory {memory} reads weights again and again, which --precision {precision} would "
+                    "round each time; use --precision bf16, or --memory full"
+                )
+            memory = "full"
         found = resolve(Source(weights=str(weights) if weights else None, preset=preset))
         folder = found.folder
         runtime.prepare(target)
@@ -121,14 +133,14 @@ class Animator:
         made.memory, made._may_lower = kept, memory == "auto"
         made.why_memory = choice.line()
         made._fill_again = place
+        if precision in runtime.EIGHT_BITS:
+            quantised.quantise(model.denoising_unet, precision)
+            made.precision = precision
         if further:
             made._further = further
+            again = precision if precision in runtime.EIGHT_BITS else runtime.name_of(dtype)
             made._load_again = functools.partial(
-                cls.load,
-                folder.absolute(),
-                preset=found.variant,
-                precision=runtime.name_of(dtype),
-                memory=memory,
+                cls.load, folder.absolute(), preset=found.variant, precision=again, memory=memory
             )
         return made
 
@@ -313,7 +325,7 @@ class Animator:
         return {
             "semibody": semibody.__version__,
             "weights": self.origin,
-            "precision": str(self.dtype).removeprefix("torch."),
+            "precision": self.precision,
             "settings": dataclasses.asdict(settings),
         }
 
@@ -441,8 +453,14 @@ class Animator:
             self.model, inputs.portrait, inputs.portrait_pose, inputs.gesture, inputs.speech, settings.fps,
             settings.steps, self._movement(inputs, deform_arms=settings.arms == "auto"),
         )  # fmt: skip
+        if settings.decoder == "tiny":
+            conditions.decode = self._tiny_decoder
         progress("prepare", 1, 1)
         return conditions
+
+    @functools.cached_property
+    def _tiny_decoder(self) -> TinyDecoder:
+        return TinyDecoder.load(self.dtype, self.device)
 
     def _movement(self, inputs: Inputs, *, deform_arms: bool) -> Movement | None:
         """How finished frames are moved; None for models that draw every frame themselves."""

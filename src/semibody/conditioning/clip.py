@@ -108,6 +108,8 @@ class ClipConditions:
         ``steps``: how often all windows are asked for. With a ``movement`` the networks draw what it leaves
         to them, and it moves the finished frames.
         """
+        self.decode: Callable[[Tensor], Tensor] = model.decode
+        """scaled latents to pixels, about −1..1; of models without a restorer another may take its place"""
         self._model, self._device, self._dtype = model, model.device, model.dtype
         self._gesture, self._fps = movement.for_networks if movement else gesture, fps
         self._drawn_mouth: DrawnMouth | None = None
@@ -196,7 +198,7 @@ class ClipConditions:
         restorer, movement = self._model.restorer, self._movement
         given = latents[[frame - start for frame in frames]].to(self._dtype).contiguous()
         if movement is None or not self._still or restorer is None or not restorer.config.heard:
-            return self.restored(self._model.decode(given), frames)
+            return self.restored(self.decode(given), frames)
         # Of what the networks draw only the mouth's inside is shown, of the portrait itself, moved.
         if self._drawn_mouth is None:
             self._drawn_mouth = self._mouth_drawn_as_in(latents[:1].to(self._dtype))
