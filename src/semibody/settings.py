@@ -60,6 +60,13 @@ class Settings:
     """Denoising steps."""
     guidance: float = 2.5
     """1.0: none, twice as fast. Up to 3: livelier lips, harsher picture."""
+    guidance_start: float = 0.0
+    """Guide only after this share of the steps, 0 to 1; the steps before take half the time."""
+    guidance_stop: float = 1.0
+    """Guide only up to this share of the steps, 0 to 1; the steps after it take half the time."""
+    cache: int = option(1, metavar="N")
+    """Compute the deep layers in every N-th step only, and reuse them in between; 1: in every step. Faster,
+    and close to the exact video: docs/performance.md says how close."""
     solver: Solver = "ddim"
     """ddim as published; dpm++ or unipc need fewer steps."""
     seed: int = 3407
@@ -113,7 +120,10 @@ class Settings:
         return self.find_person or self.frame != "keep" or self.align != "none"
 
 
-DENOISING = ("steps", "guidance", "solver", "shared_noise", "window", "overlap", "shift")
+DENOISING = (
+    "steps", "guidance", "guidance_start", "guidance_stop", "cache", "solver", "shared_noise", "window",
+    "overlap", "shift",
+)  # fmt: skip
 """The settings that reading and fitting the inputs does not depend on."""
 
 
@@ -132,6 +142,9 @@ class Source:
     """auto, cpu, cuda, cuda:1, mps."""
     devices: str | None = option(None, metavar="DEVICE,DEVICE")
     """Several that share a clip's windows, for example cuda:0,cuda:1; instead of --device."""
+    memory: str = "auto"
+    """auto: the first that fits; full; low: large networks take turns; lowest: their blocks do, too. All make
+    the same clip."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,6 +222,10 @@ def check(settings: Settings, model: ModelConfig) -> Settings:
         (not 1 <= s.steps <= 1000, f"--steps {s.steps} must be from 1 to 1000"),
         (not 1 <= s.fps <= 120, f"--fps {s.fps:g} must be from 1 to 120"),
         (not 0 <= s.guidance <= 30, f"--guidance {s.guidance:g} must be from 0 to 30"),
+        (not 0 <= s.guidance_start < s.guidance_stop <= 1,
+         f"--guidance-start {s.guidance_start:g} must be below --guidance-stop {s.guidance_stop:g}, and both "
+         "from 0 to 1"),
+        (not 1 <= s.cache <= 100, f"--cache {s.cache} must be from 1 to 100"),
         (s.length is not None and s.length < 1, f"--length {s.length} must be at least 1 frame"),
         (not 0 <= s.overlap < s.window,
          f"--overlap {s.overlap} must be at least 0 and smaller than --context {s.window}"),

@@ -16,7 +16,7 @@ from semibody.networks.audio_encoders import AudioConfig, AudioFeatureMapper, au
 from semibody.networks.hints import Hints
 from semibody.networks.model import Conditions, Model, ModelConfig
 from semibody.networks.plate import PlateConfig
-from semibody.networks.unet import AudioProjection, UNet, UNetConfig
+from semibody.networks.unet import AudioProjection, DeepFeatures, UNet, UNetConfig
 from semibody.types import SemibodyError
 
 UNET = made.small_config().unet
@@ -305,6 +305,54 @@ def test_the_small_audio_encoder_levels_quiet_and_loud_recordings_but_not_silenc
     assert (encoder.rows(torch.zeros(16000)) == -1).all()
     noise = 1e-5 * torch.randn(16000, generator=torch.Generator().manual_seed(0))
     assert encoder.rows(noise).max() < 0  # no recording at all is made one
+
+
+@pytest.mark.parametrize("shape", ["published", "starter"])
+def test_deep_features_that_have_not_changed_give_the_same_bits(shape: str) -> None:
+    """With the inputs of the pass that kept them outer layers predict the same; deep ones do not run."""
+    changes = (
+        {} if shape == "published" else {"layers": 1, "attention": (False, False, True), "motion": False}
+    )
+    unet = dataclasses.replace(UNET, **changes)  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    model = Model(dataclasses.replace(made.small_config(), unet=unet)).eval().requires_grad_(False)
+    latents, whole = conditions(model)
+    t, deep = torch.tensor([500.0]), DeepFeatures()
+    exact = model.denoise(latents, t, whole)
+    assert torch.equal(model.denoise(latents, t, whole, deep), exact), "the pass that keeps them is exact"
+
+    def runs(*_: object) -> None:
+        raise AssertionError("a deep layer runs")
+
+    network = model.denoising_unet
+    deep_modules = [network.mid_block, *network.down_blocks[1:], *network.up_blocks[:-1]]
+    hooks = [resnet.register_forward_pre_hook(runs) for module in deep_modules for resnet in module.resnets]
+    assert torch.equal(model.denoise(latents, t, whole, deep), exact)
+    later = latents + 0.1 * torch.randn(latents.shape, generator=torch.Generator().manual_seed(2))
+    reused = model.denoise(later, t - 20, whole, deep)
+    for hook in hooks:
+        hook.remove()
+    asked = model.denoise(later, t - 20, whole)
+    assert not torch.equal(reused, asked)
+    assert (reused - asked).norm() < (exact - asked).norm(), "outer layers follow the latents"
+
+
+def test_work_of_a_step_that_reuses_deep_features() -> None:
+    """A fifth of all at 256², where deep layers are most of it; and steps add up as they are made."""
+    work = count_work(ModelConfig(), 256, 256, 12)
+    assert 0.15 < work.outer[0] / work.conditional < 0.25
+    assert work.deep_frame == 320 * 32 * 32
+    a, b, (c, d) = work.conditional, work.unconditional, work.outer
+
+    def steps(cache: int, guided: list[int]) -> float:
+        return work.steps(5, cache=cache, guided=lambda done: round(5 * done) in guided)
+
+    assert steps(1, []) == pytest.approx(5 * a)
+    assert steps(1, [0, 1, 2, 3, 4]) == pytest.approx(5 * work.step(2.5))
+    assert steps(3, [0, 1, 2, 3, 4]) == pytest.approx(2 * (a + b) + 3 * (c + d))
+    # Guided first in the middle of three steps: nothing of that half is kept yet.
+    assert steps(3, [1, 2]) == pytest.approx(2 * a + 3 * c + b + d)
+    assert steps(2, [1, 2]) == pytest.approx(3 * a + 2 * c + 2 * b)
 
 
 def test_mapper_is_one_linear_map_along_tokens() -> None:

@@ -20,7 +20,7 @@ from semibody.evaluation.protocol import Item, Problem, Protocol, probe
 from semibody.files import digest, foreign_failure
 from semibody.media import read_image
 from semibody.pose.files import load_gesture
-from semibody.processes import in_processes
+from semibody.processes.local import in_processes
 from semibody.types import Gesture, Progress, SemibodyError, silent
 
 Side = Literal["generated", "real", "portrait"]
