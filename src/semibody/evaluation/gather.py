@@ -155,7 +155,7 @@ def _file_jobs(gathered: Gathered, item: Item, names: Sequence[str]) -> Iterator
 def _key(gathered: Gathered, name: str, side: Side, *content: str | float) -> str:
     kind = extract.KINDS[name]
     settings = {setting: getattr(gathered.rules, setting) for setting in kind.settings}
-    beside = [side] if kind.by_side else []
+    beside: list[str] = [side] if kind.by_side else []
     if kind.on_device and gathered.device != "cpu":
         beside.append(gathered.device.partition(":")[0])
     return key_of(name, kind.version, settings, kind.model(), *content, *beside)
