@@ -138,6 +138,9 @@ def ingest(
         Path | None,
         typer.Option("--list", help="Take only what EMTD's or HumanVid's published list names."),
     ] = None,
+    camera: Annotated[
+        Path | None, typer.Option(help="Folder of the camera's paths, VIDEO.txt each, as HumanVid's.")
+    ] = None,
     wanted: Annotated[Wanted, Built(Wanted)],
     where: Annotated[Workers, Built(Workers, workers=1)],
     again: Annotated[bool, typer.Option("--again", help="Try the videos that failed once more.")] = False,
@@ -147,7 +150,7 @@ def ingest(
     from semibody.data.ingest import ingest as ingest_videos
 
     with progress_bar() as progress:
-        account = ingest_videos(videos, out, wanted, listing, where, again, progress)
+        account = ingest_videos(videos, out, wanted, listing, camera, where, again, progress)
     if as_json:
         typer.echo(json.dumps(account.as_dict(), indent=1))
     else:

@@ -41,6 +41,7 @@ from semibody.clips.manifest import (
 from semibody.clips.mouth import correlation, jaw_opening
 from semibody.clips.truth import Truth, box_around
 from semibody.data import lips
+from semibody.data.camera import read_rotations, turn
 from semibody.data.folder import disk_errors_named, filling
 from semibody.data.inspect import LOUDNESS_WINDOW
 from semibody.data.wanted import Wanted
@@ -143,6 +144,7 @@ def ingest(
     out: Path | str,
     wanted: Wanted | None = None,
     listing: Path | str | None = None,
+    cameras: Path | str | None = None,
     where: Workers = ONE,
     again: bool = False,
     progress: Progress = silent,
@@ -150,8 +152,9 @@ def ingest(
     """Ingest a video, or every video of a folder, and write the manifest.
 
     ``listing`` is a published list: EMTD's table (URL, start_timecode, end_timecode) or HumanVid's addresses,
-    a line each; only what it names and the folder holds is taken. ``again`` tries once more the videos that
-    failed. A video that a fault of the moment stops (no memory, a network folder) is named in the account and
+    a line each; only what it names and the folder holds is taken. ``cameras`` is a folder of the camera's
+    paths, ``<video>.txt`` (HumanVid's): pieces in which it turns are rejected. ``again`` tries once more the
+    videos that failed. A video that a fault of the moment stops (no memory, a network folder) is named in the account and
     tried again by the next run. Raises SemibodyError when there is nothing to ingest, ``out`` holds a set of
     other settings, or the disk is full.
     """
@@ -172,7 +175,7 @@ def ingest(
         if again:
             _forget_failures(out)
         jobs = [
-            (str(path), name, times.get(path.stem) or None, str(out), wanted)
+            (str(path), name, times.get(path.stem) or None, str(out), wanted, _camera(cameras, path))
             for name, path in sources.items()
             if not (out / "videos" / f"{name}.json").exists()
         ]
@@ -191,6 +194,12 @@ def ingest(
                 json.dumps(account.as_dict() | {"absent": absent}, indent=1), encoding="utf-8"
             )
     return account
+
+
+def _camera(cameras: Path | str | None, video: Path) -> str | None:
+    """The file of a video's camera, if there is one."""
+    file = Path(cameras) / f"{video.stem}.txt" if cameras is not None else None
+    return str(file) if file is not None and file.is_file() else None
 
 
 def find_videos(where: Path) -> dict[str, Path]:
@@ -271,7 +280,12 @@ def _seconds(text: str) -> float:
 
 
 def ingest_video(
-    path: str, name: str, times: Sequence[tuple[float, float]] | None, out: str, wanted: Wanted
+    path: str,
+    name: str,
+    times: Sequence[tuple[float, float]] | None,
+    out: str,
+    wanted: Wanted,
+    camera: str | None = None,
 ) -> tuple[str, str]:
     """Cut, test and write one video; runs in a worker. Returns its name, and the fault of the moment that
     stopped it (empty: it is finished).
@@ -283,7 +297,7 @@ def ingest_video(
     kept = 0
     with disk_errors_named(folder):
         try:
-            kept = _Video(source, name, folder, wanted).ingest(times)
+            kept = _Video(source, name, folder, wanted).ingest(times, camera)
         except MissingPartError:
             raise
         except Exception as error:
@@ -343,14 +357,16 @@ class _Video:
     def __init__(self, path: Path, name: str, out: Path, wanted: Wanted) -> None:
         self._path, self._name, self._out, self._wanted = path, name, out, wanted
 
-    def ingest(self, times: Sequence[tuple[float, float]] | None) -> int:
+    def ingest(self, times: Sequence[tuple[float, float]] | None, camera: str | None) -> int:
         with VideoReader(self._path) as video:
-            seconds = video.frame_count / video.fps
+            fps, seconds = video.fps, video.frame_count / video.fps
         speech = None if self._wanted.pose_only else _speech_of(self._path)
         pieces = self._pieces(times, seconds)
         if not pieces:
             shortest = f"no scene of {self._wanted.shortest:g} s in {seconds:.1f} s"
             self._reject(Piece(self._name, 0, seconds), "too short", shortest)
+        if camera is not None:
+            self._reject_turning(pieces, read_rotations(Path(camera)), fps)
         network = None if self._wanted.pose_only else lips.network_here()
         with contextlib.ExitStack() as stack:
             detector: Detector | None = None
@@ -377,6 +393,14 @@ class _Video:
             edges = np.linspace(start, stop, count + 1)
             parts += [(float(a), float(b)) for a, b in itertools.pairwise(edges)]
         return [Piece(f"{self._name}-{n:04d}", a, b) for n, (a, b) in enumerate(parts)]
+
+    def _reject_turning(self, pieces: list[Piece], rotations: Floats, fps: float) -> None:
+        """Reject the pieces in which the camera turns; ``rotations`` (f, 4) of the video's own frames."""
+        for piece in pieces:
+            if not self._finished(piece):
+                degrees = turn(rotations[round(piece.start * fps) : round(piece.stop * fps)])
+                if degrees > self._wanted.turn:
+                    self._reject(piece, "the camera turns", f"by {degrees:.1f} degrees")
 
     def _poses(self, piece: Piece) -> Path:
         return self._out / "poses" / f"{piece.id}.npz"
