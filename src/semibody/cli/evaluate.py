@@ -10,7 +10,7 @@ import typer
 from semibody.cli.app import app
 from semibody.cli.options import Built, with_options
 from semibody.cli.progress import progress_bar
-from semibody.processes import Workers
+from semibody.evaluation.computing import Computing
 from semibody.types import SemibodyError
 
 if TYPE_CHECKING:
@@ -40,8 +40,7 @@ def evaluate(
         list[str] | None, typer.Option("--set", help="A setting of the protocol, e.g. features_every=1.")
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of results of earlier runs.")] = None,
-    where: Annotated[Workers, Built(Workers)],
-    device: Annotated[str, typer.Option(help="Of the metrics' networks: auto, cpu, cuda, cuda:1.")] = "auto",
+    where: Annotated[Computing, Built(Computing)],
     list_metrics: Annotated[
         bool,
         typer.Option("--list", help="List every metric and what it needs that is missing here, and stop."),
@@ -70,8 +69,7 @@ def evaluate(
             metrics=names,
             protocol=rules,
             cache=cache,
-            workers=where,
-            device=device,
+            where=where,
             progress=progress,
         )
     for path in reports:
