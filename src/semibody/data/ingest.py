@@ -154,9 +154,9 @@ def ingest(
     ``listing`` is a published list: EMTD's table (URL, start_timecode, end_timecode) or HumanVid's addresses,
     a line each; only what it names and the folder holds is taken. ``cameras`` is a folder of the camera's
     paths, ``<video>.txt`` (HumanVid's): pieces in which it turns are rejected. ``again`` tries once more the
-    videos that failed. A video that a fault of the moment stops (no memory, a network folder) is named in the account and
-    tried again by the next run. Raises SemibodyError when there is nothing to ingest, ``out`` holds a set of
-    other settings, or the disk is full.
+    videos that failed. A video that a fault of the moment stops (no memory, a network folder) is named in the
+    account and tried again by the next run. Raises SemibodyError when there is nothing to ingest, ``out``
+    holds a set of other settings, or the disk is full.
     """
     videos, out, wanted = Path(videos), Path(out), wanted or Wanted()
     _require_scene_detection()

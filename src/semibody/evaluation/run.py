@@ -104,7 +104,8 @@ def evaluate(
     ``generated``, ``real`` a folder of videos, a manifest or one video, paired by name; ``portraits`` a
     folder of pictures by the same names; ``metrics`` names or families (none: every family, by its standard
     where this machine has it and its stand-in otherwise); ``workers`` processes, 0 = one a core, or where
-    they run (``processes.Workers``); ``cache`` folder of what was found before. Raises SemibodyError when nothing can be measured.
+    they run (``processes.Workers``); ``cache`` folder of what was found before. Raises SemibodyError when
+    nothing can be measured.
     """
     started = time.monotonic()
     rules = protocol or Protocol()
