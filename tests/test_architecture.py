@@ -37,6 +37,7 @@ FLOORS: dict[str, int] = {
     "inputs": 4,
     "data": 4,
     "evaluation": 3,
+    "memory": 4,
     "animator": 5,
     "training": 6,
     "pipeline": 6,
