@@ -108,7 +108,8 @@ def evaluate(
     ``generated``, ``real`` a folder of videos, a manifest or one video, paired by name; ``portraits`` a
     folder of pictures by the same names; ``metrics`` names or families (none: every family, by its standard
     where this machine has it and its stand-in otherwise); ``cache`` folder of what was found before;
-    ``where`` it is computed: without it in one process a core, networks on ``metrics_device``. Raises SemibodyError when nothing can be measured.
+    ``where`` it is computed: without it in one process a core, networks on ``metrics_device``. Raises
+    SemibodyError when nothing can be measured.
     """
     started = time.monotonic()
     rules, where = protocol or Protocol(), where or Computing()
