@@ -39,8 +39,8 @@ class Evaluation:
     """Numbers, and everything needed to make them again.
 
     ``results`` metric → what was measured; ``not_computed`` metric → why and how to get it; ``items`` the
-    clips that count; ``problems`` of files; ``device`` of the networks; ``seconds``
-    it took.
+    clips that count; ``problems`` of files; ``protocol`` with the device that was
+    taken; ``seconds`` it took.
     """
 
     results: dict[str, Measured]
@@ -48,7 +48,6 @@ class Evaluation:
     items: tuple[Item, ...]
     problems: tuple[Problem, ...]
     protocol: Protocol
-    device: str
     versions: dict[str, str]
     models: dict[str, str]
     seconds: float
@@ -61,7 +60,6 @@ class Evaluation:
             "clips": [item.name for item in self.items],
             "problems": [dataclasses.asdict(problem) for problem in self.problems],
             "protocol": dataclasses.asdict(self.protocol),
-            "device": self.device,
             "versions": self.versions,
             "models": self.models,
             "seconds": round(self.seconds, 1),
@@ -101,7 +99,6 @@ def evaluate(
     protocol: Protocol | None = None,
     cache: Path | None = None,
     workers: int = 0,
-    device: str = "auto",
     progress: Progress = silent,
 ) -> Evaluation:
     """Measure generated clips, by themselves and against the real ones.
@@ -109,11 +106,11 @@ def evaluate(
     ``generated``, ``real`` a folder of videos, a manifest or one video, paired by name; ``portraits`` a
     folder of pictures by the same names; ``metrics`` names or families (none: every family, by its standard
     where this machine has it and its stand-in otherwise); ``workers`` processes, 0 = one a core; ``cache``
-    folder of what was found before; ``device`` of the networks (``metrics_device``). Raises SemibodyError
-    when nothing can be measured.
+    folder of what was found before; Raises SemibodyError when nothing can be measured.
     """
     started = time.monotonic()
-    rules, device = protocol or Protocol(), metrics_device(device)
+    rules = protocol or Protocol()
+    rules = dataclasses.replace(rules, device=metrics_device(rules.device))
     items, problems = pair_clips(generated, real, portraits)
     items, more = check(items)
     problems += more
@@ -129,7 +126,7 @@ def evaluate(
         items, rules, kinds,
         cache=caching.Cache(cache or caching.default_folder()),
         pairs=any("pixels" in metric.kinds for metric in chosen),
-        workers=workers or os.cpu_count() or 1, device=device, progress=progress,
+        workers=workers or os.cpu_count() or 1, progress=progress,
     )  # fmt: skip
     problems += found
     if not gathered.items:
@@ -140,8 +137,8 @@ def evaluate(
         results[metric.name] = metric.measure(gathered)
     progress("compute", len(chosen), len(chosen))
     return Evaluation(
-        results, not_computed, tuple(gathered.items), tuple(problems), rules, device, _versions(),
-        _models(kinds), time.monotonic() - started,
+        results, not_computed, tuple(gathered.items), tuple(problems), rules, _versions(), _models(kinds),
+        time.monotonic() - started,
     )  # fmt: skip
 
 

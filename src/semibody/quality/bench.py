@@ -26,7 +26,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -65,6 +65,8 @@ class BenchRecipe:
     videos: str = ""
     """folder of videos to make the test set of, as ``semibody build-emtd`` does, in ``out``/cases; instead of
     cases"""
+    listing: str = ""
+    """EMTD's table of addresses and times, where those are whole videos"""
     detector: str = "auto"
     """what finds the poses of those videos: auto, mediapipe or dwpose"""
     weights: str = "official"
@@ -175,7 +177,10 @@ def find_cases(
         )
     if rules.videos:
         folder = base / rules.out / "cases"
-        problems = emtd.build(base / rules.videos, folder, detector=rules.detector, progress=progress)
+        listing = base / rules.listing if rules.listing else None
+        problems = emtd.build(
+            base / rules.videos, folder, listing=listing, detector=rules.detector, progress=progress
+        )
         return folder / NAME, {problem.name: problem.what for problem in problems}
     if str(recipe) in bundled() and not (base / rules.cases).exists():
         raise SemibodyError(f"{rules.cases}: no test set is here; `make bench-{recipe}` renders it first")
@@ -191,6 +196,7 @@ class _Run:
     ) -> None:  # fmt: skip
         self.rules, self.out, self.progress = rules, out, progress
         self.workers, self.device = workers, device
+        self.protocol = rules.protocol if device == "auto" else replace(rules.protocol, device=device)
         self.cases = spread(cases)[: rules.limit]
         self.failed: dict[str, str] = {}
         """case -> why it is left out"""
@@ -246,8 +252,8 @@ class _Run:
         manifest = self.out / ("swapped-own" if own else "swapped") / NAME
         write_lines(manifest, lines)
         return evaluate(
-            manifest, metrics=["mouth-correlation"], protocol=self.rules.protocol, workers=self.workers,
-            device=self.device, progress=self.progress,
+            manifest, metrics=["mouth-correlation"], protocol=self.protocol, workers=self.workers,
+            progress=self.progress,
         )  # fmt: skip
 
     def missing(self, folder: str, stage: str) -> Iterator[Case]:
@@ -297,9 +303,8 @@ class _Run:
             self.out / folder / NAME,
             real,
             metrics=metrics,
-            protocol=self.rules.protocol,
+            protocol=self.protocol,
             workers=self.workers,
-            device=self.device,
             progress=self.progress,
         )
 
