@@ -36,14 +36,17 @@ from semibody.diffusion.reuse import Reuse, SavedBetween, first_step
 from semibody.diffusion.sample import AfterStep, sample
 from semibody.diffusion.schedule import ScheduleConfig, build_scheduler, initial_noise
 from semibody.diffusion.spread import Each, Spread
+from semibody.diffusion.stream import FrameNoise, parts, row_windows, stream
 from semibody.diffusion.windows import Window, ring_windows
 from semibody.files import first_line, refuse_input, require_space
 from semibody.inputs import Inputs, prepare
 from semibody.media.provenance import notes_of
 from semibody.memory import MEMORIES
+from semibody.networks import quantised
 from semibody.networks.compiling import compile_blocks, restore
 from semibody.networks.loading import build_model, fill_model
 from semibody.networks.model import Conditions, Model, ModelConfig
+from semibody.networks.tiny_decoder import TinyDecoder
 from semibody.networks.unet import DeepFeatures
 from semibody.pose.body import face_found
 from semibody.resume import Unfinished
@@ -68,6 +71,8 @@ class Animator:
         self.defaults = defaults or Settings()
         self.origin = origin
         self.device, self.dtype = model.device, model.dtype
+        self.precision = str(self.dtype).removeprefix("torch.")
+        """what the networks compute in, for metadata"""
         self._further: Sequence[str] = ()
         self._load_again: Callable[..., Animator] | None = None
         """loads the same weights in another process"""
@@ -109,13 +114,12 @@ class Animator:
         """
         from semibody import config
 
-        if compile and memory == MEMORIES[-1]:
-            raise SemibodyError("--compile needs whole networks; use --memory low, or leave out --compile")
         first, *further = runtime.several_devices(devices) if devices else (device,)
-        if compile and further:
-            raise SemibodyError("--compile works on one device; leave out --compile, or name one device")
+        memory = _fitting_together(precision, memory, compiles=compile, devices=1 + len(further))
         target = runtime.choose_device(first)
         dtype = runtime.choose_dtype(precision, target)
+        if precision in runtime.EIGHT_BITS:
+            quantised.require(precision)
         found = resolve(Source(weights=str(weights) if weights else None, preset=preset))
         folder = found.folder
         runtime.prepare(target)
@@ -133,14 +137,14 @@ class Animator:
         made.why_memory = choice.line()
         made._compiles = compile and kept != MEMORIES[-1]
         made._fill_again = place
+        if precision in runtime.EIGHT_BITS:
+            quantised.quantise(model.denoising_unet, precision)
+            made.precision = precision
         if further:
             made._further = further
+            again = precision if precision in runtime.EIGHT_BITS else runtime.name_of(dtype)
             made._load_again = functools.partial(
-                cls.load,
-                folder.absolute(),
-                preset=found.variant,
-                precision=runtime.name_of(dtype),
-                memory=memory,
+                cls.load, folder.absolute(), preset=found.variant, precision=again, memory=memory
             )
         return made
 
@@ -237,6 +241,53 @@ class Animator:
                 watch(pixels)
         resuming.forget(path)
 
+    def stream_to(
+        self,
+        path: str | Path,
+        portrait: str | Path | Picture,
+        speech: str | Path | Speech,
+        gesture: str | Path | Gesture = "auto",
+        *,
+        crf: int = 18,
+        progress: Progress = silent,
+        **settings: Any,
+    ) -> Inputs:
+        """``animate_to``, into a video that can be played while it is made; see ``write_stream``."""
+        refuse_input(path, *(given for given in (portrait, speech, gesture) if isinstance(given, str | Path)))
+        chosen = self.settings(**settings)
+        media.require_stream_name(path, alpha=chosen.alpha)
+        inputs = prepare(portrait, speech, gesture, chosen)
+        self.write_stream(path, inputs, chosen, crf=crf, progress=progress)
+        return inputs
+
+    def write_stream(
+        self,
+        path: str | Path,
+        inputs: Inputs,
+        settings: Settings,
+        *,
+        crf: int = 18,
+        notes: Mapping[str, Any] | None = None,
+        progress: Progress = silent,
+    ) -> None:
+        """Make prepared inputs into a fragmented mp4, a second at a time (``media.VideoStream``).
+
+        ``path`` may be ``-``: standard output.
+        A stopped run leaves what there is by then, which can be played, or no file if there is nothing.
+        """
+        metadata = {**self.metadata(settings), **notes_of(inputs.sources), **(notes or {})}
+        with media.VideoStream(
+            path,
+            fps=settings.fps,
+            width=settings.width,
+            height=settings.height,
+            speech=inputs.speech,
+            crf=crf,
+            metadata=metadata,
+        ) as video:
+            for pixels in self.stream(inputs, settings, progress=progress):
+                video.write(pixels)
+
     def _least_bytes(self, frames: int, settings: Settings, crf: int, *, resume: bool) -> float:
         """Bytes of the disk that making a video takes at least."""
         video = media.least_bytes(settings.width, settings.height, frames, crf)
@@ -278,7 +329,7 @@ class Animator:
         return {
             "semibody": semibody.__version__,
             "weights": self.origin,
-            "precision": str(self.dtype).removeprefix("torch."),
+            "precision": self.precision,
             "settings": dataclasses.asdict(settings),
         }
 
@@ -320,6 +371,58 @@ class Animator:
             conditions = None
             self._lower(memories.lower(self.memory), progress)
 
+    @torch.inference_mode()
+    def stream(self, inputs: Inputs, settings: Settings, *, progress: Progress = silent) -> Iterator[Picture]:
+        """``frames``, but each part of the clip is finished before the next is begun, and then forgotten.
+
+        Where windows share no frame, do not move on, and all of their noise is shared, as in the starter, the
+        frames are those of ``frames``, to the bit if a window is whole slices of 4 frames. Else the noise is
+        another one, and parts are joined by the frames they share (``diffusion.stream``).
+        """
+        window, shift = settings.window, settings.shift
+        self._fit(settings, len(inputs), progress)
+        with self._told_of_full_memory():
+            conditions = self.conditions(inputs, settings, progress)
+            self._compile_for(conditions, settings, progress)
+            made = stream(
+                self.denoiser(conditions, settings),
+                self._frame_noise(conditions, settings),
+                lambda: build_scheduler(self.schedule, settings.solver, settings.steps),
+                parts(len(conditions), window, alone=settings.overlap == shift == 0),
+                lambda frames, step: row_windows(frames, window, settings.overlap, shift * step),
+            )
+            try:
+                for frames, latents in made:
+                    yield from self.decode(latents, conditions, progress, start=frames.start)
+            except FloatingPointError as error:
+                raise self._not_finite(f"denoising, {error}") from None
+
+    def _frame_noise(
+        self, conditions: ClipConditions, settings: Settings
+    ) -> Callable[[Sequence[int]], Tensor]:
+        noise = FrameNoise(
+            (self.model.config.vae.latent_channels, *conditions.cells),
+            seed=settings.seed,
+            shared=settings.shared_noise,
+            frames=len(conditions),
+            dtype=torch.float16 if self.dtype == torch.float16 else torch.float32,
+        )
+        return lambda frames: noise(frames).to(self.device)
+
+    @contextlib.contextmanager
+    def _told_of_full_memory(self) -> Iterator[None]:
+        """Make one line of an error that means a full memory."""
+        try:
+            yield
+            return
+        except (MemoryError, RuntimeError) as error:
+            if not runtime.is_out_of_memory(error):
+                raise
+        # Frames that were given out are not made again, so a full memory ends the stream.
+        runtime.give_back(self.device)
+        lower = None if self._fill_again is None else memories.lower(self.memory)
+        raise SemibodyError(runtime.out_of_memory(lower=lower))
+
     def _fit(self, settings: Settings, frames: int, progress: Progress) -> None:
         """Keep less in memory where that is allowed and a clip needs it."""
         if not self._may_lower or self.memory == MEMORIES[-1]:
@@ -358,8 +461,14 @@ class Animator:
             self.model, inputs.portrait, inputs.portrait_pose, inputs.gesture, inputs.speech, settings.fps,
             settings.steps, self._movement(inputs, deform_arms=settings.arms == "auto"),
         )  # fmt: skip
+        if settings.decoder == "tiny":
+            conditions.decode = self._tiny_decoder
         progress("prepare", 1, 1)
         return conditions
+
+    @functools.cached_property
+    def _tiny_decoder(self) -> TinyDecoder:
+        return TinyDecoder.load(self.dtype, self.device)
 
     def _movement(self, inputs: Inputs, *, deform_arms: bool) -> Movement | None:
         """How finished frames are moved; None for models that draw every frame themselves."""
@@ -470,16 +579,19 @@ class Animator:
         conditions: ClipConditions,
         progress: Progress = silent,
         first: int = 0,
+        start: int = 0,
     ) -> Iterator[Picture]:
-        """The latents of a whole clip to pixels from frame ``first`` on, a few frames at a time."""
-        for start in range(first, len(latents), self._decode_slice):
-            frames = range(start, min(start + self._decode_slice, len(latents)))
-            pixels = conditions.finish(latents, frames)
+        """Latents to pixels from frame ``first`` on, a few frames at a time: those of a whole clip, or of its
+        frames from ``start`` on."""
+        stop = start + len(latents)
+        for begin in range(max(first, start), stop, self._decode_slice):
+            frames = range(begin, min(begin + self._decode_slice, stop))
+            pixels = conditions.finish(latents, frames, start)
             # What is not finite makes the sum so, which takes a fifth of the time of looking at each.
             if not math.isfinite(float(pixels.sum(dtype=torch.float32))):
-                raise self._not_finite(f"decoding frame {start}")
+                raise self._not_finite(f"decoding frame {begin}")
             yield to_uint8(_unit(pixels))
-            progress("decode", frames.stop, len(latents))
+            progress("decode", frames.stop, len(conditions))
 
     def _not_finite(self, where: str) -> SemibodyError:
         """What to do about values that would make a black video."""
@@ -506,6 +618,22 @@ def _denoiser_on(
     """``Animator.denoiser`` on another device, in a process of its own."""
     animator = load_again(device=device)
     return animator.denoiser(animator.conditions(inputs, settings), settings)
+
+
+def _fitting_together(precision: str, memory: str, *, compiles: bool, devices: int) -> str:
+    """The ``memory`` to take with the rest. Raises SemibodyError for what cannot go together."""
+    if compiles and memory == MEMORIES[-1]:
+        raise SemibodyError("--compile needs whole networks; use --memory low, or leave out --compile")
+    if compiles and devices > 1:
+        raise SemibodyError("--compile works on one device; leave out --compile, or name one device")
+    if precision not in runtime.EIGHT_BITS:
+        return memory
+    if memory not in ("auto", "full"):
+        raise SemibodyError(
+            f"--memory {memory} reads weights again and again, which --precision {precision} would "
+            "round each time; use --precision bf16, or --memory full"
+        )
+    return "full"
 
 
 def _what_fits(
