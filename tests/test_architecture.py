@@ -37,6 +37,7 @@ FLOORS: dict[str, int] = {
     "inputs": 4,
     "data": 4,
     "evaluation": 4,
+    "memory": 4,
     "animator": 5,
     "training": 6,
     "pipeline": 6,
@@ -67,7 +68,6 @@ BRANCHY: dict[str, int] = {}
 LONG: dict[str, int] = {}
 WIDE = {
     "cli/animate.py:animate": 10,
-    "cli/data.py:ingest": 11,
     "cli/evaluate.py:evaluate": 10,
     "cli/gesture.py:extract": 9,
     "cli/train.py:train": 10,

@@ -145,6 +145,9 @@ class Source:
     """auto, cpu, cuda, cuda:1, mps."""
     devices: str | None = option(None, metavar="DEVICE,DEVICE")
     """Several that share a clip's windows, for example cuda:0,cuda:1; instead of --device."""
+    memory: str = "auto"
+    """auto: the first that fits; full; low: large networks take turns; lowest: their blocks do, too. All make
+    the same clip."""
 
 
 @dataclass(frozen=True, kw_only=True)

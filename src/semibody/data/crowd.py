@@ -1,7 +1,7 @@
 """Rendered people straight into packed clips: by several processes, in bounded time, resumable.
 
     order = Order(people=3000, clips=1, seconds=6.0, fps=4.0, sway=0.12, photographed=0.6)
-    done = pack_crowd(Path("packed"), "makehuman", order, workers=2, minutes=60)
+    done = pack_crowd(Path("packed"), "makehuman", order, where=Workers(workers=2), minutes=60)
 
 No video files are written on the way. Every clip depends on (seed, person, take) alone, so the files are the
 same for any number of workers, and a stopped run continues.
@@ -17,9 +17,9 @@ from semibody.clips.manifest import split_of
 from semibody.data.dataset import Packing, pack_clip, packed_path
 from semibody.data.folder import disk_errors_named, filling
 from semibody.data.synthetic.order import MAY_GROW, Order
-from semibody.data.synthetic.produce import give_up_person, prepare, render_takes
+from semibody.data.synthetic.produce import ONE, give_up_person, prepare, render_takes
 from semibody.files import foreign_failure
-from semibody.processes import in_processes
+from semibody.processes import Workers, run_jobs
 from semibody.types import MissingPartError, Progress, SemibodyError, silent
 
 RECORD = "crowd.json"
@@ -31,7 +31,7 @@ def pack_crowd(
     assets: Path | str | None,
     order: Order,
     *,
-    workers: int = 1,
+    where: Workers = ONE,
     minutes: float | None = None,
     progress: Progress = silent,
 ) -> int:
@@ -49,7 +49,7 @@ def pack_crowd(
         there = order.people - len(missing)
         progress("render people", there, order.people)
         jobs = [(str(folder), str(assets), order, number, until) for number in missing]
-        for made in in_processes(_pack_person, jobs, workers, given_up=give_up_person):
+        for made in run_jobs(_pack_person, jobs, where, given_up=give_up_person):
             if made is None:
                 continue
             failures += [made] if made else []

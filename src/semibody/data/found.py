@@ -19,7 +19,7 @@ import numpy as np
 from semibody.data.dataset import PackedClip
 from semibody.files import atomic_write, path_of
 from semibody.pose.detectors import Detector, open_detector
-from semibody.processes import in_processes
+from semibody.processes.local import in_processes
 from semibody.types import Progress, silent
 
 
