@@ -115,11 +115,12 @@ class Animator:
         from semibody import config
 
         first, *further = runtime.several_devices(devices) if devices else (device,)
-        memory = _fitting_together(precision, memory, compiles=compile, devices=1 + len(further))
+        _check_compile(memory, compiles=compile, devices=1 + len(further))
         target = runtime.choose_device(first)
         dtype = runtime.choose_dtype(precision, target)
-        if precision in runtime.EIGHT_BITS:
-            quantised.require(precision)
+        eight_bits = precision in runtime.EIGHT_BITS
+        if eight_bits:
+            memory = quantised.require(precision, memory)
         found = resolve(Source(weights=str(weights) if weights else None, preset=preset))
         folder = found.folder
         runtime.prepare(target)
@@ -133,18 +134,21 @@ class Animator:
         kept = _what_fits(place, choice.memory, progress, may_lower=memory == "auto")
         schedule = config.build(ScheduleConfig, info.schedule, str(folder))
         made = cls(model, schedule=schedule, defaults=found.defaults, origin=info.origin or folder.name)
+        if eight_bits:
+            quantised.quantise(model.denoising_unet, precision)
+            made.precision = precision
         made.memory, made._may_lower = kept, memory == "auto"
         made.why_memory = choice.line()
         made._compiles = compile and kept != MEMORIES[-1]
         made._fill_again = place
-        if precision in runtime.EIGHT_BITS:
-            quantised.quantise(model.denoising_unet, precision)
-            made.precision = precision
         if further:
             made._further = further
-            again = precision if precision in runtime.EIGHT_BITS else runtime.name_of(dtype)
             made._load_again = functools.partial(
-                cls.load, folder.absolute(), preset=found.variant, precision=again, memory=memory
+                cls.load,
+                folder.absolute(),
+                preset=found.variant,
+                precision=precision if eight_bits else runtime.name_of(dtype),
+                memory=memory,
             )
         return made
 
@@ -620,20 +624,12 @@ def _denoiser_on(
     return animator.denoiser(animator.conditions(inputs, settings), settings)
 
 
-def _fitting_together(precision: str, memory: str, *, compiles: bool, devices: int) -> str:
-    """The ``memory`` to take with the rest. Raises SemibodyError for what cannot go together."""
+def _check_compile(memory: str, *, compiles: bool, devices: int) -> None:
+    """Raises SemibodyError for what --compile cannot go together with."""
     if compiles and memory == MEMORIES[-1]:
         raise SemibodyError("--compile needs whole networks; use --memory low, or leave out --compile")
     if compiles and devices > 1:
         raise SemibodyError("--compile works on one device; leave out --compile, or name one device")
-    if precision not in runtime.EIGHT_BITS:
-        return memory
-    if memory not in ("auto", "full"):
-        raise SemibodyError(
-            f"--memory {memory} reads weights again and again, which --precision {precision} would "
-            "round each time; use --precision bf16, or --memory full"
-        )
-    return "full"
 
 
 def _what_fits(

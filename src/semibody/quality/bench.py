@@ -44,10 +44,10 @@ from semibody.evaluation.run import Evaluation, evaluate
 from semibody.evaluation.tables import as_latex, as_markdown, write_table
 from semibody.files import atomic_write, exists, foreign_failure, path_of, read_json, require_name
 from semibody.media import VideoReader, VideoWriter, read_speech, resize_image, write_image
+from semibody.processes import Workers
 from semibody.quality.baselines import Baseline, write_ceiling, write_repeat
 from semibody.quality.goals import Row, as_lines, make_rows, parse_goals
 from semibody.settings import Settings
-from semibody.processes import Workers
 from semibody.types import MissingPartError, Progress, SemibodyError, silent
 from semibody.weights import hub
 
