@@ -72,7 +72,7 @@ def test_no_seam_is_seen_between_parts(solver: str) -> None:
     config = ScheduleConfig(prediction="sample")
     noise = FrameNoise((4, 8, 8), seed=3, shared=0.5, frames=300)
     made = stream(
-        blur_in_time, noise, lambda: build_scheduler(config, solver, 4),  # type: ignore[arg-type]
+        lambda: blur_in_time, noise, lambda: build_scheduler(config, solver, 4),  # type: ignore[arg-type]
         parts(300, 12, alone=False), lambda frames, step: row_windows(frames, 12, 3, 3 * step),
     )  # fmt: skip
     ranges, latents = zip(*((frames, given.clone()) for frames, given in made), strict=True)

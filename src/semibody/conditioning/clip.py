@@ -10,6 +10,7 @@ counting of work use them as ``ClipConditions`` does.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -110,19 +111,37 @@ class ClipConditions:
         """
         weight = model.denoising_unet.conv_in.weight
         self._model, self._device, self._dtype = model, weight.device, weight.dtype
-        self._gesture, self._fps = movement.for_networks if movement else gesture, fps
+        self._gesture = movement.for_networks if movement else gesture
         self._drawn_mouth: DrawnMouth | None = None
         self._movement, self._still = movement, movement is not None and movement.moves_arms
         height, width = model.config.working_size(*portrait.shape[:2])
         self._full, self._picture = portrait, media.resize_image(portrait, width, height)
         self._evidence = evidence = Evidence(model.config, own, height, width)
-        self._rows = model.audio_encoder.rows(audible(torch.from_numpy(speech.waveform).to(self._device)))
+        rows = model.audio_encoder.rows(audible(torch.from_numpy(speech.waveform).to(self._device)))
+        self._sound: Callable[[Sequence[int]], Tensor] = lambda frames: model.audio_encoder.windows(
+            rows, torch.tensor(frames), fps
+        )
         mask = evidence.audio_mask()
         self._audio_mask = None if mask is None else torch.from_numpy(mask).to(self._device, self._dtype)
         self._encode(pixels_of(self._picture).to(self._device, self._dtype))
         kept, frames = cache_bytes(steps), len(self._gesture)
         self._features = FrameCache(self._encode_poses, frames, kept)
         self._audio = FrameCache(self._project_audio, frames, kept)
+
+    def following(
+        self, gesture: Gesture, sound: Callable[[Sequence[int]], Tensor], movement: Movement | None
+    ) -> ClipConditions:
+        """Conditions of other frames of the same portrait, which is not encoded again.
+
+        ``sound`` gives the rows of numbered frames, as ``AudioEncoder.windows`` does.
+        """
+        made = copy.copy(self)
+        made._gesture, made._movement = movement.for_networks if movement else gesture, movement
+        made._sound = sound
+        made._audio = FrameCache(made._project_audio, len(gesture), 0)
+        if not self._still:
+            made._features = FrameCache(made._encode_poses, len(gesture), 0)
+        return made
 
     def _encode(self, pixels: Float[Tensor, "1 3 H W"]) -> None:
         """Compute everything that depends on the portrait alone."""
@@ -155,6 +174,11 @@ class ClipConditions:
             there = torch.zeros(1) if hidden is None else torch.from_numpy(hidden)[None]
             plate = torch.lerp(pixels, resized(plate.float(), pixels), there.to(self._device))
         return dataclasses.replace(encoded, pixels=pixels, plate=plate)
+
+    @property
+    def movement(self) -> Movement | None:
+        """How finished frames are moved; None: as the networks draw them."""
+        return self._movement
 
     @property
     def cells(self) -> tuple[int, int]:
@@ -294,11 +318,11 @@ class ClipConditions:
         """Opening and width of the mouth, predicted from speech."""
         encoder = self._model.audio_encoder
         assert isinstance(encoder, LogMelEncoder)
-        return encoder.predict_mouth(encoder.windows(self._rows, torch.tensor(frames), self._fps))
+        return encoder.predict_mouth(self._sound(frames))
 
     def tokens(self, frames: Sequence[int]) -> Float[Tensor, "f l d"]:
         """Audio tokens of frames."""
-        return self._model.audio_encoder.tokens(self._rows, torch.tensor(frames), self._fps)
+        return self._model.audio_encoder.embed(self._sound(frames))
 
     def maps(self, frames: Sequence[int]) -> Float[Tensor, "f 3 H W"]:
         """Drawn pose maps of frames, in 0..1."""
