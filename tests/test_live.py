@@ -5,17 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 import made
 from semibody.animator import Animator
-from semibody.live import AHEAD, Live, RunningSpectrum
+from semibody.live import AHEAD, Live, RunningSpectrum, Sound
 from semibody.networks.audio_encoders import AudioConfig, LogMelEncoder
 from semibody.pose import alive, library
 from semibody.pose.anchor import AnchoredRepertoire
 from semibody.pose.kinematics import Body, reach
 from semibody.pose.plan import Improvisation
 from semibody.pose.prosody import Listener, analyse
-from semibody.types import RATE, Pose, SemibodyError, Speech
+from semibody.types import RATE, Floats, Pose, SemibodyError, Speech
 from semibody.weights import hub, store
 
 LEFT_WRIST, RIGHT_WRIST = (0.62, 0.86, 0.62), (0.66, 0.80, 0.60)
@@ -32,7 +33,7 @@ def half_body() -> Pose:
     return library.render(np.concatenate([*arms, np.zeros(3)])[None], 24.0, body=Body(shoulders=0.3))[0]
 
 
-def in_chunks(speech: Speech, size: int = 1600) -> list[np.ndarray]:
+def in_chunks(speech: Speech, size: int = 1600) -> list[Sound]:
     return [speech.waveform[i : i + size] for i in range(0, len(speech.waveform), size)]
 
 
@@ -67,7 +68,7 @@ def test_the_running_spectrum_is_that_of_the_recording_at_its_level(size: int) -
     encoder = LogMelEncoder(AudioConfig(kind="logmel", width=8, before=15, after=16))
     speech = made.spoken(made.STRESSES[:3], 3.0)
     running, whole = RunningSpectrum(encoder), encoder.rows(torch.from_numpy(speech.waveform))
-    frames, got = list(range(48)), []
+    frames, got = list(range(48)), list[torch.Tensor]()
     for number, chunk in enumerate(in_chunks(speech, size)):
         running.hear(chunk)
         while len(got) < len(frames) and (len(got) / 24 + 0.25) * RATE < (number + 1) * size:
@@ -99,9 +100,10 @@ def test_a_quiet_voice_is_brought_to_the_usual_level_and_a_pause_is_not() -> Non
     assert loudest(0.0, 18) == pytest.approx(-1.0)
 
 
-def planned(pose: Pose, speech: Speech, ahead: float = AHEAD) -> tuple[np.ndarray, Improvisation]:
+def planned(pose: Pose, speech: Speech, ahead: float = AHEAD) -> tuple[Floats, Improvisation]:
     """States (f, 6) of a voice that is heard ``ahead`` of them."""
-    plan, listener, states = Improvisation(arms(pose), often=1.0, seed=3), Listener(), []
+    plan, listener = Improvisation(arms(pose), often=1.0, seed=3), Listener()
+    states: list[Floats] = []
     for chunk in in_chunks(speech):
         listener.hear(chunk)
         while (len(states) + 1) * 0.25 + ahead <= listener.seconds:
@@ -142,7 +144,7 @@ def test_small_movements_go_on_as_in_one_piece(half_body: Pose) -> None:
     speech = made.spoken(made.STRESSES, 9.5)
     prosody = analyse(speech)
 
-    def lively(frames: int, first: int = 0) -> np.ndarray:
+    def lively(frames: int, first: int = 0) -> NDArray[np.float32]:
         life = alive.enliven(half_body, prosody, frames=frames, fps=24.0, seed=5, first=first)
         assert life is not None
         return life.offsets
@@ -180,7 +182,7 @@ def test_weights_that_need_the_whole_recording_are_refused() -> None:
 @pytest.mark.parametrize(
     "bad", [np.zeros(10), np.zeros((10, 2), np.float32), np.full(10, np.nan, np.float32)]
 )
-def test_sound_of_another_kind_is_refused(bad: np.ndarray) -> None:
+def test_sound_of_another_kind_is_refused(bad: Sound) -> None:
     live = object.__new__(Live)
     with pytest.raises(SemibodyError, match="float32"):
         next(live.hear(bad))

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from semibody.diffusion.schedule import ScheduleConfig, build_scheduler, initial_noise
-from semibody.diffusion.stream import FrameNoise, parts, row_windows, stream
+from semibody.diffusion.stream import FrameNoise, Part, parts, row_windows, stream
 
 
 @pytest.mark.parametrize(("frames", "window"), [(1, 12), (12, 12), (30, 12), (500, 12), (47, 5)])
 @pytest.mark.parametrize("alone", [True, False])
 def test_every_frame_is_given_once_and_in_order(frames: int, window: int, alone: bool) -> None:
-    given, before = [], None
+    given: list[int] = []
+    before: Part | None = None
     for part in parts(frames, window, alone=alone):
         given += part.frames[part.old : part.old + part.new]
         if before is not None:
