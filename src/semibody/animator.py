@@ -27,6 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semibody import media, runtime
+from semibody import memory as memories
 from semibody import resume as resuming
 from semibody.conditioning.clip import ClipConditions
 from semibody.conditioning.movement import Movement
@@ -40,13 +41,16 @@ from semibody.diffusion.windows import Window, ring_windows
 from semibody.files import refuse_input, require_space
 from semibody.inputs import Inputs, prepare
 from semibody.media.provenance import notes_of
-from semibody.networks.loading import load_model
+from semibody.memory import MEMORIES
+from semibody.networks import quantised
+from semibody.networks.loading import build_model, fill_model
 from semibody.networks.model import Conditions, Model, ModelConfig
+from semibody.networks.tiny_decoder import TinyDecoder
 from semibody.networks.unet import DeepFeatures
 from semibody.pose.body import face_found
 from semibody.resume import Unfinished
 from semibody.settings import Settings, Source, change, resolve
-from semibody.types import Clip, Gesture, Picture, Progress, SemibodyError, Speech, silent
+from semibody.types import Clip, Gesture, Memory, Picture, Progress, SemibodyError, Speech, silent
 from semibody.weights.state import content_of
 
 
@@ -65,11 +69,19 @@ class Animator:
         self.schedule = schedule or ScheduleConfig()
         self.defaults = defaults or Settings()
         self.origin = origin
-        weight = model.denoising_unet.conv_in.weight
-        self.device, self.dtype = weight.device, weight.dtype
+        self.device, self.dtype = model.device, model.dtype
+        self.precision = str(self.dtype).removeprefix("torch.")
+        """what the networks compute in, for metadata"""
         self._further: Sequence[str] = ()
         self._load_again: Callable[..., Animator] | None = None
         """loads the same weights in another process"""
+        self.memory: Memory = "full"
+        """how much of the weights is in memory at a time"""
+        self.why_memory = ""
+        """why that, where it was chosen when they were loaded"""
+        self._may_lower = False
+        self._fill_again: Callable[..., None] | None = None
+        """fills the model with another ``memory``"""
         runtime.prepare(self.device)
 
     @classmethod
@@ -81,30 +93,54 @@ class Animator:
         precision: str = "auto",
         device: str = "auto",
         devices: str | None = None,
+        memory: str = "auto",
         progress: Progress = silent,
     ) -> Animator:
         """Load weights by name (``starter``, ``official``, ``accelerated``) or from a folder.
 
         None takes what ``hub.default_weights`` names. ``preset`` picks the variant of a published folder
         and its steps and guidance; by default it follows the name. ``devices`` (``cuda:0,cuda:1``) share
-        the windows of a clip; the first takes the place of ``device``. Raises SemibodyError if weights are
-        missing or do not fit, or a device is not there.
+        the windows of a clip; the first takes the place of ``device``. ``memory`` is auto, full, low or
+        lowest (``networks.turns``); auto is what fits, for the weights' default size and then for every clip.
+        Raises SemibodyError if weights are missing or do not fit, or a device is not there or too small.
         """
         from semibody import config
 
         first, *further = runtime.several_devices(devices) if devices else (device,)
         target = runtime.choose_device(first)
         dtype = runtime.choose_dtype(precision, target)
+        if precision in runtime.EIGHT_BITS:
+            quantised.require(precision)
+            if memory not in ("auto", "full"):
+                raise SemibodyError(
+                    f"--memory {memory} reads weights again and again, which --precision {precision} would "
+                    "round each time; use --precision bf16, or --memory full"
+                )
+            memory = "full"
         found = resolve(Source(weights=str(weights) if weights else None, preset=preset))
         folder = found.folder
         runtime.prepare(target)
-        model, info = load_model(folder, variant=found.variant, dtype=dtype, device=target, progress=progress)
+        model, info = build_model(folder, found.variant)
+        choice = memories.choose(
+            memory, memories.sizes_of(model), found.defaults, found.defaults.window, dtype, target
+        )
+        place = functools.partial(
+            fill_model, model, folder.absolute(), found.variant, dtype=dtype, device=target
+        )
+        kept = _what_fits(place, choice.memory, progress, may_lower=memory == "auto")
         schedule = config.build(ScheduleConfig, info.schedule, str(folder))
         made = cls(model, schedule=schedule, defaults=found.defaults, origin=info.origin or folder.name)
+        made.memory, made._may_lower = kept, memory == "auto"
+        made.why_memory = choice.line()
+        made._fill_again = place
+        if precision in runtime.EIGHT_BITS:
+            quantised.quantise(model.denoising_unet, precision)
+            made.precision = precision
         if further:
             made._further = further
+            again = precision if precision in runtime.EIGHT_BITS else runtime.name_of(dtype)
             made._load_again = functools.partial(
-                cls.load, folder.absolute(), preset=found.variant, precision=runtime.name_of(dtype)
+                cls.load, folder.absolute(), preset=found.variant, precision=again, memory=memory
             )
         return made
 
@@ -263,7 +299,7 @@ class Animator:
         import semibody
 
         return [
-            content_of(self.model),
+            content_of(self.model, turns.tensor if (turns := self.model.turns) else None),
             self.info(),
             semibody.__version__,
             torch.__version__,
@@ -289,7 +325,7 @@ class Animator:
         return {
             "semibody": semibody.__version__,
             "weights": self.origin,
-            "precision": str(self.dtype).removeprefix("torch."),
+            "precision": self.precision,
             "settings": dataclasses.asdict(settings),
         }
 
@@ -309,11 +345,27 @@ class Animator:
 
         ``first`` is where a slice ended; ``unfinished`` holds the state of a killed run, or will.
         """
-        with self._told_of_full_memory():
-            with self._spread(inputs, settings) as each:
-                conditions = self.conditions(inputs, settings, progress)
-                latents = self.denoise(conditions, settings, progress, unfinished=unfinished, each=each)
-            yield from self.decode(latents, conditions, progress, first)
+        self._fit(settings, len(inputs), progress)
+        conditions = latents = None
+        while True:
+            try:
+                if latents is None:
+                    with self._spread(inputs, settings) as each:
+                        conditions = self.conditions(inputs, settings, progress)
+                        latents = self.denoise(
+                            conditions, settings, progress, unfinished=unfinished, each=each
+                        )
+                conditions = conditions or self.conditions(inputs, settings, progress)
+                for pixels in self.decode(latents, conditions, progress, first):
+                    yield pixels
+                    first += len(pixels)
+                return
+            except (MemoryError, RuntimeError) as error:
+                if not runtime.is_out_of_memory(error):
+                    raise
+            # Here what the error holds of the failed pass is free.
+            conditions = None
+            self._lower(memories.lower(self.memory), progress)
 
     @torch.inference_mode()
     def stream(self, inputs: Inputs, settings: Settings, *, progress: Progress = silent) -> Iterator[Picture]:
@@ -324,6 +376,7 @@ class Animator:
         another one, and parts are joined by the frames they share (``diffusion.stream``).
         """
         window, shift = settings.window, settings.shift
+        self._fit(settings, len(inputs), progress)
         with self._told_of_full_memory():
             conditions = self.conditions(inputs, settings, progress)
             made = stream(
@@ -358,12 +411,35 @@ class Animator:
         """Make one line of an error that means a full memory."""
         try:
             yield
+            return
         except (MemoryError, RuntimeError) as error:
             if not runtime.is_out_of_memory(error):
                 raise
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()  # for the next clip
-            raise SemibodyError(runtime.OUT_OF_MEMORY) from None
+        # Frames that were given out are not made again, so a full memory ends the stream.
+        runtime.give_back(self.device)
+        lower = None if self._fill_again is None else memories.lower(self.memory)
+        raise SemibodyError(runtime.out_of_memory(lower=lower))
+
+    def _fit(self, settings: Settings, frames: int, progress: Progress) -> None:
+        """Keep less in memory where that is allowed and a clip needs it."""
+        if not self._may_lower or self.memory == MEMORIES[-1]:
+            return
+        held = sum(value.nbytes for value in self.model.state_dict().values() if not value.is_meta)
+        choice = memories.choose(
+            "auto", memories.sizes_of(self.model), settings, frames, self.dtype, self.device, held=held
+        )
+        if MEMORIES.index(choice.memory) > MEMORIES.index(self.memory):
+            self._lower(choice.memory, progress)
+
+    def _lower(self, memory: Memory | None, progress: Progress) -> None:
+        """Keep less in memory from now on. Raises SemibodyError where that may not be, or nothing is less."""
+        runtime.give_back(self.device)
+        possible = None if self._fill_again is None else memory
+        if possible is None or self._fill_again is None or not self._may_lower:
+            raise SemibodyError(runtime.out_of_memory(lower=possible))
+        progress("less memory", 0, 1)
+        self.memory = _what_fits(self._fill_again, possible, may_lower=True)
+        progress("less memory", 1, 1)
 
     def _spread(self, inputs: Inputs, settings: Settings) -> contextlib.AbstractContextManager[Each]:
         """How a step's windows are shared among the devices."""
@@ -379,8 +455,14 @@ class Animator:
             self.model, inputs.portrait, inputs.portrait_pose, inputs.gesture, inputs.speech, settings.fps,
             settings.steps, self._movement(inputs, deform_arms=settings.arms == "auto"),
         )  # fmt: skip
+        if settings.decoder == "tiny":
+            conditions.decode = self._tiny_decoder
         progress("prepare", 1, 1)
         return conditions
+
+    @functools.cached_property
+    def _tiny_decoder(self) -> TinyDecoder:
+        return TinyDecoder.load(self.dtype, self.device)
 
     def _movement(self, inputs: Inputs, *, deform_arms: bool) -> Movement | None:
         """How finished frames are moved; None for models that draw every frame themselves."""
@@ -502,6 +584,23 @@ def _denoiser_on(
     """``Animator.denoiser`` on another device, in a process of its own."""
     animator = load_again(device=device)
     return animator.denoiser(animator.conditions(inputs, settings), settings)
+
+
+def _what_fits(
+    fill: Callable[..., None], memory: Memory, progress: Progress = silent, *, may_lower: bool
+) -> Memory:
+    """``fill`` with ``memory``, or with the first lower one with which the device is not full."""
+    while True:
+        try:
+            fill(memory=memory, progress=progress)
+            return memory
+        except (MemoryError, RuntimeError) as error:
+            if not runtime.is_out_of_memory(error):
+                raise
+        lower = memories.lower(memory)
+        if lower is None or not may_lower:
+            raise SemibodyError(runtime.out_of_memory(lower=lower))
+        memory = lower
 
 
 def _unit(pixels: Float[Tensor, "f 3 H W"]) -> Float[Tensor, "f 3 H W"]:

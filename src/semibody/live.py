@@ -130,10 +130,9 @@ class Live:
                 liveliness=settings.liveliness, first=first,
             )  # fmt: skip
         movement = None if self._movement is None else self._movement.following(gesture, life)
+        spectrum = self._spectrum
         self._conditions = conditions = self._conditions.following(
-            gesture,
-            lambda frames: self._spectrum.windows([first + i for i in frames], settings.fps),
-            movement,
+            gesture, spectrum.rows, first - round(spectrum.dropped * settings.fps), movement
         )
         animator = self._animator
         latents = sample(
@@ -165,6 +164,8 @@ class RunningSpectrum:
 
     SECONDS, FALLING = 3.0, 0.2
     """How long sound counts for its level, and how fast the level falls, in log10 of power."""
+    KEPT = 5
+    """Seconds of rows that are remembered at least."""
     _EDGE = 2
     """rows on both sides of a piece whose windows reach beyond it"""
 
@@ -174,7 +175,10 @@ class RunningSpectrum:
         self._wave = torch.zeros(0)
         self._wave_first = 0
         """row of the first sample that is kept"""
-        self._rows, self._rows_first = torch.zeros(0, 80), 0
+        self.rows: Float[Tensor, "r 80"] = torch.zeros(0, 80)
+        """those that are remembered"""
+        self.dropped = 0
+        """seconds before them"""
         self._loud = torch.zeros(0)
         """power over all bands of the last rows"""
         self._level = encoder.usual
@@ -182,7 +186,7 @@ class RunningSpectrum:
     def hear(self, samples: Sound) -> None:
         """Take the next samples (n,)."""
         self._wave = torch.cat([self._wave, torch.from_numpy(samples)])
-        before = len(self._rows) + self._rows_first
+        before = len(self.rows) + self.dropped * self._encoder.rate
         known = self._wave_first + len(self._wave) // self._hop - self._EDGE
         if known <= before:
             return
@@ -190,20 +194,15 @@ class RunningSpectrum:
         self._follow(power.sum(dim=0))
         gain = 10 ** min(max(self._encoder.usual - self._level, -2.0), 2.0)
         rows = (power * gain).clamp_(min=1e-7).log10_().add_(4.0).div_(3.0).T
-        self._rows = torch.cat([self._rows, rows])
+        self.rows = torch.cat([self.rows, rows])
         # Of sound two rows' windows are left, of rows what frames before now may ask for.
         done = max(0, known - 2 * self._EDGE - self._wave_first)
         self._wave, self._wave_first = self._wave[done * self._hop :], self._wave_first + done
-        drop = max(0, len(self._rows) - round((AHEAD + self.SECONDS) * self._encoder.rate))
-        self._rows, self._rows_first = self._rows[drop:], self._rows_first + drop
+        # In whole seconds, which are whole frames.
+        drop = max(0, len(self.rows) // self._encoder.rate - self.KEPT)
+        self.rows, self.dropped = self.rows[drop * self._encoder.rate :], self.dropped + drop
 
     def _follow(self, loud: Float[Tensor, " r"]) -> None:
         self._loud = torch.cat([self._loud, loud])[-round(self.SECONDS * self._encoder.rate) :]
         now = float(self._loud.quantile(0.95).clamp(min=1e-12).log10())
         self._level = max(now, self._level - self.FALLING * len(loud) / self._encoder.rate)
-
-    def windows(self, frames: list[int], fps: float) -> Float[Tensor, "f k 80"]:
-        """The rows of numbered frames, as ``AudioEncoder.windows`` gives them of a recording."""
-        count = self._rows_first + len(self._rows)
-        rows = self._encoder.frame_rows(count, torch.tensor(frames), fps)
-        return self._rows[rows - self._rows_first]

@@ -329,6 +329,21 @@ def test_pose_only_keeps_what_has_no_sound_or_another(tmp_path: Path) -> None:
         ingest(tmp_path / "in", tmp_path / "out", WANTED)
 
 
+def test_pieces_in_which_the_camera_turns_are_rejected(tmp_path: Path) -> None:
+    video(tmp_path / "in/49.mp4", [GOOD, EMPTY, GOOD])
+    video(tmp_path / "in/50.mp4", [GOOD])
+    (tmp_path / "camera").mkdir()
+    angles = [0.0] * 36 + list(np.linspace(0, 8, 18))  # the camera turns in the last scene
+    lines = [
+        f"{n} 0 0 0 0 {np.sin(np.radians(a) / 2)} 0 {np.cos(np.radians(a) / 2)} 1.39 2.08"
+        for n, a in enumerate(angles)
+    ]
+    (tmp_path / "camera/49.txt").write_text("\n".join(lines))
+    account = ingest(tmp_path / "in", tmp_path / "out", WANTED, cameras=tmp_path / "camera")
+    assert [clip.id for clip in account.clips] == ["49-0000", "50-0000"]
+    assert account.reasons() == {"nobody": 1, "the camera turns": 1}
+
+
 def test_settings_of_a_folder_cannot_change(tmp_path: Path) -> None:
     video(tmp_path / "a.mp4", [GOOD])
     ingest(tmp_path / "a.mp4", tmp_path / "out", WANTED)

@@ -171,7 +171,11 @@ def test_networks_look_at_frames_on_the_device_that_is_asked_for(
 
         embed_sound = embed_faces
 
-    monkeypatch.setattr(extract, "_network", lambda *names: asked.append(names) or Elsewhere())
+    def network(name: str, device: str) -> Elsewhere:
+        asked.append((name, device))
+        return Elsewhere()
+
+    monkeypatch.setattr(extract, "_network", network)
     monkeypatch.setattr(extract, "face_finder", FakeFinder)
     source = dataclasses.replace(video(tmp_path / "v.mp4", 25, 25), device="meta")
     measure(source, [KINDS[kind]], RULES)

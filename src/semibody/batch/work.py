@@ -111,7 +111,7 @@ def make(animator: Animator, task: Task, progress: Progress = silent) -> Result:
 
 def _may_pass(error: Exception) -> bool:
     if isinstance(error, SemibodyError):
-        return str(error) == runtime.OUT_OF_MEMORY
+        return str(error).startswith(runtime.OUT_OF_MEMORY)
     return isinstance(error, _MAY_PASS) and getattr(error, "errno", None) not in DISK_ERRORS
 
 

@@ -102,6 +102,8 @@ def animate(
         _print(f"note: {unused}")
     with progress_bar(quiet=quiet) as progress:
         animator = Animator.load(**dataclasses.asdict(source), progress=progress)
+        if source.memory == "auto" and animator.memory != "full":
+            _print(f"note: {animator.why_memory}")
         for lora in find_lora(found.folder):
             _print(f"note: {lora}: is a LoRA, which is not applied; merge it into its weights")
         for notice in _notices(settings, changes, animator.origin, found.info.model.vae.factor):

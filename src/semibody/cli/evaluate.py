@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from semibody.cli.app import app
+from semibody.cli.options import Built, with_options
 from semibody.cli.progress import progress_bar
+from semibody.evaluation.computing import Computing
 from semibody.types import SemibodyError
 
 if TYPE_CHECKING:
@@ -16,11 +18,13 @@ if TYPE_CHECKING:
 
 
 @app.command()
+@with_options
 def evaluate(
     generated: Annotated[
         Path | None, typer.Argument(help="Folder of videos, manifest, or one video.", show_default=False)
     ] = None,
     real: Annotated[Path | None, typer.Argument(help="The real clips of the same names.")] = None,
+    *,
     portraits: Annotated[Path | None, typer.Option(help="Folder of pictures of the same names.")] = None,
     metrics: Annotated[
         str, typer.Option(help="Names or families, by commas; default: all that can be computed.")
@@ -36,8 +40,7 @@ def evaluate(
         list[str] | None, typer.Option("--set", help="A setting of the protocol, e.g. features_every=1.")
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of results of earlier runs.")] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 = one a core.")] = 0,
-    device: Annotated[str, typer.Option(help="Of the metrics' networks: auto, cpu, cuda, cuda:1.")] = "auto",
+    where: Annotated[Computing, Built(Computing)],
     list_metrics: Annotated[
         bool,
         typer.Option("--list", help="List every metric and what it needs that is missing here, and stop."),
@@ -66,8 +69,7 @@ def evaluate(
             metrics=names,
             protocol=rules,
             cache=cache,
-            workers=workers,
-            device=device,
+            where=where,
             progress=progress,
         )
     for path in reports:

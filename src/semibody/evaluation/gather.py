@@ -20,7 +20,7 @@ from semibody.evaluation.protocol import Item, Problem, Protocol, probe
 from semibody.files import digest, foreign_failure
 from semibody.media import read_image
 from semibody.pose.files import load_gesture
-from semibody.processes.local import in_processes
+from semibody.processes import Workers, run_jobs
 from semibody.types import Gesture, Progress, SemibodyError, silent
 
 Side = Literal["generated", "real", "portrait"]
@@ -88,7 +88,7 @@ def gather(
     *,
     cache: Cache,
     pairs: bool,
-    workers: int = 1,
+    workers: int | Workers = 1,
     device: str = "cpu",
     progress: Progress = silent,
 ) -> tuple[Gathered, list[Problem]]:
@@ -155,7 +155,7 @@ def _file_jobs(gathered: Gathered, item: Item, names: Sequence[str]) -> Iterator
 def _key(gathered: Gathered, name: str, side: Side, *content: str | float) -> str:
     kind = extract.KINDS[name]
     settings = {setting: getattr(gathered.rules, setting) for setting in kind.settings}
-    beside = [side] if kind.by_side else []
+    beside: list[str] = [side] if kind.by_side else []
     if kind.on_device and gathered.device != "cpu":
         beside.append(gathered.device.partition(":")[0])
     return key_of(name, kind.version, settings, kind.model(), *content, *beside)
@@ -242,12 +242,20 @@ def _boxes(gathered: Gathered, item: Item) -> dict[str, NDArray[Any]]:
 
 
 def _run(
-    jobs: Sequence[_Job], cache: Cache, rules: Protocol, workers: int, progress: Progress, stage: str
+    jobs: Sequence[_Job],
+    cache: Cache,
+    rules: Protocol,
+    workers: int | Workers,
+    progress: Progress,
+    stage: str,
 ) -> list[Problem]:
     problems: list[Problem] = []
     calls = [(job, cache, rules) for job in jobs]
-    several = min(workers, len(jobs)) > 1
-    done = in_processes(_do, calls, workers, given_up=_give_up) if several else itertools.starmap(_do, calls)
+    where = workers if isinstance(workers, Workers) else Workers(workers=workers)
+    if where.ray is None and (where.workers == 1 or len(jobs) < 2):
+        done: Iterator[tuple[str, str]] = itertools.starmap(_do, calls)
+    else:
+        done = run_jobs(_do, calls, where, gpu=True, given_up=_give_up)
     for number, (name, mistake) in enumerate(done):
         if mistake:
             problems.append(Problem(name, mistake, fatal=True))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import math
-import os
 import platform
 import time
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ import semibody
 from semibody import runtime
 from semibody.evaluation import cache as caching
 from semibody.evaluation import metrics as measuring
+from semibody.evaluation.computing import Computing
 from semibody.evaluation.extract import KINDS
 from semibody.evaluation.gather import Gathered, gather
 from semibody.evaluation.measures import Measured
@@ -100,20 +100,19 @@ def evaluate(
     metrics: Sequence[str] = (),
     protocol: Protocol | None = None,
     cache: Path | None = None,
-    workers: int = 0,
-    device: str = "auto",
+    where: Computing | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
     """Measure generated clips, by themselves and against the real ones.
 
     ``generated``, ``real`` a folder of videos, a manifest or one video, paired by name; ``portraits`` a
     folder of pictures by the same names; ``metrics`` names or families (none: every family, by its standard
-    where this machine has it and its stand-in otherwise); ``workers`` processes, 0 = one a core; ``cache``
-    folder of what was found before; ``device`` of the networks (``metrics_device``). Raises SemibodyError
-    when nothing can be measured.
+    where this machine has it and its stand-in otherwise); ``cache`` folder of what was found before;
+    ``where`` it is computed: without it in one process a core, networks on ``metrics_device``. Raises SemibodyError when nothing can be measured.
     """
     started = time.monotonic()
-    rules, device = protocol or Protocol(), metrics_device(device)
+    rules, where = protocol or Protocol(), where or Computing()
+    device = metrics_device(where.device)
     items, problems = pair_clips(generated, real, portraits)
     items, more = check(items)
     problems += more
@@ -129,7 +128,7 @@ def evaluate(
         items, rules, kinds,
         cache=caching.Cache(cache or caching.default_folder()),
         pairs=any("pixels" in metric.kinds for metric in chosen),
-        workers=workers or os.cpu_count() or 1, device=device, progress=progress,
+        workers=where, device=device, progress=progress,
     )  # fmt: skip
     problems += found
     if not gathered.items:

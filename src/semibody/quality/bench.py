@@ -39,6 +39,7 @@ from semibody import config, runtime
 from semibody.animator import Animator
 from semibody.clips.manifest import NAME, Line, read_lines, write_lines
 from semibody.evaluation import emtd
+from semibody.evaluation.computing import Computing
 from semibody.evaluation.protocol import Protocol
 from semibody.evaluation.run import Evaluation, evaluate
 from semibody.evaluation.tables import as_latex, as_markdown, write_table
@@ -190,7 +191,7 @@ class _Run:
         device: str, progress: Progress,
     ) -> None:  # fmt: skip
         self.rules, self.out, self.progress = rules, out, progress
-        self.workers, self.device = workers, device
+        self.where, self.device = Computing(workers=workers, device=device), device
         self.cases = spread(cases)[: rules.limit]
         self.failed: dict[str, str] = {}
         """case -> why it is left out"""
@@ -246,8 +247,8 @@ class _Run:
         manifest = self.out / ("swapped-own" if own else "swapped") / NAME
         write_lines(manifest, lines)
         return evaluate(
-            manifest, metrics=["mouth-correlation"], protocol=self.rules.protocol, workers=self.workers,
-            device=self.device, progress=self.progress,
+            manifest, metrics=["mouth-correlation"], protocol=self.rules.protocol, where=self.where,
+            progress=self.progress,
         )  # fmt: skip
 
     def missing(self, folder: str, stage: str) -> Iterator[Case]:
@@ -298,8 +299,7 @@ class _Run:
             real,
             metrics=metrics,
             protocol=self.rules.protocol,
-            workers=self.workers,
-            device=self.device,
+            where=self.where,
             progress=self.progress,
         )
 
