@@ -389,11 +389,13 @@ class Animator:
             conditions = self.conditions(inputs, settings, progress)
             self._compile_for(conditions, settings, progress)
             made = stream(
-                self.denoiser(conditions, settings),
+                lambda: self.denoiser(conditions, settings),
                 self._frame_noise(conditions, settings),
                 lambda: build_scheduler(self.schedule, settings.solver, settings.steps),
                 parts(len(conditions), window, alone=settings.overlap == shift == 0),
-                lambda frames, step: row_windows(frames, window, settings.overlap, shift * step),
+                lambda frames, step: row_windows(
+                    frames, window, settings.overlap, shift * first_step(step, settings.cache)
+                ),
             )
             try:
                 for frames, latents in made:
