@@ -108,8 +108,9 @@ class ClipConditions:
         ``steps``: how often all windows are asked for. With a ``movement`` the networks draw what it leaves
         to them, and it moves the finished frames.
         """
-        weight = model.denoising_unet.conv_in.weight
-        self._model, self._device, self._dtype = model, weight.device, weight.dtype
+        self.decode: Callable[[Tensor], Tensor] = model.decode
+        """scaled latents to pixels, about −1..1; of models without a restorer another may take its place"""
+        self._model, self._device, self._dtype = model, model.device, model.dtype
         self._gesture, self._fps = movement.for_networks if movement else gesture, fps
         self._drawn_mouth: DrawnMouth | None = None
         self._movement, self._still = movement, movement is not None and movement.moves_arms
@@ -166,28 +167,38 @@ class ClipConditions:
 
     def of(self, window: Window) -> Conditions:
         """All conditions of a window."""
+        # Where all poses are the same, so is what they give: computed of one, and repeated.
         hints = {
-            name: self._of_poses(values, window)
+            name: torch.from_numpy(values)[None].to(self._device)
             for name, values in self._evidence.hints(self._poses(window)).items()
         }
-        return self.portrait.conditions(
+        made = self.portrait.conditions(
             self._model,
             pose=torch.stack(self._pose_features(window))[None],
             audio=AudioProjection.joined(self._audio.of(window)),
             audio_mask=None if self._audio_mask is None else self._audio_mask.expand(1, len(window), -1, -1),
-            hints={name: x[None] for name, x in hints.items()},
+            hints=hints,
         )
+        carried = made.concatenated
+        if carried is None:
+            return made
+        return dataclasses.replace(made, concatenated=carried.expand(1, len(window), *carried.shape[2:]))
 
     def none(self) -> Conditions:
         """The unconditional half of guidance."""
         return Conditions(base=self.portrait.base)
 
-    def finish(self, latents: Float[Tensor, "n c h w"], frames: Sequence[int]) -> Float[Tensor, "f 3 H W"]:
-        """These frames of the clip, whose latents are all given, as pictures in about −1..1."""
+    def finish(
+        self, latents: Float[Tensor, "n c h w"], frames: Sequence[int], start: int = 0
+    ) -> Float[Tensor, "f 3 H W"]:
+        """These frames of the clip as pictures in about −1..1.
+
+        ``latents``: of all frames, or of those from ``start`` on; the clip's first are to be finished first.
+        """
         restorer, movement = self._model.restorer, self._movement
-        given = latents[list(frames)].to(self._dtype).contiguous()
+        given = latents[[frame - start for frame in frames]].to(self._dtype).contiguous()
         if movement is None or not self._still or restorer is None or not restorer.config.heard:
-            return self.restored(self._model.decode(given), frames)
+            return self.restored(self.decode(given), frames)
         # Of what the networks draw only the mouth's inside is shown, of the portrait itself, moved.
         if self._drawn_mouth is None:
             self._drawn_mouth = self._mouth_drawn_as_in(latents[:1].to(self._dtype))

@@ -135,11 +135,14 @@ class Movement:
         if self._matte is None or self._behind is None:
             return np.asarray(made)
         person = cv2.remap(self._matte, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        separated = (np.hypot(*moved.flow) / _SEPARATES).clip(0, 1)
+        separated = np.minimum(cv2.magnitude(*moved.flow) / np.float32(_SEPARATES), 1)
         # At her edge, whose pixels are of both, she comes off gradually; the room stays in any case.
         separated[self._room & (person == 0)] = 1
-        behind = (separated * (1 - person))[..., None]
-        return np.asarray(made + behind * (self._behind - made))
+        separated *= 1 - person
+        # NumPy multiplies by one number a pixel several times as slowly as by one for each channel.
+        behind = self._behind - made
+        behind *= cv2.merge([separated] * 3)
+        return np.asarray(np.add(made, behind, out=behind))
 
 
 def _places(flow: Float[NDArray[np.float32], "2 H W"]) -> tuple[Floats32, Floats32]:

@@ -36,7 +36,8 @@ from semibody.networks.pixels import warp
 from semibody.networks.plate import CleanPlate, PlateConfig
 from semibody.networks.pose_encoder import PoseEncoder, PoseEncoderConfig
 from semibody.networks.restorer import Restorer, RestorerConfig
-from semibody.networks.unet import Appearance, AudioProjection, KeyValues, UNet, UNetConfig
+from semibody.networks.turns import Turns
+from semibody.networks.unet import Appearance, AudioProjection, DeepFeatures, KeyValues, UNet, UNetConfig
 from semibody.networks.vae import VAE, VAEConfig
 
 LARGEST_SIZE, MOST_LAYERS, MOST_LEVELS = 16384, 64, 12
@@ -184,9 +185,28 @@ class Model(nn.Module):
         super().__init__()
         self.config = config
         self.plate = self.restorer = self.lips = None
+        self.turns: Turns | None = None
+        """which networks are in memory, where not all of them are"""
         given = networks or {}
         for name in config.networks:
             setattr(self, name, given[name] if name in given else build_network(name, config))
+
+    def __getattr__(self, name: str) -> Any:
+        """A network, which comes into memory by being asked for if they take turns."""
+        turns: Turns | None = self.__dict__.get("turns")
+        if turns is not None:
+            turns.take(name)
+        return super().__getattr__(name)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks compute."""
+        return self.denoising_unet.conv_in.weight.device if self.turns is None else self.turns.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the networks compute in."""
+        return self.denoising_unet.conv_in.weight.dtype if self.turns is None else self.turns.dtype
 
     def encode(self, pixels: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n c h w"]:
         """Pixels in −1..1 to scaled latents."""
@@ -212,7 +232,8 @@ class Model(nn.Module):
         self, portrait: Float[Tensor, "b c h w"], own_map: Float[Tensor, "b 3 H W"] | None = None
     ) -> KeyValues:
         """Keys and values of the portrait for every layer of the denoiser."""
-        return self.denoising_unet.project_reference(self.appearance(portrait, own_map))
+        appearance = self.appearance(portrait, own_map)  # before the denoiser is asked for: they take turns
+        return self.denoising_unet.project_reference(appearance)
 
     def project_audio(self, tokens: Float[Tensor, "n l d"]) -> AudioProjection:
         """Keys and values of frames' audio tokens for every layer of the denoiser."""
@@ -256,9 +277,16 @@ class Model(nn.Module):
     # -- the prediction ----------------------------------------------------------------------
 
     def denoise(
-        self, latents: Float[Tensor, "b f c h w"], t: Float[Tensor, " b"], conditions: Conditions
+        self,
+        latents: Float[Tensor, "b f c h w"],
+        t: Float[Tensor, " b"],
+        conditions: Conditions,
+        deep: DeepFeatures | None = None,
     ) -> Float[Tensor, "b f c h w"]:
-        """One call of the denoising network: its prediction (v, in published weights) for a window."""
+        """One call of the denoising network: its prediction (v, in published weights) for a window.
+
+        ``deep``: of the same window and conditions in an earlier step, or where to keep them for later ones.
+        """
         b, f = latents.shape[:2]
         base, mask = conditions.base, conditions.audio_mask
         out = self.denoising_unet(
@@ -269,6 +297,7 @@ class Model(nn.Module):
             reference=conditions.reference,
             audio=conditions.audio,
             audio_mask=None if mask is None else mask.flatten(0, 1)[:, None],
+            deep=deep,
         )
         out = out.unflatten(0, (b, f))
         if self.config.hints.portrait == "residual":

@@ -259,7 +259,8 @@ class Context:
         pretrained = getattr(model.audio_encoder, "encoder", None)
         networks = [model.vae] if pretrained is None else [model.vae, pretrained]
         key = digest([model.config.vae, model.config.audio], *networks)
-        store = LatentStore(self.out / f"latents-{key}-{self.recipe.data.fps:g}fps")
+        folder = Path(self.recipe.data.latents) if self.recipe.data.latents else self.out
+        store = LatentStore(folder / f"latents-{key}-{self.recipe.data.fps:g}fps")
 
         def encode(pictures: Picture) -> NDArray[np.float16]:
             pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2)
