@@ -141,8 +141,8 @@ def find_recipe(recipe: Path | str) -> tuple[Path, Path]:
 
 
 def bench_quality(
-    recipe: Path | str, *, overrides: Sequence[str] = (), workers: int | Workers = 0, animator: Animator | None = None,
-    device: str = "auto", progress: Progress = silent,
+    recipe: Path | str, *, overrides: Sequence[str] = (), workers: int | Workers = 0,
+    animator: Animator | None = None, device: str = "auto", progress: Progress = silent,
 ) -> Benchmark:  # fmt: skip
     """Run a recipe: ``clips/*.mp4``, ``results.json``, ``.md`` and ``.tex``, ``report.html`` and
     ``grid.mp4`` in its ``out``.
@@ -193,8 +193,7 @@ class _Run:
 
     def __init__(
         self, rules: BenchRecipe, out: Path, cases: Sequence[Case], animator: Animator | None,
-        workers: int | Workers,
-        device: str, progress: Progress,
+        workers: int | Workers, device: str, progress: Progress,
     ) -> None:  # fmt: skip
         self.rules, self.out, self.progress = rules, out, progress
         self.workers, self.device = workers, device
