@@ -12,37 +12,11 @@ from semibody import media
 from semibody.evaluation import emtd
 from semibody.evaluation.protocol import pair_clips
 from semibody.pose.files import load_gesture
-from semibody.types import FACE, N_JOINTS, Gesture, Pose, SemibodyError
-
-
-def person(x: float) -> Gesture:
-    """Face from 0.2 to 0.3, elbows down to 0.8, neck at ``x``."""
-    joints = np.full((2, N_JOINTS, 2), 0.5)
-    joints[:, FACE, 1] = np.linspace(0.2, 0.3, 68)
-    joints[:, 0:7, 1] = 0.8
-    joints[:, 1, 0] = x
-    return Gesture(joints, np.ones((2, N_JOINTS)))
-
-
-class FakeDetector:
-    name = "fake"
-
-    def people(self, image: np.ndarray) -> list[Pose]:  # type: ignore[type-arg]
-        return [person(0.5)[0]]
-
-    def follow(self, image: np.ndarray, last: Pose) -> Pose:  # type: ignore[type-arg]
-        return person(0.5)[0]
-
-    def close(self) -> None: ...
-
-    def __enter__(self) -> FakeDetector:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
+from semibody.types import N_JOINTS, Gesture, SemibodyError
 
 
 def test_a_test_set_is_built_and_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("semibody.pose.detectors.open_detector", lambda name: FakeDetector())
+    monkeypatch.setattr("semibody.pose.detectors.open_detector", lambda name: made.PersonDetector())
     videos = tmp_path / "videos"
     videos.mkdir()
     made.write_video(videos / "one.mp4", frames=12, fps=12)
@@ -66,8 +40,8 @@ def test_a_person_at_the_edge_is_padded_with_black_and_a_clip_without_a_person_i
     videos = tmp_path / "videos"
     videos.mkdir()
     made.write_video(videos / "one.mp4", frames=3, fps=24)
-    at = person(0.05)
-    monkeypatch.setattr("semibody.pose.detectors.open_detector", lambda name: FakeDetector())
+    at = made.half_body(0.05)
+    monkeypatch.setattr("semibody.pose.detectors.open_detector", lambda name: made.PersonDetector())
     monkeypatch.setattr("semibody.pose.track.detect_gesture", lambda *_, **__: at)
     assert emtd.build(videos, tmp_path / "set") == []
     portrait = media.read_image(tmp_path / "set" / "one.png")
@@ -75,3 +49,35 @@ def test_a_person_at_the_edge_is_padded_with_black_and_a_clip_without_a_person_i
     at = Gesture(np.zeros((2, N_JOINTS, 2)), np.zeros((2, N_JOINTS)), name="one.mp4")
     with pytest.raises(SemibodyError, match=r"one\.mp4: shows no half body"):
         emtd.build(videos, tmp_path / "another")
+
+
+def test_pieces_of_whole_videos_are_cut_where_the_list_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("semibody.pose.detectors.open_detector", lambda name: made.PersonDetector())
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    with media.VideoWriter(
+        videos / "abc_-1.mp4", fps=24, width=96, height=96, speech=made.tone(3.0), crf=0
+    ) as video:
+        for number in range(72):
+            video.write(np.full((96, 96, 3), 3 * number, np.uint8))
+    listing = tmp_path / "list.txt"
+    listing.write_text(
+        "URL,start_timecode,end_timecode\n"
+        "https://www.youtube.com/watch?v=abc_-1,0:00:00,0:00:00.5\n"
+        "https://www.youtube.com/watch?v=abc_-1,0:00:01,0:00:02.5\n"
+        "https://www.youtube.com/watch?v=abc_-1,0:01:00,0:01:01\n"
+        "https://youtu.be/other,0:00:01,0:00:02\n"
+    )
+    problems = {p.name: p.what for p in emtd.build(videos, tmp_path / "set", listing=listing)}
+    assert set(problems) == {"other", "abc_-1-3"}
+    assert "download it" in problems["other"] and "ends before second 60" in problems["abc_-1-3"]
+    items, _ = pair_clips(tmp_path / "set")
+    lengths = {item.name: len(media.read_clip(item.generated)) for item in items}
+    assert lengths == {"abc_-1": 12, "abc_-1-2": 36}
+    assert media.read_speech(tmp_path / "set" / "abc_-1-2.wav").seconds == pytest.approx(1.5, abs=0.05)
+    for name, first in (("abc_-1", 0), ("abc_-1-2", 24)):
+        middle = media.read_image(tmp_path / "set" / f"{name}.png")[384, 384]
+        assert np.abs(middle.astype(float) - 3 * first).max() <= 1
+    assert sorted(p.name for p in (tmp_path / "set").iterdir() if p.is_dir()) == []

@@ -49,6 +49,9 @@ ROWS: list[tuple[str, str]] = [
     *((f"{ANIMATE} --size {shlex.quote(size)}", "size") for size in SIZES),
     *((f"{ANIMATE} --fps {value}", "fps") for value in (*FLOATS, "0", "1e-9", "121")),
     *((f"{ANIMATE} --guidance {value}", "guidance") for value in (*FLOATS, "31")),
+    *((f"{ANIMATE} --guidance-start {value}", "guidance-start") for value in (*FLOATS, "1")),
+    *((f"{ANIMATE} --guidance-stop {value}", "guidance-stop") for value in (*FLOATS, "0", "1.1")),
+    *((f"{ANIMATE} --cache {value}", "cache") for value in ("0", "-1", "101", "x", "1.5", "²")),
     *((f"{ANIMATE} --shared-noise {value}", "shared-noise") for value in (*FLOATS, "1.1")),
     *((f"{ANIMATE} --liveliness {value}", "liveliness") for value in (*FLOATS, "4")),
     *((f"{ANIMATE} --steps {value}", "steps") for value in ("0", "-1", "1001", "x", "1.5", "1e3", "²")),
@@ -68,6 +71,11 @@ ROWS: list[tuple[str, str]] = [
         (f"animate p.png s.wav -w w -o {shlex.quote(name)}", name[:20].partition("/")[0])
         for name in ("p.png/o.mp4", "p.png", "s.wav", "dir.mp4", "o", "o.txt", "y" * 300 + ".mp4")
     ),
+    (f"{ANIMATE} --stream --resume", "--resume"),
+    ("animate p.png s.wav -w w --stream -o o.webm", "o.webm"),
+    ("animate p.png s.wav -w w --stream -o p.png", "p.png"),
+    ("animate p.png s.wav -w w --stream -o p.png/o.mp4", "p.png"),
+    ("animate p.png s.wav -w w -o -", "--stream"),
     ("animate", "argument"),
     ("animate p.png", "--say"),
     ("animate p.png s.wav --say Hello -w w -o o.mp4", "not both"),

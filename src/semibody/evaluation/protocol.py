@@ -35,6 +35,10 @@ class Protocol:
     """frames of a window of FVD"""
     window_step: int = 8
     """frames from one window of FVD to the next"""
+    styleganv_frames: int = 16
+    """frames of the one window a clip that FVD-StyleGAN-V takes; its protocols: 16, or 128"""
+    styleganv_every: int = 1
+    """every n-th frame is in that window; with 16 frames of every 8th it is fvd2048_128f_subsample8f"""
     crop: int = 768
     """side of the picture, in pixels, whose units HKV and hand errors are given in"""
     hand_threshold: float = 0.3
@@ -43,6 +47,9 @@ class Protocol:
     """a keypoint is correct within this share of its hand's size"""
     max_lag: int = 10
     """frames that the jaw may lead or trail the sound in the search for its lag"""
+    device: str = "auto"
+    """device of the networks, which rounds in its own way: auto, cpu, cuda, cuda:1; auto is CUDA where there
+    is one, else the CPU"""
     sync_shift: int = 15
     """frames (at 25 fps) that SyncNet shifts the sound either way"""
 
@@ -54,6 +61,8 @@ class Protocol:
             "pixels_every",
             "window",
             "window_step",
+            "styleganv_frames",
+            "styleganv_every",
         ):
             if getattr(self, name) < 1:
                 raise SemibodyError(f"{name} = {getattr(self, name)}: must be 1 or more")

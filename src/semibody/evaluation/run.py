@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import math
-import os
 import platform
 import time
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import semibody
+from semibody import runtime
 from semibody.evaluation import cache as caching
 from semibody.evaluation import metrics as measuring
 from semibody.evaluation.extract import KINDS
@@ -25,6 +25,7 @@ from semibody.evaluation.gather import Gathered, gather
 from semibody.evaluation.measures import Measured
 from semibody.evaluation.metrics import Metric
 from semibody.evaluation.protocol import Item, Problem, Protocol, check, pair_clips
+from semibody.processes import Workers
 from semibody.types import MissingPartError, Progress, SemibodyError, silent
 
 _PACKAGES = (
@@ -38,7 +39,8 @@ class Evaluation:
     """Numbers, and everything needed to make them again.
 
     ``results`` metric → what was measured; ``not_computed`` metric → why and how to get it; ``items`` the
-    clips that count; ``problems`` of files; ``seconds`` it took.
+    clips that count; ``problems`` of files; ``protocol`` with the device that was
+    taken; ``seconds`` it took.
     """
 
     results: dict[str, Measured]
@@ -96,18 +98,20 @@ def evaluate(
     metrics: Sequence[str] = (),
     protocol: Protocol | None = None,
     cache: Path | None = None,
-    workers: int = 0,
+    workers: int | Workers = 0,
     progress: Progress = silent,
 ) -> Evaluation:
     """Measure generated clips, by themselves and against the real ones.
 
     ``generated``, ``real`` a folder of videos, a manifest or one video, paired by name; ``portraits`` a
     folder of pictures by the same names; ``metrics`` names or families (none: every family, by its standard
-    where this machine has it and its stand-in otherwise); ``workers`` processes, 0 = one a core; ``cache``
-    folder of what was found before. Raises SemibodyError when nothing can be measured.
+    where this machine has it and its stand-in otherwise); ``workers`` processes, 0 = one a core, or where
+    they run (``processes.Workers``); ``cache`` folder of what was found before. Raises SemibodyError when
+    nothing can be measured.
     """
     started = time.monotonic()
     rules = protocol or Protocol()
+    rules = dataclasses.replace(rules, device=metrics_device(rules.device))
     items, problems = pair_clips(generated, real, portraits)
     items, more = check(items)
     problems += more
@@ -123,7 +127,7 @@ def evaluate(
         items, rules, kinds,
         cache=caching.Cache(cache or caching.default_folder()),
         pairs=any("pixels" in metric.kinds for metric in chosen),
-        workers=workers or os.cpu_count() or 1, progress=progress,
+        workers=workers, progress=progress,
     )  # fmt: skip
     problems += found
     if not gathered.items:
@@ -137,6 +141,16 @@ def evaluate(
         results, not_computed, tuple(gathered.items), tuple(problems), rules, _versions(), _models(kinds),
         time.monotonic() - started,
     )  # fmt: skip
+
+
+def metrics_device(device: str = "auto") -> str:
+    """Where networks of metrics run: ``auto`` is CUDA where there is one, else the CPU.
+
+    MediaPipe and dlib stay on the CPU. Apple's GPU has no pooling in three dimensions and is not taken by
+    itself. Raises SemibodyError for a device that is not there.
+    """
+    chosen = str(runtime.choose_device(device))
+    return "cpu" if device == "auto" and chosen == "mps" else chosen
 
 
 def _computable(metrics: Sequence[Metric], items: Sequence[Item]) -> tuple[list[Metric], dict[str, str]]:
