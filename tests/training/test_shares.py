@@ -132,10 +132,11 @@ def test_a_training_honours_it(mixed: Path, tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(DenoisingSamples, "sample", noted)
     recipe = nano(
-        'stages=["vae","still"]', "vae.optimiser.steps=1", "vae.optimiser.warmup=1", "still.optimiser.steps=3",
+        'stages=["vae","still"]', "vae.optimiser.steps=1", "vae.optimiser.warmup=1",
+        "still.optimiser.steps=3",
         "curriculum.initial=1", "curriculum.iterative=0", "curriculum.lips=1", "curriculum.head=0",
-        "curriculum.body=1", "curriculum.mixed=0", "loss.pose=0", "loss.low=0", "model.plate_latents=false",
-        "run.validation_clips=1", "curriculum.shares.humanvid.initial=1.0",
+        "curriculum.body=1", "curriculum.mixed=0", "loss.pose=0", "loss.low=0",
+        "model.plate_latents=false", "run.validation_clips=1", "curriculum.shares.humanvid.initial=1.0",
     )  # fmt: skip
     assert train(recipe, tmp_path / "run", packed=mixed).finished
     muted = [name for step, name in seen if step == 0]
