@@ -9,8 +9,8 @@ the mouths of true and of generated frames alike; a linear discriminant, trained
 people (``--train`` of them), names the viseme of every frame (``speech.CLASSES``).
 
 ``true``, ``made``: mean over classes of the share of frames named rightly; ``share``: the second over the
-first. ``shut_true``, ``shut_made``: of all m, b and p the share in which the gap of the inner lips falls below
-15 % of the way from its least to its 95th percentile in the true clip. ``confused``: rows true classes,
+first. ``shut_true``, ``shut_made``: of all m, b and p the share in which the gap of the inner lips falls
+below 15 % of the way from its least to its 95th percentile in the true clip. ``confused``: rows true classes,
 columns those named in generated frames. What was rendered and measured is kept in ``--out``.
 """
 
@@ -138,7 +138,7 @@ def features(mouths: Array) -> Array:
 
 
 class Discriminant:
-    """Linear discriminant analysis with a covariance shrunk towards its diagonal, all classes alike likely."""
+    """Linear discriminant analysis, its covariance shrunk to its diagonal, all classes alike likely."""
 
     def __init__(self, x: Array, y: Array, shrink: float = 0.1) -> None:
         self.mean, self.scale = x.mean(axis=0), x.std(axis=0) + 1e-6

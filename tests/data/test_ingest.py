@@ -26,7 +26,6 @@ from semibody.data.ingest import (
     find_videos,
     ingest,
     ingest_video,
-    read_listing,
 )
 from semibody.data.wanted import Wanted
 from semibody.media import VideoReader, VideoWriter, read_speech, write_speech
@@ -382,17 +381,15 @@ def test_settings_of_a_folder_cannot_change(tmp_path: Path) -> None:
         ingest(tmp_path / "a.mp4", tmp_path / "out", dataclasses.replace(WANTED, size=128))
 
 
-def test_published_lists_name_files_and_times(tmp_path: Path) -> None:
+def test_of_a_published_list_only_what_it_names_is_taken(tmp_path: Path) -> None:
     emtd = tmp_path / "emtd.txt"
     emtd.write_text(
         "URL,start_timecode,end_timecode\n"
         "https://www.youtube.com/watch?v=ab-C_1,0:00:01.5,0:00:03\n"
         "https://www.youtube.com/watch?v=ab-C_1,2,4\n"
     )
-    assert read_listing(emtd) == {"ab-C_1": [(1.5, 3.0), (2.0, 4.0)]}
     humanvid = tmp_path / "pexels.txt"
     humanvid.write_text("https://videos.pexels.com/video-files/49/49-hd_1920_1080_24fps.mp4\n")
-    assert read_listing(humanvid) == {"49-hd_1920_1080_24fps": []}
     video(tmp_path / "in/ab-C_1.mp4", [GOOD], seconds=5.0)
     video(tmp_path / "in/other.mp4", [GOOD])
     account = ingest(tmp_path / "in", tmp_path / "out", WANTED, emtd)
@@ -400,13 +397,6 @@ def test_published_lists_name_files_and_times(tmp_path: Path) -> None:
     assert [(c.id, c.frames) for c in account.clips] == [("ab-C_1-0000", 18), ("ab-C_1-0001", 24)]
     with pytest.raises(SemibodyError, match="none of its 1 videos"):
         ingest(tmp_path / "in", tmp_path / "none", WANTED, humanvid)
-
-
-@pytest.mark.parametrize("text", ["", "https://youtu.be/abc,5,2\n", "https://youtu.be/abc,soon,later\n"])
-def test_a_list_that_makes_no_sense_is_named(tmp_path: Path, text: str) -> None:
-    (tmp_path / "list.txt").write_text(text)
-    with pytest.raises(SemibodyError, match=r"list\.txt"):
-        read_listing(tmp_path / "list.txt")
 
 
 def test_nothing_to_ingest_is_a_mistake(tmp_path: Path) -> None:

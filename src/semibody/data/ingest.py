@@ -12,7 +12,6 @@ What is stored as "truth" of a real clip (boxes, jaw) is what the detector found
 from __future__ import annotations
 
 import contextlib
-import csv
 import dataclasses
 import itertools
 import json
@@ -30,6 +29,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from semibody.clips.listing import read_listing
 from semibody.clips.manifest import (
     ClipEntry,
     Kind,
@@ -50,7 +50,6 @@ from semibody.files import (
     atomic_write,
     first_line,
     foreign_failure,
-    numbered_lines,
     path_of,
     read_json,
     read_npz,
@@ -226,56 +225,6 @@ def find_videos(where: Path) -> dict[str, Path]:
 
 def _slug(name: str) -> str:
     return re.sub(r"[^\w-]+", "_", name.replace("/", "__")).strip("_") or "video"
-
-
-def read_listing(path: Path) -> dict[str, list[tuple[float, float]]]:
-    """A published list: stem of the file → pieces in seconds (empty: the whole video).
-
-    A YouTube address stands for ``<its id>.*``, another address for its last part.
-    """
-    pieces: dict[str, list[tuple[float, float]]] = {}
-    for number, row in _rows(path):
-        url, *when = (cell.strip() for cell in row)
-        if url.lower() == "url":
-            continue
-        stem = _stem_of(url)
-        times = pieces.setdefault(stem, [])
-        if len(when) >= 2:
-            try:
-                start, stop = (_seconds(cell) for cell in when[:2])
-            except ValueError:
-                raise SemibodyError(
-                    f"{path}:{number}: {when[0]}, {when[1]} are not two times; correct the line"
-                ) from None
-            if not 0 <= start < stop < math.inf:
-                raise SemibodyError(f"{path}:{number}: ends before it starts; correct or remove the line")
-            times.append((start, stop))
-    if not pieces:
-        raise SemibodyError(f"{path}: lists no video")
-    return pieces
-
-
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a list with their line numbers. Raises SemibodyError."""
-    remedy = "give EMTD's or HumanVid's text file"
-    for number, line in numbered_lines(path, remedy):
-        try:
-            yield from ((number, row) for row in csv.reader([line]) if row)
-        except csv.Error as error:
-            raise SemibodyError(f"{path}:{number}: is no row of a list ({error}); {remedy}") from None
-
-
-def _stem_of(url: str) -> str:
-    match = re.search(r"(?:[?&]v=|youtu\.be/)([\w-]+)", url)
-    return match.group(1) if match else Path(url.partition("?")[0]).stem
-
-
-def _seconds(text: str) -> float:
-    """``90``, ``1:30`` or ``0:01:30.0``; frames after a semicolon or fourth colon are not expected."""
-    total = 0.0
-    for part in text.split(":"):
-        total = total * 60 + float(part)
-    return total
 
 
 # --- one video ------------------------------------------------------------------------------------------

@@ -25,11 +25,11 @@ from semibody.data.synthetic.utterances import Power, Utterance, heard_sound, ma
 from semibody.media import atomic_write
 from semibody.networks.audio_encoders import LogMelEncoder
 from semibody.networks.lips import LipsConfig, LipShapes
-from semibody.networks.loading import save_model
 from semibody.networks.model import Model
 from semibody.training.batches import Batch, generator
 from semibody.training.settings import Optimiser, RecipeBase, StageSettings
 from semibody.training.stages.base import Context, Stage
+from semibody.training.stages.denoise import export_model
 from semibody.training.start import fill
 from semibody.types import Progress
 
@@ -155,8 +155,7 @@ class LipStage(Stage[LipSettings]):
         config = dataclasses.replace(self._given.config, lips=self.network.config)
         networks = {name: getattr(self._given, name) for name in self._given.config.networks}
         model = Model(config, {**networks, "lips": self.network})
-        origin = f"recipe {self.recipe.name}, stage {self.name}, step {step}"
-        save_model(folder, model, {"origin": origin, "defaults": self.recipe.defaults})
+        export_model(folder, model, self.recipe, 1, f"stage {self.name}, step {step}")
 
 
 class Sounds:
