@@ -363,8 +363,9 @@ def pack_clip(
         "sound": np.round(sound.clip(-1, 1) * np.float32(32767)).astype(np.int16),
     }
     facts = {
-        "id": name, "person": whose["person"], "kind": whose["kind"], "split": whose["split"], "frames": str(frames),
-        "fps": str(packing.fps), "size": str(packing.size), "valid": json.dumps(valid), "source": whose.get("source", ""),
+        "id": name, "person": whose["person"], "kind": whose["kind"], "split": whose["split"],
+        "frames": str(frames), "fps": str(packing.fps), "size": str(packing.size),
+        "valid": json.dumps(valid), "source": whose.get("source", ""),
         **({"silent": "true"} if speech is None else {}),
     }  # fmt: skip
     path = packed_path(place, name)
