@@ -68,7 +68,7 @@ BRANCHY: dict[str, int] = {}
 LONG: dict[str, int] = {}
 WIDE = {
     "cli/animate.py:animate": 10,
-    "cli/evaluate.py:evaluate": 9,
+    "cli/evaluate.py:evaluate": 10,
     "cli/gesture.py:extract": 9,
     "cli/train.py:train": 10,
     "data/dataset.py:pack_clip": 10,
