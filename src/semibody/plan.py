@@ -31,6 +31,8 @@ PIXEL_SECONDS = 1.4e-7
 """Seconds of a pixel of a finished frame there: restoring, moving, encoding (the same)."""
 ENCODE_SECONDS = 3e-8
 """Seconds of a pixel in models that draw every frame themselves: encoding (the same)."""
+TINY_DECODER = 0.056
+"""Work of the tiny decoder over that of Stable Diffusion's own (counted)."""
 RESIDENT = 0.56 * 2**30
 """Bytes of a process that has imported torch and diffusers and keeps freed memory, measured."""
 DETECTOR = 0.35 * 2**30
@@ -134,7 +136,7 @@ def work_of_stages(work: Work, settings: Settings, frames: int) -> dict[str, flo
     return {
         "prepare": work.reference,
         "denoise": windows * (steps + settings.steps * work.frames),
-        "decode": frames * work.decode_frame,
+        "decode": frames * work.decode_frame * (TINY_DECODER if settings.decoder == "tiny" else 1.0),
     }
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 """Names of precisions, and what torch calls them."""
+EIGHT_BITS = {"int8": (8, 0), "fp8": (8, 9)}
+"""Precisions of linear layers alone (``networks.quantised``), and the least CUDA capability they need."""
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
@@ -95,15 +97,20 @@ def name_of(dtype: torch.dtype) -> str:
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """``auto``, ``fp32``, ``bf16`` or ``fp16``. Raises SemibodyError for another name.
+    """What networks compute in: ``auto``, ``fp32``, ``bf16``, ``fp16``; with ``int8`` and ``fp8`` all but
+    some layers. Raises SemibodyError for another name, or a device that cannot compute in it.
 
     ``auto`` is bf16 where the processor computes in it, fp16 on other GPUs, else fp32.
     """
     import torch
 
-    if precision != "auto":
+    if precision in EIGHT_BITS:
+        _require_eight_bits(precision, device)
+    elif precision != "auto":
         if precision not in PRECISIONS:
-            raise SemibodyError(f"--precision {precision} is unknown; choose auto, fp32, bf16 or fp16")
+            raise SemibodyError(
+                f"--precision {precision} is unknown; choose auto, fp32, bf16, fp16, int8 or fp8"
+            )
         if precision == "fp16" and device.type == "cpu":
             raise SemibodyError("--precision fp16 does not work on a CPU; choose bf16 or fp32")
         dtype: torch.dtype = getattr(torch, PRECISIONS[precision])
@@ -113,6 +120,16 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     if device.type == "mps":
         return torch.float16
     return torch.bfloat16 if cpu_has_bf16() else torch.float32
+
+
+def _require_eight_bits(precision: str, device: torch.device) -> None:
+    import torch
+
+    if device.type != "cuda":
+        raise SemibodyError(f"--precision {precision} needs an NVIDIA GPU; choose bf16 or fp32")
+    if torch.cuda.get_device_capability(device) < EIGHT_BITS[precision]:
+        remedy = "int8 or bf16" if precision == "fp8" else "fp16"
+        raise SemibodyError(f"--precision {precision} is not known to this GPU; choose {remedy}")
 
 
 def cuda_has_bf16() -> bool:

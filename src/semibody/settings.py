@@ -67,6 +67,9 @@ class Settings:
     cache: int = option(1, metavar="N")
     """Compute the deep layers in every N-th step only, and reuse them in between; 1: in every step. Faster,
     and close to the exact video: docs/performance.md says how close."""
+    decoder: Literal["own", "tiny"] = "own"
+    """tiny: decode with taesd, in an eighteenth of the work, a little softer; for weights with the latents of
+    Stable Diffusion, after: semibody weights fetch taesd."""
     solver: Solver = "ddim"
     """ddim as published; dpm++ or unipc need fewer steps."""
     seed: int = 3407
@@ -121,8 +124,8 @@ class Settings:
 
 
 DENOISING = (
-    "steps", "guidance", "guidance_start", "guidance_stop", "cache", "solver", "shared_noise", "window",
-    "overlap", "shift",
+    "steps", "guidance", "guidance_start", "guidance_stop", "cache", "decoder", "solver", "shared_noise",
+    "window", "overlap", "shift",
 )  # fmt: skip
 """The settings that reading and fitting the inputs does not depend on."""
 
@@ -137,7 +140,7 @@ class Source:
     preset: str | None = None
     """official or accelerated: weights, steps and guidance that belong together."""
     precision: str = "auto"
-    """auto, fp32, bf16 or fp16."""
+    """auto, fp32, bf16 or fp16; on NVIDIA GPUs int8 or fp8, which are close to them (needs torchao)."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     devices: str | None = option(None, metavar="DEVICE,DEVICE")
@@ -145,6 +148,9 @@ class Source:
     memory: str = "auto"
     """auto: the first that fits; full; low: large networks take turns; lowest: their blocks do, too. All make
     the same clip."""
+    compile: bool = False
+    """Compile the denoiser's blocks, for GPUs: minutes before the first clip of a size, later seconds.
+    On CPUs nothing was gained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +219,7 @@ def check(settings: Settings, model: ModelConfig) -> Settings:
     detected for a model that needs the own pose.
     """
     s, grid, smallest = settings, model.vae.factor, 8 * model.vae.factor
+    has_latents_of_sd = model.restorer is None and model.vae.is_of_stable_diffusion
     longest = model.unet.motion_frames if model.unet.motion else s.window
     faults = [
         (min(s.width, s.height) < smallest,
@@ -226,6 +233,8 @@ def check(settings: Settings, model: ModelConfig) -> Settings:
          f"--guidance-start {s.guidance_start:g} must be below --guidance-stop {s.guidance_stop:g}, and both "
          "from 0 to 1"),
         (not 1 <= s.cache <= 100, f"--cache {s.cache} must be from 1 to 100"),
+        (s.decoder == "tiny" and not has_latents_of_sd,
+         "--decoder tiny is for latents of Stable Diffusion, and these weights have others; leave it out"),
         (s.length is not None and s.length < 1, f"--length {s.length} must be at least 1 frame"),
         (not 0 <= s.overlap < s.window,
          f"--overlap {s.overlap} must be at least 0 and smaller than --context {s.window}"),

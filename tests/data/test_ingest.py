@@ -136,6 +136,8 @@ def video(
 def detector(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything in this process, with the detector above."""
     monkeypatch.setattr(room, "open_detector", lambda name: ByColour())
+    monkeypatch.setattr(room.lips, "network_here", lambda: None)
+    monkeypatch.setattr(room.people, "network_missing", lambda: "these pictures show no faces")
     inline(monkeypatch)
 
 
@@ -326,6 +328,46 @@ def test_pose_only_keeps_what_has_no_sound_or_another(tmp_path: Path) -> None:
         assert not reader.has_sound
     with pytest.raises(SemibodyError, match="pose_only = True"):
         ingest(tmp_path / "in", tmp_path / "out", WANTED)
+
+
+def test_pieces_in_which_the_camera_turns_are_rejected(tmp_path: Path) -> None:
+    video(tmp_path / "in/49.mp4", [GOOD, EMPTY, GOOD])
+    video(tmp_path / "in/50.mp4", [GOOD])
+    (tmp_path / "camera").mkdir()
+    angles = [0.0] * 36 + list(np.linspace(0, 8, 18))  # the camera turns in the last scene
+    lines = [
+        f"{n} 0 0 0 0 {np.sin(np.radians(a) / 2)} 0 {np.cos(np.radians(a) / 2)} 1.39 2.08"
+        for n, a in enumerate(angles)
+    ]
+    (tmp_path / "camera/49.txt").write_text("\n".join(lines))
+    account = ingest(tmp_path / "in", tmp_path / "out", WANTED, cameras=tmp_path / "camera")
+    assert [clip.id for clip in account.clips] == ["49-0000", "50-0000"]
+    assert account.reasons() == {"nobody": 1, "the camera turns": 1}
+
+
+def test_a_person_of_several_videos_is_in_one_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faces come from the clips' names here: a, b, c show one person, the others another each."""
+    names = ["a", "b", "c", *(f"other{n}" for n in range(6))]
+    for name in names:
+        video(tmp_path / f"in/{name}.mp4", [GOOD])
+
+    def face(clips: Sequence[Path]) -> Any:
+        number = names.index(clips[0].stem.rpartition("-")[0])
+        return np.eye(128, dtype=np.float32)[0 if number < 3 else number]
+
+    monkeypatch.setattr(room.people, "network_missing", lambda: "")
+    monkeypatch.setattr(room.people, "face_of", face)
+    ingest(tmp_path / "in", tmp_path / "out", WANTED)
+    clips = {clip.id.rpartition("-")[0]: clip for clip in read_manifest(tmp_path / "out")}
+    assert {clips[name].person for name in "abc"} == {"real-a"}
+    assert len({clip.person for clip in clips.values()}) == 7
+    assert len({clips[name].split for name in "abc"}) == 1
+    # It is kept, so that a later run compares further videos with these.
+    video(tmp_path / "in/d.mp4", [GOOD])
+    names.insert(3, "d")
+    monkeypatch.setattr(room.people, "face_of", lambda clips: np.eye(128, dtype=np.float32)[0])
+    ingest(tmp_path / "in", tmp_path / "out", WANTED)
+    assert {c.person for c in read_manifest(tmp_path / "out") if c.id[0] in "abcd"} == {"real-a"}
 
 
 def test_settings_of_a_folder_cannot_change(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def evaluate(
             metrics=names,
             protocol=rules,
             cache=cache,
-            workers=machine.workers,
+            workers=machine,
             progress=progress,
         )
     for path in reports:
@@ -116,7 +116,7 @@ def bench_quality(
         made = quality.bench_quality(
             recipe,
             overrides=settings or [],
-            workers=machine.workers,
+            workers=machine,
             device=machine.device,
             progress=progress,
         )

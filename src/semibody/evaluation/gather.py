@@ -20,7 +20,7 @@ from semibody.evaluation.protocol import Item, Problem, Protocol, probe
 from semibody.files import digest, foreign_failure
 from semibody.media import read_image
 from semibody.pose.files import load_gesture
-from semibody.processes.local import in_processes
+from semibody.processes import Workers, run_jobs
 from semibody.types import Gesture, Progress, SemibodyError, silent
 
 Side = Literal["generated", "real", "portrait"]
@@ -87,7 +87,7 @@ def gather(
     *,
     cache: Cache,
     pairs: bool,
-    workers: int = 1,
+    workers: int | Workers = 1,
     progress: Progress = silent,
 ) -> tuple[Gathered, list[Problem]]:
     """Measure what the cache does not hold. Damaged files become Problems and their clips are left out.
@@ -236,12 +236,20 @@ def _boxes(gathered: Gathered, item: Item) -> dict[str, NDArray[Any]]:
 
 
 def _run(
-    jobs: Sequence[_Job], cache: Cache, rules: Protocol, workers: int, progress: Progress, stage: str
+    jobs: Sequence[_Job],
+    cache: Cache,
+    rules: Protocol,
+    workers: int | Workers,
+    progress: Progress,
+    stage: str,
 ) -> list[Problem]:
     problems: list[Problem] = []
     calls = [(job, cache, rules) for job in jobs]
-    several = min(workers, len(jobs)) > 1
-    done = in_processes(_do, calls, workers, given_up=_give_up) if several else itertools.starmap(_do, calls)
+    where = workers if isinstance(workers, Workers) else Workers(workers=workers)
+    if where.ray is None and (where.workers == 1 or len(jobs) < 2):
+        done: Iterator[tuple[str, str]] = itertools.starmap(_do, calls)
+    else:
+        done = run_jobs(_do, calls, where, gpu=True, given_up=_give_up)
     for number, (name, mistake) in enumerate(done):
         if mistake:
             problems.append(Problem(name, mistake, fatal=True))

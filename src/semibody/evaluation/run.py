@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import math
-import os
 import platform
 import time
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from semibody.evaluation.gather import Gathered, gather
 from semibody.evaluation.measures import Measured
 from semibody.evaluation.metrics import Metric
 from semibody.evaluation.protocol import Item, Problem, Protocol, check, pair_clips
+from semibody.processes import Workers
 from semibody.types import MissingPartError, Progress, SemibodyError, silent
 
 _PACKAGES = (
@@ -98,15 +98,16 @@ def evaluate(
     metrics: Sequence[str] = (),
     protocol: Protocol | None = None,
     cache: Path | None = None,
-    workers: int = 0,
+    workers: int | Workers = 0,
     progress: Progress = silent,
 ) -> Evaluation:
     """Measure generated clips, by themselves and against the real ones.
 
     ``generated``, ``real`` a folder of videos, a manifest or one video, paired by name; ``portraits`` a
     folder of pictures by the same names; ``metrics`` names or families (none: every family, by its standard
-    where this machine has it and its stand-in otherwise); ``workers`` processes, 0 = one a core; ``cache``
-    folder of what was found before; Raises SemibodyError when nothing can be measured.
+    where this machine has it and its stand-in otherwise); ``workers`` processes, 0 = one a core, or where
+    they run (``processes.Workers``); ``cache`` folder of what was found before. Raises SemibodyError when
+    nothing can be measured.
     """
     started = time.monotonic()
     rules = protocol or Protocol()
@@ -126,7 +127,7 @@ def evaluate(
         items, rules, kinds,
         cache=caching.Cache(cache or caching.default_folder()),
         pairs=any("pixels" in metric.kinds for metric in chosen),
-        workers=workers or os.cpu_count() or 1, progress=progress,
+        workers=workers, progress=progress,
     )  # fmt: skip
     problems += found
     if not gathered.items:

@@ -44,6 +44,7 @@ from semibody.evaluation.run import Evaluation, evaluate
 from semibody.evaluation.tables import as_latex, as_markdown, write_table
 from semibody.files import atomic_write, exists, foreign_failure, path_of, read_json, require_name
 from semibody.media import VideoReader, VideoWriter, read_speech, resize_image, write_image
+from semibody.processes import Workers
 from semibody.quality.baselines import Baseline, write_ceiling, write_repeat
 from semibody.quality.goals import Row, as_lines, make_rows, parse_goals
 from semibody.settings import Settings
@@ -140,8 +141,8 @@ def find_recipe(recipe: Path | str) -> tuple[Path, Path]:
 
 
 def bench_quality(
-    recipe: Path | str, *, overrides: Sequence[str] = (), workers: int = 0, animator: Animator | None = None,
-    device: str = "auto", progress: Progress = silent,
+    recipe: Path | str, *, overrides: Sequence[str] = (), workers: int | Workers = 0,
+    animator: Animator | None = None, device: str = "auto", progress: Progress = silent,
 ) -> Benchmark:  # fmt: skip
     """Run a recipe: ``clips/*.mp4``, ``results.json``, ``.md`` and ``.tex``, ``report.html`` and
     ``grid.mp4`` in its ``out``.
@@ -191,8 +192,8 @@ class _Run:
     """A running benchmark: ``out`` holds what is finished, so that it continues where it stopped."""
 
     def __init__(
-        self, rules: BenchRecipe, out: Path, cases: Sequence[Case], animator: Animator | None, workers: int,
-        device: str, progress: Progress,
+        self, rules: BenchRecipe, out: Path, cases: Sequence[Case], animator: Animator | None,
+        workers: int | Workers, device: str, progress: Progress,
     ) -> None:  # fmt: skip
         self.rules, self.out, self.progress = rules, out, progress
         self.workers, self.device = workers, device

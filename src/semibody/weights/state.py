@@ -120,7 +120,9 @@ def content_of(
     """
     for name, held in module.state_dict().items():
         value = read(name) if read is not None and held.is_meta else held
-        flat = value.detach().cpu().contiguous().flatten()
+        # Quantised tensors are of types of their own, which have no bytes.
+        plain = value if type(value) in (Tensor, nn.Parameter) else value.dequantize()
+        flat = plain.detach().cpu().contiguous().flatten()
         yield name, str(value.dtype), flat.view(torch.uint8).numpy()
 
 
