@@ -66,7 +66,11 @@ def main() -> None:
         for _ in range(2):
             started = time.monotonic()
             found = evaluate(
-                generated, real, cache=asked.work / "cache", workers=asked.workers, progress=progress
+                generated,
+                real,
+                cache=asked.work / "cache",
+                workers=asked.workers,
+                progress=progress,
             )
             seconds.append(round(time.monotonic() - started, 1))
     print(

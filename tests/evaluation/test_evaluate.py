@@ -369,7 +369,7 @@ def test_command_prints_a_table_and_json(
     assert facts["protocol"]["features_every"] == 4
     assert all(path.stat().st_size for path in reports)
     assert json.loads(reports[-1].read_text())["metrics"] == facts["metrics"]
-    assert facts["device"] == metrics_device()
+    assert facts["protocol"]["device"] == metrics_device()
     listed = CliRunner().invoke(app, ["evaluate", "--list"])
     assert "stand-in" in listed.output
 
@@ -394,7 +394,7 @@ def test_a_device_that_is_not_there_is_refused_before_the_work(
     folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
     with pytest.raises(SemibodyError, match="--device cuda:99 cannot be used here"):
-        evaluate(*folders, metrics=["PSNR"], cache=tmp_path / "c", workers=1, device="cuda:99")
+        evaluate(*folders, metrics=["PSNR"], protocol=Protocol(device="cuda:99"), cache=tmp_path / "c")
     assert metrics_device("cpu") == "cpu"
 
 
@@ -404,7 +404,7 @@ def test_values_of_a_gpu_are_kept_apart_from_the_cpus(
     """They differ in rounding; what the device does not compute is shared."""
     items, _ = pair_clips(*folders)
     found = [
-        gather(items[:1], Protocol(), ["effnet", "joints"], cache=Cache(tmp_path), pairs=False, device=device)
+        gather(items[:1], Protocol(device=device), ["effnet", "joints"], cache=Cache(tmp_path), pairs=False)
         for device in ("cpu", "cuda:0", "cuda:1")
     ]
     keys = [{kind: key for (_, _, kind), key in gathered.keys.items()} for gathered, _ in found]

@@ -80,6 +80,26 @@ def people_(
 
 
 @data.command()
+def shard(
+    folder: Annotated[Path, typer.Argument(help="Folder of packed clips, or of latents.")],
+    largest: Annotated[int, typer.Option(min=1, help="MB of a shard, about.")] = 1024,
+) -> None:
+    """Put many packed clips, or their latents, into few tar files, which a training reads as well."""
+    from semibody.data.dataset import CLIP, LATENTS
+    from semibody.data.shards import gather
+    from semibody.files import is_folder
+
+    if not is_folder(folder):
+        raise SemibodyError(f"{folder}: no such folder; give that of --packed or --latents")
+    done = 0
+    with progress_bar() as progress:
+        for place in [folder, *sorted(one for one in folder.iterdir() if one.is_dir())]:
+            for ending in (CLIP, LATENTS):
+                done += gather(place, ending, largest=largest * 2**20, progress=progress)
+    typer.echo(f"{folder}: {done} files put into shards")
+
+
+@data.command()
 def inspect(
     folder: Annotated[Path, typer.Argument(help="Data set: the folder of a manifest.jsonl.")],
     out: Annotated[
@@ -118,6 +138,9 @@ def ingest(
         Path | None,
         typer.Option("--list", help="Take only what EMTD's or HumanVid's published list names."),
     ] = None,
+    camera: Annotated[
+        Path | None, typer.Option(help="Folder of the camera's paths, VIDEO.txt each, as HumanVid's.")
+    ] = None,
     wanted: Annotated[Wanted, Built(Wanted)],
     where: Annotated[Workers, Built(Workers, workers=1)],
     again: Annotated[bool, typer.Option("--again", help="Try the videos that failed once more.")] = False,
@@ -127,7 +150,7 @@ def ingest(
     from semibody.data.ingest import ingest as ingest_videos
 
     with progress_bar() as progress:
-        account = ingest_videos(videos, out, wanted, listing, where, again, progress)
+        account = ingest_videos(videos, out, wanted, listing, camera, where, again, progress)
     if as_json:
         typer.echo(json.dumps(account.as_dict(), indent=1))
     else:
@@ -145,5 +168,10 @@ def _print_account(account: Account, out: Path) -> None:
     typer.echo(f"{out}: {len(account.clips)} clips, {seconds:.1f} s; rejected {len(account.rejected)} pieces")
     for why, count in account.reasons().items():
         typer.echo(f"  {count:5d}  {why}")
+    if any("lips" in clip.parameters and "sync" not in clip.parameters for clip in account.clips):
+        typer.echo(
+            "lips were tested by loudness only, which most wrong sound passes; for the test by a sync "
+            "network run `semibody weights fetch face-landmarker`, and ingest into another folder"
+        )
     if account.rejected:
         typer.echo(f"{out / 'rejected.json'}: each rejection with its reason")

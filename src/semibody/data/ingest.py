@@ -12,7 +12,6 @@ What is stored as "truth" of a real clip (boxes, jaw) is what the detector found
 from __future__ import annotations
 
 import contextlib
-import csv
 import dataclasses
 import itertools
 import json
@@ -30,6 +29,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from semibody.clips.listing import read_listing
 from semibody.clips.manifest import (
     ClipEntry,
     Kind,
@@ -40,6 +40,8 @@ from semibody.clips.manifest import (
 )
 from semibody.clips.mouth import correlation, jaw_opening
 from semibody.clips.truth import Truth, box_around
+from semibody.data import lips, people
+from semibody.data.camera import read_rotations, turn
 from semibody.data.folder import disk_errors_named, filling
 from semibody.data.inspect import LOUDNESS_WINDOW
 from semibody.data.wanted import Wanted
@@ -48,7 +50,6 @@ from semibody.files import (
     atomic_write,
     first_line,
     foreign_failure,
-    numbered_lines,
     path_of,
     read_json,
     read_npz,
@@ -80,9 +81,12 @@ from semibody.types import (
 
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv")
 
+OUT_OF_SYNC = "lips do not follow the sound"
 FAILED = "failed"
 """Why a video was rejected at which its process died, or something went wrong that nobody expected."""
 ONE = Workers(workers=1)
+_FACE = 128
+"""Numbers of a face's embedding."""
 _SAMPLES = 6
 _FADE = 0.1
 """Seconds left out at a scene cut, where pictures may be blended."""
@@ -141,6 +145,7 @@ def ingest(
     out: Path | str,
     wanted: Wanted | None = None,
     listing: Path | str | None = None,
+    cameras: Path | str | None = None,
     where: Workers = ONE,
     again: bool = False,
     progress: Progress = silent,
@@ -148,10 +153,11 @@ def ingest(
     """Ingest a video, or every video of a folder, and write the manifest.
 
     ``listing`` is a published list: EMTD's table (URL, start_timecode, end_timecode) or HumanVid's addresses,
-    a line each; only what it names and the folder holds is taken. ``again`` tries once more the videos that
-    failed. A video that a fault of the moment stops (no memory, a network folder) is named in the account and
-    tried again by the next run. Raises SemibodyError when there is nothing to ingest, ``out`` holds a set of
-    other settings, or the disk is full.
+    a line each; only what it names and the folder holds is taken. ``cameras`` is a folder of the camera's
+    paths, ``<video>.txt`` (HumanVid's): pieces in which it turns are rejected. ``again`` tries once more the
+    videos that failed. A video that a fault of the moment stops (no memory, a network folder) is named in the
+    account and tried again by the next run. Raises SemibodyError when there is nothing to ingest, ``out``
+    holds a set of other settings, or the disk is full.
     """
     videos, out, wanted = Path(videos), Path(out), wanted or Wanted()
     _require_scene_detection()
@@ -170,7 +176,7 @@ def ingest(
         if again:
             _forget_failures(out)
         jobs = [
-            (str(path), name, times.get(path.stem) or None, str(out), wanted)
+            (str(path), name, times.get(path.stem) or None, str(out), wanted, _camera(cameras, path))
             for name, path in sources.items()
             if not (out / "videos" / f"{name}.json").exists()
         ]
@@ -189,6 +195,12 @@ def ingest(
                 json.dumps(account.as_dict() | {"absent": absent}, indent=1), encoding="utf-8"
             )
     return account
+
+
+def _camera(cameras: Path | str | None, video: Path) -> str | None:
+    """The file of a video's camera, if there is one."""
+    file = Path(cameras) / f"{video.stem}.txt" if cameras is not None else None
+    return str(file) if file is not None and file.is_file() else None
 
 
 def find_videos(where: Path) -> dict[str, Path]:
@@ -215,61 +227,16 @@ def _slug(name: str) -> str:
     return re.sub(r"[^\w-]+", "_", name.replace("/", "__")).strip("_") or "video"
 
 
-def read_listing(path: Path) -> dict[str, list[tuple[float, float]]]:
-    """A published list: stem of the file → pieces in seconds (empty: the whole video).
-
-    A YouTube address stands for ``<its id>.*``, another address for its last part.
-    """
-    pieces: dict[str, list[tuple[float, float]]] = {}
-    for number, row in _rows(path):
-        url, *when = (cell.strip() for cell in row)
-        if url.lower() == "url":
-            continue
-        stem = _stem_of(url)
-        times = pieces.setdefault(stem, [])
-        if len(when) >= 2:
-            try:
-                start, stop = (_seconds(cell) for cell in when[:2])
-            except ValueError:
-                raise SemibodyError(
-                    f"{path}:{number}: {when[0]}, {when[1]} are not two times; correct the line"
-                ) from None
-            if not 0 <= start < stop < math.inf:
-                raise SemibodyError(f"{path}:{number}: ends before it starts; correct or remove the line")
-            times.append((start, stop))
-    if not pieces:
-        raise SemibodyError(f"{path}: lists no video")
-    return pieces
-
-
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a list with their line numbers. Raises SemibodyError."""
-    remedy = "give EMTD's or HumanVid's text file"
-    for number, line in numbered_lines(path, remedy):
-        try:
-            yield from ((number, row) for row in csv.reader([line]) if row)
-        except csv.Error as error:
-            raise SemibodyError(f"{path}:{number}: is no row of a list ({error}); {remedy}") from None
-
-
-def _stem_of(url: str) -> str:
-    match = re.search(r"(?:[?&]v=|youtu\.be/)([\w-]+)", url)
-    return match.group(1) if match else Path(url.partition("?")[0]).stem
-
-
-def _seconds(text: str) -> float:
-    """``90``, ``1:30`` or ``0:01:30.0``; frames after a semicolon or fourth colon are not expected."""
-    total = 0.0
-    for part in text.split(":"):
-        total = total * 60 + float(part)
-    return total
-
-
 # --- one video ------------------------------------------------------------------------------------------
 
 
 def ingest_video(
-    path: str, name: str, times: Sequence[tuple[float, float]] | None, out: str, wanted: Wanted
+    path: str,
+    name: str,
+    times: Sequence[tuple[float, float]] | None,
+    out: str,
+    wanted: Wanted,
+    camera: str | None = None,
 ) -> tuple[str, str]:
     """Cut, test and write one video; runs in a worker. Returns its name, and the fault of the moment that
     stopped it (empty: it is finished).
@@ -278,10 +245,11 @@ def ingest_video(
     rejected. Only a missing detector or a full disk stop the run.
     """
     folder, source = Path(out), Path(path)
-    kept = 0
+    kept, face = 0, None
     with disk_errors_named(folder):
         try:
-            kept = _Video(source, name, folder, wanted).ingest(times)
+            ids = _Video(source, name, folder, wanted).ingest(times, camera)
+            kept, face = len(ids), _face_of(folder, ids)
         except MissingPartError:
             raise
         except Exception as error:
@@ -295,8 +263,16 @@ def ingest_video(
             else:
                 why, detail = FAILED, foreign_failure(error, folder / "errors.log")
             _store_rejection(folder, Rejection(name, source.name, 0, 0, why, detail))
-        _record_done(folder, source, name, kept)
+        _record_done(folder, source, name, kept, face)
     return name, ""
+
+
+def _face_of(folder: Path, ids: Sequence[str]) -> list[float] | None:
+    """The face of a video's clips, where a network can tell faces apart."""
+    if not ids or people.network_missing():
+        return None
+    face = people.face_of([folder / "clips" / f"{one}.mp4" for one in ids])
+    return None if face is None else [round(float(value), 5) for value in face]
 
 
 def _unreadable_now(source: Path) -> str:
@@ -330,9 +306,22 @@ def _forget_failures(out: Path) -> None:
             path.unlink()
 
 
-def _record_done(folder: Path, source: Path, name: str, kept: int) -> None:
+def _record_done(folder: Path, source: Path, name: str, kept: int, face: list[float] | None = None) -> None:
+    record = {"video": source.name, "clips": kept, **({"face": face} if face else {})}
     with atomic_write(path_of(folder / "videos", name, ".json")) as unfinished:
-        unfinished.write_text(json.dumps({"video": source.name, "clips": kept}), encoding="utf-8")
+        unfinished.write_text(json.dumps(record), encoding="utf-8")
+
+
+def _read_face(path: Path) -> NDArray[np.float32] | None:
+    """The face in a video's record. Raises SemibodyError for a record that is none."""
+    remedy = "delete it and run the ingest again"
+    record = read_json(path, remedy)
+    face = record.get("face") if isinstance(record, dict) else None
+    if face is None:
+        return None
+    if not isinstance(face, list) or len(face) != _FACE or not all(isinstance(v, float | int) for v in face):
+        raise SemibodyError(f"{path}: holds no face; {remedy}")
+    return np.array(face, np.float32)
 
 
 class _Video:
@@ -341,26 +330,32 @@ class _Video:
     def __init__(self, path: Path, name: str, out: Path, wanted: Wanted) -> None:
         self._path, self._name, self._out, self._wanted = path, name, out, wanted
 
-    def ingest(self, times: Sequence[tuple[float, float]] | None) -> int:
+    def ingest(self, times: Sequence[tuple[float, float]] | None, camera: str | None) -> list[str]:
+        """Returns the ids of the clips that were kept."""
         with VideoReader(self._path) as video:
-            seconds = video.frame_count / video.fps
+            fps, seconds = video.fps, video.frame_count / video.fps
         speech = None if self._wanted.pose_only else _speech_of(self._path)
         pieces = self._pieces(times, seconds)
         if not pieces:
             shortest = f"no scene of {self._wanted.shortest:g} s in {seconds:.1f} s"
             self._reject(Piece(self._name, 0, seconds), "too short", shortest)
+        if camera is not None:
+            self._reject_turning(pieces, read_rotations(Path(camera)), fps)
+        network = None if self._wanted.pose_only else lips.network_here()
         with contextlib.ExitStack() as stack:
             detector: Detector | None = None
             for piece, frames in self._frames(pieces, missing=".npz"):
                 detector = detector or stack.enter_context(open_detector(self._wanted.detector))
                 _save_poses(self._poses(piece), _detect(frames, detector, self._wanted.fps))
-        tested = [(piece, self._test(piece, speech)) for piece in pieces if not self._finished(piece)]
+        tested = [
+            (piece, self._test(piece, speech, network)) for piece in pieces if not self._finished(piece)
+        ]
         good = {piece.id: verdict for piece, verdict in tested if verdict is not None}
         for piece, frames in self._frames([p for p, v in tested if v is not None], missing=""):
-            self._write(piece, good[piece.id], frames, speech)
+            self._write(piece, good[piece.id], frames, speech, network)
         for piece in pieces:
             self._poses(piece).unlink(missing_ok=True)
-        return sum((self._out / "clips" / f"{piece.id}.json").exists() for piece in pieces)
+        return [piece.id for piece in pieces if (self._out / "clips" / f"{piece.id}.json").exists()]
 
     def _pieces(self, times: Sequence[tuple[float, float]] | None, seconds: float) -> list[Piece]:
         scenes = list(times) if times else find_scenes(self._path, seconds)
@@ -372,6 +367,14 @@ class _Video:
             edges = np.linspace(start, stop, count + 1)
             parts += [(float(a), float(b)) for a, b in itertools.pairwise(edges)]
         return [Piece(f"{self._name}-{n:04d}", a, b) for n, (a, b) in enumerate(parts)]
+
+    def _reject_turning(self, pieces: list[Piece], rotations: Floats, fps: float) -> None:
+        """Reject the pieces in which the camera turns; ``rotations`` (f, 4) of the video's own frames."""
+        for piece in pieces:
+            if not self._finished(piece):
+                degrees = turn(rotations[round(piece.start * fps) : round(piece.stop * fps)])
+                if degrees > self._wanted.turn:
+                    self._reject(piece, "the camera turns", f"by {degrees:.1f} degrees")
 
     def _poses(self, piece: Piece) -> Path:
         return self._out / "poses" / f"{piece.id}.npz"
@@ -410,19 +413,45 @@ class _Video:
             Rejection(piece.id, self._path.name, round(piece.start, 3), round(piece.stop, 3), why, detail),
         )
 
-    def _test(self, piece: Piece, speech: Speech | None) -> _Verdict | None:
+    def _test(self, piece: Piece, speech: Speech | None, network: lips.Network | None) -> _Verdict | None:
         try:
             detected = _load_poses(self._poses(piece))
-            return assess(
-                detected, _part_of(speech, piece, len(detected.joints) / self._wanted.fps), self._wanted
-            )
+            sound = _part_of(speech, piece, len(detected.joints) / self._wanted.fps)
+            verdict = assess(detected, sound, self._wanted)
+            if network is None:
+                self._require_correlation(verdict)
+            return verdict
         except _UnwantedError as error:
             why, detail = error.args
             self._reject(piece, why, detail)
             return None
 
+    def _require_correlation(self, verdict: _Verdict) -> None:
+        """The test of lips where no sync network is here, or it finds no face."""
+        follows = verdict.numbers.get("lips", math.inf)
+        _want(follows >= self._wanted.lips, OUT_OF_SYNC, f"correlation {follows:.2f}")
+
+    def _require_sync(
+        self, entry: ClipEntry, verdict: _Verdict, network: lips.Network | None
+    ) -> dict[str, Any]:
+        """What the sync network finds in the clip that was written. Raises _UnwantedError."""
+        if network is None or entry.audio is None:
+            return {}
+        agreed = lips.agreement(entry.video, entry.audio, entry.fps, network)
+        if agreed is None:
+            self._require_correlation(verdict)
+            return {}
+        detail = f"{network}: margin {agreed.margin:.2f}, lips {agreed.late:.2f} s late"
+        _want(agreed.margin >= self._wanted.sync, OUT_OF_SYNC, detail)
+        return {"sync_network": network, "sync": round(agreed.margin, 3)}
+
     def _write(
-        self, piece: Piece, verdict: _Verdict, frames: Iterator[Picture], speech: Speech | None
+        self,
+        piece: Piece,
+        verdict: _Verdict,
+        frames: Iterator[Picture],
+        speech: Speech | None,
+        network: lips.Network | None,
     ) -> None:
         size, fps, room = self._wanted.size, self._wanted.fps, self._out / "clips"
         count, person, crop = len(verdict.gesture), f"real-{self._name}", verdict.crop
@@ -438,14 +467,22 @@ class _Video:
             },
         )  # fmt: skip
         sound = _part_of(speech, piece, count / fps)
-        assert entry.truth is not None
         with VideoWriter(entry.video, fps=fps, width=size, height=size, speech=sound, crf=14) as video:
             for frame in frames:
                 video.write(_scaled(crop.apply(frame, "plain"), size))
         if sound is not None and entry.audio is not None:
             write_speech(entry.audio, sound)
+        try:
+            found = self._require_sync(entry, verdict, network)
+        except _UnwantedError as error:
+            for path in (entry.video, entry.audio):
+                if path is not None:
+                    path.unlink()
+            self._reject(piece, *error.args)
+            return
+        entry = dataclasses.replace(entry, parameters={**entry.parameters, **found})
         save_gesture(verdict.gesture, entry.gesture)
-        verdict.truth.save(entry.truth)
+        verdict.truth.save(room / f"{piece.id}.truth.npz")
         write_entry(entry, room / f"{piece.id}.json", self._out)
 
 
@@ -649,7 +686,6 @@ def _voice(speech: Speech | None, jaw: NDArray[np.float32], wanted: Wanted) -> t
     # A smiling mouth is open in silence too, so lips that move with the sound count like lips that open.
     moving = _smooth(np.abs(np.gradient(jaw)), wanted.fps)
     follows = max(_shifted(jaw, loud, wanted.fps), _shifted(moving, _smooth(loud, wanted.fps), wanted.fps))
-    _want(follows >= wanted.lips, "lips do not follow the sound", f"correlation {follows:.2f}")
     return voice, follows
 
 
@@ -760,8 +796,23 @@ def _read_rejection(path: Path) -> Rejection:
     return Rejection(**values)
 
 
+def _of_same_people(clips: list[ClipEntry], out: Path) -> list[ClipEntry]:
+    """The clips with one name and one split for a person who is in several videos."""
+    faces = {
+        f"real-{path.stem}": face
+        for path in (out / "videos").glob("*.json")
+        if (face := _read_face(path)) is not None
+    }
+    names = people.same_people(faces)
+    named = []
+    for clip in clips:
+        person = names.get(clip.person, clip.person)
+        named.append(dataclasses.replace(clip, person=person, split=split_of(person)))
+    return named
+
+
 def _gather(out: Path, unfinished: dict[str, str]) -> Account:
-    clips = [read_entry(path, out) for path in sorted((out / "clips").glob("*.json"))]
+    clips = _of_same_people([read_entry(path, out) for path in sorted((out / "clips").glob("*.json"))], out)
     rejected = [_read_rejection(p) for p in sorted((out / "rejected").glob("*.json"))]
     if not unfinished:
         shutil.rmtree(out / "poses", ignore_errors=True)

@@ -38,6 +38,11 @@ class Wanted:
     """Least share of time with sound as loud as speech."""
     lips: float = option(0.15, at_least=-1, at_most=1)
     """Least correlation of the lips' opening, or motion, with loudness, at the best shift within 80 ms."""
+    sync: float = option(1.0, at_least=-100, at_most=100)
+    """Least margin by which the sync network finds the lips nearer to their sound than to the same sound
+    shifted (in deviations); where no network is here, --lips is asked for instead."""
+    turn: float = option(3.0, at_least=0, at_most=180)
+    """Most degrees by which the camera may turn in a piece, where its path is given (--camera)."""
     heads: bool = False
     """Keep pieces without hands as head-only clips, cropped to the head."""
     pose_only: bool = False

@@ -20,7 +20,7 @@ from semibody.evaluation.protocol import Item, Problem, Protocol, probe
 from semibody.files import digest, foreign_failure
 from semibody.media import read_image
 from semibody.pose.files import load_gesture
-from semibody.processes.local import in_processes
+from semibody.processes import Workers, run_jobs
 from semibody.types import Gesture, Progress, SemibodyError, silent
 
 Side = Literal["generated", "real", "portrait"]
@@ -34,7 +34,6 @@ class Gathered:
     rules: Protocol
     cache: Cache
     fps: dict[str, float]
-    device: str = "cpu"
     keys: dict[tuple[str, Side, str], str] = field(default_factory=dict)
     scheduled: set[str] = field(default_factory=set)
     """keys that a job will fill, so that a file that occurs twice is measured once"""
@@ -88,18 +87,16 @@ def gather(
     *,
     cache: Cache,
     pairs: bool,
-    workers: int = 1,
-    device: str = "cpu",
+    workers: int | Workers = 1,
     progress: Progress = silent,
 ) -> tuple[Gathered, list[Problem]]:
     """Measure what the cache does not hold. Damaged files become Problems and their clips are left out.
 
-    ``kinds`` names of ``extract.KINDS`` (all must be available); ``pairs`` compare pixels with REAL;
-    ``device`` is where networks run.
+    ``kinds`` names of ``extract.KINDS`` (all must be available); ``pairs`` compare pixels with REAL.
     Every finished file is kept at once, so an interrupted run can continue.
     """
     names = sorted(kinds)
-    gathered = Gathered(list(items), rules, cache, {}, device)
+    gathered = Gathered(list(items), rules, cache, {})
     problems: list[Problem] = []
     jobs: list[_Job] = []
     for item in items:
@@ -145,7 +142,7 @@ def _file_jobs(gathered: Gathered, item: Item, names: Sequence[str]) -> Iterator
     spoken = item.speech or next((path for side, path in sides.items() if facts[side].sound), None)
     for side, path in sides.items():
         sound = path if facts[side].sound else spoken
-        source = extract.SampledVideo(path, fps, sound, side == "real", gathered.device)
+        source = extract.SampledVideo(path, fps, sound, side == "real")
         yield from _job(gathered, item.name, side, source, names)
     embedders = [name for name in names if name in ("dlib", "arcface")]
     if item.portrait is not None and embedders:
@@ -155,9 +152,10 @@ def _file_jobs(gathered: Gathered, item: Item, names: Sequence[str]) -> Iterator
 def _key(gathered: Gathered, name: str, side: Side, *content: str | float) -> str:
     kind = extract.KINDS[name]
     settings = {setting: getattr(gathered.rules, setting) for setting in kind.settings}
-    beside = [side] if kind.by_side else []
-    if kind.on_device and gathered.device != "cpu":
-        beside.append(gathered.device.partition(":")[0])
+    beside: list[str] = [side] if kind.by_side else []
+    device = gathered.rules.device.partition(":")[0]
+    if kind.on_device and device != "cpu":
+        beside.append(device)
     return key_of(name, kind.version, settings, kind.model(), *content, *beside)
 
 
@@ -184,16 +182,12 @@ def _portrait_job(gathered: Gathered, name: str, portrait: Path, kinds: Sequence
     missing = gathered.missing(keys)
     if missing:
         yield _Job(
-            name,
-            missing,
-            functools.partial(_measure_portrait, portrait, [kind for kind, _ in missing], gathered.device),
+            name, missing, functools.partial(_measure_portrait, portrait, [kind for kind, _ in missing])
         )
 
 
-def _measure_portrait(
-    portrait: Path, kinds: Sequence[str], device: str, rules: Protocol
-) -> Mapping[str, Arrays]:
-    source = extract.SampledVideo(portrait, 1.0, None, device=device)
+def _measure_portrait(portrait: Path, kinds: Sequence[str], rules: Protocol) -> Mapping[str, Arrays]:
+    source = extract.SampledVideo(portrait, 1.0, None)
     frame = extract.Frame(0, read_image(portrait))
     found = {}
     for kind in kinds:
@@ -242,12 +236,20 @@ def _boxes(gathered: Gathered, item: Item) -> dict[str, NDArray[Any]]:
 
 
 def _run(
-    jobs: Sequence[_Job], cache: Cache, rules: Protocol, workers: int, progress: Progress, stage: str
+    jobs: Sequence[_Job],
+    cache: Cache,
+    rules: Protocol,
+    workers: int | Workers,
+    progress: Progress,
+    stage: str,
 ) -> list[Problem]:
     problems: list[Problem] = []
     calls = [(job, cache, rules) for job in jobs]
-    several = min(workers, len(jobs)) > 1
-    done = in_processes(_do, calls, workers, given_up=_give_up) if several else itertools.starmap(_do, calls)
+    where = workers if isinstance(workers, Workers) else Workers(workers=workers)
+    if where.ray is None and (where.workers == 1 or len(jobs) < 2):
+        done: Iterator[tuple[str, str]] = itertools.starmap(_do, calls)
+    else:
+        done = run_jobs(_do, calls, where, gpu=True, given_up=_give_up)
     for number, (name, mistake) in enumerate(done):
         if mistake:
             problems.append(Problem(name, mistake, fatal=True))

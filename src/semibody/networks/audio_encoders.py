@@ -291,9 +291,13 @@ class LogMelEncoder(AudioEncoder):
         return self._around + self.config.mouth_token
 
     def rows(self, waveform: Float[Tensor, " n"]) -> Float[Tensor, "r 80"]:
-        power = mel_power(waveform)
+        return self.rows_of(mel_power(waveform))
+
+    @classmethod
+    def rows_of(cls, power: Float[Tensor, "80 m"]) -> Float[Tensor, "m 80"]:
+        """Rows of the mel power of a recording, which is overwritten."""
         level = power.sum(dim=0).quantile(0.95).clamp(min=1e-12).log10()
-        power.mul_(10 ** (self.usual - level).clamp(-2.0, 2.0))
+        power.mul_(10 ** (cls.usual - level).clamp(-2.0, 2.0))
         return power.clamp_(min=1e-7).log10_().add_(4.0).div_(3.0).T
 
     def embed(self, windows: Float[Tensor, "n k 80"]) -> Float[Tensor, "n l d"]:

@@ -26,7 +26,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -44,6 +44,7 @@ from semibody.evaluation.run import Evaluation, evaluate
 from semibody.evaluation.tables import as_latex, as_markdown, write_table
 from semibody.files import atomic_write, exists, foreign_failure, path_of, read_json, require_name
 from semibody.media import VideoReader, VideoWriter, read_speech, resize_image, write_image
+from semibody.processes import Workers
 from semibody.quality.baselines import Baseline, write_ceiling, write_repeat
 from semibody.quality.goals import Row, as_lines, make_rows, parse_goals
 from semibody.settings import Settings
@@ -65,6 +66,8 @@ class BenchRecipe:
     videos: str = ""
     """folder of videos to make the test set of, as ``semibody build-emtd`` does, in ``out``/cases; instead of
     cases"""
+    listing: str = ""
+    """EMTD's table of addresses and times, where those are whole videos"""
     detector: str = "auto"
     """what finds the poses of those videos: auto, mediapipe or dwpose"""
     weights: str = "official"
@@ -138,8 +141,8 @@ def find_recipe(recipe: Path | str) -> tuple[Path, Path]:
 
 
 def bench_quality(
-    recipe: Path | str, *, overrides: Sequence[str] = (), workers: int = 0, animator: Animator | None = None,
-    device: str = "auto", progress: Progress = silent,
+    recipe: Path | str, *, overrides: Sequence[str] = (), workers: int | Workers = 0,
+    animator: Animator | None = None, device: str = "auto", progress: Progress = silent,
 ) -> Benchmark:  # fmt: skip
     """Run a recipe: ``clips/*.mp4``, ``results.json``, ``.md`` and ``.tex``, ``report.html`` and
     ``grid.mp4`` in its ``out``.
@@ -175,7 +178,10 @@ def find_cases(
         )
     if rules.videos:
         folder = base / rules.out / "cases"
-        problems = emtd.build(base / rules.videos, folder, detector=rules.detector, progress=progress)
+        listing = base / rules.listing if rules.listing else None
+        problems = emtd.build(
+            base / rules.videos, folder, listing=listing, detector=rules.detector, progress=progress
+        )
         return folder / NAME, {problem.name: problem.what for problem in problems}
     if str(recipe) in bundled() and not (base / rules.cases).exists():
         raise SemibodyError(f"{rules.cases}: no test set is here; `make bench-{recipe}` renders it first")
@@ -186,11 +192,12 @@ class _Run:
     """A running benchmark: ``out`` holds what is finished, so that it continues where it stopped."""
 
     def __init__(
-        self, rules: BenchRecipe, out: Path, cases: Sequence[Case], animator: Animator | None, workers: int,
-        device: str, progress: Progress,
+        self, rules: BenchRecipe, out: Path, cases: Sequence[Case], animator: Animator | None,
+        workers: int | Workers, device: str, progress: Progress,
     ) -> None:  # fmt: skip
         self.rules, self.out, self.progress = rules, out, progress
         self.workers, self.device = workers, device
+        self.protocol = rules.protocol if device == "auto" else replace(rules.protocol, device=device)
         self.cases = spread(cases)[: rules.limit]
         self.failed: dict[str, str] = {}
         """case -> why it is left out"""
@@ -246,8 +253,8 @@ class _Run:
         manifest = self.out / ("swapped-own" if own else "swapped") / NAME
         write_lines(manifest, lines)
         return evaluate(
-            manifest, metrics=["mouth-correlation"], protocol=self.rules.protocol, workers=self.workers,
-            device=self.device, progress=self.progress,
+            manifest, metrics=["mouth-correlation"], protocol=self.protocol, workers=self.workers,
+            progress=self.progress,
         )  # fmt: skip
 
     def missing(self, folder: str, stage: str) -> Iterator[Case]:
@@ -297,9 +304,8 @@ class _Run:
             self.out / folder / NAME,
             real,
             metrics=metrics,
-            protocol=self.rules.protocol,
+            protocol=self.protocol,
             workers=self.workers,
-            device=self.device,
             progress=self.progress,
         )
 

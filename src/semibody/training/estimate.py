@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import flop_registry
 
 from semibody.clips.manifest import read_manifest
-from semibody.data.dataset import Packing, packed_clips
+from semibody.data.dataset import packed_clips
 from semibody.networks.audio_encoders import AudioConfig
 from semibody.training.recipe import Recipe
 from semibody.training.stages import STAGES
@@ -54,15 +54,18 @@ class StageEstimate:
     """bytes that live at once in a step beside what is kept from step to step"""
     tflop: float
     """work of one step on all GPUs"""
+    shards: int = 1
+    """GPUs over which weights, AdamW and EMA are sharded; in a step, weights are gathered"""
 
     @property
     def kept(self) -> dict[str, float]:
         """Bytes that are kept from step to step, by what they are."""
+        weights, shard = self.trained + self.frozen, 4 / self.shards if self.shards > 1 else 0.0
         return {
-            "weights": (self.trained + self.frozen) * (6 if self.half else 4),
-            "gradients": self.trained * (8 if self.several else 4),
-            "AdamW": self.trained * 8,
-            "EMA": self.trained * 4 if self.ema else 0,
+            "weights": weights * ((6 if self.half else 4) + shard),
+            "gradients": self.trained * ((8 if self.several else 4) + shard),
+            "AdamW": self.trained * 8 / self.shards,
+            "EMA": self.trained * 4 / self.shards if self.ema else 0,
         }
 
     @property
@@ -114,6 +117,7 @@ def estimate_stage(recipe: Recipe, name: str) -> StageEstimate | None:
     return StageEstimate(
         name=name, trained=trained, frozen=frozen, half=half, ema=o.ema > 0, several=run.gpus > 1,
         activations=peak, tflop=flops * o.accumulate * run.gpus / 1e12,
+        shards=run.gpus if run.shard else 1,
     )  # fmt: skip
 
 
@@ -208,8 +212,7 @@ def _frames(recipe: Recipe, data: Path | None, packed: Path | None) -> int | Non
     if data is not None:
         return sum(round(entry.seconds * settings.fps) for entry in read_manifest(data))
     if packed is not None:
-        packing = Packing(size=settings.size, fps=settings.fps, head_height=settings.head_height)
-        return sum(len(clip) for clip in packed_clips(packed, packing))
+        return sum(len(clip) for clip in packed_clips(packed, settings.packing))
     return None
 
 

@@ -20,6 +20,7 @@ from semibody.training.stages import STAGES
 from semibody.training.stages.audio import AudioSettings
 from semibody.training.stages.denoise import MotionSettings, StillSettings
 from semibody.training.stages.keypoints import KeypointSettings
+from semibody.training.stages.lips import LipSettings
 from semibody.training.stages.plate import PlateSettings
 from semibody.training.stages.restore import RestoreSettings
 from semibody.training.stages.vae import VAESettings
@@ -33,6 +34,7 @@ class Recipe(RecipeBase):
     vae: VAESettings = field(default_factory=VAESettings)
     keypoints: KeypointSettings = field(default_factory=KeypointSettings)
     audio: AudioSettings = field(default_factory=AudioSettings)
+    lips: LipSettings = field(default_factory=LipSettings)
     plate: PlateSettings = field(default_factory=PlateSettings)
     still: StillSettings = field(default_factory=StillSettings)
     motion: MotionSettings = field(default_factory=MotionSettings)
@@ -50,6 +52,8 @@ class Recipe(RecipeBase):
             STAGES[name].check(self)
         if self.model.hints.portrait == "residual" and self.schedule.prediction != "sample":
             raise ValueError('model.hints.portrait = "residual" needs schedule.prediction = "sample"')
+        if self.run.shard and (self.start.lora_rank or self.run.precision == "fp16"):
+            raise ValueError("run.shard goes neither with start.lora_rank nor with run.precision = fp16")
         if self.data.size % self.model.vae.factor:
             raise ValueError("data.size must be a multiple of the side of a latent cell in pixels")
 

@@ -30,10 +30,11 @@ from semibody.networks.restorer import Restorer
 from semibody.training.batches import Batch, Generator, generator
 from semibody.training.critic import Critic, add_adversarial, adversarial_losses
 from semibody.training.crops import face_or_hand
+from semibody.training.curriculum import final
 from semibody.training.denoiser import Denoiser, generate
 from semibody.training.losses import of_mean_one, picture_terms
 from semibody.training.parts import part_weights
-from semibody.training.pictures import grid, to_picture, to_pixels
+from semibody.training.pictures import to_picture, to_pixels
 from semibody.training.pool import Pool
 from semibody.training.samples import DenoisingBatch, DenoisingSamples, Draw, Drawing, PortraitFrame
 from semibody.training.settings import RecipeBase, StageSettings, renamed
@@ -54,7 +55,6 @@ _CELLS = ("lips",)
 """Arrays of a sample that are in latent cells; the rest is in pixels."""
 _WHOLE = ("mouth", "name")
 """Values of a sample that a crop does not cut."""
-_GRID_ROWS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +196,7 @@ class RestoreStage(Stage[RestoreSettings]):
         )
         with context.seeded():
             stage = cls(context, model, samples)
-        context.share(range(settings.pool), lambda numbers: stage.prepare(numbers, context.progress))
+        context.ranks.share(range(settings.pool), lambda numbers: stage.prepare(numbers, context.progress))
         return stage
 
     def __init__(self, context: Context, model: Model, samples: DenoisingSamples) -> None:
@@ -264,7 +264,8 @@ class RestoreStage(Stage[RestoreSettings]):
         """The frames of a sample of the pool, and the generator of its noise."""
         rng = generator(self.recipe.seed, self.source, _POOL, number)
         # No padded heads: their border is padding, and half-body clips have heads too.
-        return self.samples.choose(rng, 0.0), rng
+        decided = dataclasses.replace(final(self.recipe.curriculum), head_share=0.0)
+        return self.samples.choose(rng, decided), rng
 
     @torch.no_grad()
     def _generated(self, batch: DenoisingBatch) -> dict[str, NDArray[Any]]:
@@ -366,19 +367,12 @@ class RestoreStage(Stage[RestoreSettings]):
 
     # -- validation ---------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def validate(self) -> tuple[dict[str, float], Picture | None]:
-        """Held-out clips; PSNR of ``psnr*`` restored, ``plain*`` unrestored, ``repeat*`` the portrait.
+    def validate_clip(self, clip: PackedClip, number: int, scores: Scores) -> list[Picture]:
+        """PSNR of ``psnr*`` restored, ``plain*`` unrestored, ``repeat*`` the portrait.
 
-        ``mouth_change`` and ``mouth_ratio`` as for the denoiser, of restored frames.
+        ``mouth_change`` and ``mouth_ratio`` as for the denoiser, of restored frames. Returns portrait,
+        generated, restored and true picture.
         """
-        scores = Scores()
-        clips = self.held_out[: self.recipe.run.validation_clips]
-        rows = [self._validate_clip(clip, number, scores) for number, clip in enumerate(clips)]
-        return scores.means(), grid(rows[:_GRID_ROWS]) if rows else None
-
-    def _validate_clip(self, clip: PackedClip, number: int, scores: Scores) -> list[Picture]:
-        """Add the figures of one clip; its portrait, generated, restored and true picture."""
         device = next(self.module.parameters()).device
         draw = held_out_draw(clip, self.frames)
         batch = held_out_batch(self.samples, draw, number).to(device)
