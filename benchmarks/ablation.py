@@ -1,13 +1,16 @@
 """Train without one idea at a time, same budget and seeds, and measure; a JSON line each, then a table.
 
     python benchmarks/ablation.py --out DIR                                  # drawn people, tiny networks
+    python benchmarks/ablation.py --out DIR --packed CLIPS                   # rendered people, tiny networks
     python benchmarks/ablation.py --out DIR --recipe R --packed CLIPS        # one's own recipe and clips
 
+CLIPS are packed clips (``semibody data people``); measured is on everybody who is not in the split ``train``.
 What does not depend on the ideas (autoencoder, keypoint network, audio encoder) is trained once, in
 ``DIR/base``; the denoising stage is trained for every variant and seed. Run it again to continue.
 
 Hands and lips are measured by a keypoint network of another seed than the one of L_pose, so that no
-variant is measured by the network that it was trained with.
+variant is measured by the network that it was trained with. The second table is the difference of the full
+method to each variant of the same seed, with its 95 % interval over the seeds (Student's t).
 """
 
 import argparse
@@ -75,7 +78,8 @@ def main() -> None:
             )  # fmt: skip
             figures = measure(one, asked.out, name, packed, meter_run, asked.clips)
             rows.setdefault(name, []).append(figures)
-            print(json.dumps({"variant": name, "seed": seed, **{k: round(v, 4) for k, v in figures.items()}}))
+            rounded = {key: round(value, 4) for key, value in figures.items()}
+            print(json.dumps({"variant": name, "seed": seed, **rounded}), flush=True)
     print_table(rows)
 
 
@@ -100,7 +104,8 @@ def measure(
     if not list((out / "base").glob("latents-*")):
         for latents in run.glob("latents-*"):
             latents.rename(out / "base" / latents.name)
-    _, held_out = split(Training(recipe, run).packed(packed))
+    clips_there = Training(recipe, run).packed(packed)
+    held_out = [c for c in clips_there if c.split != "train" and c.kind == "full"] or split(clips_there)[1]
     meter = load_keypoint_meter(meter_run, recipe)
     figures = causality(Animator.load(run / "weights"), meter, held_out[:clips], length=FRAMES)
     kept.write_text(json.dumps(figures), encoding="utf-8")
@@ -116,6 +121,25 @@ def print_table(rows: dict[str, list[dict[str, float]]]) -> None:
             spread = statistics.stdev(values) if len(values) > 1 else 0.0
             cells.append(f"{statistics.mean(values):.3f} ± {spread:.3f}" if values else "–")
         print(f"| {name} | " + " | ".join(cells) + " |")
+    print_differences(rows)
+
+
+def print_differences(rows: dict[str, list[dict[str, float]]]) -> None:
+    """What each idea adds: the full method less a variant, paired by seed, with its 95 % interval."""
+    from scipy import stats
+
+    print("\n| full less | " + " | ".join(SHOWN) + " |\n|---" + "|---" * len(SHOWN) + "|")
+    for name, runs in rows.items():
+        cells = []
+        for key in SHOWN:
+            pairs = zip(rows.get("full", []), runs, strict=False)
+            gains = [a[key] - b[key] for a, b in pairs if key in a and key in b]
+            if name == "full" or len(gains) < 2:
+                continue
+            half = stats.t.ppf(0.975, len(gains) - 1) * stats.sem(gains)
+            cells.append(f"{statistics.mean(gains):+.3f} ± {half:.3f}")
+        if cells:
+            print(f"| {name} | " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from semibody.cli.progress import progress_bar
 from semibody.clips.manifest import read_manifest
+from semibody.evaluation.computing import Computing
 from semibody.evaluation.run import evaluate
 from semibody.media import read_clip, write_clip
 from semibody.types import Clip
@@ -66,7 +67,11 @@ def main() -> None:
         for _ in range(2):
             started = time.monotonic()
             found = evaluate(
-                generated, real, cache=asked.work / "cache", workers=asked.workers, progress=progress
+                generated,
+                real,
+                cache=asked.work / "cache",
+                where=Computing(workers=asked.workers),
+                progress=progress,
             )
             seconds.append(round(time.monotonic() - started, 1))
     print(

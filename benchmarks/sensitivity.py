@@ -24,6 +24,7 @@ from semibody.cli.progress import progress_bar
 from semibody.clips.manifest import NAME, write_lines
 from semibody.clips.mouth import correlation
 from semibody.clips.truth import Truth
+from semibody.evaluation.computing import Computing
 from semibody.evaluation.faces import similarity
 from semibody.evaluation.protocol import Item, Protocol, pair_clips
 from semibody.evaluation.report import show
@@ -223,7 +224,7 @@ def sensitivity(
                 metrics=metrics,
                 protocol=Protocol(),
                 cache=work / "cache",
-                workers=workers,
+                where=Computing(workers=workers),
             )
             for name, measured in found.results.items():
                 table.setdefault(name, []).append(measured.value)

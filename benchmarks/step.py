@@ -16,14 +16,13 @@ import torch
 from semibody import runtime
 from semibody.conditioning.flops import count_work
 from semibody.networks.model import ModelConfig
-from semibody.networks.unet import UNet
+from semibody.networks.unet import DeepFeatures, UNet, UNetConfig
 
 
-def random_denoiser(dtype: torch.dtype, device: torch.device) -> UNet:
-    """Full size, seeded, built directly in its precision so that the peak is the real one."""
-    config = ModelConfig().unet
+def random_denoiser(dtype: torch.dtype, device: torch.device, config: UNetConfig | None = None) -> UNet:
+    """Seeded; full size without ``config``; built directly in its precision, so that the peak is real."""
     with torch.device("meta"):
-        network = UNet(config)
+        network = UNet(config or UNetConfig())
     network = network.to(dtype).to_empty(device=device)
     generator = torch.Generator(device).manual_seed(0)
     for name, value in network.state_dict().items():
@@ -34,6 +33,44 @@ def random_denoiser(dtype: torch.dtype, device: torch.device) -> UNet:
         else:
             value.zero_()
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+class GuidedStep:
+    """A step of one window with random conditions, both halves: ``step()``, or with what they reuse."""
+
+    def __init__(self, network: UNet, size: int, frames: int) -> None:
+        weight = network.conv_in.weight
+        device, dtype = weight.device, weight.dtype
+        config, side = network.config, size // 8
+        generator = torch.Generator(device).manual_seed(1)
+
+        def noise(*shape: int) -> torch.Tensor:
+            return torch.randn(shape, generator=generator, device=device).to(dtype)
+
+        def tokens(name: str, width: int) -> torch.Tensor:
+            last = len(config.widths) - 1
+            kind, number = name.split(".", maxsplit=1)[0], int(name.split(".")[1]) if name[0] != "m" else last
+            level = number if kind != "up_blocks" else last - number
+            rows = -(-side // 2**level)
+            return noise(1, rows * rows, width)
+
+        appearance = {n: tokens(n, layer.block.norm1.weight.numel()) for n, layer in network.transformers()}
+        self._network, self._frames = network, frames
+        self._reference = network.project_reference(appearance)
+        self._latents, pose = noise(frames, 4, side, side), noise(frames, config.widths[0], side, side)
+        self._pose = pose.contiguous(memory_format=torch.channels_last)
+        self._t = torch.tensor([500.0], device=device)
+        # Once per clip.
+        self._audio = network.project_audio(noise(frames, 50, config.audio_width or 1))
+
+    def __call__(self, deep: tuple[DeepFeatures, DeepFeatures] | tuple[None, None] = (None, None)) -> None:
+        """Predict; the halves keep or reuse their ``deep`` features."""
+        latents, t, frames = self._latents, self._t, self._frames
+        self._network(
+            latents, t, frames=frames, pose=self._pose, reference=self._reference, audio=self._audio,
+            deep=deep[0],
+        )  # fmt: skip
+        self._network(latents, t, frames=frames, deep=deep[1])
 
 
 @torch.inference_mode()
@@ -54,30 +91,8 @@ def main() -> None:
         runtime.prepare_cpu()
     peak = runtime.matmul_tflops(dtype, device)
     network = random_denoiser(dtype, device)
-    side, frames = asked.size // 8, asked.frames
-    generator = torch.Generator(device).manual_seed(1)
-
-    def noise(*shape: int) -> torch.Tensor:
-        return torch.randn(shape, generator=generator, device=device).to(dtype)
-
-    def tokens(name: str, width: int) -> torch.Tensor:
-        kind, number = name.split(".", maxsplit=1)[0], int(name.split(".")[1]) if name[0] != "m" else 3
-        level = number if kind != "up_blocks" else 3 - number
-        rows = -(-side // 2**level)
-        return noise(1, rows * rows, width)
-
-    appearance = {n: tokens(n, layer.block.norm1.weight.numel()) for n, layer in network.transformers()}
-    memory = network.project_reference(appearance)
-    latents, pose = noise(frames, 4, side, side), noise(frames, 320, side, side)
-    pose = pose.contiguous(memory_format=torch.channels_last)
-    audio, t = noise(frames, 50, 384), torch.tensor([500.0], device=device)
-
-    projected = network.project_audio(audio)  # once per clip
-
-    def step() -> None:
-        network(latents, t, frames=frames, pose=pose, reference=memory, audio=projected)
-        network(latents, t, frames=frames)
-
+    frames = asked.frames
+    step = GuidedStep(network, asked.size, frames)
     step()
     times = []
     for _ in range(asked.repeats):

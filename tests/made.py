@@ -13,7 +13,7 @@ from parity.golden import WHISPER_NAMES
 from semibody import demo, media
 from semibody.animator import Animator
 from semibody.networks.model import NETWORKS, Model, ModelConfig
-from semibody.types import N_JOINTS, Gesture, Speech
+from semibody.types import FACE, N_JOINTS, Gesture, Pose, Speech
 
 
 def picture(height: int = 96, width: int = 96) -> NDArray[np.uint8]:
@@ -128,3 +128,31 @@ def write_video(path: Path, frames: int = 12, *, sound: bool = True, fps: float 
     with media.VideoWriter(path, fps=fps, width=96, height=96, speech=speech, metadata={"seed": 1}) as video:
         video.write(moving)
     return path
+
+
+def half_body(x: float) -> Gesture:
+    """Face from 0.2 to 0.3, elbows down to 0.8, neck at ``x``."""
+    joints = np.full((2, N_JOINTS, 2), 0.5)
+    joints[:, FACE, 1] = np.linspace(0.2, 0.3, 68)
+    joints[:, 0:7, 1] = 0.8
+    joints[:, 1, 0] = x
+    return Gesture(joints, np.ones((2, N_JOINTS)))
+
+
+class PersonDetector:
+    """Finds ``half_body(0.5)`` in every picture."""
+
+    name = "fake"
+
+    def people(self, image: NDArray[np.uint8]) -> list[Pose]:
+        return [half_body(0.5)[0]]
+
+    def follow(self, image: NDArray[np.uint8], last: Pose) -> Pose:
+        return half_body(0.5)[0]
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> PersonDetector:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...

@@ -11,6 +11,7 @@ import torch
 import made
 from semibody import media, runtime
 from semibody.animator import Animator
+from semibody.diffusion.stream import parts
 from semibody.inputs import fit_portrait, prepare
 from semibody.networks.hints import Hints
 from semibody.pipeline import SemibodyPipeline
@@ -18,6 +19,7 @@ from semibody.pose.draw import draw_parts
 from semibody.pose.skeleton import GROUPS
 from semibody.settings import Settings
 from semibody.types import Clip, Gesture, Pose, SemibodyError, Speech
+from semibody.weights import hub, store
 
 PLAIN = {
     "width": 64,
@@ -280,3 +282,48 @@ def test_with_one_step_only_one_window_is_kept(animator: Animator, steps: int, m
         kept.append(len(conditions._features._kept))
     assert encoded == list(range(48))
     assert max(kept) == most
+
+
+@pytest.mark.skipif(not store.is_store(hub.STARTER), reason="the starter's weights are not here")
+def test_a_stream_has_the_frames_of_the_clip() -> None:
+    """The starter's frames share their noise and no layer, so each is the same bits whenever it is made."""
+    animator = Animator.load("starter", device="cpu")
+    inputs = [hub.STARTER / "portrait.png", hub.STARTER / "speech.wav"]
+    settings = animator.settings(width=128, height=128, frame="keep", length=30)
+    prepared = prepare(*inputs, "auto", settings)
+    whole = np.concatenate(list(animator.frames(prepared, settings)))
+    made = animator.stream(prepared, settings)
+    first = next(made)
+    assert len(first) <= 4
+    assert np.array_equal(np.concatenate([first, *made]), whole)
+
+
+def test_a_stream_is_a_clip_whatever_windows_share(animator: Animator) -> None:
+    """Other frames than the clip's, but as many, and no seam among them."""
+    settings = animator.settings(shared_noise=0.5, window=4, overlap=1, shift=1)
+    prepared = prepare(made.picture(), made.tone(6.0), made.gesture(72, 12.0), settings)
+    frames = np.concatenate(list(animator.stream(prepared, settings))).astype(np.float32)
+    assert len(frames) == len(prepared)
+    change = np.abs(np.diff(frames, axis=0)).mean(axis=(1, 2, 3))
+    seams = np.array([part.frames[part.old] for part in parts(len(frames), 4, alone=False)][1:]) - 1
+    elsewhere = np.delete(change, seams)
+    assert len(seams) >= 4
+    assert change[seams].max() <= elsewhere.max()
+    assert np.quantile(elsewhere, 0.1) <= change[seams].mean() <= np.quantile(elsewhere, 0.9)
+
+
+def test_a_stream_goes_to_a_file_that_can_be_played(animator: Animator, tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+    inputs = animator.stream_to(path, made.picture(), made.tone(), made.gesture())
+    clip = media.read_clip(path)
+    assert len(clip) == len(inputs) == 12
+    assert clip.metadata["settings"]["steps"] == 2
+
+
+@pytest.mark.parametrize(("name", "settings"), [("a.webm", {}), ("a.mp4", {"alpha": True}), ("a.txt", {})])
+def test_a_stream_that_cannot_be_written_is_refused(
+    animator: Animator, tmp_path: Path, name: str, settings: dict[str, object]
+) -> None:
+    with pytest.raises(SemibodyError):
+        animator.stream_to(tmp_path / name, made.picture(), made.tone(), made.gesture(), **settings)
+    assert not (tmp_path / name).exists()

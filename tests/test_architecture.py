@@ -36,7 +36,8 @@ FLOORS: dict[str, int] = {
     "settings": 3,
     "inputs": 4,
     "data": 4,
-    "evaluation": 4,
+    "evaluation": 3,
+    "memory": 4,
     "animator": 5,
     "training": 6,
     "pipeline": 6,
@@ -67,10 +68,8 @@ BRANCHY: dict[str, int] = {}
 LONG: dict[str, int] = {}
 WIDE = {
     "cli/animate.py:animate": 10,
-    "cli/data.py:ingest": 11,
     "cli/evaluate.py:evaluate": 10,
     "cli/gesture.py:extract": 9,
-    "cli/train.py:train": 10,
     "data/dataset.py:pack_clip": 10,
     "data/synthetic/clip.py:people": 9,
     "data/synthetic/clip.py:render_clip": 9,

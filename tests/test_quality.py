@@ -42,6 +42,7 @@ def test_everything_is_written_and_a_second_run_makes_nothing(recipe: Path) -> N
     assert "| PSNR ↑ |" in (out / "results.md").read_text()
     assert "FID: not computed" in (out / "results.md").read_text()
     assert (out / "report.html").exists()
+    assert r"PSNR $\uparrow$" in (out / "results.tex").read_text()
     grid = media.read_clip(out / "grid.mp4")
     assert grid.frames.shape[1:3] == (512, 768)  # 2 cases below each other; portrait, generated, real
     stamps = {path: path.stat().st_mtime_ns for path in (out / "clips").glob("*.mp4")}
@@ -63,6 +64,36 @@ def test_a_folder_with_clips_of_other_weights_is_refused(recipe: Path) -> None:
     bench("one")
     with pytest.raises(SemibodyError, match="clips of other weights"):
         bench("other")
+
+
+def test_videos_become_cases_clips_and_a_table_in_one_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A damaged video and a silent one are named, and the others measured."""
+    monkeypatch.setattr("semibody.pose.detectors.open_detector", lambda name: made.PersonDetector())
+    (tmp_path / "videos").mkdir()
+    made.write_video(tmp_path / "videos" / "one.mp4", frames=12, fps=12)
+    made.write_video(tmp_path / "videos" / "silent.mp4", frames=6, sound=False)
+    (tmp_path / "videos" / "torn.mp4").write_bytes(b"nonsense")
+    (tmp_path / "bench.toml").write_text('videos = "videos"\nmetrics = ["PSNR"]\nout = "out"\n')
+    changes = ["settings.width=64", "settings.height=64"]
+    for _ in range(2):
+        found = quality.bench_quality(
+            tmp_path / "bench.toml", overrides=changes, workers=1, animator=made.animator()
+        )
+        assert set(found.found.results["PSNR"].clips) == {"one"}
+        assert set(found.left_out) == {"silent", "torn"}
+        assert all("\n" not in why for why in found.left_out.values())
+    facts = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert set(facts["failed"]) == {"silent", "torn"}
+
+
+def test_videos_or_cases_but_not_both(recipe: Path) -> None:
+    for change, message in (("videos=v", "both cases and videos"), ("cases=", "neither cases nor videos")):
+        with pytest.raises(SemibodyError, match=message):
+            quality.bench_quality(recipe, overrides=[change], animator=made.animator())
+    with pytest.raises(SemibodyError, match="--set videos=FOLDER"):
+        quality.bench_quality("emtd", animator=made.animator())
 
 
 def test_a_limit_leaves_all_people(recipe: Path) -> None:

@@ -213,6 +213,26 @@ def test_killed_and_continued_gives_the_same_bits(
     assert abs(len(log.read_text().splitlines()) - needed) <= kills
 
 
+def test_killed_and_continued_with_reused_features_gives_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is reused is not saved, so a group of two steps begins anew."""
+    monkeypatch.setattr(resume, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(resume, "SAVE_SHARE", 1e9)
+    animator = made.animator(steps=6, guidance=2.0, cache=2)
+    inputs = prepare(made.picture(), made.tone(1.2), made.gesture(), animator.settings())
+    whole, out, log = (tmp_path / name / "o.mp4" for name in ("whole", "out", "log"))
+    log.parent.mkdir()
+    reference = faults.run(animated(animator, inputs, whole, log))
+    assert reference.how == "done"
+    needed = len(log.read_text().splitlines())
+    log.unlink()
+    kills = kill_until_done(animated(animator, inputs, out, log), reference.points, 1, 4)
+    assert kills >= 2
+    assert out.read_bytes() == whole.read_bytes()
+    assert len(log.read_text().splitlines()) < (kills + 1) * needed, "finished groups are not computed again"
+
+
 @pytest.mark.slow
 def test_a_killed_run_with_the_starter(tmp_path: Path) -> None:
     animator = Animator.load("starter", precision="fp32", device="cpu")

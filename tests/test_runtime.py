@@ -71,3 +71,10 @@ def test_a_gpu_that_is_not_used_is_said(monkeypatch: pytest.MonkeyPatch) -> None
     assert "update its driver to one for CUDA 12.8" in runtime.unused_gpu()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert runtime.unused_gpu() == ""
+
+
+def test_attention_has_a_kernel_here_and_the_fused_one_where_torch_has_it() -> None:
+    found = runtime.attention_kernels(torch.float32, torch.device("cpu"))
+    assert "plain" in found
+    assert "flash" in found, "torch has one for CPUs"
+    assert "cuDNN" not in found

@@ -84,6 +84,10 @@ def test_defaults_of_a_folder_that_are_none_are_refused(tmp_path: Path) -> None:
         ({"fps": float("nan")}, "--fps nan"),
         ({"guidance": -0.5}, "--guidance -0.5"),
         ({"guidance": 30.5}, "--guidance 30.5"),
+        ({"cache": 0}, "--cache 0"),
+        ({"guidance_start": -0.1}, "--guidance-start -0.1"),
+        ({"guidance_start": 0.5, "guidance_stop": 0.5}, "--guidance-start 0.5 .* --guidance-stop 0.5"),
+        ({"guidance_stop": float("nan")}, "--guidance-stop nan"),
         ({"length": 0}, "--length 0"),
         ({"overlap": 12}, "--overlap 12 .* --context 12"),
         ({"overlap": -1}, "--overlap -1"),
@@ -107,6 +111,22 @@ def test_settings_are_fitted_to_the_model() -> None:
     assert check(Settings(), dataclasses.replace(model, hints=Hints(pose="own"))).find_person
     unlimited = dataclasses.replace(model, unet=dataclasses.replace(model.unet, motion=False))
     assert check(Settings(window=200), unlimited).window == 200
+
+
+def test_the_plan_knows_what_near_modes_save_and_what_reuse_keeps() -> None:
+    model = ModelConfig()
+    exact = Settings(width=256, height=256, steps=30, guidance=2.5)
+
+    def planned(frames: int = 24, **changes: object) -> tuple[float, float]:
+        changed = dataclasses.replace(exact, **changes)  # type: ignore[arg-type]
+        return plan.estimate_work(model, changed, frames, bytes_per_number=2)
+
+    (work, memory), (less, more) = planned(), planned(cache=3)
+    assert 0.4 < less / work < 0.6
+    # 3 windows of 12 frames, two halves, 320 channels of 32 x 32 cells in bfloat16.
+    assert more - memory == pytest.approx(3 * 12 * 2 * 320 * 32 * 32 * 2)
+    assert planned(guidance_start=0.25, guidance_stop=0.75)[0] / work == pytest.approx(0.75, abs=0.03)
+    assert planned(guidance=1.0, cache=3)[1] < more
 
 
 def test_the_plan_knows_the_length_and_the_start() -> None:

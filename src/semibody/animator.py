@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,23 +27,30 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semibody import media, runtime
+from semibody import memory as memories
 from semibody import resume as resuming
 from semibody.conditioning.clip import ClipConditions
 from semibody.conditioning.movement import Movement
-from semibody.diffusion.guidance import Denoise, guide
+from semibody.diffusion.guidance import Denoise, Interval, guide
+from semibody.diffusion.reuse import Reuse, SavedBetween, first_step
 from semibody.diffusion.sample import AfterStep, sample
 from semibody.diffusion.schedule import ScheduleConfig, build_scheduler, initial_noise
 from semibody.diffusion.spread import Each, Spread
+from semibody.diffusion.stream import FrameNoise, parts, row_windows, stream
 from semibody.diffusion.windows import Window, ring_windows
 from semibody.files import refuse_input, require_space
 from semibody.inputs import Inputs, prepare
 from semibody.media.provenance import notes_of
-from semibody.networks.loading import load_model
+from semibody.memory import MEMORIES
+from semibody.networks import quantised
+from semibody.networks.loading import build_model, fill_model
 from semibody.networks.model import Conditions, Model, ModelConfig
+from semibody.networks.tiny_decoder import TinyDecoder
+from semibody.networks.unet import DeepFeatures
 from semibody.pose.body import face_found
 from semibody.resume import Unfinished
 from semibody.settings import Settings, Source, change, resolve
-from semibody.types import Clip, Gesture, Picture, Progress, SemibodyError, Speech, silent
+from semibody.types import Clip, Gesture, Memory, Picture, Progress, SemibodyError, Speech, silent
 from semibody.weights.state import content_of
 
 
@@ -61,11 +69,19 @@ class Animator:
         self.schedule = schedule or ScheduleConfig()
         self.defaults = defaults or Settings()
         self.origin = origin
-        weight = model.denoising_unet.conv_in.weight
-        self.device, self.dtype = weight.device, weight.dtype
+        self.device, self.dtype = model.device, model.dtype
+        self.precision = str(self.dtype).removeprefix("torch.")
+        """what the networks compute in, for metadata"""
         self._further: Sequence[str] = ()
         self._load_again: Callable[..., Animator] | None = None
         """loads the same weights in another process"""
+        self.memory: Memory = "full"
+        """how much of the weights is in memory at a time"""
+        self.why_memory = ""
+        """why that, where it was chosen when they were loaded"""
+        self._may_lower = False
+        self._fill_again: Callable[..., None] | None = None
+        """fills the model with another ``memory``"""
         runtime.prepare(self.device)
 
     @classmethod
@@ -77,30 +93,54 @@ class Animator:
         precision: str = "auto",
         device: str = "auto",
         devices: str | None = None,
+        memory: str = "auto",
         progress: Progress = silent,
     ) -> Animator:
         """Load weights by name (``starter``, ``official``, ``accelerated``) or from a folder.
 
         None takes what ``hub.default_weights`` names. ``preset`` picks the variant of a published folder
         and its steps and guidance; by default it follows the name. ``devices`` (``cuda:0,cuda:1``) share
-        the windows of a clip; the first takes the place of ``device``. Raises SemibodyError if weights are
-        missing or do not fit, or a device is not there.
+        the windows of a clip; the first takes the place of ``device``. ``memory`` is auto, full, low or
+        lowest (``networks.turns``); auto is what fits, for the weights' default size and then for every clip.
+        Raises SemibodyError if weights are missing or do not fit, or a device is not there or too small.
         """
         from semibody import config
 
         first, *further = runtime.several_devices(devices) if devices else (device,)
         target = runtime.choose_device(first)
         dtype = runtime.choose_dtype(precision, target)
+        if precision in runtime.EIGHT_BITS:
+            quantised.require(precision)
+            if memory not in ("auto", "full"):
+                raise SemibodyError(
+                    f"--memory {memory} reads weights again and again, which --precision {precision} would "
+                    "round each time; use --precision bf16, or --memory full"
+                )
+            memory = "full"
         found = resolve(Source(weights=str(weights) if weights else None, preset=preset))
         folder = found.folder
         runtime.prepare(target)
-        model, info = load_model(folder, variant=found.variant, dtype=dtype, device=target, progress=progress)
+        model, info = build_model(folder, found.variant)
+        choice = memories.choose(
+            memory, memories.sizes_of(model), found.defaults, found.defaults.window, dtype, target
+        )
+        place = functools.partial(
+            fill_model, model, folder.absolute(), found.variant, dtype=dtype, device=target
+        )
+        kept = _what_fits(place, choice.memory, progress, may_lower=memory == "auto")
         schedule = config.build(ScheduleConfig, info.schedule, str(folder))
         made = cls(model, schedule=schedule, defaults=found.defaults, origin=info.origin or folder.name)
+        made.memory, made._may_lower = kept, memory == "auto"
+        made.why_memory = choice.line()
+        made._fill_again = place
+        if precision in runtime.EIGHT_BITS:
+            quantised.quantise(model.denoising_unet, precision)
+            made.precision = precision
         if further:
             made._further = further
+            again = precision if precision in runtime.EIGHT_BITS else runtime.name_of(dtype)
             made._load_again = functools.partial(
-                cls.load, folder.absolute(), preset=found.variant, precision=runtime.name_of(dtype)
+                cls.load, folder.absolute(), preset=found.variant, precision=again, memory=memory
             )
         return made
 
@@ -197,6 +237,53 @@ class Animator:
                 watch(pixels)
         resuming.forget(path)
 
+    def stream_to(
+        self,
+        path: str | Path,
+        portrait: str | Path | Picture,
+        speech: str | Path | Speech,
+        gesture: str | Path | Gesture = "auto",
+        *,
+        crf: int = 18,
+        progress: Progress = silent,
+        **settings: Any,
+    ) -> Inputs:
+        """``animate_to``, into a video that can be played while it is made; see ``write_stream``."""
+        refuse_input(path, *(given for given in (portrait, speech, gesture) if isinstance(given, str | Path)))
+        chosen = self.settings(**settings)
+        media.require_stream_name(path, alpha=chosen.alpha)
+        inputs = prepare(portrait, speech, gesture, chosen)
+        self.write_stream(path, inputs, chosen, crf=crf, progress=progress)
+        return inputs
+
+    def write_stream(
+        self,
+        path: str | Path,
+        inputs: Inputs,
+        settings: Settings,
+        *,
+        crf: int = 18,
+        notes: Mapping[str, Any] | None = None,
+        progress: Progress = silent,
+    ) -> None:
+        """Make prepared inputs into a fragmented mp4, a second at a time (``media.VideoStream``).
+
+        ``path`` may be ``-``: standard output.
+        A stopped run leaves what there is by then, which can be played, or no file if there is nothing.
+        """
+        metadata = {**self.metadata(settings), **notes_of(inputs.sources), **(notes or {})}
+        with media.VideoStream(
+            path,
+            fps=settings.fps,
+            width=settings.width,
+            height=settings.height,
+            speech=inputs.speech,
+            crf=crf,
+            metadata=metadata,
+        ) as video:
+            for pixels in self.stream(inputs, settings, progress=progress):
+                video.write(pixels)
+
     def _least_bytes(self, frames: int, settings: Settings, crf: int, *, resume: bool) -> float:
         """Bytes of the disk that making a video takes at least."""
         video = media.least_bytes(settings.width, settings.height, frames, crf)
@@ -212,7 +299,7 @@ class Animator:
         import semibody
 
         return [
-            content_of(self.model),
+            content_of(self.model, turns.tensor if (turns := self.model.turns) else None),
             self.info(),
             semibody.__version__,
             torch.__version__,
@@ -238,7 +325,7 @@ class Animator:
         return {
             "semibody": semibody.__version__,
             "weights": self.origin,
-            "precision": str(self.dtype).removeprefix("torch."),
+            "precision": self.precision,
             "settings": dataclasses.asdict(settings),
         }
 
@@ -258,17 +345,99 @@ class Animator:
 
         ``first`` is where a slice ended; ``unfinished`` holds the state of a killed run, or will.
         """
+        self._fit(settings, len(inputs), progress)
+        conditions = latents = None
+        while True:
+            try:
+                if latents is None:
+                    with self._spread(inputs, settings) as each:
+                        conditions = self.conditions(inputs, settings, progress)
+                        latents = self.denoise(
+                            conditions, settings, progress, unfinished=unfinished, each=each
+                        )
+                conditions = conditions or self.conditions(inputs, settings, progress)
+                for pixels in self.decode(latents, conditions, progress, first):
+                    yield pixels
+                    first += len(pixels)
+                return
+            except (MemoryError, RuntimeError) as error:
+                if not runtime.is_out_of_memory(error):
+                    raise
+            # Here what the error holds of the failed pass is free.
+            conditions = None
+            self._lower(memories.lower(self.memory), progress)
+
+    @torch.inference_mode()
+    def stream(self, inputs: Inputs, settings: Settings, *, progress: Progress = silent) -> Iterator[Picture]:
+        """``frames``, but each part of the clip is finished before the next is begun, and then forgotten.
+
+        Where windows share no frame, do not move on, and all of their noise is shared, as in the starter, the
+        frames are those of ``frames``, to the bit if a window is whole slices of 4 frames. Else the noise is
+        another one, and parts are joined by the frames they share (``diffusion.stream``).
+        """
+        window, shift = settings.window, settings.shift
+        self._fit(settings, len(inputs), progress)
+        with self._told_of_full_memory():
+            conditions = self.conditions(inputs, settings, progress)
+            made = stream(
+                self.denoiser(conditions, settings),
+                self._frame_noise(conditions, settings),
+                lambda: build_scheduler(self.schedule, settings.solver, settings.steps),
+                parts(len(conditions), window, alone=settings.overlap == shift == 0),
+                lambda frames, step: row_windows(frames, window, settings.overlap, shift * step),
+            )
+            try:
+                for frames, latents in made:
+                    yield from self.decode(latents, conditions, progress, start=frames.start)
+            except FloatingPointError as error:
+                raise self._not_finite(f"denoising, {error}") from None
+
+    def _frame_noise(
+        self, conditions: ClipConditions, settings: Settings
+    ) -> Callable[[Sequence[int]], Tensor]:
+        noise = FrameNoise(
+            (self.model.config.vae.latent_channels, *conditions.cells),
+            seed=settings.seed,
+            shared=settings.shared_noise,
+            frames=len(conditions),
+            dtype=torch.float16 if self.dtype == torch.float16 else torch.float32,
+        )
+        return lambda frames: noise(frames).to(self.device)
+
+    @contextlib.contextmanager
+    def _told_of_full_memory(self) -> Iterator[None]:
+        """Make one line of an error that means a full memory."""
         try:
-            with self._spread(inputs, settings) as each:
-                conditions = self.conditions(inputs, settings, progress)
-                latents = self.denoise(conditions, settings, progress, unfinished=unfinished, each=each)
-            yield from self.decode(latents, conditions, progress, first)
+            yield
+            return
         except (MemoryError, RuntimeError) as error:
             if not runtime.is_out_of_memory(error):
                 raise
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()  # for the next clip
-            raise SemibodyError(runtime.OUT_OF_MEMORY) from None
+        # Frames that were given out are not made again, so a full memory ends the stream.
+        runtime.give_back(self.device)
+        lower = None if self._fill_again is None else memories.lower(self.memory)
+        raise SemibodyError(runtime.out_of_memory(lower=lower))
+
+    def _fit(self, settings: Settings, frames: int, progress: Progress) -> None:
+        """Keep less in memory where that is allowed and a clip needs it."""
+        if not self._may_lower or self.memory == MEMORIES[-1]:
+            return
+        held = sum(value.nbytes for value in self.model.state_dict().values() if not value.is_meta)
+        choice = memories.choose(
+            "auto", memories.sizes_of(self.model), settings, frames, self.dtype, self.device, held=held
+        )
+        if MEMORIES.index(choice.memory) > MEMORIES.index(self.memory):
+            self._lower(choice.memory, progress)
+
+    def _lower(self, memory: Memory | None, progress: Progress) -> None:
+        """Keep less in memory from now on. Raises SemibodyError where that may not be, or nothing is less."""
+        runtime.give_back(self.device)
+        possible = None if self._fill_again is None else memory
+        if possible is None or self._fill_again is None or not self._may_lower:
+            raise SemibodyError(runtime.out_of_memory(lower=possible))
+        progress("less memory", 0, 1)
+        self.memory = _what_fits(self._fill_again, possible, may_lower=True)
+        progress("less memory", 1, 1)
 
     def _spread(self, inputs: Inputs, settings: Settings) -> contextlib.AbstractContextManager[Each]:
         """How a step's windows are shared among the devices."""
@@ -284,8 +453,14 @@ class Animator:
             self.model, inputs.portrait, inputs.portrait_pose, inputs.gesture, inputs.speech, settings.fps,
             settings.steps, self._movement(inputs, deform_arms=settings.arms == "auto"),
         )  # fmt: skip
+        if settings.decoder == "tiny":
+            conditions.decode = self._tiny_decoder
         progress("prepare", 1, 1)
         return conditions
+
+    @functools.cached_property
+    def _tiny_decoder(self) -> TinyDecoder:
+        return TinyDecoder.load(self.dtype, self.device)
 
     def _movement(self, inputs: Inputs, *, deform_arms: bool) -> Movement | None:
         """How finished frames are moved; None for models that draw every frame themselves."""
@@ -322,16 +497,18 @@ class Animator:
             dtype=torch.float16 if self.dtype == torch.float16 else torch.float32,
         ).to(self.device)
 
+        def windows(step: int) -> list[Window]:
+            shift = settings.shift * first_step(step, settings.cache)
+            return ring_windows(len(conditions), settings.window, settings.overlap, shift=shift)
+
         try:
             return sample(
                 self.denoiser(conditions, settings),
                 noise,
                 scheduler or build_scheduler(self.schedule, settings.solver, settings.steps),
-                lambda step: ring_windows(
-                    len(conditions), settings.window, settings.overlap, shift=settings.shift * step
-                ),
+                windows,
                 after_step=after_step,
-                unfinished=unfinished,
+                unfinished=unfinished and SavedBetween(unfinished, settings.cache),
                 each=each,
                 progress=progress,
             )
@@ -340,17 +517,24 @@ class Animator:
 
     def denoiser(self, conditions: ClipConditions, settings: Settings) -> Denoise:
         """The guided prediction of a window of this clip."""
+        reuse = Reuse(DeepFeatures, settings.cache)
+        interval = Interval(settings.guidance_start, settings.guidance_stop)
 
         def conditional(latents: Tensor, t: Tensor, window: Window) -> Tensor:
-            return self._predict(latents, t, conditions.of(window))
+            return self._predict(latents, t, conditions.of(window), reuse.of(window, t, "conditional"))
 
-        def unconditional(latents: Tensor, t: Tensor, window: Window) -> Tensor:  # noqa: ARG001
-            return self._predict(latents, t, conditions.none())
+        def unconditional(latents: Tensor, t: Tensor, window: Window) -> Tensor:
+            return self._predict(latents, t, conditions.none(), reuse.of(window, t, "unconditional"))
 
-        return guide(conditional, unconditional, settings.guidance)
+        def guided(t: Tensor) -> bool:
+            return interval.holds(1 - (float(t) + 1) / self.schedule.train_steps)
 
-    def _predict(self, latents: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
-        return self.model.denoise(latents[None].to(self.dtype), t, conditions)[0]
+        return guide(conditional, unconditional, settings.guidance, guided)
+
+    def _predict(
+        self, latents: Tensor, t: Tensor, conditions: Conditions, deep: DeepFeatures | None
+    ) -> Tensor:
+        return self.model.denoise(latents[None].to(self.dtype), t, conditions, deep)[0]
 
     @torch.inference_mode()
     def decode(
@@ -359,15 +543,19 @@ class Animator:
         conditions: ClipConditions,
         progress: Progress = silent,
         first: int = 0,
+        start: int = 0,
     ) -> Iterator[Picture]:
-        """The latents of a whole clip to pixels from frame ``first`` on, a few frames at a time."""
-        for start in range(first, len(latents), self._decode_slice):
-            frames = range(start, min(start + self._decode_slice, len(latents)))
-            pixels = conditions.finish(latents, frames)
-            if not bool(torch.isfinite(pixels).all()):
-                raise self._not_finite(f"decoding frame {start}")
+        """Latents to pixels from frame ``first`` on, a few frames at a time: those of a whole clip, or of its
+        frames from ``start`` on."""
+        stop = start + len(latents)
+        for begin in range(max(first, start), stop, self._decode_slice):
+            frames = range(begin, min(begin + self._decode_slice, stop))
+            pixels = conditions.finish(latents, frames, start)
+            # What is not finite makes the sum so, which takes a fifth of the time of looking at each.
+            if not math.isfinite(float(pixels.sum(dtype=torch.float32))):
+                raise self._not_finite(f"decoding frame {begin}")
             yield to_uint8(_unit(pixels))
-            progress("decode", frames.stop, len(latents))
+            progress("decode", frames.stop, len(conditions))
 
     def _not_finite(self, where: str) -> SemibodyError:
         """What to do about values that would make a black video."""
@@ -396,14 +584,31 @@ def _denoiser_on(
     return animator.denoiser(animator.conditions(inputs, settings), settings)
 
 
+def _what_fits(
+    fill: Callable[..., None], memory: Memory, progress: Progress = silent, *, may_lower: bool
+) -> Memory:
+    """``fill`` with ``memory``, or with the first lower one with which the device is not full."""
+    while True:
+        try:
+            fill(memory=memory, progress=progress)
+            return memory
+        except (MemoryError, RuntimeError) as error:
+            if not runtime.is_out_of_memory(error):
+                raise
+        lower = memories.lower(memory)
+        if lower is None or not may_lower:
+            raise SemibodyError(runtime.out_of_memory(lower=lower))
+        memory = lower
+
+
 def _unit(pixels: Float[Tensor, "f 3 H W"]) -> Float[Tensor, "f 3 H W"]:
     """About −1..1 to 0..1, float32."""
-    return (pixels.float() / 2 + 0.5).clamp(0, 1)
+    return (pixels.float() / 2).add_(0.5).clamp_(0, 1)
 
 
 def to_uint8(pixels: Float[Tensor, "f 3 H W"]) -> Picture:
     """0..1 to 0..255, rounded (the published code truncates, which darkens by half a level)."""
-    return (pixels * 255).round().to("cpu", torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    return (pixels * 255).round_().to("cpu", torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def cut(speech: Speech, seconds: float) -> Speech:

@@ -200,7 +200,15 @@ def _parse_value(text: str) -> Any:
 
 
 def field_docs(cls: type) -> dict[str, str]:
-    """The docstring under each field of a settings class, which Python itself does not keep."""
+    """The docstring under each field of a settings class, which Python itself does not keep; a field that
+    the class does not define itself has that of the class it comes from."""
+    docs: dict[str, str] = {}
+    for one in reversed(cls.__mro__):
+        docs |= _own_field_docs(one) if dataclasses.is_dataclass(one) else {}
+    return docs
+
+
+def _own_field_docs(cls: type) -> dict[str, str]:
     import ast
     import textwrap
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from semibody import plan, runtime
+from semibody import memory, plan, runtime
 from semibody.networks.model import ModelConfig
 from semibody.pose.detectors import open_detector
 from semibody.pose.detectors.dwpose import DWPOSE_VARIABLE
@@ -76,7 +76,7 @@ def _machine() -> list[Fact]:
     import psutil
     import torch
 
-    memory = psutil.virtual_memory()
+    of_machine = psutil.virtual_memory()
     where = home() if home().exists() else home().anchor
     disk = shutil.disk_usage(where)
     gib = 2**30
@@ -84,8 +84,8 @@ def _machine() -> list[Fact]:
     found = [
         Fact("cpu", f"{torch.get_num_threads()} threads, {bf16} bf16"),
         Fact(
-            "memory", f"{memory.available / gib:.1f} of {memory.total / gib:.1f} GiB free",
-            memory.available > 6 * gib,
+            "memory", f"{of_machine.available / gib:.1f} of {of_machine.total / gib:.1f} GiB free",
+            of_machine.available > 6 * gib,
         ),
         Fact("disk", f"{disk.free / gib:.0f} GiB free for weights in {home()}", disk.free > 12 * gib),
     ]  # fmt: skip
@@ -115,9 +115,14 @@ def _speed() -> list[Fact]:
     device = runtime.choose_device()
     dtype = runtime.choose_dtype("auto", device)
     rate = runtime.matmul_tflops(dtype, device)
-    found = [Fact("matmul", f"{rate:.2f} TFLOP/s in {str(dtype).removeprefix('torch.')} on {device}")]
+    found = [
+        Fact("matmul", f"{rate:.2f} TFLOP/s in {str(dtype).removeprefix('torch.')} on {device}"),
+        Fact("attention", f"{', '.join(runtime.attention_kernels(dtype, device))} on {device}"),
+    ]
     for name, model, settings in _samples():
         frames = int(settings.fps) * 5
+        fits = memory.choose("auto", memory.sizes(model), settings, frames, dtype, device)
+        found.append(Fact(f"{name} at {settings.width}², memory", fits.table(), fits.fits("lowest")))
         tflop, _ = plan.estimate_work(model, settings, frames, bytes_per_number=dtype.itemsize)
         seconds = plan.format_seconds(tflop / (rate * plan.EFFICIENCY) / 5)
         found.append(Fact(f"{name} at {settings.width}²", f"about {seconds} per second of video"))

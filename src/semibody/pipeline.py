@@ -177,7 +177,8 @@ class SemibodyPipeline(DiffusionPipeline, LoraBaseMixin):  # type: ignore[misc]
             ) from None
         # Published folders are converted while they are read; diffusers' users move the pipeline themselves.
         precision = "bf16" if dtype == torch.float16 else precision
-        animator = Animator.load(place, precision=precision, device=str(options.get("device", "cpu")))
+        device = str(options.get("device", "cpu"))
+        animator = Animator.load(place, precision=precision, device=device, memory="full")
         made = cls.from_animator(animator)
         return made.to(dtype=dtype) if dtype == torch.float16 else made
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semibody import runtime
-from semibody.conditioning.clip import cache_bytes
+from semibody import memory, runtime
 from semibody.conditioning.flops import Work, count_work
-from semibody.diffusion.sample import COPIES, WAITING
-from semibody.diffusion.state import STEP_FRAMES
+from semibody.diffusion.guidance import Interval
 from semibody.diffusion.windows import ring_windows
 from semibody.inputs import prepare
 from semibody.networks.model import ModelConfig
 from semibody.settings import Settings, Source, resolve
-from semibody.types import Gesture, Picture, Speech
+from semibody.types import Gesture, Memory, Picture, Speech
 
 EFFICIENCY = 0.45
 """Share of the machine's measured matmul rate that a step reaches (``make bench-step`` prints it)."""
@@ -34,6 +31,8 @@ PIXEL_SECONDS = 1.4e-7
 """Seconds of a pixel of a finished frame there: restoring, moving, encoding (the same)."""
 ENCODE_SECONDS = 3e-8
 """Seconds of a pixel in models that draw every frame themselves: encoding (the same)."""
+TINY_DECODER = 0.056
+"""Work of the tiny decoder over that of Stable Diffusion's own (counted)."""
 RESIDENT = 0.56 * 2**30
 """Bytes of a process that has imported torch and diffusers and keeps freed memory, measured."""
 DETECTOR = 0.35 * 2**30
@@ -52,6 +51,7 @@ class Plan:
     tflop: float
     seconds: float
     memory_gib: float
+    memory: memory.Choice
     device: str
     precision: str
     notices: tuple[str, ...] = ()
@@ -66,7 +66,8 @@ class Plan:
             ("device", f"{self.device}, {self.precision}"),
             ("work", f"{self.tflop:,.0f} TFLOP"),
             ("estimated time", f"{format_seconds(self.seconds)}"),
-            ("estimated memory", f"{self.memory_gib:.1f} GiB"),
+            ("estimated memory", f"{self.memory_gib:.1f} GiB with --memory {self.memory.memory}"),
+            ("memory", self.memory.table()),
         ]
         return [*made, *(("note", notice) for notice in self.notices)]
 
@@ -85,9 +86,12 @@ def make_plan(
     found = resolve(source, need_files=False)
     settings, model = found.settings(changes), found.info.model
     inputs = prepare(portrait, speech, gesture, settings)
-    tflop, memory = estimate_work(model, settings, len(inputs), bytes_per_number=dtype.itemsize)
-    memory += inputs.speech.seconds * SPEECH_SECOND
-    weights = sum(count_parameters(model).values()) * dtype.itemsize
+    choice = memory.choose(source.memory, memory.sizes(model), settings, len(inputs), dtype, target)
+    tflop, taken = estimate_work(
+        model, settings, len(inputs), bytes_per_number=dtype.itemsize, mode=choice.memory
+    )
+    taken += inputs.speech.seconds * SPEECH_SECOND
+    weights = sum(memory.sizes(model).held.values()) * dtype.itemsize
     rate = runtime.matmul_tflops(dtype, target) * EFFICIENCY
     beside = start_seconds(settings) + LOAD_SECONDS + weights / LOAD_RATE
     return Plan(
@@ -96,7 +100,8 @@ def make_plan(
         windows=len(ring_windows(len(inputs), settings.window, settings.overlap)),
         tflop=tflop,
         seconds=beside + finishing_seconds(model, settings, len(inputs)) + tflop / rate,
-        memory_gib=memory / 2**30,
+        memory_gib=taken / 2**30,
+        memory=choice,
         device=str(target),
         precision=str(dtype).removeprefix("torch."),
         notices=inputs.notices,
@@ -122,43 +127,33 @@ def work_of_stages(work: Work, settings: Settings, frames: int) -> dict[str, flo
     ``work`` is that of a window of ``min(settings.window, frames)`` frames.
     """
     windows = len(ring_windows(frames, settings.window, settings.overlap))
+    interval = Interval(settings.guidance_start, settings.guidance_stop)
+    steps = work.steps(
+        settings.steps,
+        cache=settings.cache,
+        guided=lambda done: settings.guidance > 1 and interval.holds(done),
+    )
     return {
         "prepare": work.reference,
-        "denoise": settings.steps * windows * (work.step(settings.guidance) + work.frames),
-        "decode": frames * work.decode_frame,
+        "denoise": windows * (steps + settings.steps * work.frames),
+        "decode": frames * work.decode_frame * (TINY_DECODER if settings.decoder == "tiny" else 1.0),
     }
 
 
 def estimate_work(
-    model: ModelConfig, settings: Settings, frames: int, *, bytes_per_number: int
+    model: ModelConfig,
+    settings: Settings,
+    frames: int,
+    *,
+    bytes_per_number: int,
+    mode: Memory = "full",
 ) -> tuple[float, float]:
-    """(TFLOP, bytes of memory) of a clip of ``frames`` frames."""
-    window = min(settings.window, frames)
-    work = count_work(model, settings.height, settings.width, window)
+    """(TFLOP, bytes of memory) of a clip of ``frames`` frames, made with that ``--memory``."""
+    work = count_work(model, settings.height, settings.width, min(settings.window, frames))
     total = sum(work_of_stages(work, settings, frames).values())
-    parameters = sum(count_parameters(model).values()) * bytes_per_number
-    pixels = math.prod(model.working_size(settings.height, settings.width))
-    # The widest layers of a window, and the decoder's of one frame, are alive at the peak.
-    activations = max(window * pixels / 64 * model.unet.widths[0] * 40, pixels * model.vae.widths[0] * 8)
-    latents = 4 * model.vae.latent_channels * pixels / model.vae.factor**2
-    # Of one window, whatever the limit is.
-    least = window * work.kept_frame * bytes_per_number
-    cached = max(least, min(frames * work.kept_frame * bytes_per_number, 2 * cache_bytes(settings.steps)))
     resident = RESIDENT + (DETECTOR if settings.looks_for_person else 0)
-    waiting = min(frames, WAITING * STEP_FRAMES)
-    whole_clip = (frames * COPIES[settings.solver] + waiting) * latents + cached
-    return total / 1e12, resident + parameters + activations * bytes_per_number + whole_clip
-
-
-def count_parameters(model: ModelConfig) -> dict[str, int]:
-    """Parameters of each network of a model, without building it in memory."""
-    import torch
-
-    from semibody.networks.model import Model
-
-    with torch.device("meta"):
-        built = Model(model)
-    return {name: sum(p.numel() for p in getattr(built, name).parameters()) for name in model.networks}
+    needed = memory.needed(memory.sizes(model), settings, frames, bytes_per_number=bytes_per_number)
+    return total / 1e12, resident + needed[mode]
 
 
 def format_seconds(seconds: float) -> str:

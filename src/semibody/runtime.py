@@ -8,6 +8,7 @@ times faster (``make bench-step`` shows it).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 """Names of precisions, and what torch calls them."""
+EIGHT_BITS = {"int8": (8, 0), "fp8": (8, 9)}
+"""Precisions of linear layers alone (``networks.quantised``), and the least CUDA capability they need."""
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
@@ -71,13 +74,21 @@ def unused_gpu() -> str:
     return f"PyTorch cannot use the NVIDIA GPU; update its driver to one for CUDA {torch.version.cuda}"
 
 
-OUT_OF_MEMORY = "not enough memory; lower --size or --context, use --precision bf16, or close other programs"
+OUT_OF_MEMORY = "not enough memory"
+"""How every message about a full memory begins."""
+
+
+def out_of_memory(*, lower: str | None = None) -> str:
+    """What to say of a full memory; ``lower``: a --memory that takes less."""
+    first = f"use --memory {lower}, lower" if lower else "lower"
+    return f"{OUT_OF_MEMORY}; {first} --size or --context, use --precision bf16, or close other programs"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error is that of a full memory, the machine's or a GPU's."""
     text = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+    words = ("out of memory", "can't allocate memory", OUT_OF_MEMORY)
+    return isinstance(error, MemoryError) or any(word in text for word in words)
 
 
 def name_of(dtype: torch.dtype) -> str:
@@ -86,15 +97,20 @@ def name_of(dtype: torch.dtype) -> str:
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """``auto``, ``fp32``, ``bf16`` or ``fp16``. Raises SemibodyError for another name.
+    """What networks compute in: ``auto``, ``fp32``, ``bf16``, ``fp16``; with ``int8`` and ``fp8`` all but
+    some layers. Raises SemibodyError for another name, or a device that cannot compute in it.
 
     ``auto`` is bf16 where the processor computes in it, fp16 on other GPUs, else fp32.
     """
     import torch
 
-    if precision != "auto":
+    if precision in EIGHT_BITS:
+        _require_eight_bits(precision, device)
+    elif precision != "auto":
         if precision not in PRECISIONS:
-            raise SemibodyError(f"--precision {precision} is unknown; choose auto, fp32, bf16 or fp16")
+            raise SemibodyError(
+                f"--precision {precision} is unknown; choose auto, fp32, bf16, fp16, int8 or fp8"
+            )
         if precision == "fp16" and device.type == "cpu":
             raise SemibodyError("--precision fp16 does not work on a CPU; choose bf16 or fp32")
         dtype: torch.dtype = getattr(torch, PRECISIONS[precision])
@@ -104,6 +120,16 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     if device.type == "mps":
         return torch.float16
     return torch.bfloat16 if cpu_has_bf16() else torch.float32
+
+
+def _require_eight_bits(precision: str, device: torch.device) -> None:
+    import torch
+
+    if device.type != "cuda":
+        raise SemibodyError(f"--precision {precision} needs an NVIDIA GPU; choose bf16 or fp32")
+    if torch.cuda.get_device_capability(device) < EIGHT_BITS[precision]:
+        remedy = "int8 or bf16" if precision == "fp8" else "fp16"
+        raise SemibodyError(f"--precision {precision} is not known to this GPU; choose {remedy}")
 
 
 def cuda_has_bf16() -> bool:
@@ -160,6 +186,65 @@ def prepare_cpu() -> None:
     libc.mallopt(_M_TOP_PAD, 64 * 2**20)
 
 
+def give_back(device: torch.device) -> None:
+    """Return freed memory, which is otherwise kept for what comes next, to the system or the driver."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a device has free; the machine's, where its memory is the device's."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    import psutil
+
+    return min([psutil.virtual_memory().available, *_free_in_groups()])
+
+
+_LIMITS = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+"""What control groups of Linux, of version 2 and 1, call their limit, what counts towards it, and the part of
+that which is freed when it is needed."""
+
+
+def _free_in_groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[int]:
+    """Bytes that each control group around this process leaves it: containers have such limits."""
+    try:
+        lines = [line.split(":", 2) for line in own.read_text(encoding="utf-8").splitlines()]
+    except OSError:
+        return []
+    found = []
+    for _, controllers, path in lines:
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        top = root / "memory" if controllers else root
+        group = top / path.lstrip("/")
+        for folder in (group, *group.parents):
+            if folder.is_relative_to(top):
+                found += _free_in_group(folder)
+    return found
+
+
+def _free_in_group(folder: Path) -> list[int]:
+    """What one control group leaves, if it has a limit."""
+    for limit, used, freed in _LIMITS:
+        try:
+            most, now = (int((folder / name).read_text(encoding="utf-8")) for name in (limit, used))
+            stat = (folder / "memory.stat").read_text(encoding="utf-8").splitlines()
+            return [most - now + next((int(line.split()[1]) for line in stat if line.split()[0] == freed), 0)]
+        except (OSError, ValueError, IndexError):  # no such file, or "max": no limit
+            continue
+    return []
+
+
 def matmul_tflops(
     dtype: torch.dtype, device: torch.device, seconds: float = 0.5, *, largest: int = 4096
 ) -> float:
@@ -186,6 +271,29 @@ def matmul_tflops(
                 if now > until:
                     break
     return best
+
+
+def attention_kernels(dtype: torch.dtype, device: torch.device, width: int = 40) -> list[str]:
+    """Which of torch's kernels compute attention here for heads of ``width`` channels; torch picks one."""
+    import warnings
+
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    q = torch.zeros(1, 8, 64, width, device=device, dtype=dtype)
+    found = []
+    for name, kernel in (
+        ("cuDNN", SDPBackend.CUDNN_ATTENTION),
+        ("flash", SDPBackend.FLASH_ATTENTION),
+        ("memory-efficient", SDPBackend.EFFICIENT_ATTENTION),
+        ("plain", SDPBackend.MATH),
+    ):
+        with contextlib.suppress(RuntimeError), warnings.catch_warnings(), torch.inference_mode():
+            warnings.simplefilter("ignore")  # they say why a kernel cannot be used
+            with sdpa_kernel(kernel):
+                torch.nn.functional.scaled_dot_product_attention(q, q, q)
+            found.append(name)
+    return found
 
 
 def _synchronise(device: torch.device) -> None:

@@ -60,6 +60,16 @@ class Settings:
     """Denoising steps."""
     guidance: float = 2.5
     """1.0: none, twice as fast. Up to 3: livelier lips, harsher picture."""
+    guidance_start: float = 0.0
+    """Guide only after this share of the steps, 0 to 1; the steps before take half the time."""
+    guidance_stop: float = 1.0
+    """Guide only up to this share of the steps, 0 to 1; the steps after it take half the time."""
+    cache: int = option(1, metavar="N")
+    """Compute the deep layers in every N-th step only, and reuse them in between; 1: in every step. Faster,
+    and close to the exact video: docs/performance.md says how close."""
+    decoder: Literal["own", "tiny"] = "own"
+    """tiny: decode with taesd, in an eighteenth of the work, a little softer; for weights with the latents of
+    Stable Diffusion, after: semibody weights fetch taesd."""
     solver: Solver = "ddim"
     """ddim as published; dpm++ or unipc need fewer steps."""
     seed: int = 3407
@@ -113,7 +123,10 @@ class Settings:
         return self.find_person or self.frame != "keep" or self.align != "none"
 
 
-DENOISING = ("steps", "guidance", "solver", "shared_noise", "window", "overlap", "shift")
+DENOISING = (
+    "steps", "guidance", "guidance_start", "guidance_stop", "cache", "decoder", "solver", "shared_noise",
+    "window", "overlap", "shift",
+)  # fmt: skip
 """The settings that reading and fitting the inputs does not depend on."""
 
 
@@ -127,11 +140,14 @@ class Source:
     preset: str | None = None
     """official or accelerated: weights, steps and guidance that belong together."""
     precision: str = "auto"
-    """auto, fp32, bf16 or fp16."""
+    """auto, fp32, bf16 or fp16; on NVIDIA GPUs int8 or fp8, which are close to them (needs torchao)."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     devices: str | None = option(None, metavar="DEVICE,DEVICE")
     """Several that share a clip's windows, for example cuda:0,cuda:1; instead of --device."""
+    memory: str = "auto"
+    """auto: the first that fits; full; low: large networks take turns; lowest: their blocks do, too. All make
+    the same clip."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +216,7 @@ def check(settings: Settings, model: ModelConfig) -> Settings:
     detected for a model that needs the own pose.
     """
     s, grid, smallest = settings, model.vae.factor, 8 * model.vae.factor
+    has_latents_of_sd = model.restorer is None and model.vae.is_of_stable_diffusion
     longest = model.unet.motion_frames if model.unet.motion else s.window
     faults = [
         (min(s.width, s.height) < smallest,
@@ -209,6 +226,12 @@ def check(settings: Settings, model: ModelConfig) -> Settings:
         (not 1 <= s.steps <= 1000, f"--steps {s.steps} must be from 1 to 1000"),
         (not 1 <= s.fps <= 120, f"--fps {s.fps:g} must be from 1 to 120"),
         (not 0 <= s.guidance <= 30, f"--guidance {s.guidance:g} must be from 0 to 30"),
+        (not 0 <= s.guidance_start < s.guidance_stop <= 1,
+         f"--guidance-start {s.guidance_start:g} must be below --guidance-stop {s.guidance_stop:g}, and both "
+         "from 0 to 1"),
+        (not 1 <= s.cache <= 100, f"--cache {s.cache} must be from 1 to 100"),
+        (s.decoder == "tiny" and not has_latents_of_sd,
+         "--decoder tiny is for latents of Stable Diffusion, and these weights have others; leave it out"),
         (s.length is not None and s.length < 1, f"--length {s.length} must be at least 1 frame"),
         (not 0 <= s.overlap < s.window,
          f"--overlap {s.overlap} must be at least 0 and smaller than --context {s.window}"),

@@ -30,6 +30,8 @@ Picture = NDArray[np.uint8]
 """(h, w, 3) RGB."""
 Solver = Literal["ddim", "dpm++", "unipc"]
 """Solvers of the denoising differential equation."""
+Memory = Literal["full", "low", "lowest"]
+"""How much of the weights is in memory at a time (``networks.turns``)."""
 
 N_BODY, N_FACE, N_HAND = 18, 68, 21
 N_JOINTS = N_BODY + N_FACE + 2 * N_HAND

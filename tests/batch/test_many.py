@@ -46,7 +46,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
         load_once.cache_clear()
         return (function(*one) for one in calls)
 
-    monkeypatch.setattr(many, "in_processes", call)
+    monkeypatch.setattr(many, "run_jobs", call)
     monkeypatch.setattr("torch.set_num_threads", lambda _: None)
 
 

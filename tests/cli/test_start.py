@@ -10,8 +10,8 @@ import pytest
 
 from semibody.weights import hub, store
 
-NOT_NEEDED = ("diffusers", "transformers", "torch._dynamo", "sympy", "scipy", "peft")
-"""matplotlib is not among them: mediapipe, which finds the portrait's joints, imports it."""
+NOT_NEEDED = ("diffusers", "transformers", "torch._dynamo", "sympy", "scipy", "peft", "matplotlib.figure")
+"""matplotlib itself is imported by mediapipe, which finds the portrait's joints; what draws is not."""
 PROGRAM = """
 import sys
 import semibody
@@ -40,3 +40,17 @@ def test_the_starter_begins_without_heavy_libraries(tmp_path: Path) -> None:
     imported = set(done.stdout.split())
     assert {"semibody.diffusion.sample", "torch"} <= imported
     assert not imported & set(NOT_NEEDED)
+
+
+def test_a_module_that_is_loaded_when_used_is_all_there() -> None:
+    program = """
+import sys
+from semibody.pose.detectors.mediapipe import loaded_when_used
+with loaded_when_used("wave"):
+    import wave
+found = type(wave).__name__
+wave.open
+print(found, type(wave).__name__, any(type(finder).__name__ == "_Lazy" for finder in sys.meta_path))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["_LazyModule", "module", "False"]

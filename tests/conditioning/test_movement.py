@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from semibody.conditioning.mouth import Drawn, Part
-from semibody.conditioning.movement import Lips, Movement
+from semibody.conditioning.movement import Movement
 from semibody.pose import library
 from semibody.pose.alive import enliven
 from semibody.pose.kinematics import Body, reach
@@ -84,13 +84,13 @@ def test_the_inside_of_an_open_mouth_is_the_networks(own: Pose) -> None:
     picture, disc = scene(own)
     movement = Movement(picture, own, Gesture.from_poses([own]), None, disc)
     drawn = np.full((1, SIDE, SIDE, 3), -1, np.float32)
-    opened = movement.apply(unit(picture), whole(drawn), [0], np.array([[1.0, 0.8]], np.float32))[0]
+    opened = movement.apply(unit(picture), whole(drawn), [0], np.array([[1, 0, 0, 0, 0, 0]], np.float32))[0]
     face = own.joints[FACE] * SIDE
     x, y = face[62:67:4].mean(axis=0)
     gap = 0.15 * np.ptp(face[:, 1])
     inside = opened[int(y + 0.3 * gap) : int(y + 0.6 * gap), int(x)]
     assert inside.max() < -0.8
-    shut = movement.apply(unit(picture), whole(drawn), [0], np.array([[0.0, 0.8]], np.float32))[0]
+    shut = movement.apply(unit(picture), whole(drawn), [0], np.zeros((1, 6), np.float32))[0]
     assert shut.min() > -0.9
 
 
@@ -117,11 +117,19 @@ def test_a_matte_without_the_face_is_not_believed(own: Pose) -> None:
     assert np.abs(made[0] - made[1]).max() > 0.1
 
 
-def test_lips_close_what_is_open_and_open_what_is_closed(own: Pose) -> None:
-    face = own.joints[FACE].copy()
-    face[66] = face[62] + (0, 0.01)
-    lips = Lips(face, 1.0)
-    shut, opened = lips.offsets(0.0, 0.8), lips.offsets(1.0, 0.8)
-    assert face[66, 1] + shut[66, 1] == pytest.approx(face[62, 1] + shut[62, 1])
-    gap = (face + opened)[66, 1] - (face + opened)[62, 1]
-    assert gap == pytest.approx(0.15 * np.ptp(face[:, 1]))
+def test_the_eyes_shut_as_life_has_them(own: Pose) -> None:
+    picture, matte = scene(own)
+    picture[:] = 200
+    face = own.joints[FACE] * SIDE
+    eyes = [np.append(face[part].mean(axis=0), 4).astype(int) for part in (slice(36, 42), slice(42, 48))]
+    for x, y, far in eyes:
+        picture[y - 1 : y + 2, x - far : x + far] = 10
+    life = enliven(own, None, frames=240, fps=24.0, seed=5)
+    assert life is not None
+    frame = int(life.closed.argmax())
+    movement = Movement(picture, own, Gesture.from_poses([own] * 240), life, matte)
+    opened, shut = (movement.apply(unit(picture), whole(unit(picture)), [n])[0] for n in (0, frame))
+    x, y, _ = eyes[0]
+    assert opened[y - 4 : y + 5, x - 4 : x + 4].min() < -0.8
+    dark = (shut[y - 20 : y + 20, x - 12 : x + 12, 0] < 0).sum()
+    assert dark < 0.75 * (opened[y - 20 : y + 20, x - 12 : x + 12, 0] < 0).sum()

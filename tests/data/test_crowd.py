@@ -14,6 +14,7 @@ from conftest import SHARED, require_renderer
 from semibody.data.crowd import RECORD, pack_crowd, packing_of
 from semibody.data.dataset import WHOLE, packed_clips
 from semibody.data.synthetic.order import Order
+from semibody.processes import Workers
 from semibody.types import SemibodyError
 
 CROWD = Order(people=2, clips=1, seconds=0.3, size=64, fps=8.0, seed=5, head_share=0.0)
@@ -33,7 +34,7 @@ def assets() -> str | None:
 @pytest.fixture(scope="module")
 def made(assets: str | None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("packed")
-    assert pack_crowd(folder, assets, CROWD, workers=1) == 2
+    assert pack_crowd(folder, assets, CROWD, where=Workers(workers=1)) == 2
     return folder
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,10 +20,19 @@ from conftest import shared_folder
 from semibody.clips.manifest import read_manifest
 from semibody.clips.truth import Truth
 from semibody.data import ingest as room
-from semibody.data.ingest import Wanted, caption_share, emtd_square, find_videos, ingest, read_listing
+from semibody.data.ingest import (
+    caption_share,
+    emtd_square,
+    find_videos,
+    ingest,
+    ingest_video,
+    read_listing,
+)
+from semibody.data.wanted import Wanted
 from semibody.media import VideoReader, VideoWriter, read_speech, write_speech
 from semibody.pose.files import load_gesture
 from semibody.pose.frame import box_crop
+from semibody.processes import Workers, run_jobs
 from semibody.types import (
     FACE,
     LEFT_HAND,
@@ -124,15 +136,18 @@ def video(
 @pytest.fixture(autouse=True)
 def detector(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything in this process, with the detector above."""
+    monkeypatch.setattr(room, "open_detector", lambda name: ByColour())
+    inline(monkeypatch)
 
-    def inline(
+
+def inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def call(
         function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], *_: Any, **__: Any
     ) -> Iterator[Any]:
         for job in jobs:
             yield function(*job)
 
-    monkeypatch.setattr(room, "open_detector", lambda name: ByColour())
-    monkeypatch.setattr(room, "in_processes", inline)
+    monkeypatch.setattr(room, "run_jobs", call)
 
 
 def digests(folder: Path) -> dict[str, bytes]:
@@ -225,9 +240,117 @@ def test_a_stopped_run_continues_where_it_was(tmp_path: Path, monkeypatch: pytes
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
 
 
+def in_a_worker(path: str, *job: Any) -> tuple[str, str]:
+    """``ingest_video`` in a process of its own, with the detector above; some names bring it down."""
+    room.open_detector = lambda name: ByColour()  # type: ignore[assignment,return-value,misc]
+    if "killed" in path:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if "exits" in path:
+        raise SystemExit("a library's own opinion")
+    return ingest_video(path, *job)
+
+
+def test_a_video_that_kills_its_process_ends_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "killed", "exits", "z"):
+        video(tmp_path / f"in/{name}.mp4", [GOOD])
+    monkeypatch.setattr(room, "run_jobs", run_jobs)
+    monkeypatch.setattr(room, "ingest_video", in_a_worker)
+    account = ingest(tmp_path / "in", tmp_path / "out", WANTED, where=Workers(workers=2))
+    assert [clip.id for clip in account.clips] == ["a-0000", "z-0000"]
+    assert {one.id: one.why for one in account.rejected} == {"killed": "failed", "exits": "failed"}
+    assert all("died twice" in one.detail for one in account.rejected)
+    # Recorded: the next run does not try them, and one that is asked to does.
+    monkeypatch.setattr(room, "ingest_video", ingest_video)
+    inline(monkeypatch)
+    assert len(ingest(tmp_path / "in", tmp_path / "out", WANTED).rejected) == 2
+    account = ingest(tmp_path / "in", tmp_path / "out", WANTED, again=True)
+    assert (len(account.clips), account.rejected) == (4, [])
+    ingest(tmp_path / "in", tmp_path / "whole", WANTED)
+    assert digests(tmp_path / "out") == digests(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("fault", [MemoryError(), OSError(errno.ESTALE, "Stale file handle")])
+def test_a_fault_that_may_pass_rejects_no_video(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    for name in ("a", "b", "c"):
+        video(tmp_path / f"in/{name}.mp4", [GOOD])
+    detect = room._detect
+
+    def fails_at_the_second(*given: Any) -> Any:
+        if len(list((tmp_path / "out/videos").glob("*.json"))) == 1:
+            monkeypatch.setattr(room, "_detect", detect)
+            raise fault
+        return detect(*given)
+
+    monkeypatch.setattr(room, "_detect", fails_at_the_second)
+    account = ingest(tmp_path / "in", tmp_path / "out", WANTED)
+    assert ([clip.id for clip in account.clips], account.rejected) == (["a-0000", "c-0000"], [])
+    assert list(account.unfinished) == ["b"]
+    assert [clip.id for clip in read_manifest(tmp_path / "out")] == ["a-0000", "c-0000"]
+    account = ingest(tmp_path / "in", tmp_path / "out", WANTED)
+    assert (len(account.clips), account.unfinished) == (3, {})
+    ingest(tmp_path / "in", tmp_path / "whole", WANTED)
+    assert digests(tmp_path / "out") == digests(tmp_path / "whole")
+
+
+def test_a_video_that_the_system_cannot_read_now_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video(tmp_path / "in/a.mp4", [GOOD])
+    there = tmp_path / "in/a.mp4"
+
+    def away(*given: Any, **more: Any) -> Any:
+        there.rename(tmp_path / "elsewhere")
+        return run_jobs_here(*given, **more)
+
+    run_jobs_here = room.run_jobs
+    with monkeypatch.context() as patched:
+        patched.setattr(room, "run_jobs", away)
+        account = ingest(tmp_path / "in", tmp_path / "out", WANTED)
+    assert list(account.unfinished) == ["a"] and not account.rejected
+    (tmp_path / "elsewhere").rename(there)
+    assert len(ingest(tmp_path / "in", tmp_path / "out", WANTED).clips) == 1
+
+
+def test_pose_only_keeps_what_has_no_sound_or_another(tmp_path: Path) -> None:
+    video(tmp_path / "in/mute.mp4", [GOOD], sound=False)
+    video(tmp_path / "in/other.mp4", [MUTE_LIPS])
+    wanted = dataclasses.replace(WANTED, pose_only=True, source="humanvid")
+    account = ingest(tmp_path / "in", tmp_path / "out", wanted)
+    assert [clip.audio for clip in account.clips] == [None, None]
+    assert {clip.parameters["collection"] for clip in account.clips} == {"humanvid"}
+    assert not list((tmp_path / "out").rglob("*.wav"))
+    with VideoReader(account.clips[1].video) as reader:
+        assert not reader.has_sound
+    with pytest.raises(SemibodyError, match="pose_only = True"):
+        ingest(tmp_path / "in", tmp_path / "out", WANTED)
+
+
+def test_pieces_in_which_the_camera_turns_are_rejected(tmp_path: Path) -> None:
+    video(tmp_path / "in/49.mp4", [GOOD, EMPTY, GOOD])
+    video(tmp_path / "in/50.mp4", [GOOD])
+    (tmp_path / "camera").mkdir()
+    angles = [0.0] * 36 + list(np.linspace(0, 8, 18))  # the camera turns in the last scene
+    lines = [
+        f"{n} 0 0 0 0 {np.sin(np.radians(a) / 2)} 0 {np.cos(np.radians(a) / 2)} 1.39 2.08"
+        for n, a in enumerate(angles)
+    ]
+    (tmp_path / "camera/49.txt").write_text("\n".join(lines))
+    account = ingest(tmp_path / "in", tmp_path / "out", WANTED, cameras=tmp_path / "camera")
+    assert [clip.id for clip in account.clips] == ["49-0000", "50-0000"]
+    assert account.reasons() == {"nobody": 1, "the camera turns": 1}
+
+
 def test_settings_of_a_folder_cannot_change(tmp_path: Path) -> None:
     video(tmp_path / "a.mp4", [GOOD])
     ingest(tmp_path / "a.mp4", tmp_path / "out", WANTED)
+    record = json.loads((tmp_path / "out/ingest.json").read_text())
+    del record["pose_only"]  # as it was written before there was this setting
+    (tmp_path / "out/ingest.json").write_text(json.dumps(record))
+    assert len(ingest(tmp_path / "a.mp4", tmp_path / "out", WANTED).clips) == 1
     with pytest.raises(SemibodyError, match="size = 64"):
         ingest(tmp_path / "a.mp4", tmp_path / "out", dataclasses.replace(WANTED, size=128))
 
@@ -336,3 +459,18 @@ def test_the_shared_clips_with_the_real_detector(tmp_path: Path, monkeypatch: py
     account = ingest(shared_folder("inputs") / "clips", tmp_path / "out", Wanted(size=256))
     assert len(account.clips) + len(account.rejected) >= 2
     assert "desk_host_two_hands_30fps-0000" in {c.id for c in account.clips}
+
+
+def test_ray_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray", reason="could not import ray (pip install 'semibody[cluster]')")
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not have this file
+    for name in ("a", "killed", "z"):
+        video(tmp_path / f"in/{name}.mp4", [GOOD, EMPTY])
+    monkeypatch.setattr(room, "run_jobs", run_jobs)
+    monkeypatch.setattr(room, "ingest_video", in_a_worker)
+    monkeypatch.chdir(tmp_path)  # paths as seen from here are the workers' too
+    account = ingest("in", "there", WANTED, where=Workers(workers=2, ray="local"))
+    assert [clip.id for clip in account.clips] == ["a-0000", "z-0000"]
+    assert account.reasons() == {"nobody": 2, "failed": 1}
+    ingest("in", "here", WANTED, where=Workers(workers=2))
+    assert digests(tmp_path / "there") == digests(tmp_path / "here")

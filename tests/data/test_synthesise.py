@@ -28,6 +28,7 @@ from semibody.data.synthetic.produce import synthesise
 from semibody.media import read_clip
 from semibody.pose import library
 from semibody.pose.files import load_gesture, save_gesture
+from semibody.processes import Workers
 from semibody.types import FACE, HANDS, MissingPartError, SemibodyError, Speech
 from semibody.voices import espeak
 
@@ -46,7 +47,7 @@ def assets() -> Path:
 def made(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The set ORDER, made by one worker without a break."""
     out = tmp_path_factory.mktemp("made")
-    synthesise(out, assets, ORDER, workers=1)
+    synthesise(out, assets, ORDER, Workers(workers=1))
     return out
 
 
@@ -66,9 +67,12 @@ def test_earlier_sentences_do_not_change_a_voice() -> None:
 
 
 def test_workers_and_order_do_not_change_a_byte(made: Path, assets: Path, tmp_path: Path) -> None:
-    synthesise(tmp_path / "two", assets, ORDER, workers=2)
+    synthesise(tmp_path / "two", assets, ORDER, Workers(workers=2))
     assert digests(tmp_path / "two") == digests(made)
-    assert list(produce.make_people(tmp_path / "backwards", assets, ORDER, [1, 0], workers=1)) == [None, None]
+    assert list(produce.make_people(tmp_path / "backwards", assets, ORDER, [1, 0], Workers(workers=1))) == [
+        None,
+        None,
+    ]
     clips = {n: d for n, d in digests(made).items() if n.startswith("clips/")}
     assert digests(tmp_path / "backwards") == clips
 
@@ -138,7 +142,7 @@ def test_arms_follow_the_users_gestures(assets: Path, tmp_path: Path) -> None:
     motions = [entry.parameters["motion"] for entry in entries]
     assert {t["kind"] for t in motions} == {"lifted"}
     assert {t["gesture"] for t in motions} <= {"wave.npz", "beat.npz"}
-    assert list(produce.make_people(tmp_path / "again", assets, order, [0], workers=1)) == [None]
+    assert list(produce.make_people(tmp_path / "again", assets, order, [0], Workers(workers=1))) == [None]
     clips = {n: d for n, d in digests(tmp_path / "once").items() if n.startswith("clips/")}
     assert digests(tmp_path / "again") == clips
 

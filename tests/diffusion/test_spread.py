@@ -79,7 +79,8 @@ def test_a_device_that_is_lost_is_one_line(how: str, said: str) -> None:
     assert str(caught.value).startswith(said)
 
 
-def test_a_clip_on_two_devices_has_the_bits_of_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cache", [1, 2])
+def test_a_clip_on_two_devices_has_the_bits_of_one(tmp_path: Path, cache: int) -> None:
     made.weights_folder(tmp_path / "weights")
     settings: dict[str, Any] = {
         "seed": 3,
@@ -88,6 +89,7 @@ def test_a_clip_on_two_devices_has_the_bits_of_one(tmp_path: Path) -> None:
         "overlap": 2,
         "guidance": 2.0,
         "solver": "unipc",
+        "cache": cache,
     }
     inputs = made.picture(), made.tone(2.0), made.gesture(48)
     threads = torch.get_num_threads()

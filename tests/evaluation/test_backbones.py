@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,10 @@ import torch
 from torch import nn
 
 import made
-from semibody.evaluation.backbones import i3d, inception, syncnet
+from semibody.evaluation.backbones import i3d, i3d_script, inception, syncnet
+from semibody.files import digest
 from semibody.types import SemibodyError, Speech
+from semibody.weights import parts
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "published_backbones.npz"
 
@@ -129,6 +133,34 @@ def test_torchscript_is_not_accepted(tmp_path: Path) -> None:
     torch.save(nn.Linear(1, 1), tmp_path / "whole_module.pt")
     with pytest.raises(SemibodyError, match="could run code and is not loaded"):
         i3d.load_i3d(tmp_path / "whole_module.pt")
+
+
+class Scripted(nn.Module):
+    """Takes what StyleGAN-V's file takes."""
+
+    def forward(
+        self, x: torch.Tensor, rescale: bool = False, resize: bool = False, return_features: bool = False
+    ) -> torch.Tensor:
+        assert rescale and resize and return_features and x.dtype == torch.uint8
+        return x.float().mean(dim=[1, 2, 3, 4])[:, None].repeat(1, 400)
+
+
+def test_of_torchscript_only_the_known_file_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(Scripted()).save(str(tmp_path / "i3d.pt"))
+    windows = torch.randint(0, 255, (2, 3, 16, 8, 8), dtype=torch.uint8)
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.jit, "load", lambda *_, **__: pytest.fail("it was opened"))
+        with pytest.raises(SemibodyError, match="is not the known file and, being a program"):
+            i3d_script.load_i3d_script(tmp_path / "i3d.pt")
+        with pytest.raises(SemibodyError, match="no such file"):
+            i3d_script.load_i3d_script(tmp_path / "none.pt")
+    known = dataclasses.replace(parts.PARTS["i3d-torchscript"], sha256=digest(tmp_path / "i3d.pt"))
+    monkeypatch.setitem(parts.PARTS, "i3d-torchscript", known)
+    logits = i3d_script.load_i3d_script(tmp_path / "i3d.pt")(windows)
+    assert logits.shape == (2, i3d_script.WIDTH)
+    torch.testing.assert_close(logits[:, 0], windows.float().mean(dim=(1, 2, 3, 4)))
 
 
 def test_cepstra_have_the_published_values() -> None:

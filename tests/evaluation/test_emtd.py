@@ -12,37 +12,11 @@ from semibody import media
 from semibody.evaluation import emtd
 from semibody.evaluation.protocol import pair_clips
 from semibody.pose.files import load_gesture
-from semibody.types import FACE, N_JOINTS, Gesture, Pose, SemibodyError
-
-
-def person(x: float) -> Gesture:
-    """Face from 0.2 to 0.3, elbows down to 0.8, neck at ``x``."""
-    joints = np.full((2, N_JOINTS, 2), 0.5)
-    joints[:, FACE, 1] = np.linspace(0.2, 0.3, 68)
-    joints[:, 0:7, 1] = 0.8
-    joints[:, 1, 0] = x
-    return Gesture(joints, np.ones((2, N_JOINTS)))
-
-
-class FakeDetector:
-    name = "fake"
-
-    def people(self, image: np.ndarray) -> list[Pose]:  # type: ignore[type-arg]
-        return [person(0.5)[0]]
-
-    def follow(self, image: np.ndarray, last: Pose) -> Pose:  # type: ignore[type-arg]
-        return person(0.5)[0]
-
-    def close(self) -> None: ...
-
-    def __enter__(self) -> FakeDetector:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
+from semibody.types import N_JOINTS, Gesture, SemibodyError
 
 
 def test_a_test_set_is_built_and_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("semibody.pose.detectors.open_detector", lambda name: FakeDetector())
+    monkeypatch.setattr("semibody.pose.detectors.open_detector", lambda name: made.PersonDetector())
     videos = tmp_path / "videos"
     videos.mkdir()
     made.write_video(videos / "one.mp4", frames=12, fps=12)
@@ -66,8 +40,8 @@ def test_a_person_at_the_edge_is_padded_with_black_and_a_clip_without_a_person_i
     videos = tmp_path / "videos"
     videos.mkdir()
     made.write_video(videos / "one.mp4", frames=3, fps=24)
-    at = person(0.05)
-    monkeypatch.setattr("semibody.pose.detectors.open_detector", lambda name: FakeDetector())
+    at = made.half_body(0.05)
+    monkeypatch.setattr("semibody.pose.detectors.open_detector", lambda name: made.PersonDetector())
     monkeypatch.setattr("semibody.pose.track.detect_gesture", lambda *_, **__: at)
     assert emtd.build(videos, tmp_path / "set") == []
     portrait = media.read_image(tmp_path / "set" / "one.png")

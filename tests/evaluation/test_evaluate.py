@@ -19,11 +19,13 @@ import made
 from semibody import media
 from semibody.cli.app import app
 from semibody.evaluation import extract, metrics
-from semibody.evaluation.cache import Arrays
+from semibody.evaluation.cache import Arrays, Cache
+from semibody.evaluation.computing import Computing
 from semibody.evaluation.extract import Frame, Kind
-from semibody.evaluation.protocol import Protocol
+from semibody.evaluation.gather import gather
+from semibody.evaluation.protocol import Protocol, pair_clips
 from semibody.evaluation.report import show, write_report
-from semibody.evaluation.run import Evaluation, evaluate
+from semibody.evaluation.run import Evaluation, evaluate, metrics_device
 from semibody.types import Gesture, SemibodyError
 
 JAW = 0.5 + 0.5 * np.sin(np.arange(200) * 1.7)
@@ -107,7 +109,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     made_up = {
         "faces": Kind("faces", 1, there, lambda _, __: FakeFaces()),
         "dlib": Kind("dlib", 1, there, lambda _, __: FakeIdentity()),
-        "effnet": Kind("effnet", 1, there, lambda _, __: FakeFeatures()),
+        "effnet": Kind("effnet", 1, there, lambda _, __: FakeFeatures(), on_device=True),
         "joints": Kind("joints", 1, there, lambda _, __: FakeJoints()),
         "joints-dwpose": Kind("joints-dwpose", 1, lambda: "needs DWPose", lambda _, __: FakeJoints()),
     }
@@ -150,7 +152,7 @@ def folders(made_once: Path, tmp_path: Path) -> tuple[Path, Path]:
 
 
 def measure(ours: Path, real: Path | None, tmp_path: Path, *names: str) -> Evaluation:
-    return evaluate(ours, real, metrics=names, cache=tmp_path / "cache", workers=1)
+    return evaluate(ours, real, metrics=names, cache=tmp_path / "cache", where=Computing(workers=1))
 
 
 def test_the_same_folder_twice_is_perfect(folders: tuple[Path, Path], tmp_path: Path, fakes: None) -> None:
@@ -213,7 +215,14 @@ def test_portraits_are_the_reference(folders: tuple[Path, Path], tmp_path: Path,
     portraits = tmp_path / "portraits"
     for number in range(3):
         media.write_image(portraits / f"clip{number}.png", made.picture())
-    found = evaluate(folders[0], None, portraits, metrics=["CSIM-dlib"], cache=tmp_path / "cache", workers=1)
+    found = evaluate(
+        folders[0],
+        None,
+        portraits,
+        metrics=["CSIM-dlib"],
+        cache=tmp_path / "cache",
+        where=Computing(workers=1),
+    )
     assert found.results["CSIM-dlib"].notes == ("3 clips against portrait",)
 
 
@@ -265,7 +274,7 @@ def test_a_damaged_truth_file_leaves_its_clip_out(folders: tuple[Path, Path], tm
     (ours / "bad.npz").write_bytes(b"nonsense")
     lines = [{"video": "clip0.mp4", "truth": "bad.npz"}, {"video": "clip1.mp4"}]
     (ours / "manifest.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    found = evaluate(ours, folders[1], metrics=["PSNR"], cache=tmp_path / "cache", workers=1)
+    found = evaluate(ours, folders[1], metrics=["PSNR"], cache=tmp_path / "cache", where=Computing(workers=1))
     assert list(found.results["PSNR"].clips) == ["clip1"]
     assert any("not a truth file" in problem.what for problem in found.problems)
 
@@ -324,7 +333,7 @@ def test_metrics_can_be_named_by_family() -> None:
 def test_stand_ins_never_carry_a_standard_name() -> None:
     standard = {m.name for m in metrics.METRICS.values() if m.standard}
     assert standard == {
-        "FID", "FVD", "PSNR", "SSIM", "E-FID", "CSIM", "Sync-C", "Sync-D", "HKC", "HKV",
+        "FID", "FVD", "FVD-StyleGAN-V", "PSNR", "SSIM", "E-FID", "CSIM", "Sync-C", "Sync-D", "HKC", "HKV",
     }  # fmt: skip
 
 
@@ -361,24 +370,80 @@ def test_command_prints_a_table_and_json(
     assert table.exit_code == 0, table.output
     assert "PSNR ↑" in table.output
     assert "FID: not computed" in table.output
-    printed = CliRunner().invoke(app, [*words, "--json", "--report", str(tmp_path / "r.html")])
+    reports = [tmp_path / f"r.{ending}" for ending in ("html", "md", "tex", "json")]
+    printed = CliRunner().invoke(app, [*words, "--json", *(f"--report={path}" for path in reports)])
     facts = json.loads(printed.stdout)
     assert set(facts["metrics"]) == {"PSNR", "SSIM"}
     assert facts["protocol"]["features_every"] == 4
-    assert (tmp_path / "r.html").exists()
+    assert all(path.stat().st_size for path in reports)
+    assert json.loads(reports[-1].read_text())["metrics"] == facts["metrics"]
+    assert facts["device"] == metrics_device()
     listed = CliRunner().invoke(app, ["evaluate", "--list"])
     assert "stand-in" in listed.output
 
 
-def test_workers_give_the_same_numbers(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    one = evaluate(*folders, metrics=["SSIM"], cache=tmp_path / "one", workers=1)
-    two = evaluate(*folders, metrics=["SSIM"], cache=tmp_path / "two", workers=2)
-    assert one.results["SSIM"].clips == two.results["SSIM"].clips
+def test_workers_give_the_same_json(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """With networks, pixels and sound, and a clip that is left out."""
+    (folders[0] / "clip2.mp4").write_bytes(b"nonsense")
+    wanted = ["PSNR", "SSIM", "FID-effnet", "FVD-effnet", "change-moving", "background-drift"]
+    if extract.KINDS["effnet"].missing():
+        wanted = [name for name in wanted if "effnet" not in name]
+    runs = [
+        evaluate(
+            *folders, metrics=wanted, cache=tmp_path / str(workers), where=Computing(workers=workers)
+        ).as_dict()
+        for workers in (1, 2)
+    ]
+    for facts in runs:
+        facts.pop("seconds")
+    assert set(runs[0]["metrics"]) == set(wanted) and runs[0]["clips"] == ["clip0", "clip1"]
+    assert json.dumps(runs[0]) == json.dumps(runs[1])
+
+
+def test_a_device_that_is_not_there_is_refused_before_the_work(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(SemibodyError, match="--device cuda:99 cannot be used here"):
+        evaluate(
+            *folders, metrics=["PSNR"], cache=tmp_path / "c", where=Computing(workers=1, device="cuda:99")
+        )
+    assert metrics_device("cpu") == "cpu"
+
+
+def test_values_of_a_gpu_are_kept_apart_from_the_cpus(
+    folders: tuple[Path, Path], tmp_path: Path, fakes: None
+) -> None:
+    """They differ in rounding; what the device does not compute is shared."""
+    items, _ = pair_clips(*folders)
+    found = [
+        gather(items[:1], Protocol(), ["effnet", "joints"], cache=Cache(tmp_path), pairs=False, device=device)
+        for device in ("cpu", "cuda:0", "cuda:1")
+    ]
+    keys = [{kind: key for (_, _, kind), key in gathered.keys.items()} for gathered, _ in found]
+    assert keys[0]["effnet"] != keys[1]["effnet"] == keys[2]["effnet"]
+    assert keys[0]["joints"] == keys[1]["joints"] == keys[2]["joints"]
+
+
+def test_a_clip_without_a_face_does_not_end_the_others(
+    folders: tuple[Path, Path], tmp_path: Path, fakes: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own values are missing, and the numbers are the other clips'."""
+    ours, real = folders
+    with media.VideoWriter(ours / "clip1.mp4", fps=24, width=96, height=96, crf=0) as video:
+        video.write(np.zeros((36, 96, 96, 3), np.uint8))
+    names = ("E-FID-mediapipe", "jaw-correlation", "CSIM-dlib", "PSNR")
+    found = measure(ours, real, tmp_path, *names).results
+    assert found["E-FID-mediapipe"].counts["frames without a face"] == 36
+    assert set(found["jaw-correlation"].clips) == {"clip0", "clip2"}
+    assert math.isfinite(found["jaw-correlation"].value) and math.isfinite(found["E-FID-mediapipe"].value)
+    assert set(found["PSNR"].clips) == {"clip0", "clip1", "clip2"}
 
 
 def test_pixels_every_is_obeyed(folders: tuple[Path, Path], tmp_path: Path) -> None:
     rules = Protocol(pixels_every=5)
-    found = evaluate(*folders, metrics=["SSIM"], protocol=rules, cache=tmp_path / "c", workers=1)
+    found = evaluate(
+        *folders, metrics=["SSIM"], protocol=rules, cache=tmp_path / "c", where=Computing(workers=1)
+    )
     assert found.results["SSIM"].series["clip0"][0].tolist() == list(range(0, 36, 5))
 
 
@@ -387,7 +452,7 @@ def test_pixels_every_is_obeyed(folders: tuple[Path, Path], tmp_path: Path) -> N
     [
         (["evaluate"], "GENERATED is missing"),
         (["evaluate", "nowhere"], "no such file or folder"),
-        (["evaluate", "nowhere", "--report", "r.pdf"], "written as .html"),
+        (["evaluate", "nowhere", "--report", "r.pdf"], "written as .md, .tex, .json, .html"),
         (["evaluate", "nowhere", "--set", "windows=3"], "did you mean window"),
         (["bench-quality", "nowhere.toml"], "cannot be read"),
         (["build-emtd", "nowhere", "out"], "holds no videos"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -60,7 +61,7 @@ class FakeNetwork:
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> FakeNetwork:
     fake = FakeNetwork()
-    monkeypatch.setattr(extract, "_network", lambda name: fake)
+    monkeypatch.setattr(extract, "_network", lambda name, device: fake)
     monkeypatch.setattr(extract, "face_finder", FakeFinder)
     return fake
 
@@ -112,6 +113,86 @@ def test_windows_are_cut_to_the_middle_square() -> None:
     assert (square[:, 2:-2] == 200).all()
 
 
+@pytest.mark.parametrize(("count", "every"), [(16, 1), (4, 8)])
+def test_styleganv_takes_one_window_a_clip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, every: int
+) -> None:
+    """Generated from its start, real from a place that its content draws; bytes at the frames' own size."""
+    rules = Protocol(styleganv_frames=count, styleganv_every=every)
+    source = counting(tmp_path / "v.mp4", 40)
+    kind = KINDS["i3d-torchscript"]
+    seen: list[list[int]] = []
+
+    class Reader(FakeNetwork):
+        def __call__(self, x: Tensor) -> Tensor:
+            assert x.dtype == torch.uint8 and x.shape == (1, 3, count, 32, 32)
+            seen.append([round(float(frame.float().mean()) / 5) for frame in x[0].transpose(0, 1)])
+            return torch.zeros(1, 400)
+
+    monkeypatch.setattr(extract, "_network", lambda name, device: Reader())
+    found = measure(source, [kind], rules)["i3d-torchscript"]
+    real = dataclasses.replace(source, real=True)
+    starts = [int(measure(real, [kind], rules)["i3d-torchscript"]["frame"][0]) for _ in range(2)]
+    assert found["features"].shape == (1, 400) and found["frame"].tolist() == [0]
+    assert seen[0] == list(range(0, count * every, every))
+    assert starts[0] == starts[1] and 0 <= starts[0] <= 40 - count * every
+    assert seen[1] == seen[2] == [starts[0] + k for k in range(0, count * every, every)]
+
+
+def test_a_clip_shorter_than_styleganvs_window_gives_no_vector(tmp_path: Path, network: FakeNetwork) -> None:
+    for real in (False, True):
+        source = dataclasses.replace(counting(tmp_path / "v.mp4", 10), real=real)
+        found = measure(source, [KINDS["i3d-torchscript"]], RULES)["i3d-torchscript"]
+        assert found["features"].shape == (0, 400) and not network.seen
+
+
+def counting(path: Path, frames: int) -> SampledVideo:
+    """Frame n is grey of level 5 n."""
+    with media.VideoWriter(path, fps=25, width=32, height=32, crf=0) as writer:
+        for number in range(frames):
+            writer.write(np.full((32, 32, 3), 5 * number, np.uint8))
+    return SampledVideo(path, 25.0, None)
+
+
+@pytest.mark.parametrize("kind", ["effnet", "inception", "i3d", "i3d-torchscript", "syncnet"])
+def test_networks_look_at_frames_on_the_device_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    asked: list[tuple[str, str]] = []
+
+    class Elsewhere(FakeNetwork):
+        def __call__(self, x: Tensor) -> Tensor:
+            assert x.device.type == "meta"
+            return torch.zeros(len(x), 400)
+
+        def embed_faces(self, x: Tensor) -> Tensor:
+            assert x.device.type == "meta"
+            return torch.zeros(len(x), 1024)
+
+        embed_sound = embed_faces
+
+    def network(name: str, device: str) -> Elsewhere:
+        asked.append((name, device))
+        return Elsewhere()
+
+    monkeypatch.setattr(extract, "_network", network)
+    monkeypatch.setattr(extract, "face_finder", FakeFinder)
+    source = dataclasses.replace(video(tmp_path / "v.mp4", 25, 25), device="meta")
+    measure(source, [KINDS[kind]], RULES)
+    assert asked == [(kind, "meta")]
+    assert KINDS[kind].on_device
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_features_are_the_same_on_a_gpu(tmp_path: Path) -> None:
+    source = video(tmp_path / "v.mp4", 8, 24)
+    here, there = (
+        measure(dataclasses.replace(source, device=device), [KINDS["effnet"]], RULES)["effnet"]["features"]
+        for device in ("cpu", "cuda")
+    )
+    assert np.abs(here - there).max() < 1e-3 * np.abs(here).max()
+
+
 def test_image_features_of_every_nth_frame(tmp_path: Path, network: FakeNetwork) -> None:
     found = measure(video(tmp_path / "v.mp4", 41, 24), [KINDS["inception"]], RULES)["inception"]
     assert found["frame"].tolist() == list(range(0, 41, 4))
@@ -138,7 +219,7 @@ def test_all_kinds_share_one_pass_and_one_face(
 
     monkeypatch.setattr(extract, "face_finder", Counting)
     embedder = SimpleNamespace(embed=lambda picture, face: np.ones(4, np.float32))
-    monkeypatch.setattr(extract, "_embedder", lambda name: embedder)
+    monkeypatch.setattr(extract, "_embedder", lambda name, device: embedder)
     source = video(tmp_path / "v.mp4", 13, 24, dark=1)
     found = measure(source, [KINDS[name] for name in ("faces", "dlib", "sound", "syncnet")], RULES)
     assert len(detections) == 13

@@ -30,7 +30,7 @@ from semibody.evaluation.cache import Cache
 from semibody.files import atomic_write, path_of, read_json, temporary_folder, unfinished_name
 from semibody.networks import loading
 from semibody.networks.model import ModelConfig
-from semibody.processes import in_processes
+from semibody.processes.local import in_processes
 from semibody.quality.bench import read_cases
 from semibody.training import checkpoint
 from semibody.training.report import read_log

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import made
 from semibody import config
@@ -14,7 +16,7 @@ from semibody.networks.audio_encoders import AudioConfig, AudioFeatureMapper, au
 from semibody.networks.hints import Hints
 from semibody.networks.model import Conditions, Model, ModelConfig
 from semibody.networks.plate import PlateConfig
-from semibody.networks.unet import AudioProjection, UNet, UNetConfig
+from semibody.networks.unet import AudioProjection, DeepFeatures, UNet, UNetConfig
 from semibody.types import SemibodyError
 
 UNET = made.small_config().unet
@@ -305,6 +307,54 @@ def test_the_small_audio_encoder_levels_quiet_and_loud_recordings_but_not_silenc
     assert encoder.rows(noise).max() < 0  # no recording at all is made one
 
 
+@pytest.mark.parametrize("shape", ["published", "starter"])
+def test_deep_features_that_have_not_changed_give_the_same_bits(shape: str) -> None:
+    """With the inputs of the pass that kept them outer layers predict the same; deep ones do not run."""
+    changes = (
+        {} if shape == "published" else {"layers": 1, "attention": (False, False, True), "motion": False}
+    )
+    unet = dataclasses.replace(UNET, **changes)  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    model = Model(dataclasses.replace(made.small_config(), unet=unet)).eval().requires_grad_(False)
+    latents, whole = conditions(model)
+    t, deep = torch.tensor([500.0]), DeepFeatures()
+    exact = model.denoise(latents, t, whole)
+    assert torch.equal(model.denoise(latents, t, whole, deep), exact), "the pass that keeps them is exact"
+
+    def runs(*_: object) -> None:
+        raise AssertionError("a deep layer runs")
+
+    network = model.denoising_unet
+    deep_modules = [network.mid_block, *network.down_blocks[1:], *network.up_blocks[:-1]]
+    hooks = [resnet.register_forward_pre_hook(runs) for module in deep_modules for resnet in module.resnets]
+    assert torch.equal(model.denoise(latents, t, whole, deep), exact)
+    later = latents + 0.1 * torch.randn(latents.shape, generator=torch.Generator().manual_seed(2))
+    reused = model.denoise(later, t - 20, whole, deep)
+    for hook in hooks:
+        hook.remove()
+    asked = model.denoise(later, t - 20, whole)
+    assert not torch.equal(reused, asked)
+    assert (reused - asked).norm() < (exact - asked).norm(), "outer layers follow the latents"
+
+
+def test_work_of_a_step_that_reuses_deep_features() -> None:
+    """A fifth of all at 256², where deep layers are most of it; and steps add up as they are made."""
+    work = count_work(ModelConfig(), 256, 256, 12)
+    assert 0.15 < work.outer[0] / work.conditional < 0.25
+    assert work.deep_frame == 320 * 32 * 32
+    a, b, (c, d) = work.conditional, work.unconditional, work.outer
+
+    def steps(cache: int, guided: list[int]) -> float:
+        return work.steps(5, cache=cache, guided=lambda done: round(5 * done) in guided)
+
+    assert steps(1, []) == pytest.approx(5 * a)
+    assert steps(1, [0, 1, 2, 3, 4]) == pytest.approx(5 * work.step(2.5))
+    assert steps(3, [0, 1, 2, 3, 4]) == pytest.approx(2 * (a + b) + 3 * (c + d))
+    # Guided first in the middle of three steps: nothing of that half is kept yet.
+    assert steps(3, [1, 2]) == pytest.approx(2 * a + 3 * c + b + d)
+    assert steps(2, [1, 2]) == pytest.approx(3 * a + 2 * c + 2 * b)
+
+
 def test_mapper_is_one_linear_map_along_tokens() -> None:
     mapper = AudioFeatureMapper(15, 77)
     x = torch.randn(2, 15, 8)
@@ -355,3 +405,80 @@ def test_a_long_recordings_spectrum_is_made_in_pieces(monkeypatch: pytest.Monkey
     for rows in (1, 7, 99):
         monkeypatch.setattr(audio_encoders, "MEL_ROWS", rows)
         torch.testing.assert_close(audio_encoders.mel_power(wave), expected)
+
+
+def wav2vec2(norm: str = "group") -> audio_encoders.Wav2Vec2Encoder:
+    """A small one, with the first norm of the base ("group") or of the large size ("layer")."""
+    from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+    torch.manual_seed(3)
+    ear = audio_encoders.Wav2Vec2Encoder(AudioConfig(kind="wav2vec2", width=64, before=7, after=7))
+    sizes = audio_encoders.wav2vec2_sizes(64)
+    if norm == "layer":
+        sizes |= {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True}
+    ear.encoder = Wav2Vec2Model(Wav2Vec2Config(**sizes)).eval()
+    with torch.no_grad():  # norms and biases as they are after training: not 1 and 0
+        for name, value in ear.encoder.named_parameters():
+            if name.endswith("bias") or "layer_norm" in name:
+                value.add_(torch.randn_like(value) * 0.3)
+    return ear.eval()
+
+
+def long_speech(seconds: float) -> torch.Tensor:
+    """Noise that is loud in its first half and soft in its second, so that pieces differ in level."""
+    wave = torch.randn(int(16000 * seconds), generator=torch.Generator().manual_seed(0)) / 10
+    wave[len(wave) // 2 :] *= 0.05
+    return wave + 0.02
+
+
+@pytest.mark.parametrize("norm", ["group", "layer"])
+@torch.inference_mode()
+def test_long_speech_has_the_rows_of_the_whole_where_all_of_it_is_in_reach(norm: str) -> None:
+    """Pieces whose context reaches both ends show that the convolutions and their norm are the whole's."""
+    ear, speech = wav2vec2(norm), long_speech(4.0)
+    expected = ear.rows(speech)
+    for piece in (30, 64, 199):
+        ear.whole, ear.piece, ear.context = 0, piece, 400
+        torch.testing.assert_close(ear.rows(speech), expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_pieces_of_long_speech_are_near_the_whole_and_nearer_with_more_context() -> None:
+    """Random weights attend to everything alike, so what is out of reach counts most here."""
+    ear, speech = wav2vec2(), long_speech(20.0)
+    expected = ear.rows(speech)
+    ear.whole, ear.piece = 0, 100
+    off = []
+    for context in (64, 150, 500):
+        ear.context = context
+        found = ear.rows(speech)
+        assert found.shape == expected.shape
+        off.append(float((found - expected).norm() / expected.norm()))
+    assert off[0] > off[1] > off[2]
+    assert off[2] < 0.02
+
+
+class Largest(TorchDispatchMode):
+    """The most numbers that a tensor made within has."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor) and not made._is_view():
+            self.numbers = max(self.numbers, made.numel())
+        return made
+
+
+def test_memory_for_long_speech_is_bounded() -> None:
+    """Nothing that is made on the way grows with the recording but the rows and the sound itself: at the
+    published sizes an hour took 60 GB."""
+    ear = wav2vec2()
+    ear.whole, ear.piece, ear.context = 0, 200, 100
+    largest = {}
+    for seconds in (20, 80):
+        speech = long_speech(seconds)
+        with torch.no_grad(), Largest() as watch:
+            ear.rows(speech)
+        largest[seconds] = watch.numbers
+    assert largest[80] == largest[20] > len(long_speech(80))

@@ -23,14 +23,14 @@ def network() -> nn.Sequential:
 
 def test_the_whole_picture_is_as_before() -> None:
     layers, picture = network(), torch.randn(1, 3, 20, 24)
-    fixed = with_statistics(layers, lambda copy: copy(picture))
+    fixed, _ = with_statistics(layers, lambda copy: copy(picture))
     torch.testing.assert_close(fixed(picture), layers(picture))
 
 
 def test_a_part_is_as_in_the_whole_but_for_its_rim() -> None:
     layers, picture = network(), torch.randn(1, 3, 20, 24)
     picture[..., :12] += 3  # so that the part's own statistics are others
-    fixed = with_statistics(layers, lambda copy: copy(picture))
+    fixed, _ = with_statistics(layers, lambda copy: copy(picture))
     whole, part = layers(picture), picture[:, :, 4:16, 8:20]
     inner = (..., slice(2, -2), slice(2, -2))
     torch.testing.assert_close(fixed(part)[inner], whole[:, :, 4:16, 8:20][inner])
@@ -40,7 +40,7 @@ def test_a_part_is_as_in_the_whole_but_for_its_rim() -> None:
 def test_the_network_itself_stays_and_its_hooks_are_gone() -> None:
     layers, picture = network(), torch.randn(1, 3, 8, 8)
     before = layers(picture)
-    fixed = with_statistics(layers, lambda copy: copy(picture))
+    fixed, _ = with_statistics(layers, lambda copy: copy(picture))
     assert torch.equal(layers(picture), before)
     assert not any(isinstance(module, nn.GroupNorm) for module in fixed.modules())
     assert sum(isinstance(module, nn.GroupNorm) for module in layers.modules()) == 2
@@ -49,5 +49,5 @@ def test_the_network_itself_stays_and_its_hooks_are_gone() -> None:
 
 def test_norms_that_are_not_reached_stay() -> None:
     layers, picture = network(), torch.randn(1, 3, 8, 8)
-    fixed = with_statistics(layers, lambda copy: copy[:4](picture))
+    fixed, _ = with_statistics(layers, lambda copy: copy[:4](picture))
     assert isinstance(fixed[4][0], nn.GroupNorm)  # type: ignore[index]

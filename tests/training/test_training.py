@@ -436,7 +436,8 @@ def test_each_term_reaches_the_denoiser_through_the_decoder(
     assert all(p.grad is None for p in task.model.vae.parameters())
 
 
-@pytest.mark.parametrize("name", STAGES)
+# The stage lips is left out: its sounds are synthesised for minutes.
+@pytest.mark.parametrize("name", [name for name in STAGES if name != "lips"])
 def test_a_step_waits_for_no_device(
     finished: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -10,8 +10,7 @@ stop, a crash, a changed picture), a job is made exactly when no video with its 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from semibody import config
 from semibody.batch.jobs import Job, read_jobs
 from semibody.batch.running import Running
 from semibody.batch.work import Result, Task, given_up, identify, is_made, make_in_process
-from semibody.processes import in_processes
+from semibody.processes import run_jobs
 from semibody.settings import Source
 from semibody.types import Progress, SemibodyError, silent
 
@@ -68,23 +67,14 @@ def _animate(jobs: Sequence[Job], source: Source, how: Running, progress: Progre
 
 
 def _run(tasks: Sequence[Task], source: Source, how: Running) -> Iterator[Result]:
-    if not tasks:
-        return
-    if how.ray is not None:
-        from semibody.batch.cluster import on_cluster
-
-        yield from on_cluster(how.ray, tasks, source, how.workers)
-        return
-    workers = min(how.workers or 1, len(tasks))
-    threads = max(1, _cores() // workers)
-    calls = [(task, source, threads) for task in tasks]
-    yield from in_processes(make_in_process, calls, workers, threads, given_up=given_up)
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    usable: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
-    return len(usable(0)) if usable else os.cpu_count() or 1
+    yield from run_jobs(
+        make_in_process,
+        [(task, source) for task in tasks],
+        how,
+        threads=None,
+        gpu=source.device != "cpu",
+        given_up=given_up,
+    )
 
 
 def _require_different(jobs: Sequence[Job]) -> None:

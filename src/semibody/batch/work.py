@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import functools
-import multiprocessing
 import time
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +14,7 @@ from semibody import media, runtime, settings
 from semibody.batch.jobs import Job
 from semibody.files import DISK_ERRORS, exists, foreign_failure, refuse_input
 from semibody.inputs import choose_speech, prepare
+from semibody.processes import own_number, own_threads
 from semibody.settings import Source
 from semibody.types import Progress, SemibodyError, silent
 
@@ -111,13 +111,13 @@ def make(animator: Animator, task: Task, progress: Progress = silent) -> Result:
 
 def _may_pass(error: Exception) -> bool:
     if isinstance(error, SemibodyError):
-        return str(error) == runtime.OUT_OF_MEMORY
+        return str(error).startswith(runtime.OUT_OF_MEMORY)
     return isinstance(error, _MAY_PASS) and getattr(error, "errno", None) not in DISK_ERRORS
 
 
-def make_in_process(task: Task, source: Source, threads: int) -> Result:
+def make_in_process(task: Task, source: Source) -> Result:
     """``make`` with the weights of this process, which are loaded at its first job."""
-    return make(load_once(source, threads), task)
+    return make(load_once(source, own_threads()), task)
 
 
 @functools.lru_cache(maxsize=1)
@@ -136,9 +136,7 @@ def _own_device(device: str) -> str:
     import torch
 
     count = torch.cuda.device_count()
-    number = multiprocessing.current_process().name.rpartition("-")[2]
-    turns = device in ("auto", "cuda") and count > 1 and number.isdigit()
-    return f"cuda:{(int(number) - 1) % count}" if turns else device
+    return f"cuda:{own_number() % count}" if device in ("auto", "cuda") and count > 1 else device
 
 
 def given_up(task: Task, *_: Any) -> Result:

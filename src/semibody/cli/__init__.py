@@ -51,11 +51,11 @@ def main() -> None:
         remedy = "free some space or choose another place with -o"
         _exit(f"{where}cannot be written ({error.strerror}); {remedy}", EXIT_MISTAKE, debug)
     except (MemoryError, RuntimeError) as error:
-        from semibody.runtime import OUT_OF_MEMORY, is_out_of_memory
+        from semibody.runtime import is_out_of_memory, out_of_memory
 
         if not is_out_of_memory(error):
             raise
-        _exit(OUT_OF_MEMORY, EXIT_MISTAKE, debug)
+        _exit(out_of_memory(), EXIT_MISTAKE, debug)
 
 
 def _exit(message: str, code: int, debug: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,7 +14,11 @@ from semibody.cli.options import Built, Changes, parse_size, with_options
 from semibody.cli.progress import progress_bar
 from semibody.config import option
 from semibody.settings import Settings, Source, Words, resolve
-from semibody.types import SemibodyError
+from semibody.types import Progress, SemibodyError
+
+if TYPE_CHECKING:
+    from semibody.animator import Animator
+    from semibody.inputs import Inputs
 
 Option = typer.Option
 
@@ -29,6 +33,8 @@ class Video:
     """Video quality, 0 to 51; lower is better and larger."""
     resume: bool = False
     """Keep unfinished work beside the video, and continue that of a stopped run: to the same file."""
+    stream: bool = False
+    """Write a video that can be played while it is made; -o - writes it to standard output."""
 
 
 @app.command()
@@ -75,8 +81,7 @@ def animate(
     if size is not None:
         changes["width"], changes["height"] = parse_size(size)
     # Inputs are read and checked first, because loading the weights takes up to a minute.
-    if video.resume and changes.get("seed") == -1:
-        raise SemibodyError("--resume: a random seed cannot be continued; name one with --seed")
+    _refuse_modes(video, changes)
     sound = choose_speech(speech, words)
     if sound is None:
         raise SemibodyError(f"{portrait}: there is no speech; name a recording, or add --say TEXT")
@@ -87,7 +92,7 @@ def animate(
     refuse_input(video.out, portrait, speech, gesture, changes.get("background"))
     found = resolve(source)
     settings = found.settings(changes)
-    _require_writable(video.out, alpha=settings.alpha)
+    _require_writable(video.out, alpha=settings.alpha, stream=video.stream)
     if not is_store(found.folder):
         require_complete(found.folder, found.variant)
     inputs = prepare(portrait, sound, gesture, settings)
@@ -97,13 +102,25 @@ def animate(
         _print(f"note: {unused}")
     with progress_bar(quiet=quiet) as progress:
         animator = Animator.load(**dataclasses.asdict(source), progress=progress)
+        if source.memory == "auto" and animator.memory != "full":
+            _print(f"note: {animator.why_memory}")
         for lora in find_lora(found.folder):
             _print(f"note: {lora}: is a LoRA, which is not applied; merge it into its weights")
         for notice in _notices(settings, changes, animator.origin, found.info.model.vae.factor):
             _print(f"note: {notice}")
-        animator.write(video.out, inputs, settings, crf=video.crf, resume=video.resume, progress=progress)
+        _write(animator, video, inputs, settings, progress)
     seconds = len(inputs) / settings.fps
     _print(f"{video.out}: {len(inputs)} frames, {settings.width} x {settings.height}, {seconds:.1f} s")
+
+
+def _refuse_modes(video: Video, changes: dict[str, Any]) -> None:
+    """Raise SemibodyError for ways to write that do not go together."""
+    if video.resume and changes.get("seed") == -1:
+        raise SemibodyError("--resume: a random seed cannot be continued; name one with --seed")
+    if video.resume and video.stream:
+        raise SemibodyError("--stream: what was shown cannot be continued; leave out --resume or --stream")
+    if str(video.out) == "-" and not video.stream:
+        raise SemibodyError("-o -: only a stream can be written to standard output; add --stream")
 
 
 def _notices(settings: Settings, changes: dict[str, Any], origin: str, grid: int) -> list[str]:
@@ -129,11 +146,24 @@ def _print_plan(lines: list[tuple[str, str]]) -> None:
         typer.echo(f"{name:<18} {value}")
 
 
-def _require_writable(out: Path, *, alpha: bool = False) -> None:
+def _write(animator: Animator, video: Video, inputs: Inputs, settings: Settings, progress: Progress) -> None:
+    """Make the video as it was asked for."""
+    if video.stream:
+        animator.write_stream(video.out, inputs, settings, crf=video.crf, progress=progress)
+        return
+    animator.write(video.out, inputs, settings, crf=video.crf, resume=video.resume, progress=progress)
+
+
+def _require_writable(out: Path, *, alpha: bool = False, stream: bool = False) -> None:
     """Raise SemibodyError if ``out`` cannot be written, before minutes of computing."""
     from semibody import media
     from semibody.files import is_folder, require_writable
 
+    if stream:
+        media.require_stream_name(out, alpha=alpha)
+        if str(out) != media.STANDARD_OUTPUT and not out.exists():
+            require_writable(out)
+        return
     if is_folder(out):
         raise SemibodyError(f"{out}: is a folder; name a video file, for example {out / 'out.mp4'}")
     media.require_video_name(out, alpha=alpha)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +12,12 @@ from semibody.cli.app import app
 from semibody.cli.options import Built, with_options
 from semibody.cli.progress import progress_bar
 from semibody.data.synthetic.order import Order
+from semibody.data.wanted import Wanted
+from semibody.processes import Workers
+from semibody.types import SemibodyError
+
+if TYPE_CHECKING:
+    from semibody.data.ingest import Account
 
 data = typer.Typer(help="Render, ingest and inspect training data.", no_args_is_help=True)
 app.add_typer(data, name="data")
@@ -25,7 +30,6 @@ Assets = Annotated[
         help="MakeHuman data folder (base mesh hm08, CC0); without it people are plain.",
     ),
 ]
-Workers = Annotated[int, typer.Option(min=0, help="Processes; 0 = one a core.")]
 
 
 @data.command()
@@ -35,7 +39,7 @@ def synthesise(
     *,
     assets: Assets = None,
     order: Annotated[Order, Built(Order)],
-    workers: Workers = 0,
+    where: Annotated[Workers, Built(Workers)],
 ) -> None:
     """Render people who speak and gesture: video, sound, pose and truth of every frame."""
     from semibody.data.synthetic.produce import synthesise as render
@@ -47,7 +51,7 @@ def synthesise(
             err=True,
         )
     with progress_bar() as progress:
-        entries = render(out, assets, order, workers or os.cpu_count() or 1, progress)
+        entries = render(out, assets, order, where, progress)
     frames = sum(entry.frames for entry in entries)
     typer.echo(f"{out}: {order.people} people, {len(entries)} clips, {frames} frames")
 
@@ -59,7 +63,7 @@ def people_(
     *,
     assets: Assets = None,
     order: Annotated[Order, Built(Order, skip=("backgrounds", "speech"), people=1000, clips=1, seconds=2.0)],
-    workers: Workers = 0,
+    where: Annotated[Workers, Built(Workers)],
     minutes: Annotated[
         float | None, typer.Option(min=0, help="Start no further person after so many minutes.")
     ] = None,
@@ -68,13 +72,31 @@ def people_(
     from semibody.data.crowd import pack_crowd
 
     with progress_bar() as progress:
-        there = pack_crowd(
-            out, assets, order, workers=workers or os.cpu_count() or 1, minutes=minutes, progress=progress
-        )
+        there = pack_crowd(out, assets, order, where=where, minutes=minutes, progress=progress)
     frames = there * order.clips * round(order.seconds * order.fps)
     typer.echo(f"{out}: {there} of {order.people} people, {frames} frames at {order.fps:g} a second")
     if there < order.people:
         typer.echo("the time is up; run the same command again to continue")
+
+
+@data.command()
+def shard(
+    folder: Annotated[Path, typer.Argument(help="Folder of packed clips, or of latents.")],
+    largest: Annotated[int, typer.Option(min=1, help="MB of a shard, about.")] = 1024,
+) -> None:
+    """Put many packed clips, or their latents, into few tar files, which a training reads as well."""
+    from semibody.data.dataset import CLIP, LATENTS
+    from semibody.data.shards import gather
+    from semibody.files import is_folder
+
+    if not is_folder(folder):
+        raise SemibodyError(f"{folder}: no such folder; give that of --packed or --latents")
+    done = 0
+    with progress_bar() as progress:
+        for place in [folder, *sorted(one for one in folder.iterdir() if one.is_dir())]:
+            for ending in (CLIP, LATENTS):
+                done += gather(place, ending, largest=largest * 2**20, progress=progress)
+    typer.echo(f"{folder}: {done} files put into shards")
 
 
 @data.command()
@@ -90,7 +112,6 @@ def inspect(
     """Show what is in a data set: numbers, and a page of contact sheets with the truth drawn in."""
     from semibody.data.inspect import summary, survey, write_report
     from semibody.files import is_folder
-    from semibody.types import SemibodyError
 
     page = out or (folder if is_folder(folder) else folder.parent) / "report.html"
     if page.suffix.lower() != ".html":
@@ -108,37 +129,49 @@ def inspect(
 
 
 @data.command()
+@with_options
 def ingest(
     videos: Annotated[Path, typer.Argument(help="A video or a folder of videos.")],
     out: Annotated[Path, typer.Argument(help="Folder of the data set; running again resumes.")],
+    *,
     listing: Annotated[
         Path | None,
         typer.Option("--list", help="Take only what EMTD's or HumanVid's published list names."),
     ] = None,
-    size: Annotated[int, typer.Option(min=64, max=2048, help="Width and height of the clips.")] = 512,
-    fps: Annotated[float, typer.Option(min=1, max=120, help="Frames per second of the clips.")] = 24.0,
-    shortest: Annotated[float, typer.Option(min=0.1, help="Leave out shorter scenes (seconds).")] = 2.0,
-    longest: Annotated[float, typer.Option(min=0.1, help="Cut longer scenes (seconds).")] = 10.0,
-    heads: Annotated[
-        bool, typer.Option("--heads", help="Keep clips without hands, cropped to the head.")
-    ] = False,
-    detector: Annotated[str, typer.Option(help="auto, mediapipe or dwpose.")] = "auto",
-    workers: Annotated[int, typer.Option(min=1, help="Videos at a time.")] = 1,
+    camera: Annotated[
+        Path | None, typer.Option(help="Folder of the camera's paths, VIDEO.txt each, as HumanVid's.")
+    ] = None,
+    wanted: Annotated[Wanted, Built(Wanted)],
+    where: Annotated[Workers, Built(Workers, workers=1)],
+    again: Annotated[bool, typer.Option("--again", help="Try the videos that failed once more.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Cut real videos into training clips with poses and sound; rejections are counted and explained."""
-    from semibody.data.ingest import Wanted
     from semibody.data.ingest import ingest as ingest_videos
 
-    wanted = Wanted(size=size, fps=fps, shortest=shortest, longest=longest, heads=heads, detector=detector)
     with progress_bar() as progress:
-        account = ingest_videos(videos, out, wanted, listing, workers, progress)
+        account = ingest_videos(videos, out, wanted, listing, camera, where, again, progress)
     if as_json:
         typer.echo(json.dumps(account.as_dict(), indent=1))
-        return
+    else:
+        _print_account(account, out)
+    if account.unfinished:
+        name, why = next(iter(account.unfinished.items()))
+        raise SemibodyError(
+            f"{len(account.unfinished)} videos could not be finished for a fault that may pass; run the same "
+            f"command again to try them once more: {name}: {why}"
+        )
+
+
+def _print_account(account: Account, out: Path) -> None:
     seconds = sum(clip.seconds for clip in account.clips)
     typer.echo(f"{out}: {len(account.clips)} clips, {seconds:.1f} s; rejected {len(account.rejected)} pieces")
     for why, count in account.reasons().items():
         typer.echo(f"  {count:5d}  {why}")
+    if any("lips" in clip.parameters and "sync" not in clip.parameters for clip in account.clips):
+        typer.echo(
+            "lips were tested by loudness only, which most wrong sound passes; for the test by a sync "
+            "network run `semibody weights fetch face-landmarker`, and ingest into another folder"
+        )
     if account.rejected:
         typer.echo(f"{out / 'rejected.json'}: each rejection with its reason")

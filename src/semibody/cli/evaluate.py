@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from semibody.cli.app import app
+from semibody.cli.options import Built, with_options
 from semibody.cli.progress import progress_bar
+from semibody.evaluation.computing import Computing
 from semibody.types import SemibodyError
 
 if TYPE_CHECKING:
@@ -17,22 +18,29 @@ if TYPE_CHECKING:
 
 
 @app.command()
+@with_options
 def evaluate(
     generated: Annotated[
         Path | None, typer.Argument(help="Folder of videos, manifest, or one video.", show_default=False)
     ] = None,
     real: Annotated[Path | None, typer.Argument(help="The real clips of the same names.")] = None,
+    *,
     portraits: Annotated[Path | None, typer.Option(help="Folder of pictures of the same names.")] = None,
     metrics: Annotated[
         str, typer.Option(help="Names or families, by commas; default: all that can be computed.")
     ] = "",
-    report: Annotated[Path | None, typer.Option(help="Also write a self-contained HTML page.")] = None,
+    report: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Also write a page (.html) or a table (.md, .tex, .json); may be given several times."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of the protocol, e.g. features_every=1.")
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of results of earlier runs.")] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 = one a core.")] = 0,
+    where: Annotated[Computing, Built(Computing)],
     list_metrics: Annotated[
         bool,
         typer.Option("--list", help="List every metric and what it needs that is missing here, and stop."),
@@ -40,7 +48,7 @@ def evaluate(
 ) -> None:
     """Measure generated clips: FID, FVD, PSNR, SSIM, E-FID, CSIM, Sync, HKC, HKV and more."""
     from semibody import config
-    from semibody.evaluation import run
+    from semibody.evaluation import run, tables
     from semibody.evaluation.protocol import Protocol
 
     if list_metrics:
@@ -48,8 +56,9 @@ def evaluate(
         return
     if generated is None:
         raise SemibodyError("GENERATED is missing; give a folder of videos, a manifest or one video")
-    if report is not None and report.suffix.lower() not in (".html", ".htm"):
-        raise SemibodyError(f"{report}: the report is written as .html")
+    reports = report or []
+    for path in reports:
+        tables.require_format(path)
     rules = config.load(Protocol, overrides=settings or [])
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     with progress_bar() as progress:
@@ -60,19 +69,17 @@ def evaluate(
             metrics=names,
             protocol=rules,
             cache=cache,
-            workers=workers,
+            where=where,
             progress=progress,
         )
-    if report is not None:
-        from semibody.evaluation.report import write_report
-
-        write_report(found, report)
+    for path in reports:
+        tables.write_table(found, path)
     if as_json:
-        typer.echo(json.dumps(found.as_dict(), indent=1))
+        typer.echo(tables.as_json(found).rstrip())
     else:
         print_table(found)
-        if report is not None:
-            typer.echo(f"{report}: written")
+        for path in reports:
+            typer.echo(f"{path}: written")
 
 
 @app.command("bench-quality")
@@ -80,13 +87,15 @@ def bench_quality(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="starter, photographs, or a TOML file: cases or portraits, weights, out, [settings]."
+            help="starter, emtd, photographs, or a TOML file: cases, videos or portraits, weights, out, "
+            "[settings]."
         ),
     ],
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A value of the recipe, key=value.")
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 = one a core.")] = 0,
+    device: Annotated[str, typer.Option(help="Of all networks: auto, cpu, cuda, cuda:1.")] = "auto",
 ) -> None:
     """Animate every case of a test set, or a folder of photographs, and evaluate the clips. Run it again to
     continue."""
@@ -100,8 +109,12 @@ def bench_quality(
             typer.echo(line)
         return
     with progress_bar() as progress:
-        made = quality.bench_quality(recipe, overrides=settings or [], workers=workers, progress=progress)
+        made = quality.bench_quality(
+            recipe, overrides=settings or [], workers=workers, device=device, progress=progress
+        )
     print_table(made.found)
+    for name, why in made.left_out.items():
+        typer.echo(f"left out: {name}: {why}", err=True)
     for line in as_lines(made.rows) if made.rows else []:
         typer.echo(line)
 

@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from semibody.cli.app import app
+from semibody.cli.options import Built, with_options
 from semibody.cli.progress import progress_bar
+from semibody.config import option
 
 if TYPE_CHECKING:
     pass
 
 
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where the files of a training lie."""
+
+    out: Path | None = option(None, metavar="<path>")
+    """Folder of the training: checkpoints, logs, weights."""
+    data: Path | None = option(None, metavar="<path>")
+    """Manifest, or the folder that holds it."""
+    packed: Path | None = option(None, metavar="<path>")
+    """Folder of packed clips, to share them between trainings."""
+    latents: Path | None = option(None, metavar="<path>")
+    """Folder of their latents and audio rows, to share them too; default: in --out."""
+
+
 @app.command()
+@with_options
 def train(
     recipe: Annotated[str, typer.Argument(help="official, starter, finetune, tiny, or a TOML file.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the training: checkpoints, logs, weights.")
-    ] = None,
-    data: Annotated[Path | None, typer.Option(help="Manifest, or the folder that holds it.")] = None,
-    packed: Annotated[
-        Path | None, typer.Option(help="Folder of packed clips, to share them between trainings.")
-    ] = None,
+    *,
+    places: Annotated[Places, Built(Places)],
     stage: Annotated[
         list[str] | None,
         typer.Option(help="Only this stage of the recipe; --plan lists them (repeatable)."),
@@ -52,6 +66,9 @@ def train(
     from semibody.types import SemibodyError
 
     changes = list(set_ or [])
+    out, data, packed = places.out, places.data, places.packed
+    if places.latents is not None:
+        changes.append(f"data.latents={json.dumps(str(places.latents))}")
     if stage:
         changes.append(f"stages={list(stage)!r}".replace("'", '"'))
     chosen = load_recipe(recipe, changes)

@@ -19,6 +19,10 @@ from numpy.typing import NDArray
 
 from semibody.types import FACE, Floats, Gesture
 
+SHAPES = ("jaw", "round", "wide", "press", "lower", "upper")
+"""Columns of a mouth's shape, 0..1: jaw open, lips forward, lips spread, lips pressed, lower lip behind the
+upper teeth, upper lip up."""
+
 _CORNERS, _MIDDLES = (48, 54), (62, 66)
 """Places among the 68 points of a face: corners of the mouth, middles of the upper and lower inner lip."""
 _LIPS = slice(48, 68)

@@ -108,8 +108,9 @@ class ClipConditions:
         ``steps``: how often all windows are asked for. With a ``movement`` the networks draw what it leaves
         to them, and it moves the finished frames.
         """
-        weight = model.denoising_unet.conv_in.weight
-        self._model, self._device, self._dtype = model, weight.device, weight.dtype
+        self.decode: Callable[[Tensor], Tensor] = model.decode
+        """scaled latents to pixels, about −1..1; of models without a restorer another may take its place"""
+        self._model, self._device, self._dtype = model, model.device, model.dtype
         self._gesture, self._fps = movement.for_networks if movement else gesture, fps
         self._drawn_mouth: DrawnMouth | None = None
         self._movement, self._still = movement, movement is not None and movement.moves_arms
@@ -166,34 +167,44 @@ class ClipConditions:
 
     def of(self, window: Window) -> Conditions:
         """All conditions of a window."""
+        # Where all poses are the same, so is what they give: computed of one, and repeated.
         hints = {
-            name: self._of_poses(values, window)
+            name: torch.from_numpy(values)[None].to(self._device)
             for name, values in self._evidence.hints(self._poses(window)).items()
         }
-        return self.portrait.conditions(
+        made = self.portrait.conditions(
             self._model,
             pose=torch.stack(self._pose_features(window))[None],
             audio=AudioProjection.joined(self._audio.of(window)),
             audio_mask=None if self._audio_mask is None else self._audio_mask.expand(1, len(window), -1, -1),
-            hints={name: x[None] for name, x in hints.items()},
+            hints=hints,
         )
+        carried = made.concatenated
+        if carried is None:
+            return made
+        return dataclasses.replace(made, concatenated=carried.expand(1, len(window), *carried.shape[2:]))
 
     def none(self) -> Conditions:
         """The unconditional half of guidance."""
         return Conditions(base=self.portrait.base)
 
-    def finish(self, latents: Float[Tensor, "n c h w"], frames: Sequence[int]) -> Float[Tensor, "f 3 H W"]:
-        """These frames of the clip, whose latents are all given, as pictures in about −1..1."""
+    def finish(
+        self, latents: Float[Tensor, "n c h w"], frames: Sequence[int], start: int = 0
+    ) -> Float[Tensor, "f 3 H W"]:
+        """These frames of the clip as pictures in about −1..1.
+
+        ``latents``: of all frames, or of those from ``start`` on; the clip's first are to be finished first.
+        """
         restorer, movement = self._model.restorer, self._movement
-        given = latents[list(frames)].to(self._dtype).contiguous()
+        given = latents[[frame - start for frame in frames]].to(self._dtype).contiguous()
         if movement is None or not self._still or restorer is None or not restorer.config.heard:
-            return self.restored(self._model.decode(given), frames)
+            return self.restored(self.decode(given), frames)
         # Of what the networks draw only the mouth's inside is shown, of the portrait itself, moved.
         if self._drawn_mouth is None:
             self._drawn_mouth = self._mouth_drawn_as_in(latents[:1].to(self._dtype))
-        mouth = self._mouth(frames)
         portrait = np.broadcast_to(self._portrait_alone, (len(frames), *self._full.shape))
-        return self._moved(movement, portrait, self._drawn_mouth.draw(given, mouth), frames, mouth)
+        drawn = self._drawn_mouth.draw(given, self._mouth(frames))
+        return self._moved(movement, portrait, drawn, frames, self._lips(frames))
 
     def restored(self, pixels: Float[Tensor, "f 3 H W"], frames: Sequence[int]) -> Float[Tensor, "f 3 H W"]:
         """Decoded frames at the portrait's size, with its fine detail if the model has a restorer, and moved
@@ -214,8 +225,8 @@ class ClipConditions:
         base = self._where_moving(made, frames, mouth=movement is None or mouth is None)
         if movement is None:
             return base
-        drawn = Drawn(channels_last(made), Part.whole())
-        return self._moved(movement, channels_last(base), drawn, frames, mouth)
+        drawn, lips = Drawn(channels_last(made), Part.whole()), None if mouth is None else self._lips(frames)
+        return self._moved(movement, channels_last(base), drawn, frames, lips)
 
     def _mouth_drawn_as_in(self, latents: Float[Tensor, "1 c h w"]) -> DrawnMouth:
         """What draws the mouths of all frames, with the statistics of the one whose latents these are."""
@@ -233,9 +244,9 @@ class ClipConditions:
         return channels_last(self._encoded_full.pixels)
 
     def _moved(
-        self, movement: Movement, pictures: Frames, drawn: Drawn, frames: Sequence[int], mouth: Tensor | None
+        self, movement: Movement, pictures: Frames, drawn: Drawn, frames: Sequence[int], lips: Tensor | None
     ) -> Float[Tensor, "f 3 H W"]:
-        mouths = None if mouth is None else mouth.float().cpu().numpy()
+        mouths = None if lips is None else lips.float().cpu().numpy()
         moved = movement.apply(pictures, drawn, frames, mouths)
         return torch.from_numpy(moved).permute(0, 3, 1, 2).to(self._device)
 
@@ -281,14 +292,29 @@ class ClipConditions:
         return None if carried is None else self._of_poses(carried, frames)
 
     def _mouth(self, frames: Sequence[int]) -> Float[Tensor, "f 2"]:
-        """Opening and width of the mouth, predicted from speech."""
+        """Opening and width of the mouth, predicted from speech, for the networks that draw its inside."""
         encoder = self._model.audio_encoder
         assert isinstance(encoder, LogMelEncoder)
-        return encoder.predict_mouth(encoder.windows(self._rows, torch.tensor(frames), self._fps))
+        mouth = encoder.predict_mouth(encoder.windows(self._rows, torch.tensor(frames), self._fps))
+        if self._model.lips is not None:
+            mouth[:, 0] = self._lips(frames)[:, 0].to(mouth)
+        return mouth
+
+    def _lips(self, frames: Sequence[int]) -> Float[Tensor, "f c"]:
+        """The shapes of the lips (f, 6), or of models without that network what ``_mouth`` gives."""
+        lips = self._model.lips
+        if lips is None:
+            return self._mouth(frames)
+        return lips(lips.windows(self._rows, torch.tensor(frames), self._fps))
 
     def tokens(self, frames: Sequence[int]) -> Float[Tensor, "f l d"]:
         """Audio tokens of frames."""
-        return self._model.audio_encoder.tokens(self._rows, torch.tensor(frames), self._fps)
+        tokens = self._model.audio_encoder.tokens(self._rows, torch.tensor(frames), self._fps)
+        if self._model.lips is not None:
+            encoder = self._model.audio_encoder
+            assert isinstance(encoder, LogMelEncoder)
+            tokens[:, -1] = encoder.tell(self._mouth(frames).to(tokens))
+        return tokens
 
     def maps(self, frames: Sequence[int]) -> Float[Tensor, "f 3 H W"]:
         """Drawn pose maps of frames, in 0..1."""

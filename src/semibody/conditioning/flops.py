@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from semibody.conditioning.clip import encode_portrait
 from semibody.networks.audio_encoders import AudioConfig
-from semibody.networks.model import Model, ModelConfig
+from semibody.networks.model import Conditions, Model, ModelConfig
+from semibody.networks.unet import DeepFeatures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +24,8 @@ class Work:
     """one call of the denoiser with all conditions, for one window"""
     unconditional: float
     """the other half of guidance"""
+    outer: tuple[float, float]
+    """these two where deep features are reused"""
     reference: float
     """the portrait, once per clip, and its clean plate if there is one"""
     frames: float
@@ -29,9 +34,25 @@ class Work:
     """the VAE's decoder, and the restorer if there is one, for one frame"""
     kept_frame: int
     """numbers of one frame's pose features and of its audio's keys and values, kept between steps"""
+    deep_frame: int
+    """numbers of one frame's deep features, of one half"""
 
     def step(self, guidance: float) -> float:
+        """One step of a window that computes all layers."""
         return self.conditional + (self.unconditional if guidance > 1.0 else 0.0)
+
+    def steps(self, steps: int, *, cache: int, guided: Callable[[float], bool]) -> float:
+        """All steps of a window. Deep layers are computed in every ``cache``-th; ``guided`` is asked of each,
+        with the share of steps before it."""
+        total, kept = 0.0, False
+        for step in range(steps):
+            first = step % cache == 0
+            total += self.conditional if first else self.outer[0]
+            kept = kept and not first
+            if guided(step / steps):
+                total += self.outer[1] if kept else self.unconditional
+                kept = True
+        return total
 
 
 @functools.lru_cache(maxsize=16)
@@ -51,7 +72,6 @@ def count_work(config: ModelConfig, height: int, width: int, frames: int = 12) -
         pixels, hidden = maps[:1], torch.empty(1, 1, height, width)
         own_map = pixels if config.hints.own_pose else None
         audio = torch.empty(frames, tokens, config.audio.width)
-        t = torch.zeros(1)
         portrait = latents[:, 0]
         base_work, base = _count(lambda: model.base(portrait, model.predict_plate(pixels, hidden)))
         reference_work, encoded = _count(
@@ -61,8 +81,9 @@ def count_work(config: ModelConfig, height: int, width: int, frames: int = 12) -
             lambda: (model.pose_encoder(maps)[None], model.project_audio(audio))
         )
         conditions = encoded.conditions(model, pose=pose, audio=projected)
-        conditional, _ = _count(lambda: model.denoise(latents, t, conditions))
-        unconditional, _ = _count(lambda: model.denoise(latents, t, conditions.unconditional()))
+        halves = [
+            _count_denoiser(model, latents, given) for given in (conditions, conditions.unconditional())
+        ]
         decode, _ = _count(lambda: model.decode(portrait))
         restorer = model.restorer
         if restorer is not None:
@@ -70,10 +91,21 @@ def count_work(config: ModelConfig, height: int, width: int, frames: int = 12) -
             mouth, limbs = torch.empty(1, 2), torch.empty(1, 4, height, width, dtype=torch.uint8)
             decode += _count(lambda: restorer(pixels, pixels, picture, mouth, limbs))[0]
     kept = pose.nbytes + projected.nbytes
+    (conditional, outer, deep), (unconditional, outer_unconditional, _) = halves
     return Work(
-        conditional, unconditional, base_work + reference_work, frames_work, decode,
-        kept_frame=kept // (frames * pose.itemsize),
+        conditional, unconditional, (outer, outer_unconditional), base_work + reference_work, frames_work,
+        decode, kept_frame=kept // (frames * pose.itemsize), deep_frame=deep // frames,
     )  # fmt: skip
+
+
+def _count_denoiser(model: Model, latents: Tensor, conditions: Conditions) -> tuple[float, float, int]:
+    """Work of all layers, and of those that are left where deep features are reused; numbers of these."""
+    deep = DeepFeatures()
+    whole, outer = (
+        _count(lambda: model.denoise(latents, torch.zeros(1), conditions, deep))[0] for _ in range(2)
+    )
+    assert deep.kept is not None, "the first call keeps them"
+    return whole, outer, deep.kept.numel()
 
 
 def _count(call):  # type: ignore[no-untyped-def]

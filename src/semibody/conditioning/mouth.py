@@ -112,10 +112,12 @@ class DrawnMouth:
         assert model.restorer is not None
         self.part = part = Part.about_mouth(own, (latents.shape[2], latents.shape[3]))
         # Attention in the middle of a decoder would see the part alone.
-        in_part = not model.config.vae.middle_attention
-        self._vae = with_statistics(model.vae, lambda vae: vae.decode(latents)) if in_part else None
-        self._decode, whole = model.decode, model.decode(latents)
-        self._restorer = with_statistics(
+        self._vae, self._decode = None, model.decode
+        if model.config.vae.middle_attention:
+            whole = model.decode(latents)
+        else:
+            self._vae, whole = with_statistics(model.vae, lambda vae: vae.decode(latents))
+        self._restorer, _ = with_statistics(
             model.restorer, lambda restorer: restorer.predict(whole, own_map, encoded, mouth, carried)
         )
         self._encoded = PortraitDetail(

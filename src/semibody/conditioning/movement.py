@@ -6,9 +6,9 @@
 
 Networks draw what a deformation cannot: the inside of the mouth, and arms that go far
 (``pose.deform.FARTHEST``). Everything else is taken from the photograph: arms that stay near their place,
-lips and jaw as far as the speech opens them, and the head, lids and shoulders (``pose.alive``). Where there
-is a matte the person is moved before her background, which stays as it is. It belongs to models with a
-restorer; it is neither in the paper nor in the published code.
+lips and jaw as the speech has them (``conditioning.lips``), and head, eyes and shoulders (``pose.alive``).
+Where there is a matte the person is moved before her background, which stays as it is. It belongs to models
+with a restorer; it is neither in the paper nor in the published code.
 """
 
 from __future__ import annotations
@@ -16,36 +16,29 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from semibody.conditioning.lips import Lips, Shape
 from semibody.conditioning.mouth import Drawn
 from semibody.media import Opacity
 from semibody.pose import anchor
 from semibody.pose.alive import Life
+from semibody.pose.body import face_found
 from semibody.pose.deform import Deformation
+from semibody.pose.eyes import Eyes
 from semibody.pose.matte import fill_behind, shows, with_hands
 from semibody.pose.skeleton import ARM_JOINTS
-from semibody.types import FACE, Floats, Gesture, Picture, Pose
+from semibody.types import FACE, Gesture, Picture, Pose
 
 _SEPARATES = 1.5
 """Pixels of movement over which the person comes off her background; less is not seen."""
 
 _ARMS = ARM_JOINTS[:, 1:].ravel()
 """Elbows, wrists and hands."""
-
-_WIDEST = 0.15
-"""Gap of the inner lips at an opening of 1, in heights of the face."""
-_CLOSED = 0.05
-"""Openings up to this are closed lips."""
-_UPPER_LIP = 0.15
-"""Share of an opening that the upper lip makes."""
-_USUAL_WIDTH = 0.8
-"""Width of a mouth at rest, as ``predict_mouth`` gives it."""
 
 Frames = Float[NDArray[np.float32], "f H W 3"]
 Frame = Float[NDArray[np.float32], "H W 3"]
@@ -68,6 +61,9 @@ class Movement:
         height, width = picture.shape[:2]
         self._own, self._gesture, self._life = own, gesture, life
         self._deformation = Deformation(own, width / height)
+        self._eyes = Eyes(())
+        if life is not None and face_found(own):
+            self._eyes = Eyes.of(_unit(picture), own.joints[FACE] * (width, height))
         self._lips = Lips(own.joints[FACE] * (width / height, 1.0), width / height)
         self.moves_arms = deform_arms and self._deformation.reaches(gesture)
         """whether arms are deformed; else they are the networks' task"""
@@ -89,13 +85,13 @@ class Movement:
         still = anchor.rest(self._own, len(self._gesture), self._gesture.fps, self._gesture.aspect)
         return dataclasses.replace(still, name=self._gesture.name)
 
-    def pose(self, frame: int, mouth: Floats | None = None) -> Pose:
-        """What the portrait is deformed to; ``mouth``: as for ``apply``, of this frame."""
+    def pose(self, frame: int, shape: Shape | None = None) -> Pose:
+        """What the portrait is deformed to; ``shape``: of the lips in this frame."""
         joints = self._own.joints.copy() if self._life is None else self._life.joints(self._own, frame)
         if self.moves_arms:
             joints[_ARMS] = self._gesture.joints[frame, _ARMS]
-        if mouth is not None:
-            joints[FACE] += self._lips.offsets(*mouth)
+        if shape is not None:
+            joints[FACE] += self._lips.offsets(shape)
         return Pose(joints, self._own.confidence)
 
     def apply(
@@ -103,18 +99,24 @@ class Movement:
         pictures: Frames,
         drawn: Drawn,
         frames: Sequence[int],
-        mouths: Float[NDArray[np.float32], "f 2"] | None = None,
+        mouths: Float[NDArray[np.float32], "f c"] | None = None,
     ) -> Frames:
         """Pictures in −1..1 of the portrait, moved as in these frames.
 
-        ``mouths``: opening and width, as ``LogMelEncoder.predict_mouth`` gives them; what an open mouth
-        shows is taken from ``drawn``, what the networks drew of the same frames; without ``mouths`` it is in
-        the pictures already.
+        ``mouths``: the shapes of the lips (f, 6), as ``networks.lips`` predicts them, or of weights without
+        that network opening and width (f, 2), as ``LogMelEncoder.predict_mouth`` gives them; what an open
+        mouth shows is taken from ``drawn``, what the networks drew of the same frames; without ``mouths`` it
+        is in the pictures already.
         """
+        shapes = self._lips.shapes_of(mouths) if mouths is not None and mouths.shape[1] == 2 else mouths
 
         def move(n: int) -> Frame:
-            pose = self.pose(frames[n], None if mouths is None else mouths[n])
-            return self._move(pictures[n], drawn, n, pose)
+            pose = self.pose(frames[n], None if shapes is None else shapes[n])
+            picture = pictures[n]
+            if self._life is not None:
+                frame = frames[n]
+                picture = self._eyes.draw(picture, self._life.closed[frame], self._life.gaze[frame])
+            return self._move(picture, drawn, n, pose)
 
         # Most of it is NumPy's and OpenCV's work on one core each, during which other threads run.
         with ThreadPoolExecutor(max(1, cv2.getNumThreads())) as threads:
@@ -133,11 +135,14 @@ class Movement:
         if self._matte is None or self._behind is None:
             return np.asarray(made)
         person = cv2.remap(self._matte, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        separated = (np.hypot(*moved.flow) / _SEPARATES).clip(0, 1)
+        separated = np.minimum(cv2.magnitude(*moved.flow) / np.float32(_SEPARATES), 1)
         # At her edge, whose pixels are of both, she comes off gradually; the room stays in any case.
         separated[self._room & (person == 0)] = 1
-        behind = (separated * (1 - person))[..., None]
-        return np.asarray(made + behind * (self._behind - made))
+        separated *= 1 - person
+        # NumPy multiplies by one number a pixel several times as slowly as by one for each channel.
+        behind = self._behind - made
+        behind *= cv2.merge([separated] * 3)
+        return np.asarray(np.add(made, behind, out=behind))
 
 
 def _places(flow: Float[NDArray[np.float32], "2 H W"]) -> tuple[Floats32, Floats32]:
@@ -159,26 +164,6 @@ def _show_in(
     across, down = (place[box] for place in _places(flow))
     shown = drawn.at(number, across, down, (mouth.shape[0], mouth.shape[1]))
     made[box] += mouth[box][..., None] * (shown - made[box])
-
-
-@dataclass(frozen=True)
-class Lips:
-    """How far the lips of one portrait go, in fractions of the picture."""
-
-    own: Floats
-    """the face (68, 2), in heights of the picture"""
-    aspect: float
-
-    def offsets(self, opening: float, width: float) -> Floats:
-        """(68, 2) for an opening of 0..1 and a width over the distance of the eyes."""
-        size = float(np.ptp(self.own[:, 1]))
-        gap = float(np.hypot(*(self.own[66] - self.own[62])))
-        more = _WIDEST * size * max(opening - _CLOSED, 0.0) / (1 - _CLOSED) - gap
-        wider = (width - _USUAL_WIDTH) * float(np.hypot(*(self.own[42:48].mean(0) - self.own[36:42].mean(0))))
-        moved = np.zeros_like(self.own)
-        moved[62, 1], moved[66, 1] = -_UPPER_LIP * more, (1 - _UPPER_LIP) * more
-        moved[60, 0], moved[64, 0] = -wider / 2, wider / 2
-        return moved / (self.aspect, 1.0)
 
 
 def _unit(picture: Picture) -> Frame:

@@ -5,6 +5,7 @@ Video files must be decoded from their start; a trainer wants single frames of m
 waveform; all in one safetensors file, of which a sample reads only the rows it needs.
 
     clips = pack_manifest(read_manifest("data"), Path("packed"), Packing(size=256, fps=24.0))
+    gather(Path("packed") / key, CLIP)     # many files to few shards; they are read alike (``data.shards``)
     clip = clips[0]
     clip.pictures([3, 4])        # uint8 (f, h, w, 3)
     clip.labels([3, 4])          # pose and boxes of each
@@ -23,11 +24,11 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -36,6 +37,7 @@ from numpy.typing import NDArray
 from semibody.clips.manifest import ClipEntry, Split
 from semibody.clips.mouth import mouth_opening
 from semibody.clips.truth import BOXES, Truth, box_around
+from semibody.data.shards import Member, read_shards
 from semibody.files import first_line, parse_json, path_of
 from semibody.media import VideoReader, atomic_write, read_speech
 from semibody.pose.files import load_gesture
@@ -47,8 +49,9 @@ Pictures = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
+CLIP, LATENTS = ".clip.safetensors", ".latents.safetensors"
+"""Endings of the files of clips and of their latents."""
 _VERSION = 1
-_JPEG = (cv2.IMWRITE_JPEG_QUALITY, 97, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +67,21 @@ class Packing:
     """distance of a padded head from the upper edge"""
     shortest: int = 2
     """clips of fewer frames are refused"""
+    enlarge: bool = False
+    """enlarge pictures that are smaller than ``size``"""
+    quality: int = 97
+    """of the JPEGs, 1 to 100"""
+    chroma: Literal["444", "420"] = "444"
+    """their colour at full size, or at half of it in both directions: a third of the bytes less"""
 
     @property
     def key(self) -> str:
         """Names the folder of clips packed this way."""
-        text = json.dumps([_VERSION, self.size, self.fps, self.head_height, self.head_top])
+        chosen: list[Any] = [_VERSION, self.size, self.fps, self.head_height, self.head_top]
+        # What was packed before there were these settings keeps its folder.
+        chosen += ["enlarge"] if self.enlarge else []
+        chosen += [self.quality, self.chroma] if (self.quality, self.chroma) != (97, "444") else []
+        text = json.dumps(chosen)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -81,22 +94,36 @@ class Labels(NamedTuple):
 
 
 class PackedClip:
-    """One packed clip; opening it reads its header, everything else is read on request."""
+    """One packed clip: a file, or a member of a shard. Opening a file reads its header, a member's is in the
+    index; everything else is read on request."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with _damage_named(path), _open(path) as file:
-            facts = file.metadata() or {}
-            self.id: str = facts["id"]
-            self.person: str = facts["person"]
-            self.kind: str = facts["kind"]
-            self.split: str = facts["split"]
-            self.frames = int(facts["frames"])
-            self.fps = float(facts["fps"])
-            self.size = int(facts["size"])
-            x0, y0, x1, y1 = map(float, parse_json(facts["valid"], str(path), _REMEDY))
-            self.valid: Box = (x0, y0, x1, y1)
+    def __init__(self, path: Path | Member) -> None:
+        self._place = path
+        self.path = path.shard if isinstance(path, Member) else path
+        """the file, or the shard"""
+        if isinstance(path, Member) and path.facts:
+            with _damage_named(self.path):
+                self._take(path.facts)
+            return
+        with _damage_named(self.path), _open(path) as file:
+            self._take(file.metadata() or {})
             self._require_whole(file)
+
+    def _take(self, facts: Mapping[str, str]) -> None:
+        """Raises KeyError, ValueError or SemibodyError for facts that are none of a clip."""
+        self.id: str = facts["id"]
+        self.person: str = facts["person"]
+        self.kind: str = facts["kind"]
+        self.split: str = facts["split"]
+        self.frames = int(facts["frames"])
+        self.fps = float(facts["fps"])
+        self.size = int(facts["size"])
+        self.source: str = facts.get("source", "")
+        """the collection it comes from; empty in clips that were packed before there was this"""
+        self.silent = facts.get("silent") == "true"
+        """it has no sound, and trains poses only"""
+        x0, y0, x1, y1 = map(float, parse_json(facts["valid"], str(self.path), _REMEDY))
+        self.valid: Box = (x0, y0, x1, y1)
         self.found: Path | None = None
         """file of the poses that a detector finds in the pictures (``data.found``); None: not detected"""
 
@@ -128,7 +155,7 @@ class PackedClip:
     def pictures(self, frames: Sequence[int]) -> Pictures:
         """(f, h, w, 3) uint8 RGB."""
         made = []
-        with _damage_named(self.path), _open(self.path) as file:
+        with _damage_named(self.path), _open(self._place) as file:
             offsets, data = file.get_tensor("offsets"), file.get_slice("jpeg")
             for frame in frames:
                 start, stop = int(offsets[frame]), int(offsets[frame + 1])
@@ -141,7 +168,7 @@ class PackedClip:
 
     def labels(self, frames: Sequence[int]) -> list[Labels]:
         """Pose and boxes of frames; the file is opened once for all of them."""
-        with _damage_named(self.path), _open(self.path) as file:
+        with _damage_named(self.path), _open(self._place) as file:
             boxes = file.get_slice("boxes")
             return [Labels(_pose(file, frame), _seen(boxes[frame])) for frame in frames]
 
@@ -154,22 +181,22 @@ class PackedClip:
 
     def portrait_pose(self, frame: int) -> Pose:
         """The pose of this frame as a portrait: the ``found`` one, else the exact one."""
-        path = self.found or self.path
-        with _damage_named(path), _open(path) as file:
+        path = self.found or self._place
+        with _damage_named(self.found or self.path), _open(path) as file:
             return _pose(file, frame)
 
     def gesture(self) -> Gesture:
-        with _damage_named(self.path), _open(self.path) as file:
+        with _damage_named(self.path), _open(self._place) as file:
             joints, confidence = (_finite(file.get_tensor(name)) for name in ("joints", "confidence"))
         return Gesture(joints.astype(np.float64), confidence.astype(np.float64), self.fps, name=self.id)
 
     def jaw(self) -> NDArray[np.float32]:
         """(f,) opening of the mouth: as recorded in the truth, else from the lips' joints."""
-        with _damage_named(self.path), _open(self.path) as file:
+        with _damage_named(self.path), _open(self._place) as file:
             return _finite(file.get_tensor("jaw"))
 
     def speech(self) -> Speech:
-        with _damage_named(self.path), _open(self.path) as file:
+        with _damage_named(self.path), _open(self._place) as file:
             sound: NDArray[np.int16] = file.get_tensor("sound")
         return Speech(sound.astype(np.float32) / np.float32(32767))
 
@@ -187,7 +214,9 @@ def _damage_named(path: Path) -> Iterator[None]:
         raise SemibodyError(f"{path}: damaged clip ({first_line(error)}); {_REMEDY}") from None
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path | Member) -> Any:
+    if isinstance(path, Member):
+        return path.open()
     from safetensors import safe_open
 
     return safe_open(str(path), framework="np")
@@ -229,20 +258,30 @@ def pack_manifest(
     if not entries:
         raise SemibodyError("the manifest has no clips; make data with `semibody data synthesise`")
     place = folder / packing.key
-    missing = [entry for entry in entries if not packed_path(place, entry.id).exists()]
+    there = read_shards(place, CLIP)
+    missing = [
+        entry for entry in entries if entry.id not in there and not packed_path(place, entry.id).exists()
+    ]
     with ThreadPoolExecutor(max(1, workers)) as pool:
         for done, _ in enumerate(pool.map(lambda e: _pack_entry(e, place, packing), missing), start=1):
             progress("pack clips", done, len(missing))
-    return [PackedClip(packed_path(place, entry.id)) for entry in entries]
+    return [PackedClip(there.get(entry.id) or packed_path(place, entry.id)) for entry in entries]
 
 
 def packed_clips(folder: Path, packing: Packing) -> list[PackedClip]:
     """All clips packed in ``folder``, in the order of their ids."""
-    return [PackedClip(path) for path in sorted((folder / packing.key).glob("*.clip.safetensors"))]
+    return clips_in(folder / packing.key)
+
+
+def clips_in(place: Path) -> list[PackedClip]:
+    """All clips of one packing's folder, in shards or alone, in the order of their ids."""
+    places: dict[str, Path | Member] = {path.name.removesuffix(CLIP): path for path in place.glob(f"*{CLIP}")}
+    places |= read_shards(place, CLIP)
+    return [PackedClip(places[name]) for name in sorted(places)]
 
 
 def packed_path(place: Path, name: str) -> Path:
-    return path_of(place, name, ".clip.safetensors")
+    return path_of(place, name, CLIP)
 
 
 def _pack_entry(entry: ClipEntry, place: Path, packing: Packing) -> None:
@@ -259,6 +298,7 @@ def _pack_entry(entry: ClipEntry, place: Path, packing: Packing) -> None:
     pack_clip(
         place, entry.id, pictures, gesture, speech, truth,
         person=entry.person, kind=entry.kind, split=entry.split, packing=packing,
+        source=str(entry.parameters.get("collection", entry.source)),
     )  # fmt: skip
 
 
@@ -274,8 +314,13 @@ def pack_clip(
     kind: str,
     split: Split,
     packing: Packing,
+    source: str = "",
 ) -> Path:
-    """Write one packed clip and return its path; all or nothing. Raises SemibodyError."""
+    """Write one packed clip and return its path; all or nothing. Raises SemibodyError.
+
+    A clip without ``speech`` is silent. Pictures smaller than ``packing.size`` are refused, unless it lets
+    them be enlarged.
+    """
     from safetensors.numpy import save_file
 
     frames = min(len(pictures), len(gesture), *([len(truth.jaw)] if truth else []))
@@ -291,7 +336,12 @@ def pack_clip(
     valid = WHOLE
     if kind == "head":
         pictures, gesture, boxes, valid = pad_head(pictures, gesture, boxes, packing)
-    codes = [_jpeg(_resized(picture, packing.size)) for picture in pictures]
+    elif pictures.shape[1] < packing.size and not packing.enlarge:
+        raise SemibodyError(
+            f"{name}: its pictures have {pictures.shape[1]} pixels and the recipe wants {packing.size}; "
+            f"ingest or render with --size {packing.size}, or take blurred ones with --set data.enlarge=true"
+        )
+    codes = [_jpeg(_resized(picture, packing.size), packing) for picture in pictures]
     silence = np.zeros(round(frames / packing.fps * RATE), np.float32)
     sound: NDArray[np.float32] = silence if speech is None else speech.waveform
     if not np.isfinite(sound).all():
@@ -307,7 +357,8 @@ def pack_clip(
     }
     facts = {
         "id": name, "person": person, "kind": kind, "split": split, "frames": str(frames),
-        "fps": str(packing.fps), "size": str(packing.size), "valid": json.dumps(valid),
+        "fps": str(packing.fps), "size": str(packing.size), "valid": json.dumps(valid), "source": source,
+        **({"silent": "true"} if speech is None else {}),
     }  # fmt: skip
     path = packed_path(place, name)
     with atomic_write(path) as unfinished:
@@ -321,8 +372,12 @@ def _first(gesture: Gesture, frames: int) -> Gesture:
     )
 
 
-def _jpeg(picture: Pictures) -> NDArray[np.uint8]:
-    done, code = cv2.imencode(".jpg", picture[..., ::-1], _JPEG)
+def _jpeg(picture: Pictures, packing: Packing) -> NDArray[np.uint8]:
+    sampling = {
+        "444": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444, "420": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
+    }[packing.chroma]  # fmt: skip
+    how = (cv2.IMWRITE_JPEG_QUALITY, packing.quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling)
+    done, code = cv2.imencode(".jpg", picture[..., ::-1], how)
     assert done
     return code.ravel()
 
@@ -401,9 +456,21 @@ class LatentStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._shards = read_shards(folder, LATENTS)
 
     def path(self, clip: PackedClip) -> Path:
-        return path_of(self.folder, clip.id, ".latents.safetensors")
+        """The file of a clip that is in no shard."""
+        return path_of(self.folder, clip.id, LATENTS)
+
+    def has(self, clip: PackedClip) -> bool:
+        return clip.id in self._shards or self.path(clip).exists()
+
+    @contextlib.contextmanager
+    def _opened(self, clip: PackedClip) -> Iterator[Any]:
+        member = self._shards.get(clip.id)
+        path = member.shard if member else self.path(clip)
+        with _damage_named(path), _open(member or path) as file:
+            yield file
 
     def fill(
         self,
@@ -416,7 +483,7 @@ class LatentStore:
         """Make what is missing. Raises SemibodyError when a network gives something that is not finite."""
         from safetensors.numpy import save_file
 
-        missing = [clip for clip in clips if not self.path(clip).exists()]
+        missing = [clip for clip in clips if not self.has(clip)]
         for done, clip in enumerate(missing, start=1):
             latents = encode(clip.pictures(range(len(clip))))
             rows = hear(clip.speech())
@@ -430,7 +497,7 @@ class LatentStore:
 
     def latents(self, clip: PackedClip, frames: Sequence[int]) -> NDArray[np.float32]:
         """(f, c, h, w)."""
-        with _damage_named(self.path(clip)), _open(self.path(clip)) as file:
+        with self._opened(clip) as file:
             part = file.get_slice("latents")
             if len(frames) > 1 and list(frames) == list(range(frames[0], frames[0] + len(frames))):
                 return part[frames[0] : frames[0] + len(frames)].astype(np.float32)
@@ -438,6 +505,6 @@ class LatentStore:
 
     def rows(self, clip: PackedClip) -> NDArray[np.float32]:
         """All audio rows of the clip."""
-        with _damage_named(self.path(clip)), _open(self.path(clip)) as file:
+        with self._opened(clip) as file:
             rows: NDArray[np.float32] = file.get_tensor("rows").astype(np.float32)
             return rows

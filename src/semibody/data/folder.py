@@ -16,15 +16,20 @@ from semibody.types import SemibodyError
 
 @contextlib.contextmanager
 def filling(
-    out: Path, record: str, settings: Mapping[str, Any], may_change: Sequence[str] = ()
+    out: Path,
+    record: str,
+    settings: Mapping[str, Any],
+    may_change: Sequence[str] = (),
+    added: Mapping[str, Any] | None = None,
 ) -> Iterator[None]:
     """Hold ``out`` for this run alone, and keep ``settings`` in its file ``record``.
 
     A folder that holds clips made with other settings (but for those in ``may_change``) is refused with a
-    SemibodyError; so is one that another run is filling. Incomplete files of a killed run are removed.
+    SemibodyError; so is one that another run is filling. ``added`` are the values of settings that an older
+    record may lack. Incomplete files of a killed run are removed.
     """
     with disk_errors_named(out), only_run(out):
-        _claim(out, out / record, dict(settings), may_change)
+        _claim(out, out / record, dict(settings), may_change, added or {})
         _sweep(out)
         try:
             yield
@@ -37,12 +42,19 @@ def _sweep(out: Path) -> None:
         remove(stray)
 
 
-def _claim(out: Path, file: Path, settings: dict[str, Any], may_change: Sequence[str]) -> None:
+def _claim(
+    out: Path,
+    file: Path,
+    settings: dict[str, Any],
+    may_change: Sequence[str],
+    added: Mapping[str, Any],
+) -> None:
     if file.exists():
         remedy = "choose another folder or delete this one"
         before = read_json(file, remedy)
         if not isinstance(before, dict):
             raise SemibodyError(f"{file}: is no record of settings; {remedy}")
+        before = {**added, **before}
         changed = [k for k in settings if k not in may_change and before.get(k) != settings[k]]
         if changed:
             raise SemibodyError(

@@ -19,7 +19,7 @@ import numpy as np
 from semibody.data.dataset import PackedClip
 from semibody.files import atomic_write, path_of
 from semibody.pose.detectors import Detector, open_detector
-from semibody.processes import in_processes
+from semibody.processes.local import in_processes
 from semibody.types import Progress, silent
 
 
@@ -31,7 +31,7 @@ def find_poses(clips: Sequence[PackedClip], *, workers: int = 1, progress: Progr
     the detector's package.
     """
     missing = [clip for clip in clips if not _path(clip).exists()]
-    jobs = [(str(clip.path),) for clip in missing]
+    jobs = [(clip,) for clip in missing]
     for done, _ in enumerate(in_processes(_find, jobs, workers), start=1):
         progress("find poses", done, len(missing))
     for clip in clips:
@@ -47,11 +47,10 @@ def _detector() -> Detector:
     return open_detector()  # one for each worker
 
 
-def _find(path: str) -> None:
+def _find(clip: PackedClip) -> None:
     """Runs in a worker."""
     from safetensors.numpy import save_file
 
-    clip = PackedClip(Path(path))
     poses = []
     for frame, picture in enumerate(clip.pictures(range(len(clip)))):
         people = _detector().people(picture)

@@ -22,7 +22,7 @@ import shutil
 import typing
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,21 @@ from semibody.clips.manifest import (
 )
 from semibody.clips.mouth import correlation, jaw_opening
 from semibody.clips.truth import Truth, box_around
+from semibody.data import lips
+from semibody.data.camera import read_rotations, turn
 from semibody.data.folder import disk_errors_named, filling
 from semibody.data.inspect import LOUDNESS_WINDOW
-from semibody.files import atomic_write, foreign_failure, numbered_lines, path_of, read_json, read_npz
+from semibody.data.wanted import Wanted
+from semibody.files import (
+    DISK_ERRORS,
+    atomic_write,
+    first_line,
+    foreign_failure,
+    numbered_lines,
+    path_of,
+    read_json,
+    read_npz,
+)
 from semibody.media import VideoReader, VideoWriter, loudness, read_speech, write_speech
 from semibody.pose.body import SEEN, face_found, hands_found
 from semibody.pose.detectors import Detector, open_detector
@@ -51,7 +63,7 @@ from semibody.pose.frame import Crop, box_crop, emtd_crop
 from semibody.pose.skeleton import LIPS
 from semibody.pose.timing import runs
 from semibody.pose.track import clean
-from semibody.processes import in_processes
+from semibody.processes import Workers, may_pass, run_jobs
 from semibody.types import (
     FACE,
     LEFT_HAND,
@@ -70,52 +82,13 @@ from semibody.types import (
 
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv")
 
+OUT_OF_SYNC = "lips do not follow the sound"
+FAILED = "failed"
+"""Why a video was rejected at which its process died, or something went wrong that nobody expected."""
+ONE = Workers(workers=1)
 _SAMPLES = 6
 _FADE = 0.1
 """Seconds left out at a scene cut, where pictures may be blended."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Which pieces are kept, and how they are written."""
-
-    size: int = 512
-    """Width and height of a clip in pixels."""
-    fps: float = 24.0
-    """Frames per second."""
-    shortest: float = 2.0
-    """Seconds; a shorter scene is left out."""
-    longest: float = 10.0
-    """Seconds; a longer scene is cut into equal pieces."""
-    sharpness: float = 0.4
-    """The cropped square must have this share of the clip's side in pixels of the video."""
-    outside: float = 0.12
-    """Largest share of the square that may lie beyond the picture's edge."""
-    face: float = 0.9
-    """Least share of frames that show the face."""
-    face_size: float = 0.09
-    """Least height of the face, brows to chin, as a share of the square."""
-    hands: float = 0.6
-    """Least share of frames that show a hand."""
-    hand_confidence: float = 0.5
-    """Least mean confidence of the hands that are seen."""
-    voice: float = 0.3
-    """Least share of time with sound as loud as speech."""
-    lips: float = 0.15
-    """Least correlation of the lips' opening, or motion, with loudness, at the best shift within 80 ms."""
-    heads: bool = False
-    """Keep pieces without hands as head-only clips, cropped to the head."""
-    detector: str = "auto"
-    """Detector of poses, as in ``pose.detectors``."""
-
-    def __post_init__(self) -> None:
-        for name in ("size", "fps", "shortest", "longest"):
-            if not getattr(self, name) > 0:
-                raise SemibodyError(f"{name} = {getattr(self, name)}: must be positive")
-        if self.size % 2:
-            raise SemibodyError(f"size = {self.size}: must be even")
-        if self.longest < self.shortest:
-            raise SemibodyError(f"longest = {self.longest}: must not be below shortest = {self.shortest}")
 
 
 @dataclass(frozen=True)
@@ -136,6 +109,8 @@ class Account:
 
     clips: list[ClipEntry]
     rejected: list[Rejection]
+    unfinished: dict[str, str] = field(default_factory=dict)
+    """Name of a video -> the fault of the moment that stopped it: the next run tries it again."""
 
     def reasons(self) -> dict[str, int]:
         """Reason → number of pieces, the most frequent first."""
@@ -147,6 +122,7 @@ class Account:
             "seconds": round(sum(c.seconds for c in self.clips), 3),
             "reasons": self.reasons(),
             "rejected": [dataclasses.asdict(r) for r in self.rejected],
+            "unfinished": self.unfinished,
         }
 
 
@@ -168,14 +144,19 @@ def ingest(
     out: Path | str,
     wanted: Wanted | None = None,
     listing: Path | str | None = None,
-    workers: int = 1,
+    cameras: Path | str | None = None,
+    where: Workers = ONE,
+    again: bool = False,
     progress: Progress = silent,
 ) -> Account:
     """Ingest a video, or every video of a folder, and write the manifest.
 
     ``listing`` is a published list: EMTD's table (URL, start_timecode, end_timecode) or HumanVid's addresses,
-    a line each; only what it names and the folder holds is taken. Raises SemibodyError when there is nothing
-    to ingest, or ``out`` holds a set of other settings.
+    a line each; only what it names and the folder holds is taken. ``cameras`` is a folder of the camera's
+    paths, ``<video>.txt`` (HumanVid's): pieces in which it turns are rejected. ``again`` tries once more the
+    videos that failed. A video that a fault of the moment stops (no memory, a network folder) is named in the account and
+    tried again by the next run. Raises SemibodyError when there is nothing to ingest, ``out`` holds a set of
+    other settings, or the disk is full.
     """
     videos, out, wanted = Path(videos), Path(out), wanted or Wanted()
     _require_scene_detection()
@@ -190,24 +171,35 @@ def ingest(
             raise SemibodyError(
                 f"{listing}: none of its {len(times)} videos is in {videos}; download them first"
             )
-    with filling(out, "ingest.json", dataclasses.asdict(wanted)):
+    with filling(out, "ingest.json", dataclasses.asdict(wanted), added=dataclasses.asdict(Wanted())):
+        if again:
+            _forget_failures(out)
         jobs = [
-            (str(path), name, times.get(path.stem) or None, str(out), wanted)
+            (str(path), name, times.get(path.stem) or None, str(out), wanted, _camera(cameras, path))
             for name, path in sources.items()
             if not (out / "videos" / f"{name}.json").exists()
         ]
         done = len(sources) - len(jobs)
         progress("videos", done, len(sources))
-        for _ in in_processes(ingest_video, jobs, workers, threads=2, given_up=_give_up):
+        unfinished: dict[str, str] = {}
+        for name, fault in run_jobs(ingest_video, jobs, where, threads=2, gpu=True, given_up=_give_up):
+            if fault:
+                unfinished[name] = fault
             done += 1
             progress("videos", done, len(sources))
-        account = _gather(out)
+        account = _gather(out, unfinished)
         write_manifest(account.clips, out)
-        with atomic_write(out / "rejected.json") as unfinished:
-            unfinished.write_text(
+        with atomic_write(out / "rejected.json") as unfinished_file:
+            unfinished_file.write_text(
                 json.dumps(account.as_dict() | {"absent": absent}, indent=1), encoding="utf-8"
             )
     return account
+
+
+def _camera(cameras: Path | str | None, video: Path) -> str | None:
+    """The file of a video's camera, if there is one."""
+    file = Path(cameras) / f"{video.stem}.txt" if cameras is not None else None
+    return str(file) if file is not None and file.is_file() else None
 
 
 def find_videos(where: Path) -> dict[str, Path]:
@@ -288,38 +280,70 @@ def _seconds(text: str) -> float:
 
 
 def ingest_video(
-    path: str, name: str, times: Sequence[tuple[float, float]] | None, out: str, wanted: Wanted
-) -> int:
-    """Cut, test and write one video; runs in a worker. Returns the number of clips kept.
+    path: str,
+    name: str,
+    times: Sequence[tuple[float, float]] | None,
+    out: str,
+    wanted: Wanted,
+    camera: str | None = None,
+) -> tuple[str, str]:
+    """Cut, test and write one video; runs in a worker. Returns its name, and the fault of the moment that
+    stopped it (empty: it is finished).
 
-    A video that cannot be read, or at which anything else goes wrong, is itself rejected; only a missing
-    detector or a full disk stop the run.
+    A video that cannot be read, or at which anything else goes wrong that would go wrong again, is itself
+    rejected. Only a missing detector or a full disk stop the run.
     """
     folder, source = Path(out), Path(path)
     kept = 0
     with disk_errors_named(folder):
         try:
-            kept = _Video(source, name, folder, wanted).ingest(times)
+            kept = _Video(source, name, folder, wanted).ingest(times, camera)
         except MissingPartError:
             raise
-        except SemibodyError as error:
-            _store_rejection(folder, Rejection(name, source.name, 0, 0, "cannot be read", str(error)))
         except Exception as error:
-            why = foreign_failure(error, folder / "errors.log")
-            _store_rejection(folder, Rejection(name, source.name, 0, 0, "failed", why))
+            if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+                raise
+            fault = first_line(error) if may_pass(error) else _unreadable_now(source)
+            if fault:
+                return name, fault
+            if isinstance(error, SemibodyError):
+                why, detail = "cannot be read", str(error)
+            else:
+                why, detail = FAILED, foreign_failure(error, folder / "errors.log")
+            _store_rejection(folder, Rejection(name, source.name, 0, 0, why, detail))
         _record_done(folder, source, name, kept)
-    return kept
+    return name, ""
 
 
-def _give_up(path: str, name: str, *job: Any) -> int:
-    """Record a video whose worker died twice."""
+def _unreadable_now(source: Path) -> str:
+    """Why the system cannot read a file's bytes, whatever they are: a disk or network folder that does not
+    answer. Empty: it can."""
+    try:
+        with source.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        return f"{source}: {first_line(error)}"
+    return ""
+
+
+def _give_up(path: str, name: str, *job: Any) -> tuple[str, str]:
+    """Record a video whose worker died each time that it was begun."""
     folder, source = Path(job[1]), Path(path)
     why = (
-        "its process died twice, perhaps for lack of memory; convert it again, or cut it into shorter videos"
+        "its process died twice, perhaps for lack of memory; convert it again, or cut it into shorter "
+        "videos, and run the command with --again"
     )
-    _store_rejection(folder, Rejection(name, source.name, 0, 0, "failed", why))
+    _store_rejection(folder, Rejection(name, source.name, 0, 0, FAILED, why))
     _record_done(folder, source, name, 0)
-    return 0
+    return name, ""
+
+
+def _forget_failures(out: Path) -> None:
+    """Remove the records of videos that failed, so that they are tried again."""
+    for path in (out / "rejected").glob("*.json"):
+        if _read_rejection(path).why == FAILED:
+            path_of(out / "videos", path.stem, ".json").unlink(missing_ok=True)
+            path.unlink()
 
 
 def _record_done(folder: Path, source: Path, name: str, kept: int) -> None:
@@ -333,23 +357,28 @@ class _Video:
     def __init__(self, path: Path, name: str, out: Path, wanted: Wanted) -> None:
         self._path, self._name, self._out, self._wanted = path, name, out, wanted
 
-    def ingest(self, times: Sequence[tuple[float, float]] | None) -> int:
+    def ingest(self, times: Sequence[tuple[float, float]] | None, camera: str | None) -> int:
         with VideoReader(self._path) as video:
-            seconds = video.frame_count / video.fps
-        speech = _speech_of(self._path)
+            fps, seconds = video.fps, video.frame_count / video.fps
+        speech = None if self._wanted.pose_only else _speech_of(self._path)
         pieces = self._pieces(times, seconds)
         if not pieces:
             shortest = f"no scene of {self._wanted.shortest:g} s in {seconds:.1f} s"
             self._reject(Piece(self._name, 0, seconds), "too short", shortest)
+        if camera is not None:
+            self._reject_turning(pieces, read_rotations(Path(camera)), fps)
+        network = None if self._wanted.pose_only else lips.network_here()
         with contextlib.ExitStack() as stack:
             detector: Detector | None = None
             for piece, frames in self._frames(pieces, missing=".npz"):
                 detector = detector or stack.enter_context(open_detector(self._wanted.detector))
                 _save_poses(self._poses(piece), _detect(frames, detector, self._wanted.fps))
-        tested = [(piece, self._test(piece, speech)) for piece in pieces if not self._finished(piece)]
+        tested = [
+            (piece, self._test(piece, speech, network)) for piece in pieces if not self._finished(piece)
+        ]
         good = {piece.id: verdict for piece, verdict in tested if verdict is not None}
         for piece, frames in self._frames([p for p, v in tested if v is not None], missing=""):
-            self._write(piece, good[piece.id], frames, speech)
+            self._write(piece, good[piece.id], frames, speech, network)
         for piece in pieces:
             self._poses(piece).unlink(missing_ok=True)
         return sum((self._out / "clips" / f"{piece.id}.json").exists() for piece in pieces)
@@ -364,6 +393,14 @@ class _Video:
             edges = np.linspace(start, stop, count + 1)
             parts += [(float(a), float(b)) for a, b in itertools.pairwise(edges)]
         return [Piece(f"{self._name}-{n:04d}", a, b) for n, (a, b) in enumerate(parts)]
+
+    def _reject_turning(self, pieces: list[Piece], rotations: Floats, fps: float) -> None:
+        """Reject the pieces in which the camera turns; ``rotations`` (f, 4) of the video's own frames."""
+        for piece in pieces:
+            if not self._finished(piece):
+                degrees = turn(rotations[round(piece.start * fps) : round(piece.stop * fps)])
+                if degrees > self._wanted.turn:
+                    self._reject(piece, "the camera turns", f"by {degrees:.1f} degrees")
 
     def _poses(self, piece: Piece) -> Path:
         return self._out / "poses" / f"{piece.id}.npz"
@@ -402,40 +439,76 @@ class _Video:
             Rejection(piece.id, self._path.name, round(piece.start, 3), round(piece.stop, 3), why, detail),
         )
 
-    def _test(self, piece: Piece, speech: Speech | None) -> _Verdict | None:
+    def _test(self, piece: Piece, speech: Speech | None, network: lips.Network | None) -> _Verdict | None:
         try:
             detected = _load_poses(self._poses(piece))
-            return assess(
-                detected, _part_of(speech, piece, len(detected.joints) / self._wanted.fps), self._wanted
-            )
+            sound = _part_of(speech, piece, len(detected.joints) / self._wanted.fps)
+            verdict = assess(detected, sound, self._wanted)
+            if network is None:
+                self._require_correlation(verdict)
+            return verdict
         except _UnwantedError as error:
             why, detail = error.args
             self._reject(piece, why, detail)
             return None
 
+    def _require_correlation(self, verdict: _Verdict) -> None:
+        """The test of lips where no sync network is here, or it finds no face."""
+        follows = verdict.numbers.get("lips", math.inf)
+        _want(follows >= self._wanted.lips, OUT_OF_SYNC, f"correlation {follows:.2f}")
+
+    def _require_sync(
+        self, entry: ClipEntry, verdict: _Verdict, network: lips.Network | None
+    ) -> dict[str, Any]:
+        """What the sync network finds in the clip that was written. Raises _UnwantedError."""
+        if network is None or entry.audio is None:
+            return {}
+        agreed = lips.agreement(entry.video, entry.audio, entry.fps, network)
+        if agreed is None:
+            self._require_correlation(verdict)
+            return {}
+        detail = f"{network}: margin {agreed.margin:.2f}, lips {agreed.late:.2f} s late"
+        _want(agreed.margin >= self._wanted.sync, OUT_OF_SYNC, detail)
+        return {"sync_network": network, "sync": round(agreed.margin, 3)}
+
     def _write(
-        self, piece: Piece, verdict: _Verdict, frames: Iterator[Picture], speech: Speech | None
+        self,
+        piece: Piece,
+        verdict: _Verdict,
+        frames: Iterator[Picture],
+        speech: Speech | None,
+        network: lips.Network | None,
     ) -> None:
         size, fps, room = self._wanted.size, self._wanted.fps, self._out / "clips"
         count, person, crop = len(verdict.gesture), f"real-{self._name}", verdict.crop
         entry = ClipEntry(
             id=piece.id, split=split_of(person), person=person, kind=verdict.kind, source="real",
-            video=room / f"{piece.id}.mp4", audio=room / f"{piece.id}.wav",
+            video=room / f"{piece.id}.mp4", audio=room / f"{piece.id}.wav" if speech else None,
             gesture=room / f"{piece.id}.gesture.npz", truth=room / f"{piece.id}.truth.npz", frames=count,
             fps=fps, width=size, height=size, seconds=count / fps,
             parameters={
                 "video": self._path.name, "start": round(piece.start, 3), "stop": round(piece.stop, 3),
+                "collection": self._wanted.source,
                 "truth": "detected", "crop": [crop.x0, crop.y0, crop.x1, crop.y1], **verdict.numbers,
             },
         )  # fmt: skip
         sound = _part_of(speech, piece, count / fps)
-        assert sound is not None and entry.audio is not None and entry.truth is not None
         with VideoWriter(entry.video, fps=fps, width=size, height=size, speech=sound, crf=14) as video:
             for frame in frames:
                 video.write(_scaled(crop.apply(frame, "plain"), size))
-        write_speech(entry.audio, sound)
+        if sound is not None and entry.audio is not None:
+            write_speech(entry.audio, sound)
+        try:
+            found = self._require_sync(entry, verdict, network)
+        except _UnwantedError as error:
+            for path in (entry.video, entry.audio):
+                if path is not None:
+                    path.unlink()
+            self._reject(piece, *error.args)
+            return
+        entry = dataclasses.replace(entry, parameters={**entry.parameters, **found})
         save_gesture(verdict.gesture, entry.gesture)
-        verdict.truth.save(entry.truth)
+        verdict.truth.save(room / f"{piece.id}.truth.npz")
         write_entry(entry, room / f"{piece.id}.json", self._out)
 
 
@@ -601,8 +674,9 @@ def assess(detected: Detected, speech: Speech | None, wanted: Wanted) -> _Verdic
     captioned = caption_share(detected.samples, crop, detected.height)
     _want(captioned < 0.5, "captions", f"in {captioned:.0%} of the sampled frames")
     jaw = jaw_opening(gesture.joints[:, FACE])
-    voice, follows = _voice(speech, jaw, wanted)
-    numbers = {"face": face, "hands": hands, "hand_confidence": sure, "voice": voice, "lips": follows}
+    numbers = {"face": face, "hands": hands, "hand_confidence": sure, "pixels": side}
+    if not wanted.pose_only:
+        numbers |= dict(zip(("voice", "lips"), _voice(speech, jaw, wanted), strict=True))
     numbers = {name: round(value, 4) for name, value in numbers.items() if math.isfinite(value)}
     return _Verdict(kind, crop, gesture, Truth(jaw, _boxes(gesture)), numbers)
 
@@ -638,7 +712,6 @@ def _voice(speech: Speech | None, jaw: NDArray[np.float32], wanted: Wanted) -> t
     # A smiling mouth is open in silence too, so lips that move with the sound count like lips that open.
     moving = _smooth(np.abs(np.gradient(jaw)), wanted.fps)
     follows = max(_shifted(jaw, loud, wanted.fps), _shifted(moving, _smooth(loud, wanted.fps), wanted.fps))
-    _want(follows >= wanted.lips, "lips do not follow the sound", f"correlation {follows:.2f}")
     return voice, follows
 
 
@@ -749,8 +822,9 @@ def _read_rejection(path: Path) -> Rejection:
     return Rejection(**values)
 
 
-def _gather(out: Path) -> Account:
+def _gather(out: Path, unfinished: dict[str, str]) -> Account:
     clips = [read_entry(path, out) for path in sorted((out / "clips").glob("*.json"))]
     rejected = [_read_rejection(p) for p in sorted((out / "rejected").glob("*.json"))]
-    shutil.rmtree(out / "poses", ignore_errors=True)
-    return Account(clips, rejected)
+    if not unfinished:
+        shutil.rmtree(out / "poses", ignore_errors=True)
+    return Account(clips, rejected, unfinished)

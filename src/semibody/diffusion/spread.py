@@ -133,4 +133,4 @@ def _serve(make: Make, device: str, line: Connection, threads: int) -> None:
 def _why(error: Exception) -> str:
     if isinstance(error, SemibodyError):
         return str(error)
-    return runtime.OUT_OF_MEMORY if runtime.is_out_of_memory(error) else first_line(error)
+    return runtime.out_of_memory(lower="lowest") if runtime.is_out_of_memory(error) else first_line(error)

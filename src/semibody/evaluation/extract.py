@@ -21,6 +21,7 @@ from semibody.evaluation import faces
 from semibody.evaluation.cache import Arrays
 from semibody.evaluation.needs import packages_missing, part_missing
 from semibody.evaluation.protocol import Protocol as Rules
+from semibody.evaluation.protocol import probe
 from semibody.files import digest
 from semibody.media import VideoReader, read_speech
 from semibody.types import FACE, N_JOINTS, Floats, Picture, SemibodyError, Speech
@@ -46,11 +47,14 @@ class Frame:
 
 @dataclass(frozen=True)
 class SampledVideo:
-    """A video to measure: ``fps`` it is sampled at, ``sound`` that belongs to it (None: silent)."""
+    """A video to measure: ``fps`` it is sampled at, ``sound`` that belongs to it (None: silent), whether it
+    is a ``real`` one, and the ``device`` of the networks."""
 
     path: Path
     fps: float
     sound: Path | None
+    real: bool = False
+    device: str = "cpu"
 
 
 class Extractor(Protocol):
@@ -78,6 +82,11 @@ class Kind:
     settings: tuple[str, ...] = ()
     model: Callable[[], str] = lambda: ""
     """What exactly found it: weights or detector; part of the cache key and of the report."""
+    by_side: bool = False
+    """Whether it is found in another way in real clips than in generated ones."""
+    on_device: bool = False
+    """Whether the evaluation's device computes it: then it is part of the cache key, because devices round
+    differently."""
 
 
 def measure(source: SampledVideo, kinds: Sequence[Kind], rules: Rules) -> dict[str, Arrays]:
@@ -111,19 +120,27 @@ def hand_detector(name: str) -> Any:
     return open_detector(name)
 
 
-@functools.lru_cache(maxsize=4)
-def _network(name: str) -> Any:
-    from semibody.evaluation.backbones import effnet, i3d, inception, syncnet
+@functools.lru_cache(maxsize=5)
+def _network(name: str, device: str) -> Any:
+    import torch
 
+    from semibody import runtime
+    from semibody.evaluation.backbones import effnet, i3d, i3d_script, inception, syncnet
+
+    runtime.prepare(torch.device(device))
+    # TensorFloat-32 would change the third digit of features.
+    torch.backends.cudnn.allow_tf32 = False
     if name == "effnet":
-        return effnet.load_effnet()
+        return effnet.load_effnet().to(device)
+    if name == "i3d-torchscript":
+        return i3d_script.load_i3d_script(find_part(name), device)
     loaders = {"inception": inception.load_inception, "i3d": i3d.load_i3d, "syncnet": syncnet.load_syncnet}
-    return loaders[name](find_part(name))
+    return loaders[name](find_part(name)).to(device)
 
 
 @functools.lru_cache(maxsize=2)
-def _embedder(name: str) -> faces.Embedder:
-    return faces.DlibEmbedder() if name == "dlib" else faces.ArcFaceEmbedder(find_part("arcface"))
+def _embedder(name: str, device: str) -> faces.Embedder:
+    return faces.DlibEmbedder() if name == "dlib" else faces.ArcFaceEmbedder(find_part("arcface"), device)
 
 
 def _part_model(name: str) -> Callable[[], str]:
@@ -143,8 +160,8 @@ def _to_tensor(pictures: Sequence[Picture]) -> Any:
 
 
 class _ImageFeatures:
-    def __init__(self, network: str, every: int) -> None:
-        self.every, self._network = every, _network(network)
+    def __init__(self, network: str, every: int, device: str) -> None:
+        self.every, self._device, self._network = every, device, _network(network, device)
         self._waiting: list[Picture] = []
         self._frames: list[int] = []
         self._done: list[NDArray[np.float32]] = []
@@ -159,7 +176,7 @@ class _ImageFeatures:
         import torch
 
         with torch.inference_mode():
-            self._done.append(self._network(_to_tensor(self._waiting)).numpy())
+            self._done.append(self._network(_to_tensor(self._waiting).to(self._device)).cpu().numpy())
         self._waiting = []
 
     def finish(self) -> Arrays:
@@ -185,8 +202,9 @@ class _VideoFeatures:
 
     every = 1
 
-    def __init__(self, rules: Rules) -> None:
-        self._network, self._length, self._step = _network("i3d"), rules.window, rules.window_step
+    def __init__(self, rules: Rules, device: str) -> None:
+        self._device, self._network = device, _network("i3d", device)
+        self._length, self._step = rules.window, rules.window_step
         self._window: list[Picture] = []
         self._frames: list[int] = []
         self._done: list[NDArray[np.float32]] = []
@@ -199,7 +217,7 @@ class _VideoFeatures:
             return
         with torch.inference_mode():
             window = _to_tensor(self._window).permute(1, 0, 2, 3)[None]
-            self._done.append(self._network(window).numpy())
+            self._done.append(self._network(window.to(self._device)).cpu().numpy())
         self._frames.append(frame.number - self._length + 1)
         self._window = self._window[self._step :]
 
@@ -208,6 +226,45 @@ class _VideoFeatures:
             "frame": np.array(self._frames),
             "features": np.concatenate([*self._done, np.zeros((0, 400))]),
         }
+
+
+class _StyleGANVFeatures:
+    """I3D logits of one window, at the frames' own size; a clip shorter than the window gives none.
+
+    A generated clip's window is at its start. A real one's is anywhere in it, as StyleGAN-V draws it, but
+    drawn from the content of the file, so that the number is the same every time.
+    """
+
+    every = 1
+
+    def __init__(self, source: SampledVideo, rules: Rules) -> None:
+        self._device, self._network = source.device, _network("i3d-torchscript", source.device)
+        self._count, self._apart = rules.styleganv_frames, rules.styleganv_every
+        self._start = _drawn_start(source, self._count * self._apart) if source.real else 0
+        self._window: list[Picture] = []
+
+    def add(self, frame: Frame) -> None:
+        into = frame.number - self._start
+        if into >= 0 and into % self._apart == 0 and len(self._window) < self._count:
+            self._window.append(frame.picture)
+
+    def finish(self) -> Arrays:
+        import torch
+
+        if len(self._window) < self._count:
+            return {"frame": np.zeros(0, np.int64), "features": np.zeros((0, 400), np.float32)}
+        # Bytes, as published: the network scales them.
+        window = torch.from_numpy(np.stack(self._window)).permute(3, 0, 1, 2)[None].contiguous()
+        with torch.inference_mode():
+            logits = self._network(window.to(self._device)).cpu().numpy()
+        return {"frame": np.array([self._start]), "features": logits}
+
+
+def _drawn_start(source: SampledVideo, span: int) -> int:
+    """A frame from which ``span`` more are there, drawn by the file's content; 0 in a shorter clip."""
+    header = probe(source.path)
+    room = round(header.frames * source.fps / header.fps) - span
+    return int(digest(source.path)[:12], 16) % (room + 1) if room > 0 else 0
 
 
 class _Faces:
@@ -237,8 +294,8 @@ class _Faces:
 
 
 class _Identity:
-    def __init__(self, embedder: str, every: int) -> None:
-        self.every, self._embedder = every, _embedder(embedder)
+    def __init__(self, embedder: str, every: int, device: str) -> None:
+        self.every, self._embedder = every, _embedder(embedder, device)
         self._frames: list[int] = []
         self._rows: list[NDArray[np.float32] | None] = []
 
@@ -321,7 +378,7 @@ class _SyncNet:
     _SMOOTH = 13
 
     def __init__(self, source: SampledVideo) -> None:
-        self._source, self._network = source, _network("syncnet")
+        self._source, self._network = source, _network("syncnet", source.device)
         self._boxes: list[NDArray[Any]] = []
         self._pictures: list[Picture] = []
         self._shown = 0
@@ -361,7 +418,8 @@ class _SyncNet:
 
         crops = torch.from_numpy(np.stack(self._window)[..., ::-1].copy()).float()
         with torch.inference_mode():
-            return self._network.embed_faces(crops.permute(3, 0, 1, 2)[None]).numpy()
+            crops = crops.permute(3, 0, 1, 2)[None].to(self._source.device)
+            return self._network.embed_faces(crops).cpu().numpy()
 
     def finish(self) -> Arrays:
         while self._pictures:
@@ -381,10 +439,10 @@ class _SyncNet:
         starts = range(0, cepstra.shape[1] - STEPS + 1, 4)
         windows = [cepstra[None, :, s : s + STEPS] for s in starts]
         with torch.inference_mode():
-            done = [
-                self._network.embed_sound(torch.from_numpy(np.stack(windows[k : k + 64]))).numpy()
-                for k in range(0, len(windows), 64)
-            ]
+            done = []
+            for first in range(0, len(windows), 64):
+                some = torch.from_numpy(np.stack(windows[first : first + 64])).to(self._source.device)
+                done.append(self._network.embed_sound(some).cpu().numpy())
         return np.concatenate([*done, np.zeros((0, 1024), np.float32)])
 
 
@@ -420,27 +478,34 @@ KINDS: dict[str, Kind] = {
         Kind(
             "effnet", 1,
             lambda: packages_missing("eval", *_EFFNET),
-            lambda _, rules: _ImageFeatures("effnet", rules.features_every), ("features_every",),
+            lambda source, rules: _ImageFeatures("effnet", rules.features_every, source.device),
+            ("features_every",), on_device=True,
         ),
         Kind(
             "inception", 1, lambda: part_missing("inception"),
-            lambda _, rules: _ImageFeatures("inception", rules.features_every), ("features_every",),
-            _part_model("inception"),
+            lambda source, rules: _ImageFeatures("inception", rules.features_every, source.device),
+            ("features_every",), _part_model("inception"), on_device=True,
         ),
         Kind(
-            "i3d", 1, lambda: part_missing("i3d"), lambda _, rules: _VideoFeatures(rules),
-            ("window", "window_step"), _part_model("i3d"),
+            "i3d", 1, lambda: part_missing("i3d"), lambda source, rules: _VideoFeatures(rules, source.device),
+            ("window", "window_step"), _part_model("i3d"), on_device=True,
+        ),
+        Kind(
+            "i3d-torchscript", 1, lambda: part_missing("i3d-torchscript"),
+            _StyleGANVFeatures, ("styleganv_frames", "styleganv_every"), _part_model("i3d-torchscript"),
+            by_side=True, on_device=True,
         ),
         Kind("faces", 1, _faces_missing, lambda _, __: _Faces(), (), faces.finder_name),
         Kind(
             "dlib", 1, lambda: packages_missing("eval", *_DLIB) or _faces_missing(),
-            lambda _, rules: _Identity("dlib", rules.identity_every), ("identity_every",), faces.finder_name,
+            lambda source, rules: _Identity("dlib", rules.identity_every, source.device),
+            ("identity_every",), faces.finder_name,
         ),
         Kind(
             "arcface", 1,
             lambda: part_missing("arcface") or packages_missing("pose", "onnxruntime") or _faces_missing(),
-            lambda _, rules: _Identity("arcface", rules.identity_every), ("identity_every",),
-            _part_model("arcface"),
+            lambda source, rules: _Identity("arcface", rules.identity_every, source.device),
+            ("identity_every",), _part_model("arcface"), on_device=True,
         ),
         Kind(
             "joints", 1, _faces_missing,
@@ -453,7 +518,7 @@ KINDS: dict[str, Kind] = {
         Kind("sound", 1, lambda: "", lambda source, _: _Sound(source)),
         Kind(
             "syncnet", 1, lambda: part_missing("syncnet") or _faces_missing(),
-            lambda source, _: _SyncNet(source), (), _part_model("syncnet"),
+            lambda source, _: _SyncNet(source), (), _part_model("syncnet"), on_device=True,
         ),
     )
 }  # fmt: skip

@@ -207,14 +207,19 @@ class ArcFaceEmbedder:
 
     name = "arcface"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, device: str = "cpu") -> None:
         if importlib.util.find_spec("onnxruntime") is None:
             raise MissingPartError("ArcFace runs on onnxruntime; run: pip install 'semibody[pose]'")
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        providers: list[Any] = ["CPUExecutionProvider"]
+        if device.startswith("cuda") and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+            number = int(device.partition(":")[2] or 0)
+            # TensorFloat-32 would change the third digit of embeddings.
+            providers.insert(0, ("CUDAExecutionProvider", {"device_id": number, "use_tf32": 0}))
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         self._input = self._session.get_inputs()[0].name
 
     def embed(self, picture: Picture, face: Face) -> Vector:

@@ -20,7 +20,7 @@ from semibody.evaluation.protocol import Item, Problem, Protocol, probe
 from semibody.files import digest, foreign_failure
 from semibody.media import read_image
 from semibody.pose.files import load_gesture
-from semibody.processes import in_processes
+from semibody.processes import Workers, run_jobs
 from semibody.types import Gesture, Progress, SemibodyError, silent
 
 Side = Literal["generated", "real", "portrait"]
@@ -34,6 +34,7 @@ class Gathered:
     rules: Protocol
     cache: Cache
     fps: dict[str, float]
+    device: str = "cpu"
     keys: dict[tuple[str, Side, str], str] = field(default_factory=dict)
     scheduled: set[str] = field(default_factory=set)
     """keys that a job will fill, so that a file that occurs twice is measured once"""
@@ -87,16 +88,18 @@ def gather(
     *,
     cache: Cache,
     pairs: bool,
-    workers: int = 1,
+    workers: int | Workers = 1,
+    device: str = "cpu",
     progress: Progress = silent,
 ) -> tuple[Gathered, list[Problem]]:
     """Measure what the cache does not hold. Damaged files become Problems and their clips are left out.
 
-    ``kinds`` names of ``extract.KINDS`` (all must be available); ``pairs`` compare pixels with REAL.
+    ``kinds`` names of ``extract.KINDS`` (all must be available); ``pairs`` compare pixels with REAL;
+    ``device`` is where networks run.
     Every finished file is kept at once, so an interrupted run can continue.
     """
     names = sorted(kinds)
-    gathered = Gathered(list(items), rules, cache, {})
+    gathered = Gathered(list(items), rules, cache, {}, device)
     problems: list[Problem] = []
     jobs: list[_Job] = []
     for item in items:
@@ -141,26 +144,29 @@ def _file_jobs(gathered: Gathered, item: Item, names: Sequence[str]) -> Iterator
     gathered.truth(item), gathered.gesture(item)
     spoken = item.speech or next((path for side, path in sides.items() if facts[side].sound), None)
     for side, path in sides.items():
-        source = extract.SampledVideo(path, fps, path if facts[side].sound else spoken)
+        sound = path if facts[side].sound else spoken
+        source = extract.SampledVideo(path, fps, sound, side == "real", gathered.device)
         yield from _job(gathered, item.name, side, source, names)
     embedders = [name for name in names if name in ("dlib", "arcface")]
     if item.portrait is not None and embedders:
         yield from _portrait_job(gathered, item.name, item.portrait, embedders)
 
 
-def _key(name: str, rules: Protocol, *content: str | float) -> str:
+def _key(gathered: Gathered, name: str, side: Side, *content: str | float) -> str:
     kind = extract.KINDS[name]
-    settings = {setting: getattr(rules, setting) for setting in kind.settings}
-    return key_of(name, kind.version, settings, kind.model(), *content)
+    settings = {setting: getattr(gathered.rules, setting) for setting in kind.settings}
+    beside: list[str] = [side] if kind.by_side else []
+    if kind.on_device and gathered.device != "cpu":
+        beside.append(gathered.device.partition(":")[0])
+    return key_of(name, kind.version, settings, kind.model(), *content, *beside)
 
 
 def _job(
     gathered: Gathered, name: str, side: Side, source: extract.SampledVideo, kinds: Sequence[str]
 ) -> Iterator[_Job]:
     sound = digest(source.sound) if source.sound else ""
-    keys = [
-        (kind, _key(kind, gathered.rules, digest(source.path), round(source.fps, 4), sound)) for kind in kinds
-    ]
+    content = digest(source.path), round(source.fps, 4), sound
+    keys = [(kind, _key(gathered, kind, side, *content)) for kind in kinds]
     gathered.keys |= {(name, side, kind): key for kind, key in keys}
     missing = gathered.missing(keys)
     if missing:
@@ -172,20 +178,26 @@ def _measure(source: extract.SampledVideo, kinds: Sequence[str], rules: Protocol
 
 
 def _portrait_job(gathered: Gathered, name: str, portrait: Path, kinds: Sequence[str]) -> Iterator[_Job]:
-    keys = [(kind, _key(kind, gathered.rules, digest(portrait), "picture")) for kind in kinds]
+    content = digest(portrait), "picture"
+    keys = [(kind, _key(gathered, kind, "portrait", *content)) for kind in kinds]
     gathered.keys |= {(name, "portrait", kind): key for kind, key in keys}
     missing = gathered.missing(keys)
     if missing:
         yield _Job(
-            name, missing, functools.partial(_measure_portrait, portrait, [kind for kind, _ in missing])
+            name,
+            missing,
+            functools.partial(_measure_portrait, portrait, [kind for kind, _ in missing], gathered.device),
         )
 
 
-def _measure_portrait(portrait: Path, kinds: Sequence[str], rules: Protocol) -> Mapping[str, Arrays]:
+def _measure_portrait(
+    portrait: Path, kinds: Sequence[str], device: str, rules: Protocol
+) -> Mapping[str, Arrays]:
+    source = extract.SampledVideo(portrait, 1.0, None, device=device)
     frame = extract.Frame(0, read_image(portrait))
     found = {}
     for kind in kinds:
-        extractor = extract.KINDS[kind].open(extract.SampledVideo(portrait, 1.0, None), rules)
+        extractor = extract.KINDS[kind].open(source, rules)
         extractor.add(frame)
         found[kind] = extractor.finish()
     return found
@@ -230,12 +242,20 @@ def _boxes(gathered: Gathered, item: Item) -> dict[str, NDArray[Any]]:
 
 
 def _run(
-    jobs: Sequence[_Job], cache: Cache, rules: Protocol, workers: int, progress: Progress, stage: str
+    jobs: Sequence[_Job],
+    cache: Cache,
+    rules: Protocol,
+    workers: int | Workers,
+    progress: Progress,
+    stage: str,
 ) -> list[Problem]:
     problems: list[Problem] = []
     calls = [(job, cache, rules) for job in jobs]
-    several = min(workers, len(jobs)) > 1
-    done = in_processes(_do, calls, workers, given_up=_give_up) if several else itertools.starmap(_do, calls)
+    where = workers if isinstance(workers, Workers) else Workers(workers=workers)
+    if where.ray is None and (where.workers == 1 or len(jobs) < 2):
+        done: Iterator[tuple[str, str]] = itertools.starmap(_do, calls)
+    else:
+        done = run_jobs(_do, calls, where, gpu=True, given_up=_give_up)
     for number, (name, mistake) in enumerate(done):
         if mistake:
             problems.append(Problem(name, mistake, fatal=True))

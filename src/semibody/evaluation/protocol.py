@@ -35,6 +35,10 @@ class Protocol:
     """frames of a window of FVD"""
     window_step: int = 8
     """frames from one window of FVD to the next"""
+    styleganv_frames: int = 16
+    """frames of the one window a clip that FVD-StyleGAN-V takes; its protocols: 16, or 128"""
+    styleganv_every: int = 1
+    """every n-th frame is in that window; with 16 frames of every 8th it is fvd2048_128f_subsample8f"""
     crop: int = 768
     """side of the picture, in pixels, whose units HKV and hand errors are given in"""
     hand_threshold: float = 0.3
@@ -54,6 +58,8 @@ class Protocol:
             "pixels_every",
             "window",
             "window_step",
+            "styleganv_frames",
+            "styleganv_every",
         ):
             if getattr(self, name) < 1:
                 raise SemibodyError(f"{name} = {getattr(self, name)}: must be 1 or more")

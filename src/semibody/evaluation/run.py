@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import math
-import os
 import platform
 import time
 from collections.abc import Sequence
@@ -18,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import semibody
+from semibody import runtime
 from semibody.evaluation import cache as caching
 from semibody.evaluation import metrics as measuring
+from semibody.evaluation.computing import Computing
 from semibody.evaluation.extract import KINDS
 from semibody.evaluation.gather import Gathered, gather
 from semibody.evaluation.measures import Measured
@@ -38,7 +39,8 @@ class Evaluation:
     """Numbers, and everything needed to make them again.
 
     ``results`` metric → what was measured; ``not_computed`` metric → why and how to get it; ``items`` the
-    clips that count; ``problems`` of files; ``seconds`` it took.
+    clips that count; ``problems`` of files; ``device`` of the networks; ``seconds``
+    it took.
     """
 
     results: dict[str, Measured]
@@ -46,6 +48,7 @@ class Evaluation:
     items: tuple[Item, ...]
     problems: tuple[Problem, ...]
     protocol: Protocol
+    device: str
     versions: dict[str, str]
     models: dict[str, str]
     seconds: float
@@ -58,6 +61,7 @@ class Evaluation:
             "clips": [item.name for item in self.items],
             "problems": [dataclasses.asdict(problem) for problem in self.problems],
             "protocol": dataclasses.asdict(self.protocol),
+            "device": self.device,
             "versions": self.versions,
             "models": self.models,
             "seconds": round(self.seconds, 1),
@@ -96,18 +100,19 @@ def evaluate(
     metrics: Sequence[str] = (),
     protocol: Protocol | None = None,
     cache: Path | None = None,
-    workers: int = 0,
+    where: Computing | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
     """Measure generated clips, by themselves and against the real ones.
 
     ``generated``, ``real`` a folder of videos, a manifest or one video, paired by name; ``portraits`` a
     folder of pictures by the same names; ``metrics`` names or families (none: every family, by its standard
-    where this machine has it and its stand-in otherwise); ``workers`` processes, 0 = one a core; ``cache``
-    folder of what was found before. Raises SemibodyError when nothing can be measured.
+    where this machine has it and its stand-in otherwise); ``cache`` folder of what was found before;
+    ``where`` it is computed: without it in one process a core, networks on ``metrics_device``. Raises SemibodyError when nothing can be measured.
     """
     started = time.monotonic()
-    rules = protocol or Protocol()
+    rules, where = protocol or Protocol(), where or Computing()
+    device = metrics_device(where.device)
     items, problems = pair_clips(generated, real, portraits)
     items, more = check(items)
     problems += more
@@ -123,7 +128,7 @@ def evaluate(
         items, rules, kinds,
         cache=caching.Cache(cache or caching.default_folder()),
         pairs=any("pixels" in metric.kinds for metric in chosen),
-        workers=workers or os.cpu_count() or 1, progress=progress,
+        workers=where, device=device, progress=progress,
     )  # fmt: skip
     problems += found
     if not gathered.items:
@@ -134,9 +139,19 @@ def evaluate(
         results[metric.name] = metric.measure(gathered)
     progress("compute", len(chosen), len(chosen))
     return Evaluation(
-        results, not_computed, tuple(gathered.items), tuple(problems), rules, _versions(), _models(kinds),
-        time.monotonic() - started,
+        results, not_computed, tuple(gathered.items), tuple(problems), rules, device, _versions(),
+        _models(kinds), time.monotonic() - started,
     )  # fmt: skip
+
+
+def metrics_device(device: str = "auto") -> str:
+    """Where networks of metrics run: ``auto`` is CUDA where there is one, else the CPU.
+
+    MediaPipe and dlib stay on the CPU. Apple's GPU has no pooling in three dimensions and is not taken by
+    itself. Raises SemibodyError for a device that is not there.
+    """
+    chosen = str(runtime.choose_device(device))
+    return "cpu" if device == "auto" and chosen == "mps" else chosen
 
 
 def _computable(metrics: Sequence[Metric], items: Sequence[Item]) -> tuple[list[Metric], dict[str, str]]:

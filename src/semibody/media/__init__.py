@@ -13,6 +13,7 @@ from semibody.media.image import (
     write_image,
 )
 from semibody.media.matte import Matte, key_colour, put_behind
+from semibody.media.stream import STANDARD_OUTPUT, VideoStream, require_stream_name
 from semibody.media.video import (
     VideoReader,
     VideoWriter,
@@ -24,12 +25,14 @@ from semibody.media.video import (
 )
 
 __all__ = [
+    "STANDARD_OUTPUT",
     "WHITE",
     "Colour",
     "Matte",
     "Opacity",
     "Sound",
     "VideoReader",
+    "VideoStream",
     "VideoWriter",
     "atomic_write",
     "count_tracks",
@@ -42,6 +45,7 @@ __all__ = [
     "read_image",
     "read_metadata",
     "read_speech",
+    "require_stream_name",
     "require_video_name",
     "resize_image",
     "write_clip",

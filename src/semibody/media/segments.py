@@ -43,14 +43,14 @@ class Packets:
     def __len__(self) -> int:
         return len(self.table)
 
-    def as_av(self, stream: Any, fps: Fraction) -> Iterator[av.Packet[Any]]:
-        """The packets, placed in the video."""
+    def as_av(self, stream: Any, fps: Fraction, delay: int = DELAY) -> Iterator[av.Packet[Any]]:
+        """The packets, placed in the video; ``delay``: frames by which decoding is ahead of showing."""
         at = 0
         for number, (shown, size, key) in enumerate(self.table.tolist(), start=self.start):
             packet = av.Packet(self.content[at : at + size].tobytes())
             packet.stream, packet.time_base, packet.is_keyframe = stream, 1 / fps, bool(key)
             # A short segment would need less delay, but a varying one is a varying frame rate to players.
-            packet.pts, packet.dts = self.start + shown, number - DELAY
+            packet.pts, packet.dts = self.start + shown, number - delay
             at += size
             yield packet
 
@@ -139,9 +139,9 @@ class Segment:
 class Segments:
     """Takes frames, gives encoded segments, and saves both if asked to (``go_on``). To be closed."""
 
-    def __init__(self, coding: Coding, fps: Fraction, size: tuple[int, int]) -> None:
-        """``size``: height and width of the frames."""
-        self._coding, self._fps, self._size = coding, fps, size
+    def __init__(self, coding: Coding, fps: Fraction, size: tuple[int, int], length: int = SEGMENT) -> None:
+        """``size``: height and width of the frames; ``length``: how many of them are encoded together."""
+        self._coding, self._fps, self._size, self._length = coding, fps, size, length
         self._unfinished: Unfinished | None = None
         self._thread = ThreadPoolExecutor(1, "encoding")
         self._start, self._slices = 0, 0
@@ -173,9 +173,9 @@ class Segments:
     def add(self, frames: NDArray[np.uint8]) -> Iterator[Packets]:
         """Take frames (f, h, w, 3); give each segment that is full."""
         while len(frames):
-            taken, frames = frames[: (room := SEGMENT - len(self._segment))], frames[room:]
+            taken, frames = frames[: (room := self._length - len(self._segment))], frames[room:]
             self._segment.add(taken)
-            if len(self._segment) == SEGMENT:
+            if len(self._segment) == self._length:
                 yield self._finish()
             elif self._unfinished is not None:
                 self._unfinished.save(self._slice_name(self._slices), {"frames": taken}, {})

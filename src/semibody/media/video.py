@@ -220,7 +220,8 @@ def require_video_name(path: Path, where: str = "", *, alpha: bool = False) -> N
         )
 
 
-def _coding(path: Path, crf: int, *, alpha: bool) -> Coding:
+def coding_of(path: Path, crf: int, *, alpha: bool = False) -> Coding:
+    """How a file of this name is coded."""
     if path.suffix.lower() == ".webm":
         # VP9's quality goes to 63. Every frame has the same number of threads, or bytes would differ.
         options = {"crf": str(round(crf * 63 / 51)), "b": "0", "cpu-used": "4", "threads": "1"}
@@ -268,7 +269,7 @@ class VideoWriter:
         self._credentials = provenance.wanted(self.path, metadata or {})
         self._fps = Fraction(fps).limit_denominator(1001)
         self._shape = (height, width, 4 if alpha else 3)
-        self._coding = coding = _coding(self.path, crf, alpha=alpha)
+        self._coding = coding = coding_of(self.path, crf, alpha=alpha)
         rates = AAC_RATES if coding.sound == "aac" else OPUS_RATES
         self._sound = SoundTrack(speech, rates) if speech is not None else None
         self._frames_written, self._samples_written = 0, 0

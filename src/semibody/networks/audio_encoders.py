@@ -158,9 +158,16 @@ class WhisperEncoder(AudioEncoder):
 
 
 class Wav2Vec2Encoder(AudioEncoder):
-    """Wav2Vec2's last hidden state, then one linear map along the *token* axis (the paper's encoder)."""
+    """Wav2Vec2's last hidden state, then one linear map along the *token* axis (the paper's encoder).
+
+    Rows are (r, d) at 50 a second. Speech up to ``whole`` rows is encoded at once, as published. Memory and
+    the time of attention would grow without bound with longer speech, so that is encoded in pieces of
+    ``piece`` rows: the convolutions give what they give of the whole recording, and attention sees the piece
+    and ``context`` rows on either side of it.
+    """
 
     rate = 50
+    whole, piece, context = 3000, 2000, 500
 
     def __init__(self, config: AudioConfig) -> None:
         super().__init__(config)
@@ -176,10 +183,64 @@ class Wav2Vec2Encoder(AudioEncoder):
     def rows(self, waveform: Float[Tensor, " n"]) -> Float[Tensor, "r d"]:
         wave = waveform.to(self.mapper.linear.weight)
         wave = (wave - wave.mean()) / (wave.var(unbiased=False) + 1e-7).sqrt()
-        return self.encoder(F.pad(wave, (0, max(0, 400 - len(wave))))[None]).last_hidden_state[0]
+        count = (len(wave) - _FIELD) // _HOP + 1
+        if count <= self.whole:
+            return self.encoder(F.pad(wave, (0, max(0, _FIELD - len(wave))))[None]).last_hidden_state[0]
+        level = self._level(wave)
+        pieces = []
+        for start in range(0, count, self.piece):
+            first, last = max(0, start - self.context), min(count, start + self.piece + self.context)
+            features = self._features(wave[first * _HOP : (last - 1) * _HOP + _FIELD], level)
+            states = self.encoder.encoder(self.encoder.feature_projection(features)[0]).last_hidden_state[0]
+            pieces.append(states[start - first : min(count, start + self.piece) - first])
+        return torch.cat(pieces)
 
-    def embed(self, windows: Float[Tensor, "n k d"]) -> Float[Tensor, "n l d"]:
-        return self.mapper(windows)
+    def _features(
+        self, wave: Float[Tensor, " n"], level: tuple[Tensor, Tensor] | None
+    ) -> Float[Tensor, "1 r c"]:
+        """The convolutions' output for a piece of a recording whose first layer has mean and variance
+        ``level``."""
+        first, *others = self.encoder.feature_extractor.conv_layers
+        x = wave[None, None]
+        if level is None:
+            x = first(x)
+        else:
+            norm = first.layer_norm
+            x = F.batch_norm(first.conv(x), *level, norm.weight, norm.bias, eps=norm.eps)
+            x = first.activation(x)
+        for layer in others:
+            x = layer(x)
+        return x.transpose(1, 2)
+
+    def _level(self, wave: Float[Tensor, " n"]) -> tuple[Tensor, Tensor] | None:
+        """Mean and variance (c,) over the recording of each channel of the first convolution, by which the
+        base size's group norm divides; None for the large size, which has no such norm.
+
+        A channel is w · x for the windows x of the sound, so both follow from the windows' mean and second
+        moments, without the channels themselves, which are a hundred times as large as the sound.
+        """
+        first = self.encoder.feature_extractor.conv_layers[0]
+        if not isinstance(first.layer_norm, nn.GroupNorm):
+            return None
+        weight = first.conv.weight.detach()[:, 0].double()
+        windows = wave.unfold(0, first.conv.kernel_size[0], first.conv.stride[0])
+        total, products = weight.new_zeros(weight.shape[1]), weight.new_zeros(2 * weight.shape[1:])
+        for some in windows.split(_WINDOWS):
+            part = some.double()
+            total += part.sum(dim=0)
+            products += part.T @ part
+        mean = weight @ (total / len(windows))
+        square = ((weight @ (products / len(windows))) * weight).sum(dim=1)
+        variance = square - mean.square()
+        if first.conv.bias is not None:
+            mean = mean + first.conv.bias.detach()
+        return mean.to(wave), variance.to(wave)
+
+
+_HOP, _FIELD = 320, 400
+"""Samples from one row of Wav2Vec2's convolutions to the next, and samples that one row is made of."""
+_WINDOWS = 2**20
+"""Windows of sound whose moments are computed at a time."""
 
 
 class AudioFeatureMapper(nn.Module):
@@ -230,9 +291,13 @@ class LogMelEncoder(AudioEncoder):
         return self._around + self.config.mouth_token
 
     def rows(self, waveform: Float[Tensor, " n"]) -> Float[Tensor, "r 80"]:
-        power = mel_power(waveform)
+        return self.rows_of(mel_power(waveform))
+
+    @classmethod
+    def rows_of(cls, power: Float[Tensor, "80 m"]) -> Float[Tensor, "m 80"]:
+        """Rows of the mel power of a recording, which is overwritten."""
         level = power.sum(dim=0).quantile(0.95).clamp(min=1e-12).log10()
-        power.mul_(10 ** (self.usual - level).clamp(-2.0, 2.0))
+        power.mul_(10 ** (cls.usual - level).clamp(-2.0, 2.0))
         return power.clamp_(min=1e-7).log10_().add_(4.0).div_(3.0).T
 
     def embed(self, windows: Float[Tensor, "n k 80"]) -> Float[Tensor, "n l d"]:

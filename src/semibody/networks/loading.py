@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,8 @@ import torch
 from semibody import config as settings
 from semibody.files import first_line
 from semibody.networks.model import Model, ModelConfig
-from semibody.types import Progress, SemibodyError, silent
+from semibody.networks.turns import LARGE, Turns
+from semibody.types import Memory, Progress, SemibodyError, silent
 from semibody.weights import official, state, store
 from semibody.weights.official import Variant
 
@@ -80,23 +82,68 @@ def load_model(
     variant: Variant = "official",
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
+    memory: Memory = "full",
     progress: Progress = silent,
 ) -> tuple[Model, WeightsInfo]:
     """Build the networks a folder describes and fill them, network by network, strictly.
 
-    Raises SemibodyError naming each missing, extra or misshaped tensor.
+    With less ``memory`` than full, large networks take turns and are filled when they are asked for. Raises
+    SemibodyError naming each missing, extra or misshaped tensor.
     """
+    model, info = build_model(folder, variant)
+    fill_model(
+        model, folder, variant, dtype=dtype, device=torch.device(device), memory=memory, progress=progress
+    )
+    return model, info
+
+
+def build_model(folder: Path, variant: Variant = "official") -> tuple[Model, WeightsInfo]:
+    """The networks a folder describes, without memory for their weights. Raises SemibodyError."""
     info = describe(folder, variant)
-    model = _empty_model(info.model, folder)
-    networks = info.model.networks
+    return _empty_model(info.model, folder).eval().requires_grad_(False), info
+
+
+def fill_model(
+    model: Model,
+    folder: Path,
+    variant: Variant = "official",
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    memory: Memory = "full",
+    progress: Progress = silent,
+) -> None:
+    """Fill a model that ``build_model`` has made of this folder. Raises SemibodyError as ``load_model``."""
+    networks = [name for name in model.config.networks if memory == "full" or name not in LARGE]
     for number, network in enumerate(networks):
         progress("load weights", number, len(networks))
         tensors = read_network(folder, network, variant)
         source = f"{folder} ({network})"
         module = getattr(model, network)
-        state.fill(module, tensors, dtype=dtype, device=torch.device(device), source=source)
+        state.fill(module, tensors, dtype=dtype, device=device, source=source)
+    if memory != "full":
+        take_turns(model, folder, variant, dtype=dtype, device=device, memory=memory)
     progress("load weights", len(networks), len(networks))
-    return model.eval().requires_grad_(False), info
+    model.requires_grad_(False)
+
+
+def take_turns(
+    model: Model,
+    folder: Path,
+    variant: Variant = "official",
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    memory: Memory,
+) -> None:
+    """Have a model's large networks take turns: what they hold is dropped, and read again from ``folder``.
+
+    Raises SemibodyError as ``load_model``, and for a device that cannot do it.
+    """
+    model.turns = None
+    large = {name: getattr(model, name) for name in LARGE}
+    read = functools.partial(read_network, folder, variant=variant)
+    model.turns = Turns(large, read, dtype=dtype, device=device, memory=memory)
 
 
 def _empty_model(config: ModelConfig, folder: Path) -> Model:

@@ -1,7 +1,8 @@
 """The networks together, and the conditioning that training and inference share.
 
 ``Model`` holds five networks: ``vae``, ``audio_encoder``, ``pose_encoder``, ``reference_unet`` and
-``denoising_unet``; small models may also have ``plate`` and ``restorer``. A clip is made in this order:
+``denoising_unet``; small models may also have ``plate``, ``restorer`` and ``lips``. A clip is made
+in this order:
 
     portrait  = model.encode(picture)                  # latents of the portrait, once
     reference = model.project_reference(portrait)      # its keys and values for the denoiser, once
@@ -30,11 +31,13 @@ from torch import Tensor, nn
 
 from semibody.networks.audio_encoders import AudioConfig, AudioEncoder, build_audio_encoder
 from semibody.networks.hints import Hints, read_old_keys
+from semibody.networks.lips import LipsConfig, LipShapes
 from semibody.networks.pixels import warp
 from semibody.networks.plate import CleanPlate, PlateConfig
 from semibody.networks.pose_encoder import PoseEncoder, PoseEncoderConfig
 from semibody.networks.restorer import Restorer, RestorerConfig
-from semibody.networks.unet import Appearance, AudioProjection, KeyValues, UNet, UNetConfig
+from semibody.networks.turns import Turns
+from semibody.networks.unet import Appearance, AudioProjection, DeepFeatures, KeyValues, UNet, UNetConfig
 from semibody.networks.vae import VAE, VAEConfig
 
 LARGEST_SIZE, MOST_LAYERS, MOST_LEVELS = 16384, 64, 12
@@ -59,6 +62,9 @@ class ModelConfig:
     plate: PlateConfig | None = None
     """predicts the portrait without arms and hands, for ``hints.base`` and the restorer; None: there is no
     such network"""
+    lips: LipsConfig | None = None
+    """predicts from speech the shapes of the lips with which a portrait is moved (small models); None: there
+    is no such network"""
     side: int | None = None
     """side in pixels of the square pictures the networks were trained on, for small models: pictures of other
     sizes are scaled to the same area, and finished at their own size; None: networks take any size"""
@@ -74,15 +80,17 @@ class ModelConfig:
     def _faults(self) -> Iterator[str]:
         """Combinations that cannot work."""
         hints, restorer = self.hints, self.restorer
+        predicts_mouth = self.audio.kind == "logmel" and self.audio.mouth_token
         if self.unet.widths[0] != self.pose_encoder.out_channels:
             yield "pose_encoder.out_channels must be the U-Net's first width"
         if hints.base == "plate" and self.plate is None:
             yield 'hints.base = "plate" needs the network plate, for example plate = {}'
+        if self.lips is not None and not predicts_mouth:
+            yield "lips needs logmel audio with mouth_token"
         if restorer is None:
             return
         if not hints.own_pose:
             yield 'restorer needs hints.pose = "own" or "change"'
-        predicts_mouth = self.audio.kind == "logmel" and self.audio.mouth_token
         if restorer.heard and not (predicts_mouth and hints.audio_region == "lips"):
             yield 'restorer.heard needs logmel audio with mouth_token and hints.audio_region = "lips"'
         if restorer.plate and self.plate is None:
@@ -100,7 +108,7 @@ class ModelConfig:
     @property
     def networks(self) -> tuple[str, ...]:
         """The networks of this model, by name."""
-        more = {"plate": self.plate, "restorer": self.restorer}
+        more = {"plate": self.plate, "restorer": self.restorer, "lips": self.lips}
         return (*NETWORKS, *(name for name, config in more.items() if config is not None))
 
 
@@ -157,6 +165,7 @@ def build_network(name: str, config: ModelConfig) -> nn.Module:
         "audio_encoder": lambda: build_audio_encoder(config.audio),
         "plate": lambda: CleanPlate(config.plate or PlateConfig()),
         "restorer": lambda: Restorer(config.restorer or RestorerConfig()),
+        "lips": lambda: LipShapes(config.lips or LipsConfig()),
     }
     return builders[name]()
 
@@ -169,15 +178,35 @@ class Model(nn.Module):
     audio_encoder: AudioEncoder
     plate: CleanPlate | None
     restorer: Restorer | None
+    lips: LipShapes | None
 
     def __init__(self, config: ModelConfig, networks: Mapping[str, nn.Module] | None = None) -> None:
         """``networks`` are used where they are given; the others are initialised."""
         super().__init__()
         self.config = config
-        self.plate = self.restorer = None
+        self.plate = self.restorer = self.lips = None
+        self.turns: Turns | None = None
+        """which networks are in memory, where not all of them are"""
         given = networks or {}
         for name in config.networks:
             setattr(self, name, given[name] if name in given else build_network(name, config))
+
+    def __getattr__(self, name: str) -> Any:
+        """A network, which comes into memory by being asked for if they take turns."""
+        turns: Turns | None = self.__dict__.get("turns")
+        if turns is not None:
+            turns.take(name)
+        return super().__getattr__(name)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks compute."""
+        return self.denoising_unet.conv_in.weight.device if self.turns is None else self.turns.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the networks compute in."""
+        return self.denoising_unet.conv_in.weight.dtype if self.turns is None else self.turns.dtype
 
     def encode(self, pixels: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n c h w"]:
         """Pixels in −1..1 to scaled latents."""
@@ -203,7 +232,8 @@ class Model(nn.Module):
         self, portrait: Float[Tensor, "b c h w"], own_map: Float[Tensor, "b 3 H W"] | None = None
     ) -> KeyValues:
         """Keys and values of the portrait for every layer of the denoiser."""
-        return self.denoising_unet.project_reference(self.appearance(portrait, own_map))
+        appearance = self.appearance(portrait, own_map)  # before the denoiser is asked for: they take turns
+        return self.denoising_unet.project_reference(appearance)
 
     def project_audio(self, tokens: Float[Tensor, "n l d"]) -> AudioProjection:
         """Keys and values of frames' audio tokens for every layer of the denoiser."""
@@ -247,9 +277,16 @@ class Model(nn.Module):
     # -- the prediction ----------------------------------------------------------------------
 
     def denoise(
-        self, latents: Float[Tensor, "b f c h w"], t: Float[Tensor, " b"], conditions: Conditions
+        self,
+        latents: Float[Tensor, "b f c h w"],
+        t: Float[Tensor, " b"],
+        conditions: Conditions,
+        deep: DeepFeatures | None = None,
     ) -> Float[Tensor, "b f c h w"]:
-        """One call of the denoising network: its prediction (v, in published weights) for a window."""
+        """One call of the denoising network: its prediction (v, in published weights) for a window.
+
+        ``deep``: of the same window and conditions in an earlier step, or where to keep them for later ones.
+        """
         b, f = latents.shape[:2]
         base, mask = conditions.base, conditions.audio_mask
         out = self.denoising_unet(
@@ -260,6 +297,7 @@ class Model(nn.Module):
             reference=conditions.reference,
             audio=conditions.audio,
             audio_mask=None if mask is None else mask.flatten(0, 1)[:, None],
+            deep=deep,
         )
         out = out.unflatten(0, (b, f))
         if self.config.hints.portrait == "residual":

@@ -1,6 +1,6 @@
 """Group norms with fixed statistics: a part of a picture is computed as the whole picture would be.
 
-    fixed = with_statistics(network, lambda copy: copy(whole))     # a copy
+    fixed, made = with_statistics(network, lambda copy: copy(whole))     # a copy, and what it made of whole
     fixed(part)                                                    # whole's own values, but for its rim
 
 A group norm's mean and variance are those of the whole picture, so a network computes a part of it otherwise
@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 Network = TypeVar("Network", bound=nn.Module)
+Result = TypeVar("Result")
 
 
 class FixedNorm(nn.Module):
@@ -42,8 +43,8 @@ class FixedNorm(nn.Module):
         return torch.addcmul(self.offset, x, self.factor)
 
 
-def with_statistics(network: Network, run: Callable[[Network], object]) -> Network:
-    """A copy of ``network`` whose group norms keep the statistics of what ``run`` gives them.
+def with_statistics(network: Network, run: Callable[[Network], Result]) -> tuple[Network, Result]:
+    """A copy of ``network`` whose group norms keep the statistics of what ``run`` gives them, and its result.
 
     ``run`` calls the network it is given, once, with a single picture (n = 1). Norms that it does not reach
     stay as they are.
@@ -57,11 +58,11 @@ def with_statistics(network: Network, run: Callable[[Network], object]) -> Netwo
 
     norms = [module for module in made.modules() if isinstance(module, nn.GroupNorm)]
     hooks = [norm.register_forward_pre_hook(keep) for norm in norms]
-    run(made)
+    result = run(made)
     for hook in hooks:
         hook.remove()
     for parent in list(made.modules()):
         for name, child in list(parent.named_children()):
             if child in fixed:
                 setattr(parent, name, fixed[child])
-    return made
+    return made, result

@@ -7,6 +7,9 @@ cross-attention, the portrait by reference attention, the pose after the first c
 *Reference role*: one frame, no motion, no audio, no output convolution (``out_channels=None``).
 ``appearance`` runs it and returns the normed input tokens of each of its spatial transformers.
 
+Deep features change little from one denoising step to the next. Given ``DeepFeatures``, a pass keeps its own
+there, and the next ones compute the outermost layers only (DeepCache: Ma et al. 2023, arXiv 2312.00858).
+
 The published EchoMimicV2 networks are ``UNetConfig()`` and ``UNetConfig().as_reference()``.
 """
 
@@ -33,6 +36,17 @@ Appearance = dict[str, Tensor]
 
 KeyValues = Mapping[str, KeyValue]
 """Layer name -> keys and values projected once: of the Appearance, or of audio tokens."""
+
+OUTER_LAYERS = 1
+"""Layers of the way down that are computed where deep features are reused; on the way up one more."""
+
+
+@dataclass
+class DeepFeatures:
+    """What a pass of the denoiser keeps for those of the next steps."""
+
+    kept: Float[Tensor, "n c h w"] | None = None
+    """input of the last ``OUTER_LAYERS`` + 1 layers of the way up; None: nothing is kept yet"""
 
 
 @dataclass(frozen=True)
@@ -247,6 +261,7 @@ class UNet(nn.Module):
         reference: KeyValues | None = None,
         audio: AudioProjection | None = None,
         audio_mask: Float[Tensor, "n 1 h w"] | None = None,
+        deep: DeepFeatures | None = None,
     ) -> Float[Tensor, "n o h w"]:
         """Predict from noisy latents ``x``, n = (b f), at timesteps ``t``, one per clip.
 
@@ -255,6 +270,7 @@ class UNet(nn.Module):
         ``audio``       each frame's, from ``project_audio``; None: as for zero tokens.
         ``audio_mask``  0..1 per pixel: how much of the audio attention's output, and of audio's instead of
         silence's time embedding, counts there; None: everywhere all of it.
+        ``deep``        where deep features are kept, or taken from once they are; None: all is computed.
         """
         context = self._context(t, frames, reference, audio, audio_mask)
 
@@ -262,7 +278,7 @@ class UNet(nn.Module):
             x = context.residual(layer.resnet, x)
             return context.motion(layer, context.attention(layer, x))
 
-        x = self._through(x, pose, whole)
+        x = self._through(x, pose, whole, deep=deep)
         if self.config.out_channels is None:
             return x
         return self.conv_out(F.silu(self.conv_norm_out(x)))
@@ -333,6 +349,7 @@ class UNet(nn.Module):
         pose: Float[Tensor, "n d h w"] | None,
         compute: Callable[[Layer, Tensor], Tensor],
         last: str | None = None,
+        deep: DeepFeatures | None = None,
     ) -> Float[Tensor, "n d h w"]:
         """Down and up again, each layer by ``compute``; the layer named ``last`` ends the pass."""
         if self.recompute and torch.is_grad_enabled():
@@ -341,6 +358,8 @@ class UNet(nn.Module):
         x = self.conv_in(x)
         if pose is not None:
             x = x + pose
+        if deep is not None and deep.kept is not None:
+            return self._through_outer(x, deep.kept, compute)
         skips = [x]
         for level, layers in _levels(self.down_blocks, "down_blocks"):
             for layer in layers:
@@ -355,11 +374,27 @@ class UNet(nn.Module):
 
         for level, layers in _levels(self.up_blocks, "up_blocks"):
             for layer in layers:
+                if deep is not None and len(skips) == OUTER_LAYERS + 1:
+                    deep.kept = x
                 x = compute(layer, torch.cat([x, skips.pop()], dim=1))
                 if layer.name == last:
                     return x
             if hasattr(level, "upsamplers"):
                 x = level.upsamplers[0](x, _size(skips[-1]))
+        return x
+
+    def _through_outer(
+        self, x: Float[Tensor, "n c h w"], kept: Tensor, compute: Callable[[Layer, Tensor], Tensor]
+    ) -> Float[Tensor, "n d h w"]:
+        """The outermost layers alone, down from ``x`` and up from what was ``kept`` of the deep ones."""
+        skips = [x]
+        for layer in _layers(self.down_blocks[0], "down_blocks.0")[:OUTER_LAYERS]:
+            x = compute(layer, x)
+            skips.append(x)
+        last = len(self.up_blocks) - 1
+        x = kept
+        for layer in _layers(self.up_blocks[last], f"up_blocks.{last}")[-len(skips) :]:
+            x = compute(layer, torch.cat([x, skips.pop()], dim=1))
         return x
 
     def transformers(self) -> Iterator[tuple[str, SpatialTransformer]]:

@@ -43,6 +43,14 @@ class VAEConfig:
         return self.patch * 2 ** (len(self.widths) - 1)
 
     @property
+    def is_of_stable_diffusion(self) -> bool:
+        """Whether the latents are those of Stable Diffusion, which other decoders know too."""
+        theirs = VAEConfig()
+        return all(
+            getattr(self, name) == getattr(theirs, name) for name in ("latent_channels", "factor", "scale")
+        )
+
+    @property
     def folded_channels(self) -> int:
         """Channels of a picture whose blocks of pixels are folded into channels."""
         return 3 * self.patch**2

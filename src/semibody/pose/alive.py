@@ -1,12 +1,12 @@
-"""What moves in a person who speaks, beside the hands: head, brows, lids and breath.
+"""What moves in a person who speaks, beside the hands: head, brows, lids, eyes and breath.
 
     life = enliven(portrait_pose, prosody, frames=72, fps=24.0, seed=3)
     life.joints(portrait_pose, frame)       # (128, 2), head, face and shoulders moved, all else in its place
 
 The head sways slowly, more while speaking than in pauses, and nods on stressed syllables; brows rise on the
 strongest. Blinks come at random, 14 a minute on average, which is within what is measured of people who
-speak. Shoulders rise with the breath. All of it begins at the portrait's own pose, and the same arguments
-give the same movements.
+speak. Now and then the eyes glance aside. Shoulders rise with the breath. All of it begins at the portrait's
+own pose, and the same arguments give the same movements.
 """
 
 from __future__ import annotations
@@ -55,10 +55,12 @@ _SHORTEST, _MEAN = 1.4, 4.3
 """Seconds between blinks, least and mean."""
 _CLOSE, _SHUT, _OPEN = 0.09, 0.05, 0.18
 """Seconds in which lids close, stay closed and open."""
-_LIDS = ((37, 41), (38, 40), (43, 47), (44, 46))
-"""Joints of the face on upper lids, and those below them."""
-_NARROW = 0.12
-"""An eye less open than this share of its width counts as closed, and does not blink."""
+_FIRST_GLANCE, _GLANCES, _GLANCE = (1.2, 3.0), (2.2, 5.5), (0.35, 1.1)
+"""Seconds to the first glance aside, from its end to the next, and how long one lasts."""
+_ASIDE = (0.35, 1.0)
+"""How far glances go, of as far as they may."""
+_SACCADE = 0.045
+"""Seconds in which eyes move to another place."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,10 @@ class Life:
     """``offsets`` (f, 128, 2) of joints from the portrait's, in fractions of the picture."""
 
     offsets: Float[NDArray[np.float32], "f 128 2"]
+    closed: Float[NDArray[np.float32], " f"]
+    """how far the lids are shut, 0..1"""
+    gaze: Float[NDArray[np.float32], " f"]
+    """how far the eyes look aside, from −1, the left of the picture, to 1"""
 
     def joints(self, portrait: Pose, frame: int) -> Floats:
         """The portrait's joints (128, 2), moved as in ``frame``."""
@@ -99,13 +105,14 @@ def enliven(
     breath = _breathe(time)
     angles = _sway(time, begun, prosody, rng, 0.5 + 0.5 * min(liveliness, 2.0))
     offsets[:, _HEAD] = _turned(head, angles, points[_HEAD])
-    offsets[:, FACE] += _blink(head, time, rng)
+    closed = _blink(time, rng)
     offsets[:, _BROW_JOINTS, 1] -= _BROWS * head.size * _emphasis(time, prosody)[:, None]
     if shoulders_seen(portrait.confidence):
         rise = _BREATH * float(shoulder_distance(points)) * breath
         offsets[:, SHOULDERS, 1] -= rise[:, None]
         offsets[:, _HEAD, 1] -= _WITH_BREATH * rise[:, None]
-    return Life(offsets / np.array([aspect, 1.0], np.float32))
+    gaze = _glance(time, np.random.default_rng([seed, 37]))
+    return Life(offsets / np.array([aspect, 1.0], np.float32), closed, gaze)
 
 
 # -- the head ------------------------------------------------------------------------------
@@ -166,14 +173,8 @@ def _turned(head: Head, angles: Floats, points: Floats) -> Floats:
 # -- lids, brows, breath -------------------------------------------------------------------
 
 
-def _blink(head: Head, time: Floats, rng: np.random.Generator) -> Floats:
-    """Offsets (f, 68, 2) of the joints of the face; none for eyes that are closed already."""
-    offsets = np.zeros((len(time), *head.face.shape))
-    upper, lower = np.array(_LIDS).T
-    away = head.face[lower] - head.face[upper]
-    width = np.hypot(*(head.face[39] - head.face[36]))
-    if np.hypot(*away.T).mean() < _NARROW * width:
-        return offsets
+def _blink(time: Floats, rng: np.random.Generator) -> Float[NDArray[np.float32], " f"]:
+    """(f,) how far the lids are shut."""
     closed = np.zeros_like(time)
     for moment in _blinks(float(time[-1]) if len(time) else 0.0, rng):
         # A frame is where the lids are shut, so that a short blink is not missed between two frames.
@@ -182,8 +183,7 @@ def _blink(head: Head, time: Floats, rng: np.random.Generator) -> Floats:
         after = time[near] - time[frame]
         down, up = smooth(1 + after / _CLOSE), smooth(1 - (after - _SHUT) / _OPEN)
         closed[near] = np.maximum(closed[near], np.where(after < 0, down, up))
-    offsets[:, upper] = closed[:, None, None] * away
-    return offsets
+    return closed.astype(np.float32)
 
 
 def _blinks(seconds: float, rng: np.random.Generator) -> list[float]:
@@ -193,6 +193,19 @@ def _blinks(seconds: float, rng: np.random.Generator) -> list[float]:
         moments.append(now)
         now += _SHORTEST + float(rng.exponential(_MEAN - _SHORTEST))
     return moments
+
+
+def _glance(time: Floats, rng: np.random.Generator) -> Float[NDArray[np.float32], " f"]:
+    """(f,) where the eyes look: at the camera, and for moments aside."""
+    gaze, now = np.zeros_like(time), float(rng.uniform(*_FIRST_GLANCE))
+    while len(time) and now < time[-1]:
+        lasts = float(rng.uniform(*_GLANCE))
+        aside = float(rng.uniform(*_ASIDE)) * float(rng.choice([-1, 1]))
+        near = slice(*np.searchsorted(time, (now, now + lasts + _SACCADE)))
+        after = time[near] - now
+        gaze[near] = aside * (smooth(after / _SACCADE) - smooth((after - lasts) / _SACCADE))
+        now += lasts + float(rng.uniform(*_GLANCES))
+    return gaze.astype(np.float32)
 
 
 def _emphasis(time: Floats, prosody: Prosody | None) -> Floats:

@@ -10,7 +10,7 @@ is stretched, which is believable for small movements only. Two kinds of fields 
 
 * arms and hands move with their bones (skinning), and the field fades with the distance from them, slowly
   enough that the picture never folds;
-* the head moves with the face's joints, and lids, brows and mouth within it (``pose.head``).
+* the head moves with the face's joints, and brows and mouth within it (``pose.head``).
 
 Poses are in fractions of a picture ``aspect`` times as wide as high; lengths are in heights of the picture.
 """
@@ -119,7 +119,7 @@ class Deformation:
         return float(np.count_nonzero(area < _STRETCHED) * cell[0] * cell[1] / self._width**2)
 
     def _coarse_flow(self, pose: Pose, rows: int, columns: int) -> Floats:
-        """(2, rows, columns), without lids and brows."""
+        """(2, rows, columns), without brows and mouth."""
         x = (np.arange(columns) + 0.5) * (self._aspect / columns)
         y = (np.arange(rows) + 0.5) / rows
         points = np.stack([part.ravel() for part in np.meshgrid(x, y)]).astype(np.float32)

@@ -1,11 +1,11 @@
-"""How a portrait's head and face move: the head as an ellipsoid, lids, brows and mouth within it.
+"""How a portrait's head and face move: the head as an ellipsoid, brows and mouth within it.
 
     head = Head.of(points)                          # (128, 2), in heights of the picture
     head.flow(grid, moved_face)                     # where the picture of the moved head comes from
     head.face_flow(moved_face, 512, 512)            # what moves within it, and where the mouth is open
 
 The joints of the face place the head: an affine map and a turn in depth are fitted to those that do not move
-by themselves. What lids, brows and lips are off from that is their own movement. Everything is a flow: for
+by themselves. What brows and lips are off from that is their own movement. Everything is a flow: for
 every pixel, where in the portrait it comes from.
 """
 
@@ -42,18 +42,13 @@ _ARCH = 2.4
 """Exponent of the lips' arch: 2 is a parabola, more is rounder at the corners."""
 _TEETH = 0.7
 """Share of the portrait's own gap between the lips that is kept below the upper lip."""
+_UNSEEN = 1e-3
+"""Pixels of movement that change no level of a pixel."""
+_FRINGE = 0.45
+"""Share of that gap by which an opened mouth shows its inside beyond the lower lip's joints."""
 _SOFT_LIP = 1.5
 """Pixels over which the inner edge of a lip fades into the open mouth."""
-_EYES = (FACE_PARTS["right_eye"], FACE_PARTS["left_eye"])
 _BROWS = (FACE_PARTS["right_brow"], FACE_PARTS["left_brow"])
-
-
-_RIM = 0.2
-"""How far below the joints of a lower lid the eye is still seen, in openings of the eye."""
-_LASHES_HIGH = 0.45
-"""How high the line of the lashes is, in openings of the eye."""
-_LASHES = 0.25
-"""How far above the joints of an upper lid its lashes begin, in openings of the eye."""
 
 
 def smooth(share: Floats) -> Floats:
@@ -122,10 +117,10 @@ class Head:
         return np.asarray(source - points)
 
     def face_flow(self, face: Floats, height: int, width: int) -> FaceFlow | None:
-        """Of lids, brows and mouth, in the portrait's own pixels; None: they do not move."""
+        """Of brows and mouth, in the portrait's own pixels; None: they do not move."""
         own = self.face + self._terms(self.face.T) @ self.fit(face)
         away = face - own
-        if max(np.abs(away[part]).max() for part in (*_EYES, *_BROWS, LIPS)) < 1e-4 * self.size:
+        if max(np.abs(away[part]).max() for part in (*_BROWS, LIPS)) < 1e-4 * self.size:
             return None
         # Pixels are heights of the picture times its height, on both axes.
         return FaceFlow.of(self.face * height, away * height, height, width)
@@ -149,26 +144,35 @@ class FaceFlow:
         low = np.floor((face.min(axis=0) - beyond[0]).clip(0)).astype(int)
         high = np.ceil(np.minimum(face.max(axis=0) + beyond[1], (width, height))).astype(int)
         high = np.maximum(high, low + 1)
-        x, y = np.meshgrid(np.arange(low[0], high[0]) + 0.5, np.arange(low[1], high[1]) + 0.5)
-        flow = np.zeros((2, *x.shape))
-        for eye, brow in zip(_EYES, _BROWS, strict=True):
-            flow += _lift_brow(face[brow], away[brow], x, y)
-            flow += _close_eye(face[eye], away[eye], face[brow], x, y)
+        # Half the memory of float64, and off by less than a thousandth of a pixel.
+        x, y = np.meshgrid(
+            *(np.arange(*ends, dtype=np.float32) + 0.5 for ends in zip(low, high, strict=True))
+        )
         opened, mouth = _open_mouth(face, away, x, y)
-        return cls(int(low[0]), int(low[1]), (flow + opened).astype(np.float32), mouth.astype(np.float32))
+        flow = opened.astype(np.float32)
+        for brow in _BROWS:
+            if np.abs(away[brow]).max() > _UNSEEN:
+                flow += _lift_brow(face[brow], away[brow], x, y)
+        return cls(int(low[0]), int(low[1]), flow, mouth.astype(np.float32))
 
     def taken_at(
         self, flow: Float[NDArray[np.float32], "2 H W"]
     ) -> tuple[Float[NDArray[np.float32], "2 H W"], Float[NDArray[np.float32], "H W"]]:
         """This flow and ``mouth`` for pixels that come from elsewhere by ``flow``."""
         height, width = flow.shape[1:]
-        where_x = flow[0] + np.arange(width, dtype=np.float32) - self.left
-        where_y = flow[1] + np.arange(height, dtype=np.float32)[:, None] - self.top
-        right, down, mouth = (
-            cv2.remap(part, where_x, where_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-            for part in (*self.flow, self.mouth)
-        )
-        return np.stack([right, down]), mouth
+        high, wide = self.mouth.shape
+        # Only pixels this near to the box can come from within it.
+        away_x, away_y = (int(np.abs(part).max()) + 2 for part in flow)
+        rows = slice(max(self.top - away_y, 0), max(self.top + high + away_y, 0))
+        columns = slice(max(self.left - away_x, 0), max(self.left + wide + away_x, 0))
+        where_x = flow[0, rows, columns] + np.arange(width, dtype=np.float32)[columns] - self.left
+        where_y = flow[1, rows, columns] + np.arange(height, dtype=np.float32)[rows, None] - self.top
+        taken = np.zeros((3, height, width), np.float32)
+        for part, into in zip((*self.flow, self.mouth), taken, strict=True):
+            into[rows, columns] = cv2.remap(
+                part, where_x, where_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+            )
+        return taken[:2], taken[2]
 
 
 def _lift_brow(brow: Floats, away: Floats, x: Floats, y: Floats) -> Floats:
@@ -178,42 +182,27 @@ def _lift_brow(brow: Floats, away: Floats, x: Floats, y: Floats) -> Floats:
     return -away.mean(axis=0)[:, None, None] * near
 
 
-def _close_eye(eye: Floats, away: Floats, brow: Floats, x: Floats, y: Floats) -> Floats:
-    """(2, h, w): the upper lid comes down with its lashes, the skin above it is stretched, and what lies
-    under it is covered.
-
-    ``eye`` (6, 2): corner, two on the upper lid, corner, two on the lower lid (iBUG-68's order).
-    """
-    start, end = eye[0], eye[3]
-    length = max(float(np.hypot(*(end - start))), 1e-3)
-    ahead = (end - start) / length
-    down = np.array([-ahead[1], ahead[0]]) * (1.0 if ahead[0] >= 0 else -1.0)
-    along = ((x - start[0]) * ahead[0] + (y - start[1]) * ahead[1]) / length
-    across = (x - start[0]) * down[0] + (y - start[1]) * down[1]
-    heights = (eye - start) @ down
-    upper, lower = heights[[1, 2]].mean(), heights[[4, 5]].mean()
-    gap = max(float(lower - upper), 1e-3)
-    closed = float(np.clip((away[[1, 2]].mean(axis=0) @ down) / gap, 0.0, 1.0))
-    arch = np.clip(1 - np.square(2 * along - 1), 0.0, None)
-    # Joints lie within the lashes: the lid that comes down begins a little above them.
-    top = arch * (upper * 1.125 - _LASHES * gap)
-    bottom = arch * (lower * 1.125 + _RIM * gap)
-    above = max(0.55 * float(upper - ((brow - start) @ down).mean()), 0.8 * gap)
-    fold = top - above * arch
-    lashes = _LASHES_HIGH * gap * arch
-    lid = top + closed * np.maximum(bottom - lashes - top, 0.0)
-    skin = fold + (across - fold) / np.maximum(lid - fold, 1e-3) * (top - fold)
-    # The eye itself stays, and the lid with its lashes comes down over it.
-    source = np.where(across < lid, skin, np.where(across < lid + lashes, across - (lid - top), across))
-    source = np.where((across > fold) & (arch > 0), source, across)
-    return down[:, None, None] * (source - across)
+def _thicken(
+    outer: Floats, away: Floats, centre: Floats, outwards: Floats, inner: Floats, across: Floats, reach: float
+) -> Floats:
+    """(h, w) how far outwards a lip's skin has come because its outer edge went ``away`` from the inner one;
+    ``inner`` and ``across`` are counted ``outwards``, and it fades over ``reach``."""
+    by = float(away @ outwards)
+    if abs(by) < _STILL:
+        return np.zeros_like(across)
+    edge = float((outer - centre) @ outwards)
+    thick = np.maximum(edge + by - np.maximum(inner, 0), 1.0)
+    beyond = across - inner
+    fades = smooth(1 - (beyond - thick) / max(reach - float(thick.mean()), 2.5 * abs(by), 1.0))
+    return np.asarray(by * smooth(beyond / thick) * np.where(beyond > 0, fades, 0.0))
 
 
 def _open_mouth(face: Floats, away: Floats, x: Floats, y: Floats) -> tuple[Floats, Floats]:
     """(2, h, w) and (h, w): the lower lip comes down with the chin, the upper lip goes up a little, and both
-    ways back; and where between them nothing of the portrait is to be seen.
+    ways back; lips get fuller or thinner, their corners go in or out; and where between the lips nothing of
+    the portrait is to be seen.
 
-    Only the middles of the inner lips and the corners are read, of ``face`` and ``away`` (68, 2).
+    Only the middles of the inner and outer lips and the corners are read, of ``face`` and ``away`` (68, 2).
     """
     right, left = face[60], face[64]
     centre, half = (right + left) / 2, max(float(np.hypot(*(left - right))) / 2, 1e-3)
@@ -226,7 +215,9 @@ def _open_mouth(face: Floats, away: Floats, x: Floats, y: Floats) -> tuple[Float
     raised, lowered = -float(away[62] @ down), float(away[66] @ down)
     wider = float((away[64] - away[60]) @ ahead) / (2 * half)
     nose, chin = (float((face[point] - centre) @ down) for point in (33, 8))
-    along = along / (1 + wider * np.exp(-np.square(along / 1.6) - np.square(across / (1.2 * half))))
+    # The corners themselves, which come to lie at 1 + wider, are to come from 1.
+    near = np.exp(np.square((1 + wider) / 1.6) - np.square(along / 1.6) - np.square(across / (1.2 * half)))
+    along = along / (1 + wider * np.minimum(near, 1.2))
     arch = np.clip(1 - np.abs(along) ** _ARCH, 0.0, None)
     top, bottom = (upper - raised) * arch, np.maximum(lower + lowered, upper - raised) * arch
     above = smooth(1 - (top - across) / max(upper - nose, 0.2 * half))
@@ -235,6 +226,11 @@ def _open_mouth(face: Floats, away: Floats, x: Floats, y: Floats) -> tuple[Float
     low = np.clip((across - bottom) / max(chin - lower, half), 0.0, 1.0)
     below = smooth(1 - (across - (chin + lowered)) / (_BELOW_CHIN * float(np.ptp(face[:, 1]))))
     jaw = -lowered * ((1 - low) * arch + low * smooth(1 - np.abs(along) / _JAW)) * below
+    lip = lip + _thicken(face[51], away[51] - away[62], centre, -down, -top, -across, upper - nose) * arch
+    jaw = (
+        jaw
+        - _thicken(face[57], away[57] - away[66], centre, down, bottom, across, 0.7 * (chin - lower)) * arch
+    )
     # Upper teeth that the portrait shows stay with the upper lip; a closing mouth presses them together.
     gap, own = np.maximum(bottom - top, 1e-3), (lower - upper) * arch
     between = np.where(gap > own, np.minimum(across - top, own), (across - top) * own / gap)
@@ -242,6 +238,7 @@ def _open_mouth(face: Floats, away: Floats, x: Floats, y: Floats) -> tuple[Float
     shift = np.where(across <= top, lip, np.where(inside, upper * arch + between - across, jaw))
     sideways = along * half - ((x - centre[0]) * ahead[0] + (y - centre[1]) * ahead[1])
     flow = ahead[:, None, None] * sideways + down[:, None, None] * shift
-    begins = top + _TEETH * own
-    soft = np.minimum(across - begins, bottom - across) / _SOFT_LIP
-    return flow, smooth(soft) * inside * (gap > own + 1)
+    # Lower teeth that the portrait shows would go down with the lip, on whose edge the joints lie.
+    begins, ends = top + _TEETH * own, bottom + _FRINGE * own * smooth(gap / np.maximum(own, 1.0) - 1)
+    soft = np.minimum(across - begins, ends - across) / _SOFT_LIP
+    return flow, smooth(soft) * (across > top) * (gap > own + 1)

@@ -10,10 +10,11 @@
 
 A case is a line of a manifest: ``portrait``, ``audio``, ``gesture`` and, as far as known, ``video`` (the
 real clip), ``truth``, ``person`` and ``id``. Without a portrait the first frame of the real clip is taken,
-without audio its sound. The manifest of rendered people (``semibody data synthesise``) is one.
+without audio its sound. The manifest of rendered people (``semibody data synthesise``) is one. With
+``videos`` in place of ``cases`` the cases are made first, of a folder of videos, as EMTD's are.
 
-Recipes that come with the package are named by their file (``starter``); their paths are relative to the
-current folder.
+Recipes that come with the package are named by their file (``starter``, ``emtd``); their paths are relative
+to the current folder.
 """
 
 from __future__ import annotations
@@ -37,10 +38,11 @@ from numpy.typing import NDArray
 from semibody import config, runtime
 from semibody.animator import Animator
 from semibody.clips.manifest import NAME, Line, read_lines, write_lines
-from semibody.evaluation.metrics import METRICS
+from semibody.evaluation import emtd
+from semibody.evaluation.computing import Computing
 from semibody.evaluation.protocol import Protocol
-from semibody.evaluation.report import ARROWS, show, write_report
 from semibody.evaluation.run import Evaluation, evaluate
+from semibody.evaluation.tables import as_latex, as_markdown, write_table
 from semibody.files import atomic_write, exists, foreign_failure, path_of, read_json, require_name
 from semibody.media import VideoReader, VideoWriter, read_speech, resize_image, write_image
 from semibody.quality.baselines import Baseline, write_ceiling, write_repeat
@@ -59,8 +61,13 @@ _LARGE = 100 * 2**20
 class BenchRecipe:
     """What is benchmarked. Paths are relative to the recipe's folder."""
 
-    cases: str
+    cases: str = ""
     """manifest of the test set"""
+    videos: str = ""
+    """folder of videos to make the test set of, as ``semibody build-emtd`` does, in ``out``/cases; instead of
+    cases"""
+    detector: str = "auto"
+    """what finds the poses of those videos: auto, mediapipe or dwpose"""
     weights: str = "official"
     """name or folder of the weights"""
     out: str = "out/bench-quality"
@@ -106,6 +113,8 @@ class Benchmark:
     baselines: dict[str, Evaluation]
     speed: dict[str, float]
     rows: tuple[Row, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """cases and videos that could not be used, with the reason"""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -131,28 +140,47 @@ def find_recipe(recipe: Path | str) -> tuple[Path, Path]:
 
 def bench_quality(
     recipe: Path | str, *, overrides: Sequence[str] = (), workers: int = 0, animator: Animator | None = None,
-    progress: Progress = silent,
+    device: str = "auto", progress: Progress = silent,
 ) -> Benchmark:  # fmt: skip
-    """Run a recipe: ``clips/*.mp4``, ``results.json``, ``results.md``, ``report.html`` and ``grid.mp4`` in
-    its ``out``.
+    """Run a recipe: ``clips/*.mp4``, ``results.json``, ``.md`` and ``.tex``, ``report.html`` and
+    ``grid.mp4`` in its ``out``.
 
     Clips that exist are not made again. Raises SemibodyError for mistakes in the recipe or its cases.
     """
     path, base = find_recipe(recipe)
     rules = config.load(BenchRecipe, toml=path, overrides=overrides)
     goals = parse_goals(rules.goals)
-    if str(recipe) in bundled() and not (base / rules.cases).exists():
-        raise SemibodyError(f"{rules.cases}: no test set is here; `make bench-{recipe}` renders it first")
-    run = _Run(rules, base / rules.out, read_cases(base / rules.cases), animator, workers, progress)
+    cases, left_out = find_cases(recipe, rules, base, progress)
+    run = _Run(rules, base / rules.out, read_cases(cases), animator, workers, device, progress)
+    run.failed |= left_out
     run.claim()
     found = run.model()
     compared: dict[str, Evaluation] = {name: run.baseline(name) for name in rules.baselines}
     if "swapped" in compared:
         compared["swapped, own"] = run.swapped(own=True)
     speed = run.speed() if rules.speed else {}
-    made = Benchmark(found, compared, speed, tuple(make_rows(goals, found, compared, speed)))
+    made = Benchmark(found, compared, speed, tuple(make_rows(goals, found, compared, speed)), run.failed)
     run.write(made)
     return made
+
+
+def find_cases(
+    recipe: Path | str, rules: BenchRecipe, base: Path, progress: Progress = silent
+) -> tuple[Path, dict[str, str]]:
+    """The manifest of a recipe's test set, made first if the recipe names videos, and the videos that could
+    not be used, with the reason. Raises SemibodyError when there is no test set."""
+    if bool(rules.cases) == bool(rules.videos):
+        both = "both cases and videos are" if rules.cases else "neither cases nor videos is"
+        raise SemibodyError(
+            f"{recipe}: {both} set; give one of them: --set videos=FOLDER or --set cases=MANIFEST"
+        )
+    if rules.videos:
+        folder = base / rules.out / "cases"
+        problems = emtd.build(base / rules.videos, folder, detector=rules.detector, progress=progress)
+        return folder / NAME, {problem.name: problem.what for problem in problems}
+    if str(recipe) in bundled() and not (base / rules.cases).exists():
+        raise SemibodyError(f"{rules.cases}: no test set is here; `make bench-{recipe}` renders it first")
+    return base / rules.cases, {}
 
 
 class _Run:
@@ -160,9 +188,10 @@ class _Run:
 
     def __init__(
         self, rules: BenchRecipe, out: Path, cases: Sequence[Case], animator: Animator | None, workers: int,
-        progress: Progress,
+        device: str, progress: Progress,
     ) -> None:  # fmt: skip
-        self.rules, self.out, self.workers, self.progress = rules, out, workers, progress
+        self.rules, self.out, self.progress = rules, out, progress
+        self.where, self.device = Computing(workers=workers, device=device), device
         self.cases = spread(cases)[: rules.limit]
         self.failed: dict[str, str] = {}
         """case -> why it is left out"""
@@ -173,7 +202,7 @@ class _Run:
 
     @cache  # noqa: B019 - a run lives as long as its animator
     def animator(self) -> Animator:
-        return self.given or Animator.load(self.rules.weights, progress=self.progress)
+        return self.given or Animator.load(self.rules.weights, device=self.device, progress=self.progress)
 
     def model(self) -> Evaluation:
         """The model's own clips against the real ones."""
@@ -218,7 +247,7 @@ class _Run:
         manifest = self.out / ("swapped-own" if own else "swapped") / NAME
         write_lines(manifest, lines)
         return evaluate(
-            manifest, metrics=["mouth-correlation"], protocol=self.rules.protocol, workers=self.workers,
+            manifest, metrics=["mouth-correlation"], protocol=self.rules.protocol, where=self.where,
             progress=self.progress,
         )  # fmt: skip
 
@@ -270,7 +299,7 @@ class _Run:
             real,
             metrics=metrics,
             protocol=self.rules.protocol,
-            workers=self.workers,
+            where=self.where,
             progress=self.progress,
         )
 
@@ -301,7 +330,9 @@ class _Run:
         with atomic_write(self.out / "results.md") as unfinished:
             goals = "\n".join(as_lines(made.rows)) + "\n\n" if made.rows else ""
             unfinished.write_text(goals + as_markdown(made.found), encoding="utf-8")
-        write_report(made.found, self.out / "report.html")
+        with atomic_write(self.out / "results.tex") as unfinished:
+            unfinished.write_text(as_latex(made.found), encoding="utf-8")
+        write_table(made.found, self.out / "report.html")
         panels = [_panels(self.out, case) for case in self.cases[:_GRID_CASES]]
         write_grid(self.out / "grid.mp4", panels, self.cases[0].audio)
 
@@ -397,20 +428,6 @@ def _line(name: str, person: str | None = None, **files: Path | None) -> dict[st
     """A manifest line that may lie in any folder: files by their full paths."""
     paths = {kind: str(path.resolve()) for kind, path in files.items() if path is not None}
     return {"id": name, **({} if person is None else {"person": person}), **paths}
-
-
-def as_markdown(found: Evaluation) -> str:
-    """The results as a table, with 95 % intervals over clips."""
-    lines = ["| metric | value | 95 % interval | of the real clips |", "|---|---|---|---|"]
-    for name, measured in found.results.items():
-        interval = measured.interval
-        between = f"{show(interval.low)} … {show(interval.high)}" if interval else ""
-        real = show(measured.real) if measured.real is not None else ""
-        lines.append(
-            f"| {name} {ARROWS[METRICS[name].better]} | {show(measured.value)} | {between} | {real} |"
-        )
-    lines += [f"\n{name}: not computed: {why}" for name, why in found.not_computed.items()]
-    return "\n".join(lines) + "\n"
 
 
 def _panels(out: Path, case: Case) -> list[Path]:

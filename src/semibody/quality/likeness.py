@@ -3,7 +3,8 @@
     with Observer() as observer:
         values = observer.measure(frames, inputs)      # {"hands-found": 1.0, "rest": 41.2, ...}
 
-Every ``LOOK_EVERY``-th frame is looked at by itself, as finished frames are, before any video codec. A hand
+Every ``LOOK_EVERY``-th frame is looked at by itself, as finished frames are, before any video codec; faces of
+all frames, because a blink is short (``quality.liveliness``). A hand
 counts as shown where it was found in the portrait as the user gave it, inside the clip's framing. What a
 picture cannot tell is NaN: hands found without hands, the PSNR at rest of a clip that never rests.
 """
@@ -21,13 +22,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.evaluation.faces import DlibEmbedder, Embedder, FaceFinder, open_face_finder
+from semibody.evaluation.faces import DlibEmbedder, Embedder, Face, FaceFinder, open_face_finder
 from semibody.evaluation.measures.identity import dlib_cosine
 from semibody.inputs import Inputs
 from semibody.pose.body import SEEN, SHOULDERS, face_found, hands_found, shoulder_distance
 from semibody.pose.detectors import Detector, open_detector
 from semibody.pose.hands import hand_variation
 from semibody.pose.regions import hull_mask
+from semibody.quality.liveliness import measure_life
 from semibody.types import FACE, HANDS, N_HAND, Floats, Gesture, MissingPartError, Picture, Pose
 
 LOOK_EVERY = 3
@@ -69,6 +71,10 @@ LIKENESSES = {
     "HKV": Likeness("movement of hands as found (HKV)", "px of 768"),
     "HKV-planned": Likeness("movement of hands as planned (HKV)", "px of 768"),
     "hands-invented": Likeness("hands found where the portrait shows none, share of frames"),
+    "blinks": Likeness("blinks, by the opening of the eyes", "a minute"),
+    "head-motion": Likeness("movement of the head, root mean square, of the face's height", "%"),
+    "background": Likeness("what is away from head, body and arms against the portrait", "dB"),
+    "mouth-shut": Likeness("open mouths of portraits shut in silence, share of silent frames"),
     "seconds": Likeness("computing for a second of video, loading included", "s"),
 }
 """By the names that goals and files use, in the order of tables."""
@@ -113,7 +119,10 @@ class Observer:
         looked = range(0, len(frames), LOOK_EVERY)
         poses = [self._pose(frames[number]) for number in looked]
         values = dict.fromkeys((name for name in LIKENESSES if name != "seconds"), math.nan)
-        values["identity"] = self._identity(frames[::LOOK_EVERY], inputs.portrait)
+        known = self._finder.find(inputs.portrait)
+        faces = [self._finder.find(frame) for frame in frames]
+        values["identity"] = self._identity(frames, faces, inputs.portrait, known)
+        values |= measure_life(faces, known, inputs.speech, gesture.fps)
         if own is None:
             return values
         asked = Gesture(gesture.joints[looked.start : len(frames) : LOOK_EVERY],
@@ -121,6 +130,7 @@ class Observer:
         resting = at_rest(gesture, own)[: len(frames)]
         values |= measure_hands(poses, asked, own, self._pose(inputs.portrait), frames.shape[1:3])
         values["HKV-planned"] = _planned(inputs.gesture, frames.shape[1:3])
+        values["background"] = background_psnr(frames[::LOOK_EVERY], asked, inputs, own)
         values["rest"] = rest_psnr(frames[resting], inputs.portrait, living(inputs, own))
         moving = [n for n in looked if not resting[n]] or list(looked)
         face, cloth = sharpness(frames[moving], [gesture[n] for n in moving], inputs.portrait, own)
@@ -130,17 +140,16 @@ class Observer:
         people = self._detector.people(picture)
         return people[0] if people else Pose.empty()
 
-    def _identity(self, frames: NDArray[np.uint8], portrait: Picture) -> float:
-        """Mean centred cosine to the portrait's face; a frame without a face counts 0."""
-        if self._embedder is None:
+    def _identity(
+        self, frames: NDArray[np.uint8], faces: list[Face | None], portrait: Picture, known: Face | None
+    ) -> float:
+        """Mean centred cosine to the portrait's face ``known``; a frame without a face counts 0."""
+        if self._embedder is None or known is None:
             return math.nan
-        faces = [self._finder.find(picture) for picture in (portrait, *frames)]
-        if faces[0] is None:
-            return math.nan
-        reference = self._embedder.embed(portrait, faces[0])
+        reference = self._embedder.embed(portrait, known)
         cosines = [
-            float(dlib_cosine(self._embedder.embed(picture, face)[None], reference)[0]) if face else 0.0
-            for picture, face in zip(frames, faces[1:], strict=True)
+            float(dlib_cosine(self._embedder.embed(frames[n], face)[None], reference)[0]) if face else 0.0
+            for n, face in list(enumerate(faces))[::LOOK_EVERY]
         ]
         return float(np.mean(cosines))
 
@@ -205,6 +214,17 @@ def living(inputs: Inputs, own: Pose) -> NDArray[np.bool_]:
         return cv2.dilate((inputs.person > 0).astype(np.uint8), np.ones((size, size), np.uint8)) > 0
     face = own.joints[FACE]
     return hull_mask(np.concatenate([face[2:15], face[31:36]]), height, width, 0.1) > 0
+
+
+def background_psnr(frames: NDArray[np.uint8], asked: Gesture, inputs: Inputs, own: Pose) -> float:
+    """PSNR in dB of what is neither person nor arms in any of these frames, whose poses were ``asked``, at
+    most 60; NaN where the portrait's background is not known."""
+    if inputs.person is None:
+        return math.nan
+    taken = living(inputs, own) | (inputs.person > 0)
+    for n in range(len(frames)):
+        taken = taken | _arms(asked[n], own, inputs.portrait)
+    return rest_psnr(frames, inputs.portrait, taken) if (~taken).mean() > _LEAST else math.nan
 
 
 def rest_psnr(frames: NDArray[np.uint8], portrait: Picture, moving: NDArray[np.bool_]) -> float:

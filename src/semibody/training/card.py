@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from semibody.clips.manifest import Line, find_manifest, read_lines
 from semibody.data.crowd import RECORD
-from semibody.data.dataset import PackedClip
+from semibody.data.dataset import clips_in
 from semibody.evaluation.report import show
 from semibody.files import atomic_write, first_line, read_json, read_text
 from semibody.media import VideoReader, read_image, resize_image, write_image
@@ -133,7 +133,7 @@ def _data(packed: Path | None) -> Iterator[str]:
     yield "| frames a second | people: train, held out | clips | of them heads | frames | rendered with |"
     yield "|---|---|---|---|---|---|"
     for folder in sorted(p for p in packed.iterdir() if p.is_dir()):
-        clips = [PackedClip(path) for path in sorted(folder.glob("*.clip.safetensors"))]
+        clips = clips_in(folder)
         if not clips:
             continue
         people = {side: len({c.person for c in clips if (c.split == "train") == (side == "train")})

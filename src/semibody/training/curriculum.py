@@ -20,7 +20,7 @@ imports torch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from semibody.pose.regions import Region
@@ -70,11 +70,22 @@ class Curriculum:
     """mask audio attention to the face in padded head clips, and their border out of the loss (HPA)"""
     mask_dilation: float = 0.35
     """how far the hull of lips or face grows, as a share of its longer side"""
+    shares: dict[str, dict[str, float]] = field(default_factory=dict)
+    """source of clips (``data ingest --source``) -> block -> its share of that block's samples; sources
+    without one are left out of a block in which others have one. A block without shares takes all people
+    alike. Silent clips take part only while audio is muted, whatever their share"""
 
     def __post_init__(self) -> None:
         for name in ("pose_dropout", "pose_dropout_after", "ramp", "head_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"curriculum.{name} must be from 0 to 1")
+        for source, shares in self.shares.items():
+            if unknown := shares.keys() - set(BLOCKS):
+                raise ValueError(
+                    f"curriculum.shares.{source}: no block {min(unknown)}; choose from {', '.join(BLOCKS)}"
+                )
+            if min(shares.values(), default=0.0) < 0:
+                raise ValueError(f"curriculum.shares.{source}: no share may be negative")
         if min(self.lengths) < 0 or sum(self.lengths) == 0:
             raise ValueError("curriculum: no block may have a negative length, and one must have steps")
 
@@ -96,6 +107,13 @@ class CurriculumStep:
     """where audio attention may write"""
     head_share: float
     """share of samples that are padded head clips"""
+    shares: dict[str, float]
+    """source -> its share of the samples; empty: all people alike"""
+
+    @property
+    def muted(self) -> bool:
+        """Whether audio is muted, so that silent clips may take part."""
+        return self.region == "none"
 
 
 def at(curriculum: Curriculum, step: int) -> CurriculumStep:
@@ -109,6 +127,9 @@ def at(curriculum: Curriculum, step: int) -> CurriculumStep:
         pose_dropout=pose_dropout(curriculum, block, into),
         region=AUDIO_REGION[block],
         head_share=head_share(curriculum, block),
+        shares={
+            source: share for source, by in curriculum.shares.items() if (share := by.get(block, 0.0)) > 0
+        },
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semibody.clips.truth import Truth
-from semibody.data.dataset import PackedClip, Packing, pack_clip, packed_path
+from semibody.data.dataset import PackedClip, pack_clip, packed_path
 from semibody.pose.frame import box_crop
 from semibody.pose.skeleton import HAND_EDGES
 from semibody.training.recipe import Recipe
@@ -31,7 +31,7 @@ def make_drawn_clips(
     """Pack clips of ``people`` drawn persons, the first ``heads`` of them cut to the head, the last
     ``held_out`` as validation; resumable."""
     data = recipe.data
-    packing = Packing(size=data.size, fps=data.fps, head_height=data.head_height)
+    packing = data.packing
     made = []
     for number in range(people):
         name, place = f"drawn-{number:04d}", folder / packing.key

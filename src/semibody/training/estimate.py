@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import flop_registry
 
 from semibody.clips.manifest import read_manifest
-from semibody.data.dataset import Packing, packed_clips
+from semibody.data.dataset import packed_clips
 from semibody.networks.audio_encoders import AudioConfig
 from semibody.training.recipe import Recipe
 from semibody.training.stages import STAGES
@@ -212,8 +212,7 @@ def _frames(recipe: Recipe, data: Path | None, packed: Path | None) -> int | Non
     if data is not None:
         return sum(round(entry.seconds * settings.fps) for entry in read_manifest(data))
     if packed is not None:
-        packing = Packing(size=settings.size, fps=settings.fps, head_height=settings.head_height)
-        return sum(len(clip) for clip in packed_clips(packed, packing))
+        return sum(len(clip) for clip in packed_clips(packed, settings.packing))
     return None
 
 

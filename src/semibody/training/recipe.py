@@ -20,6 +20,7 @@ from semibody.training.stages import STAGES
 from semibody.training.stages.audio import AudioSettings
 from semibody.training.stages.denoise import MotionSettings, StillSettings
 from semibody.training.stages.keypoints import KeypointSettings
+from semibody.training.stages.lips import LipSettings
 from semibody.training.stages.plate import PlateSettings
 from semibody.training.stages.restore import RestoreSettings
 from semibody.training.stages.vae import VAESettings
@@ -33,6 +34,7 @@ class Recipe(RecipeBase):
     vae: VAESettings = field(default_factory=VAESettings)
     keypoints: KeypointSettings = field(default_factory=KeypointSettings)
     audio: AudioSettings = field(default_factory=AudioSettings)
+    lips: LipSettings = field(default_factory=LipSettings)
     plate: PlateSettings = field(default_factory=PlateSettings)
     still: StillSettings = field(default_factory=StillSettings)
     motion: MotionSettings = field(default_factory=MotionSettings)

@@ -141,9 +141,8 @@ class DenoisingSamples:
                     f"{clip.id}: has {len(clip)} frames, a window of {self.window} and a portrait need "
                     f"{self.window + 1}; leave the clip out or lower {drawing.stage}.frames"
                 )
-        self.full, self.heads = (_by_person(clips, kind) for kind in ("full", "head"))
-        if not self.full:
-            raise SemibodyError("the data has no half-body clips to train on; make some with --heads 0.15")
+        self._clips = _ClipChoice(clips)
+        self._require_choices()
         self.cell = recipe.model.vae.factor
         self._faces: dict[str, NDArray[np.float64]] = {}
 
@@ -180,7 +179,7 @@ class DenoisingSamples:
     def sample(self, step: int, number: int) -> dict[str, Any]:
         recipe, decided = self.recipe, self.curriculum_step(step)
         rng = generator(recipe.seed, self.drawing.source, step, number)
-        draw = self.choose(rng, decided.head_share)
+        draw = self.choose(rng, decided)
         groups = [group for group, p in decided.keep.items() if rng.random() < p]
         # Where the curriculum mutes audio there is none to drop.
         dropped = rng.random() < recipe.noise.drop_audio and decided.region != "none"
@@ -201,12 +200,19 @@ class DenoisingSamples:
         last, steps = self.recipe.noise.refine, self.drawing.steps
         return last > 0 and step >= (1 - last) * steps
 
-    def choose(self, rng: Generator, head_share: float) -> Draw:
-        """The frames to generate and their portrait, of one of all people."""
-        heads = bool(self.heads) and rng.random() < head_share
-        people = self.heads if heads else self.full
-        clips = people[sorted(people)[rng.integers(len(people))]]
+    def choose(self, rng: Generator, decided: CurriculumStep) -> Draw:
+        """The frames to generate and their portrait, of one of the people who take part in a step."""
+        clips = self._clips.of_person(rng, decided)
         return self._of_person(rng, clips, clips[rng.integers(len(clips))])
+
+    def _require_choices(self) -> None:
+        """Raise SemibodyError if there are no clips to draw from in some block of the stage."""
+        curriculum = self.recipe.curriculum
+        starts = np.cumsum([0, *curriculum.lengths])
+        steps = [int(start) for start in starts[:-1]] if self.drawing.curriculum else []
+        reached = [at(curriculum, step) for step in steps if step < self.drawing.steps]
+        for decided in [*reached, *([] if reached else [final(curriculum)])]:
+            self._clips.require(decided)
 
     def at_pure_noise(
         self, draw: Draw, rng: Generator, region: Region = "body", groups: Sequence[str] = ("hands",)
@@ -390,6 +396,62 @@ def draw_noise(rng: Generator, shape: tuple[int, ...], settings: NoiseSettings) 
     if settings.offset > 0:
         noise += np.float32(settings.offset) * rng.standard_normal((1, shape[1], 1, 1), np.float32)
     return noise
+
+
+class _ClipChoice:
+    """Which clips are drawn in a step: by kind, source and person."""
+
+    def __init__(self, clips: Sequence[PackedClip]) -> None:
+        self._clips = list(clips)
+        self._known: dict[tuple[str, bool, str | None], dict[str, list[PackedClip]]] = {}
+
+    def of_person(self, rng: Generator, decided: CurriculumStep) -> list[PackedClip]:
+        """The clips of a person of one source and kind."""
+        # Without heads or shares nothing is drawn for them: older runs continue with the same samples.
+        heads = bool(self._people("head", decided, None)) and rng.random() < decided.head_share
+        kind = "head" if heads else "full"
+        people = self._people(kind, decided, self._source(rng, kind, decided))
+        return people[sorted(people)[rng.integers(len(people))]]
+
+    def _source(self, rng: Generator, kind: str, decided: CurriculumStep) -> str | None:
+        """A source by its share, of those that have clips of this kind; None: all."""
+        shares = {
+            source: share
+            for source, share in sorted(decided.shares.items())
+            if self._people(kind, decided, source)
+        }
+        if not shares:
+            return None
+        limits = np.cumsum(list(shares.values()))
+        return list(shares)[int(np.searchsorted(limits, rng.random() * limits[-1], side="right"))]
+
+    def _people(self, kind: str, decided: CurriculumStep, source: str | None) -> dict[str, list[PackedClip]]:
+        """Person -> the clips that may be drawn: silent ones only where audio is muted."""
+        key = kind, decided.muted, source
+        if key not in self._known:
+            self._known[key] = _by_person(
+                [
+                    clip
+                    for clip in self._clips
+                    if (decided.muted or not clip.silent) and source in (None, clip.source)
+                ],
+                kind,
+            )
+        return self._known[key]
+
+    def require(self, decided: CurriculumStep) -> None:
+        """Raise SemibodyError if there is nothing to draw in a step."""
+        if not self._people("full", decided, None):
+            heard = "" if decided.muted else " with sound"
+            raise SemibodyError(
+                f"the data has no half-body clips{heard} to train on; make some with --heads 0.15"
+            )
+        if decided.shares and not any(self._people("full", decided, source) for source in decided.shares):
+            known = sorted({clip.source for clip in self._clips if decided.muted or not clip.silent})
+            raise SemibodyError(
+                f"curriculum.shares: no source with a share in the block {decided.block} has half-body "
+                f"clips; the data has {', '.join(known)}"
+            )
 
 
 def _by_person(clips: Sequence[PackedClip], kind: str) -> dict[str, list[PackedClip]]:

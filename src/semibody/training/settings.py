@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from semibody.data.dataset import Packing
 from semibody.diffusion.schedule import ScheduleConfig
 from semibody.networks.model import ModelConfig
 from semibody.training.curriculum import Curriculum
@@ -56,9 +57,17 @@ class DataSettings:
     """What samples are made of."""
 
     size: int = 256
-    """side of the pictures in pixels; clips of other sizes are scaled"""
+    """side of the pictures in pixels; larger clips are scaled"""
     fps: float = 24.0
     """clips of other rates are resampled"""
+    enlarge: bool = False
+    """take clips whose pictures are smaller than size, too, and enlarge them; else they are refused"""
+    quality: int = 97
+    """of the JPEGs that clips are packed as"""
+    chroma: Literal["444", "420"] = "444"
+    """their colour at full size, or at half of it in both directions"""
+    latents: str = ""
+    """folder of latents and audio rows that trainings share; empty: in the training's own"""
     gap: int = 8
     """fewest frames between the portrait and any frame to be generated"""
     other_clip: float = 0.0
@@ -79,6 +88,16 @@ class DataSettings:
     def __post_init__(self) -> None:
         if self.size % 8 or self.size < 64:
             raise ValueError("data.size must be a multiple of 8, at least 64")
+        if not 1 <= self.quality <= 100:
+            raise ValueError("data.quality must be from 1 to 100")
+
+    @property
+    def packing(self) -> Packing:
+        """How clips are packed for a training."""
+        return Packing(
+            size=self.size, fps=self.fps, head_height=self.head_height, enlarge=self.enlarge,
+            quality=self.quality, chroma=self.chroma,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

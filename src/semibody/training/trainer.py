@@ -8,7 +8,8 @@ The folder ``run`` then holds
 ``recipe.json``        the recipe as it was resolved
 ``start.json``         by stage, what networks took from public weights and what was new, by name
 ``packed/``            the clips in the form the trainer reads (a setting of the call)
-``latents-…/``         the clips encoded by autoencoder and audio encoder, for each frame rate
+``latents-…/``         the clips encoded by autoencoder and audio encoder, for each frame rate (in
+                       ``data.latents`` where the recipe names a folder)
 ``vae/ still/ …``      checkpoints of each stage, and ``final/`` when it is done
 ``log.jsonl``          every figure; ``tensorboard/`` and ``pictures/`` beside it
 ``weights/``           the finished networks, for ``animate --weights`` and ``Animator.load``
@@ -165,8 +166,7 @@ class Training:
 
     @property
     def _packing(self) -> Packing:
-        data = self.recipe.data
-        return Packing(size=data.size, fps=data.fps, head_height=data.head_height)
+        return self.recipe.data.packing
 
     # -- stages -------------------------------------------------------------------------------
 
@@ -243,11 +243,13 @@ class Training:
 def split(clips: Sequence[PackedClip]) -> tuple[list[PackedClip], list[PackedClip]]:
     """(training, held-out) clips. Without a held-out split, validation uses the training clips."""
     chosen = [clip for clip in clips if clip.split == "train"]
-    held_out = [clip for clip in clips if clip.split == "val" and clip.kind == "full"]
-    held_out = held_out or [clip for clip in clips if clip.split == "test" and clip.kind == "full"]
+    # What is generated of a clip is measured with its sound.
+    heard = [clip for clip in clips if clip.kind == "full" and not clip.silent]
+    held_out = [clip for clip in heard if clip.split == "val"]
+    held_out = held_out or [clip for clip in heard if clip.split == "test"]
     if not chosen:
         raise SemibodyError("the data has no clips of the split train; make more people")
-    return chosen, held_out or [clip for clip in chosen if clip.kind == "full"]
+    return chosen, held_out or [clip for clip in chosen if clip.kind == "full" and not clip.silent]
 
 
 def _accelerator(recipe: Recipe, target: torch.device) -> Any:

@@ -175,6 +175,8 @@ def by_espeak(text: str, voice: str, words_per_minute: int, pitch: int) -> Spoke
 
 
 def _plain_symbol(symbol: str) -> str:
+    if symbol == ";":  # espeak-ng's sign of a palatal sound, which is one by itself
+        return "j"
     return symbol.strip("_:;,'%=-|~^!?* ")
 
 

@@ -26,6 +26,7 @@ STAGES = {
     "prepare": "Preparing the portrait",
     "denoise": "Making the movement",
     "decode": "Drawing the frames",
+    "less memory": "Beginning again with less memory",
 }
 """What a stage of the work is called on the page."""
 CONTROLS = {"context": "Window", "size": "Width and Height"}
@@ -64,7 +65,7 @@ def reason_of(error: BaseException) -> str:
 
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the server's disk is full; tell whoever runs it"
-    if is_out_of_memory(error):
+    if is_out_of_memory(error):  # its remedies are whose server it is
         return "the server has too little memory for this; choose a smaller picture or shorter speech"
     return "something went wrong on the server; try again, and tell whoever runs it to look at its terminal"
 
@@ -140,4 +141,8 @@ def option_name(field: str) -> str:
 
 def shown(error: Exception, names: Mapping[str, str] | None = None) -> str:
     """What the page says of an error."""
-    return plain(str(error), names) if isinstance(error, SemibodyError) else reason_of(error)
+    from semibody.runtime import OUT_OF_MEMORY
+
+    if isinstance(error, SemibodyError) and not str(error).startswith(OUT_OF_MEMORY):
+        return plain(str(error), names)
+    return reason_of(error)

@@ -75,6 +75,12 @@ PARTS = {
             "https://github.com/wilson1yan/VideoGPT", "Apache-2.0",
         ),
         Part(
+            "i3d-torchscript", "i3d_torchscript.pt", "I3D as StyleGAN-V's FVD uses it, a known program",
+            "https://github.com/universome/fvd-comparison", "Apache-2.0",
+            HubFile("flateon/FVD-I3D-torchscript", "i3d_torchscript.pt"),
+            "bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2",
+        ),
+        Part(
             "arcface", "w600k_r50.onnx", "ArcFace (insightface buffalo_l) for CSIM",
             "https://github.com/deepinsight/insightface/releases/tag/v0.7", "non-commercial research only",
             HubFile("public-data/insightface", "models/buffalo_l/w600k_r50.onnx"),

@@ -20,10 +20,10 @@ from semibody.types import Progress, SemibodyError, silent
 from semibody.weights import hub, official
 from semibody.weights.animatediff import MOTION_FILES, read_motion
 from semibody.weights.stable_diffusion import UNET_FILES, read_unet
-from semibody.weights.state import Published
+from semibody.weights.state import Published, read_state
 from semibody.weights.wav2vec2 import read_wav2vec2
 
-Kind = Literal["vae", "whisper", "wav2vec2", "unet", "motion"]
+Kind = Literal["vae", "whisper", "wav2vec2", "unet", "motion", "tiny"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,10 @@ PUBLIC: dict[str, PublicWeights] = {
         "motion", "guoyww/animatediff", "fdfe36afa161e51b3e9c24022b0e368d59e7345e",
         ("v3_sd15_mm.ckpt",), "Apache-2.0",
     ),
+    "taesd": PublicWeights(
+        "tiny", "madebyollin/taesd", "614f76814bbe30edbe2e627ace1c2234c81a2c0e",
+        ("config.json", "diffusion_pytorch_model.safetensors"), "MIT",
+    ),
 }  # fmt: skip
 """By the name that ``weights fetch`` and a recipe's ``start`` take."""
 
@@ -86,6 +90,11 @@ class _Form:
     """the name to fetch"""
 
 
+def _read_unchanged(path: Path) -> Published:
+    """A file of a network that is diffusers' own, under its names."""
+    return Published(path, read_state(path))
+
+
 _FORMS: Mapping[Kind, _Form] = {
     "vae": _Form(
         tuple(f"{folder}diffusion_pytorch_model{ending}" for folder in ("", "vae/", "sd-vae-ft-mse/")
@@ -99,6 +108,7 @@ _FORMS: Mapping[Kind, _Form] = {
     "wav2vec2": _Form(("model.safetensors", "pytorch_model.bin"), read_wav2vec2, "wav2vec2-base-960h"),
     "unet": _Form(UNET_FILES, read_unet, "sd15"),
     "motion": _Form(MOTION_FILES, read_motion, "animatediff"),
+    "tiny": _Form(("diffusion_pytorch_model.safetensors",), _read_unchanged, "taesd"),
 }  # fmt: skip
 
 

@@ -111,10 +111,18 @@ def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in module.state_dict().items()}
 
 
-def content_of(module: nn.Module) -> Iterator[tuple[str, str, NDArray[np.uint8]]]:
-    """Name, dtype and bytes of every tensor of a module, one after the other: for a digest of weights."""
-    for name, value in module.state_dict().items():
-        flat = value.detach().cpu().contiguous().flatten()
+def content_of(
+    module: nn.Module, read: Callable[[str], Tensor] | None = None
+) -> Iterator[tuple[str, str, NDArray[np.uint8]]]:
+    """Name, dtype and bytes of every tensor of a module, one after the other: for a digest of weights.
+
+    ``read`` gives, by its name, a tensor that is not in memory.
+    """
+    for name, held in module.state_dict().items():
+        value = read(name) if read is not None and held.is_meta else held
+        # Quantised tensors are of types of their own, which have no bytes.
+        plain = value if type(value) in (Tensor, nn.Parameter) else value.dequantize()
+        flat = plain.detach().cpu().contiguous().flatten()
         yield name, str(value.dtype), flat.view(torch.uint8).numpy()
 
 
@@ -159,19 +167,41 @@ def fill(
     precision plus one tensor. ``on_tensor`` is called with the bytes done. Raises SemibodyError on misfits.
     """
     check(state, shapes_of(module), source)
-    done = 0
+    assign(module, state, dtype=dtype, device=device, on_tensor=on_tensor)
+    left = [name for name, value in _parameters_and_buffers(module) if value.is_meta]
+    if left:
+        raise SemibodyError(f"{source}: leaves {_shorten(left)} without a value")
+
+
+def assign(
+    module: nn.Module,
+    state: State,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    on_tensor: Callable[[int], None] = lambda _: None,
+) -> None:
+    """``fill`` without its checks: ``state`` may be a part of what the module holds."""
+    done, owners = 0, dict(module.named_modules())
     for key in list(state):
         mapped = state.pop(key)
         layout = torch.channels_last if mapped.ndim == 4 else torch.contiguous_format
         converted = mapped.to(device, dtype if mapped.is_floating_point() else None, copy=True)
         converted = converted.contiguous(memory_format=layout)
-        module.load_state_dict({key: converted}, strict=False, assign=True)
+        # By name: ``load_state_dict`` would walk through all modules for each tensor.
+        owner, _, name = key.rpartition(".")
+        _put(owners[owner], name, converted)
         done += mapped.nbytes
         _release_pages(mapped)
         on_tensor(done)
-    left = [name for name, value in _parameters_and_buffers(module) if value.is_meta]
-    if left:
-        raise SemibodyError(f"{source}: leaves {_shorten(left)} without a value")
+
+
+def _put(owner: nn.Module, name: str, value: Tensor) -> None:
+    """Put a tensor in the place of a module's own parameter or buffer of this name."""
+    before = getattr(owner, name)
+    if isinstance(before, nn.Parameter):
+        value = nn.Parameter(value, requires_grad=before.requires_grad)
+    setattr(owner, name, value)
 
 
 def _parameters_and_buffers(module: nn.Module) -> Iterable[tuple[str, Tensor]]:

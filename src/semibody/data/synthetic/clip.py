@@ -68,6 +68,8 @@ class Style:
     """share of clips whose arms are lifted from them"""
     articulation: float = 1.0
     """how far mouths open in speech; 1 is a calm speaker, whose lips part by a pixel or two at 256 x 256"""
+    held_out_voices: bool = False
+    """speaks in voices that no network's lips are trained on"""
 
 
 CLEAN = Style()
@@ -97,7 +99,7 @@ def render_clip(
     frames = max(1, round(seconds * fps))
     others: dict[str, Any] = {"voice": "recording"}
     if speech is None:
-        spoken = speak(rng, frames / fps, person.look.sex < 0.5)
+        spoken = speak(rng, frames / fps, person.look.sex < 0.5, held_out=style.held_out_voices)
         speech, mouth = spoken.speech, mouth_track(spoken, frames, fps)
         phonemes = [[round(a, 3), round(b, 3), s] for a, b, s in spoken.phonemes]
         others = {"voice": spoken.voice, "text": spoken.text, "phonemes": phonemes}

@@ -12,7 +12,7 @@ from semibody.types import SemibodyError
 if TYPE_CHECKING:
     from semibody.data.synthetic.assets import Assets
 
-GENERATOR = 7
+GENERATOR = 8
 """Grows whenever the same order would give other pictures, so that one folder never mixes two kinds."""
 MAY_GROW = ("people", "clips")
 """What a later run may ask more of, in the same folder."""

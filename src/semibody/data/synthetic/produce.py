@@ -27,11 +27,13 @@ from semibody.data.synthetic.order import MAY_GROW, Order
 from semibody.files import foreign_failure
 from semibody.media import VideoWriter, read_image, read_speech, write_speech
 from semibody.pose.files import save_gesture
-from semibody.processes import in_processes
+from semibody.processes import Workers, run_jobs
 from semibody.types import MissingPartError, Progress, SemibodyError, silent
 
 if TYPE_CHECKING:
     from semibody.data.synthetic.clip import RenderedClip
+
+ONE = Workers(workers=1)
 
 
 def prepare(order: Order, assets: Path | str | None) -> tuple[Path | str, dict[str, Any]]:
@@ -55,7 +57,11 @@ def prepare(order: Order, assets: Path | str | None) -> tuple[Path | str, dict[s
 
 
 def synthesise(
-    out: Path | str, assets: Path | str | None, order: Order, workers: int = 1, progress: Progress = silent
+    out: Path | str,
+    assets: Path | str | None,
+    order: Order,
+    where: Workers = ONE,
+    progress: Progress = silent,
 ) -> list[ClipEntry]:
     """Make the clips that are not there yet and write the manifest; returns all its entries.
 
@@ -72,7 +78,7 @@ def synthesise(
         numbers = [n for n in range(order.people) if not _finished(out, order, n)]
         done = order.people - len(numbers)
         progress("people", done, order.people)
-        for failure in make_people(out, assets, order, numbers, workers):
+        for failure in make_people(out, assets, order, numbers, where):
             failures += [failure] if failure else []
             done += 1
             progress("people", done, order.people)
@@ -96,11 +102,11 @@ def _finished(out: Path, order: Order, person: int) -> bool:
 
 
 def make_people(
-    out: Path, assets: Path | str, order: Order, numbers: list[int], workers: int
+    out: Path, assets: Path | str, order: Order, numbers: list[int], where: Workers
 ) -> Iterator[str | None]:
     """Make people in processes; yields for each what went wrong, or None."""
     jobs = [(str(out), str(assets), order, n) for n in numbers]
-    yield from in_processes(make_person, jobs, workers, given_up=give_up_person)
+    yield from run_jobs(make_person, jobs, where, given_up=give_up_person)
 
 
 def give_up_person(*job: Any) -> str:

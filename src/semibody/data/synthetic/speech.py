@@ -7,17 +7,19 @@ Phonemes become mouth shapes (``SHAPES``), and neighbours blend into each other 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from semibody.clips.mouth import SHAPES
 from semibody.types import RATE, Speech
 from semibody.voices import espeak
 from semibody.voices.speaking import Spoken, by_espeak, by_flite
 
-SHAPES = ("jaw", "round", "wide", "press", "lower", "upper")
-"""Columns of a mouth track: jaw open, lips forward, lips spread, lips pressed, lower lip in, upper lip up."""
 JAW = SHAPES.index("jaw")
+CLASSES = ("rest", "closed", "teeth", "round", "wide", "open", "other")
+"""Visemes: no sound · m, b, p · f, v · rounded sounds · spread ones · open vowels · all others."""
 _EXPOSURE = 1 / 24
 """seconds, longest exposure of a frame"""
 
@@ -40,13 +42,14 @@ _CONSONANTS = {
 }  # fmt: skip
 
 
-def speak(rng: np.random.Generator, seconds: float, female: bool) -> Spoken:
-    """About ``seconds`` of random sentences in a random voice, possibly after a short silence.
+def speak(rng: np.random.Generator, seconds: float, female: bool, *, held_out: bool = False) -> Spoken:
+    """About ``seconds`` of random sentences in a random voice, possibly after a short silence; ``held_out``:
+    in one that the lips of no network were trained on.
 
     Raises MissingPartError when neither espeak-ng nor flite is installed.
     """
     lead = float(rng.uniform(0.05, 0.45)) if rng.random() < 0.6 else 0.0
-    if shutil.which("flite") and (rng.random() < 0.25 or espeak.find_library() is None):
+    if not held_out and shutil.which("flite") and (rng.random() < 0.25 or espeak.find_library() is None):
         voice = str(rng.choice(["slt"] if female else ["rms", "awb", "kal16"]))
         spoken = by_flite(_sentences(rng, seconds), voice, float(rng.uniform(0.85, 1.2)))
     else:
@@ -57,6 +60,8 @@ def speak(rng: np.random.Generator, seconds: float, female: bool) -> Spoken:
         )
         variant = f"f{rng.integers(1, 6)}" if female else f"m{rng.integers(1, 8)}"
         text = _sentences(rng, seconds) if base.startswith("en") else _syllables(rng, seconds)
+        if held_out:
+            variant = "f4" if female else "m5"
         pitch = rng.integers(45, 75) if female else rng.integers(15, 50)
         spoken = by_espeak(text, f"{base}+{variant}", int(rng.integers(135, 200)), int(pitch))
     return _cut(spoken, lead, seconds)
@@ -69,7 +74,7 @@ def mouth_track(spoken: Spoken, frames: int, fps: float) -> NDArray[np.float32]:
     values = np.zeros((len(times), len(SHAPES)))
     total = np.full(len(times), 1e-6)
     closure = np.zeros(len(times))
-    for start, end, symbol in spoken.phonemes:
+    for start, end, symbol in _articulated(spoken.phonemes):
         shape, dominance = _shape_of(symbol)
         middle, half = (start + end) / 2, (end - start) / 2
         distance = np.maximum(np.abs(times - middle) - 0.5 * half, 0) / (0.028 + 0.3 * min(half, 0.1))
@@ -85,7 +90,7 @@ def mouth_track(spoken: Spoken, frames: int, fps: float) -> NDArray[np.float32]:
     values[:, 0] *= 0.45 + 0.55 * loud
     values *= (np.clip(loud * 6, 0, 1) ** 0.5)[:, None]  # lips close in silence
     values[:, [0, 2, 5]] *= (1 - closure)[:, None]
-    values[:, 3] = np.maximum(values[:, 3], closure * (loud > 0.01))
+    values[:, 3] = np.maximum(values[:, 3], closure)  # also while the sound of a p is held back
     return values.reshape(frames, oversample, -1).mean(axis=1).astype(np.float32)
 
 
@@ -111,6 +116,39 @@ def _exposures(frames: int, fps: float, samples: int = 1) -> NDArray[np.float64]
     """
     within = (np.arange(samples) + 0.5) / samples * min(1 / fps, _EXPOSURE)
     return np.arange(frames)[:, None] / fps + within
+
+
+def _articulated(
+    phonemes: tuple[tuple[float, float, str], ...],
+) -> Iterator[tuple[float, float, str]]:
+    """The phonemes, diphthongs and affricates in their parts: aU as a and U, tS as t and S.
+
+    Marks of another language, as espeak-ng gives them, are no sounds.
+    """
+    for start, end, symbol in phonemes:
+        if symbol.startswith("("):
+            continue
+        parts = [letter for letter in symbol if letter in _VOWELS or letter in _CONSONANTS] or [symbol]
+        vowels = [letter in _VOWELS for letter in parts]
+        if not (all(vowels) or not any(vowels)):
+            parts = parts[:1]
+        length = (end - start) / len(parts)
+        for number, part in enumerate(parts):
+            yield start + number * length, start + (number + 1) * length, part
+
+
+def phoneme_class(symbol: str) -> str:
+    """Which lips a sound is made with (``CLASSES``), by its first part."""
+    if not symbol:
+        return "rest"
+    shape = _shape_of(next((part for _, _, part in _articulated(((0.0, 1.0, symbol),))), ""))[0]
+    if shape[3] or shape[4]:
+        return "closed" if shape[3] else "teeth"
+    if shape[1] >= 0.4:
+        return "round"
+    if shape[2] >= 0.4:
+        return "wide"
+    return "open" if shape[0] >= 0.5 else "other"
 
 
 def _shape_of(symbol: str) -> tuple[NDArray[np.float64], float]:

@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
 import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -352,7 +355,7 @@ def import_solutions() -> Any:
     os.environ.setdefault("GLOG_minloglevel", "3")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        with warnings.catch_warnings(), quiet():
+        with warnings.catch_warnings(), quiet(), loaded_when_used("matplotlib.pyplot"):
             warnings.simplefilter("ignore")
             import mediapipe
     except ImportError as error:
@@ -363,6 +366,38 @@ def import_solutions() -> Any:
             "this mediapipe holds no models; pip install 'semibody[pose]' installs mediapipe==0.10.21"
         )
     return mediapipe.solutions
+
+
+@contextlib.contextmanager
+def loaded_when_used(name: str) -> Iterator[None]:
+    """Let a module that is imported meanwhile be loaded when something of it is first used.
+
+    mediapipe draws landmarks with matplotlib, which takes longer to import than all the rest, and nothing
+    here draws with it.
+    """
+    finder = _Lazy(name)
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
+class _Lazy(importlib.abc.MetaPathFinder):
+    """Finds one module, with the standard library's loader for modules that are rarely used."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name != self._name:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = importlib.util.LazyLoader(spec.loader)
+        return spec
 
 
 @contextlib.contextmanager

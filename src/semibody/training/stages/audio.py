@@ -27,7 +27,7 @@ from semibody.training.checkpoint import Snapshot
 from semibody.training.settings import Optimiser, RecipeBase, StageSettings
 from semibody.training.stages.base import Context, Stage
 from semibody.training.validation import Scores
-from semibody.types import Picture
+from semibody.types import Picture, SemibodyError
 
 TARGETS = ("jaw", "width")
 """opening of the jaw 0..1 · width of the mouth over the distance of the eyes, about 1"""
@@ -94,6 +94,9 @@ class AudioStage(Stage[AudioSettings]):
         super().__init__(context)
         self.encoder = encoder
         self.module = MouthPrediction(encoder)
+        self.heard = [clip for clip in self.clips if not clip.silent]
+        if not self.heard:
+            raise SemibodyError(f"the stage {self.name} needs clips with sound; all of the data are silent")
         self._cache: dict[str, tuple[Tensor, NDArray[np.float32]]] = {}
 
     def batch(self, step: int, samples: Sequence[int]) -> MouthBatch:
@@ -101,7 +104,7 @@ class AudioStage(Stage[AudioSettings]):
         windows, mouths, names = [], [], []
         for number in samples:
             rng = generator(self.recipe.seed, self.source, step, number)
-            clip = self.clips[rng.integers(len(self.clips))]
+            clip = self.heard[rng.integers(len(self.heard))]
             frame = int(rng.integers(len(clip)))
             rows, mouth = self._rows_and_mouths(clip)
             windows.append(self.encoder.windows(rows, torch.tensor([frame]), clip.fps)[0])

@@ -152,10 +152,11 @@ class Stage(ABC, Generic[S]):
         """The held-out clips that are validated."""
         return self.held_out[: self.recipe.run.validation_clips]
 
-    @abstractmethod
-    def validate_clip(self, clip: PackedClip, number: int, scores: Scores) -> list[Picture]:
+    def validate_clip(self, clip: PackedClip, number: int, scores: Scores) -> list[Picture]:  # noqa: ARG002
         """Add to ``scores`` the figures of a held-out clip, the ``number``-th, with the module's current
-        weights. Returns the clip's row of the validation picture; empty where there is none."""
+        weights. Returns the clip's row of the validation picture; empty where there is none. A stage that
+        validates on something else has a ``validate`` of its own."""
+        return []
 
     @torch.no_grad()
     def validate(self, ranks: Ranks = ALONE) -> tuple[dict[str, float], Picture | None]:
@@ -288,7 +289,8 @@ class Context:
         pretrained = getattr(model.audio_encoder, "encoder", None)
         networks = [model.vae] if pretrained is None else [model.vae, pretrained]
         key = digest([model.config.vae, model.config.audio], *networks)
-        store = LatentStore(self.out / f"latents-{key}-{self.recipe.data.fps:g}fps")
+        folder = Path(self.recipe.data.latents) if self.recipe.data.latents else self.out
+        store = LatentStore(folder / f"latents-{key}-{self.recipe.data.fps:g}fps")
 
         def encode(pictures: Picture) -> NDArray[np.float16]:
             pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2)

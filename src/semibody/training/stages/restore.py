@@ -30,6 +30,7 @@ from semibody.networks.restorer import Restorer
 from semibody.training.batches import Batch, Generator, generator
 from semibody.training.critic import Critic, add_adversarial, adversarial_losses
 from semibody.training.crops import face_or_hand
+from semibody.training.curriculum import final
 from semibody.training.denoiser import Denoiser, generate
 from semibody.training.losses import of_mean_one, picture_terms
 from semibody.training.parts import part_weights
@@ -263,7 +264,8 @@ class RestoreStage(Stage[RestoreSettings]):
         """The frames of a sample of the pool, and the generator of its noise."""
         rng = generator(self.recipe.seed, self.source, _POOL, number)
         # No padded heads: their border is padding, and half-body clips have heads too.
-        return self.samples.choose(rng, 0.0), rng
+        decided = dataclasses.replace(final(self.recipe.curriculum), head_share=0.0)
+        return self.samples.choose(rng, decided), rng
 
     @torch.no_grad()
     def _generated(self, batch: DenoisingBatch) -> dict[str, NDArray[Any]]:

@@ -1,4 +1,4 @@
-"""Work in several processes: few threads each, results as they come, no orphans (floor 1)."""
+"""Processes of this machine: few threads each, results as they come, no orphans."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
+from semibody.processes.worker import NUMBER, THREADS, call
 from semibody.types import SemibodyError
 
 T = TypeVar("T")
-
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LP_NUM_THREADS")
-"""Environment variables that limit the threads of numeric and drawing libraries."""
 
 
 def in_processes(
@@ -38,7 +36,7 @@ def in_processes(
     others continue; without ``given_up`` it is a SemibodyError. When this process ends, in whatever way, its
     workers end too.
     """
-    for name in _THREADS:  # before the workers start, which read it when they load their libraries
+    for name in THREADS:  # before the workers start, which read it when they load their libraries
         os.environ[name] = str(threads)
     waiting = dict(enumerate(jobs))
     while waiting:
@@ -66,8 +64,9 @@ def _until_one_dies(
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     count = max(1, min(workers, len(waiting)))
-    with sender, receiver, ProcessPoolExecutor(count, context, _end_with_parent, (receiver,)) as pool:
-        numbers = {pool.submit(function, *job): number for number, job in waiting.items()}
+    first = (receiver, context.Value("i", 0))
+    with sender, receiver, ProcessPoolExecutor(count, context, _begin, first) as pool:
+        numbers = {pool.submit(call, function, job): number for number, job in waiting.items()}
         try:
             for future in as_completed(numbers):
                 result = future.result()
@@ -82,9 +81,13 @@ def _until_one_dies(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _end_with_parent(line: Connection) -> None:
-    """End this worker as soon as the other end of ``line`` closes: when the run stops or is killed."""
+def _begin(line: Connection, started: Any) -> None:
+    """Take the next number of ``started``; end this worker as soon as the other end of ``line`` closes: when
+    the run stops or is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to handle
+    with started.get_lock():
+        os.environ[NUMBER] = str(started.value)
+        started.value += 1
 
     def watch() -> None:
         multiprocessing.connection.wait([line])

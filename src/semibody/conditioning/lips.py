@@ -1,0 +1,93 @@
+"""The lips of one portrait in the shapes that its speech asks for.
+
+    lips = Lips(face, aspect)                 # joints of the portrait's face
+    face + lips.offsets(shape)                # of one frame: shape (6,), columns as ``clips.mouth.SHAPES``
+
+Everything is relative to the portrait's own mouth: a smile keeps its corners, full lips stay fuller than thin
+ones. Only how far lips are apart is absolute: an open mouth shuts in silence and at m, b and p.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from semibody.clips.mouth import SHAPES
+from semibody.pose.head import smooth
+from semibody.types import Floats
+
+_WIDEST = 0.15
+"""Gap of the inner lips at an opening of 1, in heights of the face."""
+_CLOSED = 0.05
+"""Openings up to this are closed lips."""
+_PARTED, _OVER = 0.006, 0.5
+"""From which gap, in heights of the face, a portrait's lips are parted, and by how much more than that gap
+they are closed."""
+_UPPER_LIP = 0.15
+"""Share of an opening that the upper lip makes."""
+_SHUTS = (0.22, 0.5)
+"""Predicted closures between which lips go from open to shut: a short b is predicted with doubt."""
+_BITES = (0.25, 0.6)
+"""The same of a lower lip that goes to the upper teeth."""
+_TO_TEETH = 0.012
+"""Gap of f and v, in heights of the face."""
+_SHOWS_TEETH = 0.012
+"""How far the upper lip is raised, in heights of the face."""
+_ROUND, _SPREAD = 0.13, 0.055
+"""How far each corner goes in for rounded lips, and out for spread ones, in widths of the mouth."""
+_FULLER, _THINNER, _ROLLED, _TUCKED = 0.22, 0.1, 0.2, 0.35
+"""How much thicker rounded lips are, thinner spread ones, pressed ones, and a lower lip behind the teeth."""
+_USUAL_WIDTH = 0.8
+"""Width of a mouth at rest, as ``predict_mouth`` gives it."""
+
+Shape = Float[NDArray[np.float32], " 6"]
+
+
+@dataclass(frozen=True)
+class Lips:
+    """How far the lips of one portrait go, in fractions of the picture."""
+
+    own: Floats
+    """the face (68, 2), in heights of the picture"""
+    aspect: float
+
+    def offsets(self, shape: Shape) -> Floats:
+        """(68, 2): of the middles of the inner and outer lips, and of the corners."""
+        jaw, rounded, wide, press, lower, upper = (float(value) for value in shape)
+        size, width = float(np.ptp(self.own[:, 1])), float(np.hypot(*(self.own[64] - self.own[60])))
+        shut, bites = _step(press, _SHUTS), _step(lower, _BITES)
+        gap = _WIDEST * size * max(jaw - _CLOSED, 0.0) / (1 - _CLOSED)
+        gap = (gap + bites * (_TO_TEETH * size - gap)) * (1 - shut)
+        own = float(np.hypot(*(self.own[66] - self.own[62])))
+        # Joints lie on the lips' edges, and teeth shine through beside them.
+        over = _OVER * own if own > _PARTED * size else 0.0
+        more = gap - own - over * (1 - min(gap / (_PARTED * size), 1.0))
+        raised = _SHOWS_TEETH * size * upper * (1 - shut) if gap > 0 else 0.0
+        moved = np.zeros_like(self.own)
+        moved[62, 1] = -_UPPER_LIP * more - raised
+        moved[66, 1] = (1 - _UPPER_LIP) * more - raised
+        thicker = _FULLER * rounded - _THINNER * wide - _ROLLED * shut
+        above, below = self.own[62, 1] - self.own[51, 1], self.own[57, 1] - self.own[66, 1]
+        moved[51, 1] = moved[62, 1] - thicker * above
+        moved[57, 1] = moved[66, 1] + (thicker - _TUCKED * bites) * below
+        wider = (_SPREAD * wide - _ROUND * rounded) * width
+        moved[60, 0], moved[64, 0] = -wider, wider
+        return moved / (self.aspect, 1.0)
+
+    def shapes_of(self, mouths: Float[NDArray[np.float32], "f 2"]) -> Float[NDArray[np.float32], "f 6"]:
+        """Shapes for weights that predict only the opening and the width over the distance of the eyes
+        (``LogMelEncoder.predict_mouth``)."""
+        eyes = float(np.hypot(*(self.own[42:48].mean(0) - self.own[36:42].mean(0))))
+        width = float(np.hypot(*(self.own[64] - self.own[60])))
+        wider = (mouths[:, 1] - _USUAL_WIDTH) * eyes / (2 * max(width, 1e-6))
+        shapes = np.zeros((len(mouths), len(SHAPES)), np.float32)
+        shapes[:, 0] = mouths[:, 0]
+        shapes[:, 1], shapes[:, 2] = (-wider / _ROUND).clip(0, 1), (wider / _SPREAD).clip(0, 1)
+        return shapes
+
+
+def _step(value: float, between: tuple[float, float]) -> float:
+    return float(smooth(np.array((value - between[0]) / (between[1] - between[0]))))
