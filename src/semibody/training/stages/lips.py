@@ -27,6 +27,7 @@ from semibody.networks.audio_encoders import LogMelEncoder
 from semibody.networks.lips import LipsConfig, LipShapes
 from semibody.networks.model import Model
 from semibody.training.batches import Batch, generator
+from semibody.training.ranks import ALONE, Ranks
 from semibody.training.settings import Optimiser, RecipeBase, StageSettings
 from semibody.training.stages.base import Context, Stage
 from semibody.training.stages.denoise import export_model
@@ -105,7 +106,11 @@ class LipStage(Stage[LipSettings]):
         self.module = LipPrediction(network)
         self._given, self._out = context.given, context.out
         self._sounds = Sounds(context.out / "sounds", self.recipe.seed, self.settings)
-        self._sounds.make(workers=self.recipe.data.workers, progress=context.progress)
+        workers = self.recipe.data.workers
+        context.ranks.share(
+            self._sounds.names,
+            lambda names: self._sounds.make(names, workers=workers, progress=context.progress),
+        )
 
     def batch(self, step: int, samples: Sequence[int]) -> LipBatch:
         """Random utterances, each as it is heard somewhere."""
@@ -124,8 +129,8 @@ class LipStage(Stage[LipSettings]):
             mouths.append(mouth[config.rows - 1 - config.after :: 2])
             names.append(f"{number}:{noise}")
         count = (self.settings.rows - config.rows) // 2 + 1
-        mouth = torch.from_numpy(np.stack([one[:count] for one in mouths]))
-        return LipBatch(rows=torch.stack(rows), mouth=mouth, names=names)
+        shapes = torch.from_numpy(np.stack([one[:count] for one in mouths]))
+        return LipBatch(rows=torch.stack(rows), mouth=shapes, names=names)
 
     def losses(self, module: nn.Module, batch: LipBatch) -> dict[str, Tensor]:
         logits = module(batch.rows).float()
@@ -135,8 +140,9 @@ class LipStage(Stage[LipSettings]):
         return {"loss": error.sum(), **dict(zip(SHAPES, error, strict=True))}
 
     @torch.no_grad()
-    def validate(self) -> tuple[dict[str, float], None]:
-        """Correlation of predicted and true shapes of held-out voices, as they are heard."""
+    def validate(self, ranks: Ranks = ALONE) -> tuple[dict[str, float], None]:  # noqa: ARG002
+        """Correlation of predicted and true shapes of held-out voices, as they are heard; one batch, so every
+        process computes all of it."""
         generators = [generator(self.recipe.seed, self.source, 2**31, n) for n in range(_VALIDATED)]
         batch = self._batch(generators, True)
         device = next(self.network.parameters()).device
@@ -165,13 +171,17 @@ class Sounds:
         self._folder, self._seed, self._settings = folder, seed, settings
         self._kept: dict[str, Utterance] = {}
 
-    def make(self, *, workers: int, progress: Progress) -> None:
-        """All that is missing. Raises MissingPartError when no voice is installed."""
-        names = [
+    @property
+    def names(self) -> list[tuple[str, int]]:
+        """Name and number of each."""
+        return [
             *((f"noise-{n}", n) for n in range(_NOISES)),
             *((f"held-out-{n}", n) for n in range(_VALIDATED)),
             *((f"{n}", n) for n in range(self._settings.utterances)),
         ]
+
+    def make(self, names: Sequence[tuple[str, int]], *, workers: int, progress: Progress) -> None:
+        """Those of ``names`` that are missing. Raises MissingPartError when no voice is installed."""
         missing = [one for one in names if not (self._folder / f"{one[0]}.npz").exists()]
         with ThreadPoolExecutor(max(1, workers)) as threads:
             for done, _ in enumerate(threads.map(lambda one: self._make(*one), missing)):
