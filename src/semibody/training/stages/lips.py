@@ -124,8 +124,8 @@ class LipStage(Stage[LipSettings]):
             mouths.append(mouth[config.rows - 1 - config.after :: 2])
             names.append(f"{number}:{noise}")
         count = (self.settings.rows - config.rows) // 2 + 1
-        mouth = torch.from_numpy(np.stack([one[:count] for one in mouths]))
-        return LipBatch(rows=torch.stack(rows), mouth=mouth, names=names)
+        truth = torch.from_numpy(np.stack([one[:count] for one in mouths]))
+        return LipBatch(rows=torch.stack(rows), mouth=truth, names=names)
 
     def losses(self, module: nn.Module, batch: LipBatch) -> dict[str, Tensor]:
         logits = module(batch.rows).float()
