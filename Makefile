@@ -6,7 +6,7 @@ PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 STAMP  := $(VENV)/.semibody
 
-.PHONY: help sbom demo starter bench-starter data-demo test slow fuzz faults endurance minima audit parity lint types site bench bench-flops bench-step clean
+.PHONY: help sbom demo starter bench-starter data-demo test slow fuzz faults endurance minima audit parity lint types site bench bench-flops bench-step bench-nearly bench-gpu clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -151,3 +151,10 @@ bench-step: $(STAMP)-animate ## seconds of a full-size step: SIZE=256 FRAMES=12 
 	@$(PY) benchmarks/step.py --size $(SIZE) --frames $(FRAMES) --precision $(PRECISION)
 
 bench: bench-flops bench-step ## both of the above
+
+# Lips, hands and identity of a mode against the exact video; ten minutes on two quiet cores.
+bench-nearly: $(STAMP)-all ## how far --cache and the like are from the exact video, and what they save
+	@OMP_NUM_THREADS=1 $(PY) benchmarks/nearly.py
+
+bench-gpu: $(STAMP)-animate ## everything about this GPU in nine minutes: out/gpu
+	$(PY) benchmarks/gpu.py --out out/gpu

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from semibody.cli.progress import progress_bar
 from semibody.clips.manifest import read_manifest
-from semibody.evaluation.computing import Computing
 from semibody.evaluation.run import evaluate
 from semibody.media import read_clip, write_clip
 from semibody.types import Clip
@@ -70,7 +69,7 @@ def main() -> None:
                 generated,
                 real,
                 cache=asked.work / "cache",
-                where=Computing(workers=asked.workers),
+                workers=asked.workers,
                 progress=progress,
             )
             seconds.append(round(time.monotonic() - started, 1))

@@ -23,13 +23,13 @@ import dataclasses
 import json
 import math
 import statistics
-import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from machine import commit
 from numpy.typing import NDArray
 
 from semibody.animator import Animator
@@ -226,12 +226,6 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         shown += ["" if "passes" not in row else "yes" if row["passes"] else "no"]
         lines.append(f"| {row['mode']} | {' | '.join(shown)} |")
     return "\n".join(lines)
-
-
-def commit() -> str:
-    """The commit that is measured; empty outside a repository."""
-    asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def parse() -> argparse.Namespace:

@@ -24,7 +24,6 @@ from semibody.cli.progress import progress_bar
 from semibody.clips.manifest import NAME, write_lines
 from semibody.clips.mouth import correlation
 from semibody.clips.truth import Truth
-from semibody.evaluation.computing import Computing
 from semibody.evaluation.faces import similarity
 from semibody.evaluation.protocol import Item, Protocol, pair_clips
 from semibody.evaluation.report import show
@@ -224,7 +223,7 @@ def sensitivity(
                 metrics=metrics,
                 protocol=Protocol(),
                 cache=work / "cache",
-                where=Computing(workers=workers),
+                workers=workers,
             )
             for name, measured in found.results.items():
                 table.setdefault(name, []).append(measured.value)

@@ -12,6 +12,7 @@ import statistics
 import time
 
 import torch
+from machine import commit
 
 from semibody import runtime
 from semibody.conditioning.flops import count_work
@@ -104,6 +105,7 @@ def main() -> None:
     tflop = count_work(ModelConfig(), asked.size, asked.size, frames).step(2.5) / 1e12
     memory_peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else runtime.peak_memory()
     result = {
+        "commit": commit(),
         "size": asked.size,
         "frames": frames,
         "precision": asked.precision,

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -288,9 +289,8 @@ def test_with_one_step_only_one_window_is_kept(animator: Animator, steps: int, m
 def test_a_stream_has_the_frames_of_the_clip() -> None:
     """The starter's frames share their noise and no layer, so each is the same bits whenever it is made."""
     animator = Animator.load("starter", device="cpu")
-    inputs = [hub.STARTER / "portrait.png", hub.STARTER / "speech.wav"]
     settings = animator.settings(width=128, height=128, frame="keep", length=30)
-    prepared = prepare(*inputs, "auto", settings)
+    prepared = prepare(hub.STARTER / "portrait.png", hub.STARTER / "speech.wav", "auto", settings)
     whole = np.concatenate(list(animator.frames(prepared, settings)))
     made = animator.stream(prepared, settings)
     first = next(made)
@@ -322,7 +322,7 @@ def test_a_stream_goes_to_a_file_that_can_be_played(animator: Animator, tmp_path
 
 @pytest.mark.parametrize(("name", "settings"), [("a.webm", {}), ("a.mp4", {"alpha": True}), ("a.txt", {})])
 def test_a_stream_that_cannot_be_written_is_refused(
-    animator: Animator, tmp_path: Path, name: str, settings: dict[str, object]
+    animator: Animator, tmp_path: Path, name: str, settings: dict[str, Any]
 ) -> None:
     with pytest.raises(SemibodyError):
         animator.stream_to(tmp_path / name, made.picture(), made.tone(), made.gesture(), **settings)

@@ -41,6 +41,7 @@ FLOORS: dict[str, int] = {
     "animator": 5,
     "training": 6,
     "pipeline": 6,
+    "live": 6,
     "plan": 6,
     "quality": 6,
     "check": 6,

@@ -168,7 +168,6 @@ def synthesise_people(given: Path) -> Make:
 
 
 def evaluate_clips(given: Path) -> Make:
-    from semibody.evaluation.computing import Computing
     from semibody.evaluation.report import write_report
     from semibody.evaluation.run import evaluate
 
@@ -180,9 +179,7 @@ def evaluate_clips(given: Path) -> Make:
     def make(out: Path) -> faults.Work:
         def work() -> None:
             names = ["PSNR", "SSIM"]
-            found = evaluate(
-                given / "ours", given / "real", metrics=names, cache=out / "cache", where=Computing(workers=1)
-            )
+            found = evaluate(given / "ours", given / "real", metrics=names, cache=out / "cache", workers=1)
             write_report(found, out / "report.html")
 
         return work

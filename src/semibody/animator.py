@@ -38,11 +38,12 @@ from semibody.diffusion.schedule import ScheduleConfig, build_scheduler, initial
 from semibody.diffusion.spread import Each, Spread
 from semibody.diffusion.stream import FrameNoise, parts, row_windows, stream
 from semibody.diffusion.windows import Window, ring_windows
-from semibody.files import refuse_input, require_space
+from semibody.files import first_line, refuse_input, require_space
 from semibody.inputs import Inputs, prepare
 from semibody.media.provenance import notes_of
 from semibody.memory import MEMORIES
 from semibody.networks import quantised
+from semibody.networks.compiling import compile_blocks, restore
 from semibody.networks.loading import build_model, fill_model
 from semibody.networks.model import Conditions, Model, ModelConfig
 from semibody.networks.tiny_decoder import TinyDecoder
@@ -77,6 +78,11 @@ class Animator:
         """loads the same weights in another process"""
         self.memory: Memory = "full"
         """how much of the weights is in memory at a time"""
+        self.say: Callable[[str], None] = lambda text: None  # noqa: ARG005
+        """told, in one line, what the user should know while a clip is made"""
+        self._compiles = False
+        self._compiled: set[Any] = set()
+        """shapes for which the denoiser's blocks are compiled"""
         self.why_memory = ""
         """why that, where it was chosen when they were loaded"""
         self._may_lower = False
@@ -94,6 +100,7 @@ class Animator:
         device: str = "auto",
         devices: str | None = None,
         memory: str = "auto",
+        compile: bool = False,
         progress: Progress = silent,
     ) -> Animator:
         """Load weights by name (``starter``, ``official``, ``accelerated``) or from a folder.
@@ -102,21 +109,18 @@ class Animator:
         and its steps and guidance; by default it follows the name. ``devices`` (``cuda:0,cuda:1``) share
         the windows of a clip; the first takes the place of ``device``. ``memory`` is auto, full, low or
         lowest (``networks.turns``); auto is what fits, for the weights' default size and then for every clip.
-        Raises SemibodyError if weights are missing or do not fit, or a device is not there or too small.
+        ``compile`` compiles the denoiser's blocks when a size is first made (``networks.compiling``). Raises
+        SemibodyError if weights are missing or do not fit, or a device is not there or too small.
         """
         from semibody import config
 
         first, *further = runtime.several_devices(devices) if devices else (device,)
+        _check_compile(memory, compiles=compile, devices=1 + len(further))
         target = runtime.choose_device(first)
         dtype = runtime.choose_dtype(precision, target)
-        if precision in runtime.EIGHT_BITS:
-            quantised.require(precision)
-            if memory not in ("auto", "full"):
-                raise SemibodyError(
-                    f"--memory {memory} reads weights again and again, which --precision {precision} would "
-                    "round each time; use --precision bf16, or --memory full"
-                )
-            memory = "full"
+        eight_bits = precision in runtime.EIGHT_BITS
+        if eight_bits:
+            memory = quantised.require(precision, memory)
         found = resolve(Source(weights=str(weights) if weights else None, preset=preset))
         folder = found.folder
         runtime.prepare(target)
@@ -130,17 +134,21 @@ class Animator:
         kept = _what_fits(place, choice.memory, progress, may_lower=memory == "auto")
         schedule = config.build(ScheduleConfig, info.schedule, str(folder))
         made = cls(model, schedule=schedule, defaults=found.defaults, origin=info.origin or folder.name)
-        made.memory, made._may_lower = kept, memory == "auto"
-        made.why_memory = choice.line()
-        made._fill_again = place
-        if precision in runtime.EIGHT_BITS:
+        if eight_bits:
             quantised.quantise(model.denoising_unet, precision)
             made.precision = precision
+        made.memory, made._may_lower = kept, memory == "auto"
+        made.why_memory = choice.line()
+        made._compiles = compile and kept != MEMORIES[-1]
+        made._fill_again = place
         if further:
             made._further = further
-            again = precision if precision in runtime.EIGHT_BITS else runtime.name_of(dtype)
             made._load_again = functools.partial(
-                cls.load, folder.absolute(), preset=found.variant, precision=again, memory=memory
+                cls.load,
+                folder.absolute(),
+                preset=found.variant,
+                precision=precision if eight_bits else runtime.name_of(dtype),
+                memory=memory,
             )
         return made
 
@@ -379,12 +387,15 @@ class Animator:
         self._fit(settings, len(inputs), progress)
         with self._told_of_full_memory():
             conditions = self.conditions(inputs, settings, progress)
+            self._compile_for(conditions, settings, progress)
             made = stream(
-                self.denoiser(conditions, settings),
+                lambda: self.denoiser(conditions, settings),
                 self._frame_noise(conditions, settings),
                 lambda: build_scheduler(self.schedule, settings.solver, settings.steps),
                 parts(len(conditions), window, alone=settings.overlap == shift == 0),
-                lambda frames, step: row_windows(frames, window, settings.overlap, shift * step),
+                lambda frames, step: row_windows(
+                    frames, window, settings.overlap, shift * first_step(step, settings.cache)
+                ),
             )
             try:
                 for frames, latents in made:
@@ -437,6 +448,9 @@ class Animator:
             raise SemibodyError(runtime.out_of_memory(lower=possible))
         progress("less memory", 0, 1)
         self.memory = _what_fits(self._fill_again, possible, may_lower=True)
+        self.say(f"too little memory: goes on with --memory {self.memory}")
+        if self.memory == MEMORIES[-1]:
+            self._leave_uncompiled("with --memory lowest blocks come one by one")
         progress("less memory", 1, 1)
 
     def _spread(self, inputs: Inputs, settings: Settings) -> contextlib.AbstractContextManager[Each]:
@@ -501,6 +515,7 @@ class Animator:
             shift = settings.shift * first_step(step, settings.cache)
             return ring_windows(len(conditions), settings.window, settings.overlap, shift=shift)
 
+        self._compile_for(conditions, settings, progress)
         try:
             return sample(
                 self.denoiser(conditions, settings),
@@ -514,6 +529,33 @@ class Animator:
             )
         except FloatingPointError as error:
             raise self._not_finite(f"denoising, {error}") from None
+
+    def _compile_for(self, conditions: ClipConditions, settings: Settings, progress: Progress) -> None:
+        """Compile the denoiser's blocks for the shapes of this clip, by a prediction that is thrown away."""
+        window = list(range(min(settings.window, len(conditions))))
+        shapes = (len(window), conditions.cells, settings.guidance > 1)
+        if not self._compiles or shapes in self._compiled:
+            return
+        if not self._compiled:
+            compile_blocks(self.model.denoising_unet)
+        channels = self.model.config.vae.latent_channels
+        whole = dataclasses.replace(settings, cache=1, guidance_start=0.0, guidance_stop=1.0)
+        progress("compile", 0, 1)
+        try:
+            latents = torch.zeros(len(window), channels, *conditions.cells, device=self.device)
+            self.denoiser(conditions, whole)(latents, torch.zeros(1, device=self.device), window)
+        except Exception as error:  # compilers fail in many ways
+            if runtime.is_out_of_memory(error):
+                raise
+            self._leave_uncompiled(f"compiling failed, {first_line(error)}")
+        self._compiled.add(shapes)
+        progress("compile", 1, 1)
+
+    def _leave_uncompiled(self, why: str) -> None:
+        if self._compiles:
+            restore(self.model.denoising_unet)
+            self._compiles = False
+            self.say(f"--compile: {why}; goes on without")
 
     def denoiser(self, conditions: ClipConditions, settings: Settings) -> Denoise:
         """The guided prediction of a window of this clip."""
@@ -582,6 +624,14 @@ def _denoiser_on(
     """``Animator.denoiser`` on another device, in a process of its own."""
     animator = load_again(device=device)
     return animator.denoiser(animator.conditions(inputs, settings), settings)
+
+
+def _check_compile(memory: str, *, compiles: bool, devices: int) -> None:
+    """Raises SemibodyError for what --compile cannot go together with."""
+    if compiles and memory == MEMORIES[-1]:
+        raise SemibodyError("--compile needs whole networks; use --memory low, or leave out --compile")
+    if compiles and devices > 1:
+        raise SemibodyError("--compile works on one device; leave out --compile, or name one device")
 
 
 def _what_fits(

@@ -19,7 +19,6 @@ import torch
 
 from semibody import runtime
 from semibody.conditioning.clip import cache_bytes
-from semibody.conditioning.flops import count_work
 from semibody.diffusion.sample import COPIES, WAITING
 from semibody.diffusion.state import STEP_FRAMES
 from semibody.diffusion.windows import ring_windows
@@ -164,6 +163,8 @@ def needed(sizes: Sizes, settings: Settings, frames: int, *, bytes_per_number: i
     cached = max(window * kept, min(frames * kept, 2 * cache_bytes(settings.steps)))
     whole_clip = (frames * COPIES[settings.solver] + waiting) * latents + cached
     if settings.cache > 1 and settings.steps > 1:
+        from semibody.conditioning.flops import count_work  # imports a compiler, and takes seconds
+
         deep = count_work(model, settings.height, settings.width, window).deep_frame * bytes_per_number
         windows = len(ring_windows(frames, settings.window, settings.overlap))
         whole_clip += windows * window * (2 if settings.guidance > 1 else 1) * deep

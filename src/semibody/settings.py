@@ -148,6 +148,9 @@ class Source:
     memory: str = "auto"
     """auto: the first that fits; full; low: large networks take turns; lowest: their blocks do, too. All make
     the same clip."""
+    compile: bool = False
+    """Compile the denoiser's blocks, for GPUs: minutes before the first clip of a size, later seconds.
+    On CPUs nothing was gained."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,6 @@ from semibody.data.ingest import (
     find_videos,
     ingest,
     ingest_video,
-    read_listing,
 )
 from semibody.data.wanted import Wanted
 from semibody.media import VideoReader, VideoWriter, read_speech, write_speech
@@ -137,6 +136,8 @@ def video(
 def detector(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything in this process, with the detector above."""
     monkeypatch.setattr(room, "open_detector", lambda name: ByColour())
+    monkeypatch.setattr(room.lips, "network_here", lambda: None)
+    monkeypatch.setattr(room.people, "network_missing", lambda: "these pictures show no faces")
     inline(monkeypatch)
 
 
@@ -344,6 +345,31 @@ def test_pieces_in_which_the_camera_turns_are_rejected(tmp_path: Path) -> None:
     assert account.reasons() == {"nobody": 1, "the camera turns": 1}
 
 
+def test_a_person_of_several_videos_is_in_one_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faces come from the clips' names here: a, b, c show one person, the others another each."""
+    names = ["a", "b", "c", *(f"other{n}" for n in range(6))]
+    for name in names:
+        video(tmp_path / f"in/{name}.mp4", [GOOD])
+
+    def face(clips: Sequence[Path]) -> Any:
+        number = names.index(clips[0].stem.rpartition("-")[0])
+        return np.eye(128, dtype=np.float32)[0 if number < 3 else number]
+
+    monkeypatch.setattr(room.people, "network_missing", lambda: "")
+    monkeypatch.setattr(room.people, "face_of", face)
+    ingest(tmp_path / "in", tmp_path / "out", WANTED)
+    clips = {clip.id.rpartition("-")[0]: clip for clip in read_manifest(tmp_path / "out")}
+    assert {clips[name].person for name in "abc"} == {"real-a"}
+    assert len({clip.person for clip in clips.values()}) == 7
+    assert len({clips[name].split for name in "abc"}) == 1
+    # It is kept, so that a later run compares further videos with these.
+    video(tmp_path / "in/d.mp4", [GOOD])
+    names.insert(3, "d")
+    monkeypatch.setattr(room.people, "face_of", lambda clips: np.eye(128, dtype=np.float32)[0])
+    ingest(tmp_path / "in", tmp_path / "out", WANTED)
+    assert {c.person for c in read_manifest(tmp_path / "out") if c.id[0] in "abcd"} == {"real-a"}
+
+
 def test_settings_of_a_folder_cannot_change(tmp_path: Path) -> None:
     video(tmp_path / "a.mp4", [GOOD])
     ingest(tmp_path / "a.mp4", tmp_path / "out", WANTED)
@@ -355,17 +381,15 @@ def test_settings_of_a_folder_cannot_change(tmp_path: Path) -> None:
         ingest(tmp_path / "a.mp4", tmp_path / "out", dataclasses.replace(WANTED, size=128))
 
 
-def test_published_lists_name_files_and_times(tmp_path: Path) -> None:
+def test_of_a_published_list_only_what_it_names_is_taken(tmp_path: Path) -> None:
     emtd = tmp_path / "emtd.txt"
     emtd.write_text(
         "URL,start_timecode,end_timecode\n"
         "https://www.youtube.com/watch?v=ab-C_1,0:00:01.5,0:00:03\n"
         "https://www.youtube.com/watch?v=ab-C_1,2,4\n"
     )
-    assert read_listing(emtd) == {"ab-C_1": [(1.5, 3.0), (2.0, 4.0)]}
     humanvid = tmp_path / "pexels.txt"
     humanvid.write_text("https://videos.pexels.com/video-files/49/49-hd_1920_1080_24fps.mp4\n")
-    assert read_listing(humanvid) == {"49-hd_1920_1080_24fps": []}
     video(tmp_path / "in/ab-C_1.mp4", [GOOD], seconds=5.0)
     video(tmp_path / "in/other.mp4", [GOOD])
     account = ingest(tmp_path / "in", tmp_path / "out", WANTED, emtd)
@@ -373,13 +397,6 @@ def test_published_lists_name_files_and_times(tmp_path: Path) -> None:
     assert [(c.id, c.frames) for c in account.clips] == [("ab-C_1-0000", 18), ("ab-C_1-0001", 24)]
     with pytest.raises(SemibodyError, match="none of its 1 videos"):
         ingest(tmp_path / "in", tmp_path / "none", WANTED, humanvid)
-
-
-@pytest.mark.parametrize("text", ["", "https://youtu.be/abc,5,2\n", "https://youtu.be/abc,soon,later\n"])
-def test_a_list_that_makes_no_sense_is_named(tmp_path: Path, text: str) -> None:
-    (tmp_path / "list.txt").write_text(text)
-    with pytest.raises(SemibodyError, match=r"list\.txt"):
-        read_listing(tmp_path / "list.txt")
 
 
 def test_nothing_to_ingest_is_a_mistake(tmp_path: Path) -> None:

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from semibody.diffusion.schedule import ScheduleConfig, build_scheduler, initial_noise
-from semibody.diffusion.stream import FrameNoise, parts, row_windows, stream
+from semibody.diffusion.stream import FrameNoise, Part, parts, row_windows, stream
 
 
 @pytest.mark.parametrize(("frames", "window"), [(1, 12), (12, 12), (30, 12), (500, 12), (47, 5)])
 @pytest.mark.parametrize("alone", [True, False])
 def test_every_frame_is_given_once_and_in_order(frames: int, window: int, alone: bool) -> None:
-    given, before = [], None
+    given: list[int] = []
+    before: Part | None = None
     for part in parts(frames, window, alone=alone):
         given += part.frames[part.old : part.old + part.new]
         if before is not None:
@@ -72,7 +73,7 @@ def test_no_seam_is_seen_between_parts(solver: str) -> None:
     config = ScheduleConfig(prediction="sample")
     noise = FrameNoise((4, 8, 8), seed=3, shared=0.5, frames=300)
     made = stream(
-        blur_in_time, noise, lambda: build_scheduler(config, solver, 4),  # type: ignore[arg-type]
+        lambda: blur_in_time, noise, lambda: build_scheduler(config, solver, 4),  # type: ignore[arg-type]
         parts(300, 12, alone=False), lambda frames, step: row_windows(frames, 12, 3, 3 * step),
     )  # fmt: skip
     ranges, latents = zip(*((frames, given.clone()) for frames, given in made), strict=True)

@@ -49,3 +49,35 @@ def test_a_person_at_the_edge_is_padded_with_black_and_a_clip_without_a_person_i
     at = Gesture(np.zeros((2, N_JOINTS, 2)), np.zeros((2, N_JOINTS)), name="one.mp4")
     with pytest.raises(SemibodyError, match=r"one\.mp4: shows no half body"):
         emtd.build(videos, tmp_path / "another")
+
+
+def test_pieces_of_whole_videos_are_cut_where_the_list_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("semibody.pose.detectors.open_detector", lambda name: made.PersonDetector())
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    with media.VideoWriter(
+        videos / "abc_-1.mp4", fps=24, width=96, height=96, speech=made.tone(3.0), crf=0
+    ) as video:
+        for number in range(72):
+            video.write(np.full((96, 96, 3), 3 * number, np.uint8))
+    listing = tmp_path / "list.txt"
+    listing.write_text(
+        "URL,start_timecode,end_timecode\n"
+        "https://www.youtube.com/watch?v=abc_-1,0:00:00,0:00:00.5\n"
+        "https://www.youtube.com/watch?v=abc_-1,0:00:01,0:00:02.5\n"
+        "https://www.youtube.com/watch?v=abc_-1,0:01:00,0:01:01\n"
+        "https://youtu.be/other,0:00:01,0:00:02\n"
+    )
+    problems = {p.name: p.what for p in emtd.build(videos, tmp_path / "set", listing=listing)}
+    assert set(problems) == {"other", "abc_-1-3"}
+    assert "download it" in problems["other"] and "ends before second 60" in problems["abc_-1-3"]
+    items, _ = pair_clips(tmp_path / "set")
+    lengths = {item.name: len(media.read_clip(item.generated)) for item in items}
+    assert lengths == {"abc_-1": 12, "abc_-1-2": 36}
+    assert media.read_speech(tmp_path / "set" / "abc_-1-2.wav").seconds == pytest.approx(1.5, abs=0.05)
+    for name, first in (("abc_-1", 0), ("abc_-1-2", 24)):
+        middle = media.read_image(tmp_path / "set" / f"{name}.png")[384, 384]
+        assert np.abs(middle.astype(float) - 3 * first).max() <= 1
+    assert sorted(p.name for p in (tmp_path / "set").iterdir() if p.is_dir()) == []

@@ -20,7 +20,6 @@ from semibody import media
 from semibody.cli.app import app
 from semibody.evaluation import extract, metrics
 from semibody.evaluation.cache import Arrays, Cache
-from semibody.evaluation.computing import Computing
 from semibody.evaluation.extract import Frame, Kind
 from semibody.evaluation.gather import gather
 from semibody.evaluation.protocol import Protocol, pair_clips
@@ -152,7 +151,7 @@ def folders(made_once: Path, tmp_path: Path) -> tuple[Path, Path]:
 
 
 def measure(ours: Path, real: Path | None, tmp_path: Path, *names: str) -> Evaluation:
-    return evaluate(ours, real, metrics=names, cache=tmp_path / "cache", where=Computing(workers=1))
+    return evaluate(ours, real, metrics=names, cache=tmp_path / "cache", workers=1)
 
 
 def test_the_same_folder_twice_is_perfect(folders: tuple[Path, Path], tmp_path: Path, fakes: None) -> None:
@@ -215,14 +214,7 @@ def test_portraits_are_the_reference(folders: tuple[Path, Path], tmp_path: Path,
     portraits = tmp_path / "portraits"
     for number in range(3):
         media.write_image(portraits / f"clip{number}.png", made.picture())
-    found = evaluate(
-        folders[0],
-        None,
-        portraits,
-        metrics=["CSIM-dlib"],
-        cache=tmp_path / "cache",
-        where=Computing(workers=1),
-    )
+    found = evaluate(folders[0], None, portraits, metrics=["CSIM-dlib"], cache=tmp_path / "cache", workers=1)
     assert found.results["CSIM-dlib"].notes == ("3 clips against portrait",)
 
 
@@ -274,7 +266,7 @@ def test_a_damaged_truth_file_leaves_its_clip_out(folders: tuple[Path, Path], tm
     (ours / "bad.npz").write_bytes(b"nonsense")
     lines = [{"video": "clip0.mp4", "truth": "bad.npz"}, {"video": "clip1.mp4"}]
     (ours / "manifest.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    found = evaluate(ours, folders[1], metrics=["PSNR"], cache=tmp_path / "cache", where=Computing(workers=1))
+    found = evaluate(ours, folders[1], metrics=["PSNR"], cache=tmp_path / "cache", workers=1)
     assert list(found.results["PSNR"].clips) == ["clip1"]
     assert any("not a truth file" in problem.what for problem in found.problems)
 
@@ -377,7 +369,7 @@ def test_command_prints_a_table_and_json(
     assert facts["protocol"]["features_every"] == 4
     assert all(path.stat().st_size for path in reports)
     assert json.loads(reports[-1].read_text())["metrics"] == facts["metrics"]
-    assert facts["device"] == metrics_device()
+    assert facts["protocol"]["device"] == metrics_device()
     listed = CliRunner().invoke(app, ["evaluate", "--list"])
     assert "stand-in" in listed.output
 
@@ -389,9 +381,7 @@ def test_workers_give_the_same_json(folders: tuple[Path, Path], tmp_path: Path) 
     if extract.KINDS["effnet"].missing():
         wanted = [name for name in wanted if "effnet" not in name]
     runs = [
-        evaluate(
-            *folders, metrics=wanted, cache=tmp_path / str(workers), where=Computing(workers=workers)
-        ).as_dict()
+        evaluate(*folders, metrics=wanted, cache=tmp_path / str(workers), workers=workers).as_dict()
         for workers in (1, 2)
     ]
     for facts in runs:
@@ -404,9 +394,7 @@ def test_a_device_that_is_not_there_is_refused_before_the_work(
     folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
     with pytest.raises(SemibodyError, match="--device cuda:99 cannot be used here"):
-        evaluate(
-            *folders, metrics=["PSNR"], cache=tmp_path / "c", where=Computing(workers=1, device="cuda:99")
-        )
+        evaluate(*folders, metrics=["PSNR"], protocol=Protocol(device="cuda:99"), cache=tmp_path / "c")
     assert metrics_device("cpu") == "cpu"
 
 
@@ -416,7 +404,7 @@ def test_values_of_a_gpu_are_kept_apart_from_the_cpus(
     """They differ in rounding; what the device does not compute is shared."""
     items, _ = pair_clips(*folders)
     found = [
-        gather(items[:1], Protocol(), ["effnet", "joints"], cache=Cache(tmp_path), pairs=False, device=device)
+        gather(items[:1], Protocol(device=device), ["effnet", "joints"], cache=Cache(tmp_path), pairs=False)
         for device in ("cpu", "cuda:0", "cuda:1")
     ]
     keys = [{kind: key for (_, _, kind), key in gathered.keys.items()} for gathered, _ in found]
@@ -441,9 +429,7 @@ def test_a_clip_without_a_face_does_not_end_the_others(
 
 def test_pixels_every_is_obeyed(folders: tuple[Path, Path], tmp_path: Path) -> None:
     rules = Protocol(pixels_every=5)
-    found = evaluate(
-        *folders, metrics=["SSIM"], protocol=rules, cache=tmp_path / "c", where=Computing(workers=1)
-    )
+    found = evaluate(*folders, metrics=["SSIM"], protocol=rules, cache=tmp_path / "c", workers=1)
     assert found.results["SSIM"].series["clip0"][0].tolist() == list(range(0, 36, 5))
 
 

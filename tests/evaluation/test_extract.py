@@ -21,7 +21,7 @@ from semibody.evaluation.extract import KINDS, SampledVideo, measure
 from semibody.evaluation.protocol import Protocol, probe
 from semibody.types import N_JOINTS, Pose, Speech
 
-RULES = Protocol()
+RULES = Protocol(device="cpu")
 
 
 class FakeFinder:
@@ -118,7 +118,7 @@ def test_styleganv_takes_one_window_a_clip(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, every: int
 ) -> None:
     """Generated from its start, real from a place that its content draws; bytes at the frames' own size."""
-    rules = Protocol(styleganv_frames=count, styleganv_every=every)
+    rules = Protocol(styleganv_frames=count, styleganv_every=every, device="cpu")
     source = counting(tmp_path / "v.mp4", 40)
     kind = KINDS["i3d-torchscript"]
     seen: list[list[int]] = []
@@ -177,8 +177,7 @@ def test_networks_look_at_frames_on_the_device_that_is_asked_for(
 
     monkeypatch.setattr(extract, "_network", network)
     monkeypatch.setattr(extract, "face_finder", FakeFinder)
-    source = dataclasses.replace(video(tmp_path / "v.mp4", 25, 25), device="meta")
-    measure(source, [KINDS[kind]], RULES)
+    measure(video(tmp_path / "v.mp4", 25, 25), [KINDS[kind]], Protocol(device="meta"))
     assert asked == [(kind, "meta")]
     assert KINDS[kind].on_device
 
@@ -187,7 +186,7 @@ def test_networks_look_at_frames_on_the_device_that_is_asked_for(
 def test_features_are_the_same_on_a_gpu(tmp_path: Path) -> None:
     source = video(tmp_path / "v.mp4", 8, 24)
     here, there = (
-        measure(dataclasses.replace(source, device=device), [KINDS["effnet"]], RULES)["effnet"]["features"]
+        measure(source, [KINDS["effnet"]], Protocol(device=device))["effnet"]["features"]
         for device in ("cpu", "cuda")
     )
     assert np.abs(here - there).max() < 1e-3 * np.abs(here).max()

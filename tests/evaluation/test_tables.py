@@ -28,7 +28,7 @@ def found() -> Evaluation:
     }
     return Evaluation(
         results, {"FID": "needs a_file & 50 % more\nsecond line"}, (Item("a", Path("a.mp4")),),
-        (Problem("b", "is damaged", fatal=True),), Protocol(), "cpu", {"python": "3"}, {}, 1.0,
+        (Problem("b", "is damaged", fatal=True),), Protocol(device="cpu"), {"python": "3"}, {}, 1.0,
     )  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def test_a_files_ending_is_its_format(found: Evaluation, tmp_path: Path) -> None
     assert (tmp_path / "t.md").read_text() == as_markdown(found)
     assert (tmp_path / "t.TEX").read_text() == (tmp_path / "t.tex").read_text() == as_latex(found)
     facts = json.loads((tmp_path / "t.json").read_text())
-    assert facts["metrics"]["PSNR"]["value"] == "inf" and facts["device"] == "cpu"
+    assert facts["metrics"]["PSNR"]["value"] == "inf" and facts["protocol"]["device"] == "cpu"
     with pytest.raises(SemibodyError, match=r"t\.pdf: the report is written as \.md, \.tex, \.json, \.html"):
         write_table(found, tmp_path / "t.pdf")
     assert not (tmp_path / "t.pdf").exists()

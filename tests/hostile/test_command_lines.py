@@ -71,6 +71,11 @@ ROWS: list[tuple[str, str]] = [
         (f"animate p.png s.wav -w w -o {shlex.quote(name)}", name[:20].partition("/")[0])
         for name in ("p.png/o.mp4", "p.png", "s.wav", "dir.mp4", "o", "o.txt", "y" * 300 + ".mp4")
     ),
+    (f"{ANIMATE} --stream --resume", "--resume"),
+    ("animate p.png s.wav -w w --stream -o o.webm", "o.webm"),
+    ("animate p.png s.wav -w w --stream -o p.png", "p.png"),
+    ("animate p.png s.wav -w w --stream -o p.png/o.mp4", "p.png"),
+    ("animate p.png s.wav -w w -o -", "--stream"),
     ("animate", "argument"),
     ("animate p.png", "--say"),
     ("animate p.png s.wav --say Hello -w w -o o.mp4", "not both"),

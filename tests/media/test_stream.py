@@ -14,14 +14,14 @@ import pytest
 
 import made
 from semibody import media
-from semibody.types import SemibodyError
+from semibody.types import Picture, SemibodyError
 
 
-def moving(frames: int) -> np.ndarray:
+def moving(frames: int) -> Picture:
     return np.stack([np.roll(made.picture(64, 64), 3 * i, axis=1) for i in range(frames)])
 
 
-def write(path: Path | str, frames: np.ndarray, *, sound: bool = True) -> None:
+def write(path: Path | str, frames: Picture, *, sound: bool = True) -> None:
     speech = made.tone(len(frames) / 12) if sound else None
     with media.VideoStream(path, fps=12, width=64, height=64, speech=speech, metadata={"seed": 1}) as video:
         for few in np.array_split(frames, 5):

@@ -47,6 +47,13 @@ def test_without_torchao_its_package_is_named(monkeypatch: pytest.MonkeyPatch, t
             attempt()
 
 
+def test_low_memory_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(runtime, "choose_dtype", lambda precision, device: torch.float32)
+    folder = made.weights_folder(tmp_path / "weights")
+    with pytest.raises(SemibodyError, match="--precision int8 works with --memory full; leave out one"):
+        Animator.load(folder, precision="int8", device="cpu", memory="low")
+
+
 def test_wide_layers_alone_are_rounded() -> None:
     pytest.importorskip("torchao", reason="torchao is not installed; the extra quantise has it")
     network, exact = wide_network(), wide_network()

@@ -92,6 +92,22 @@ def test_recomputing_saves_memory_in_both_networks() -> None:
     assert 1.2 * plain.tflop < saving.tflop < 1.4 * plain.tflop
 
 
+def test_shards_keep_a_share_of_what_one_gpu_keeps() -> None:
+    """By hand, of four GPUs: moments and EMA a quarter each; weights and gradients whole and a shard."""
+    whole, shards = (
+        estimate_stage(nano(*OFF, "run.gpus=4", f"run.shard={value}"), "still") for value in ("false", "true")
+    )
+    assert whole is not None
+    assert shards is not None
+    trained, every = whole.trained, whole.trained + whole.frozen
+    assert whole.kept == {
+        "weights": 4 * every, "gradients": 8 * trained, "AdamW": 8 * trained, "EMA": 4 * trained,
+    }  # fmt: skip
+    assert shards.kept == {
+        "weights": 5 * every, "gradients": 9 * trained, "AdamW": 2 * trained, "EMA": trained,
+    }  # fmt: skip
+
+
 def test_the_plan_reckons_with_gpus_and_data(tmp_path: Path) -> None:
     recipe = nano('stages=["vae","keypoints","still","motion"]', *OFF)
     lines = list(estimate_lines(recipe, None, None))

@@ -350,8 +350,8 @@ def test_crops_lie_on_faces_and_hands(clips: list[PackedClip]) -> None:
     assert float(crops.weight.amax(dim=(1, 2, 3)).min()) > 1.5
 
 
-def entry(folder: Path, frames: int = 6) -> ClipEntry:
-    pictures, gesture, speech, truth = draw_clip(0, 0, frames, 64, 24.0)
+def entry(folder: Path, frames: int = 6, number: int = 0) -> ClipEntry:
+    pictures, gesture, speech, truth = draw_clip(0, number, frames, 64, 24.0)
     folder.mkdir(parents=True, exist_ok=True)
     with media.VideoWriter(folder / "a.mp4", fps=24, width=64, height=64, speech=None, metadata={}) as video:
         video.write(pictures)

@@ -135,7 +135,7 @@ def test_a_training_honours_it(mixed: Path, tmp_path: Path, monkeypatch: pytest.
         'stages=["vae","still","motion"]', "vae.optimiser.steps=2", "still.optimiser.steps=6",
         "motion.optimiser.steps=2", "curriculum.initial=2", "curriculum.iterative=0", "curriculum.lips=2",
         "curriculum.head=0", "curriculum.body=2", "curriculum.mixed=0", "loss.pose=0", "loss.low=0",
-        "model.plate_latents=false", "model.restorer=none", "run.validation_clips=1",
+        "model.plate_latents=false", "run.validation_clips=1",
         "curriculum.shares.humanvid.initial=1.0",
     )  # fmt: skip
     assert train(recipe, tmp_path / "run", packed=mixed).finished

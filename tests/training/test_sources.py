@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -197,6 +198,60 @@ def test_nothing_is_spent_before_the_sources_are_there(
     with pytest.raises(SemibodyError, match="sd-vae-ft-mse: is not on this machine; run: semibody weights"):
         train(toy(), tmp_path / "run", packed=tmp_path)
     assert not (tmp_path / "run").exists()
+
+
+class Harmless:
+    """Something that a pickle would have to import."""
+
+
+def half_fetched(files: dict[str, Path], folder: Path) -> str:
+    """A folder whose weights end in the middle."""
+    content = files["sd15"].read_bytes()
+    target = folder / "half" / "unet" / "diffusion_pytorch_model.safetensors"
+    target.parent.mkdir(parents=True)
+    target.write_bytes(content[: len(content) // 2])
+    return f"start.unet={folder / 'half'}"
+
+
+def with_code(files: dict[str, Path], folder: Path) -> str:
+    torch.save({"state_dict": load_file(files["sd15"]), "callbacks": Harmless()}, folder / "code.ckpt")
+    return f"start.unet={folder / 'code.ckpt'}"
+
+
+def of_another_version(files: dict[str, Path], folder: Path) -> str:
+    """The module for Stable Diffusion XL has three levels."""
+    torch.save({k: v for k, v in stand_ins.motion().items() if "blocks.3" not in k}, folder / "xl.ckpt")
+    return f"start.motion={folder / 'xl.ckpt'}"
+
+
+@pytest.mark.parametrize(
+    ("mistake", "says"),
+    [
+        (half_fetched, "diffusion_pytorch_model.safetensors: damaged or not a weights file"),
+        (with_code, "code.ckpt: holds something other than tensors, which could run code and is not loaded"),
+        (of_another_version, "xl.ckpt: .*for another network.*weights fetch animatediff"),
+    ],
+)
+def test_unusable_sources_are_one_line_and_code_2_before_anything_is_spent(
+    files: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    mistake: Callable[[dict[str, Path], Path], str],
+    says: str,
+) -> None:
+    names = {"vae": "sd-vae-ft-mse", "audio": "whisper-tiny", "unet": "sd15", "motion": "animatediff"}
+    sound = [f"start.{setting}={files[name]}" for setting, name in names.items()]
+    changes = [word for one in (*SMALL, *sound, mistake(files, tmp_path)) for word in ("--set", one)]
+    out = tmp_path / "run"
+    words = ["train", "official", "--packed", str(tmp_path), "--out", str(out), *changes]
+    monkeypatch.setattr(sys, "argv", ["semibody", *words])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("semibody:")]
+    assert re.search(says, line)
+    assert not out.exists()
 
 
 def test_a_pretrained_audio_encoder_must_come_from_somewhere(files: dict[str, Path], tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 from safetensors.torch import save_file
 
@@ -25,17 +26,22 @@ import public
 from semibody import media
 from semibody.animator import Animator
 from semibody.cli import main
+from semibody.clips.manifest import write_manifest
 from semibody.networks.loading import describe, load_model
 from semibody.networks.vae import VAEConfig
 from semibody.training import checkpoint, trainer
 from semibody.training.denoiser import Denoiser
 from semibody.training.drawn import draw_clip
+from semibody.training.loop import Log, StageRun
+from semibody.training.ranks import Ranks
 from semibody.training.recipe import Recipe
 from semibody.training.report import read_log
+from semibody.training.stages import STAGES
 from semibody.training.stages.denoise import DenoisingStage
 from semibody.training.trainer import Training, train
 from semibody.types import SemibodyError
 from training.nano import NANO, nano, packed
+from training.test_samples import entry
 
 STILL_ONLY = ("loss.pose=0", "loss.low=0", "model.plate_latents=false")
 """Leaves out what takes longest: the frozen networks of the loss."""
@@ -278,6 +284,43 @@ def test_a_full_disk_keeps_the_checkpoint_before(
     assert not list((out / "still").glob(".*unfinished"))
 
 
+def test_a_full_disk_while_packing_is_one_line_and_a_later_run_packs_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    people = [
+        dataclasses.replace(entry(tmp_path / str(number), number=number), id=str(number), person=str(number))
+        for number in range(3)
+    ]
+    write_manifest(people, tmp_path)
+    out, real = tmp_path / "run", safetensors.numpy.save_file
+
+    def full(arrays: Any, path: Path, **named: Any) -> None:
+        if list(out.glob("packed/*/*.clip.safetensors")):
+            Path(path).write_bytes(b"half of")
+            raise safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
+        real(arrays, path, **named)
+
+    monkeypatch.setattr("safetensors.numpy.save_file", full)
+    changes = [w for c in (*NANO, 'stages=["vae"]', "vae.optimiser.steps=1") for w in ("--set", c)]
+    command = ["semibody", "train", "tiny", "--data", str(tmp_path), "--out", str(out), *changes]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("semibody:")]
+    assert "cannot be written (No space left on device); free some space" in line
+    assert "--resume" in line
+    (packed_once,) = out.glob("packed/*/*")
+    stamp = packed_once.stat().st_mtime_ns
+    monkeypatch.setattr("safetensors.numpy.save_file", real)
+    monkeypatch.setattr(sys, "argv", [*command, "--resume"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code in (0, None)
+    assert len(list(out.glob("packed/*/*.clip.safetensors"))) == 3
+    assert packed_once.stat().st_mtime_ns == stamp
+
+
 def test_lack_of_memory_names_the_settings(
     finished: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -393,6 +436,47 @@ def test_each_term_reaches_the_denoiser_through_the_decoder(
     assert all(p.grad is None for p in task.model.vae.parameters())
 
 
+@pytest.mark.parametrize("name", STAGES)
+def test_a_step_waits_for_no_device(
+    finished: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """On the meta device tensors have no values, so a step that reads one fails. So do here the functions
+    that copy numbers to the device, which waits as well."""
+    audio = ('stages=["audio"]', "model.audio.mouth_token=true") if name == "audio" else ()
+    recipe = nano(*audio, "loss.decode_every=1", "plate.adversarial=0.1", "restore.adversarial=0.1")
+    training = Training(recipe, finished)
+    stage = training.build(name, training.packed(clips))
+    batch = stage.batch(1, range(4))
+    run = StageRun(stage, recipe, tmp_path, training.accelerator, Log(folder=tmp_path, active=False))
+    run._flops = 1.0  # counting is not a part of the step
+    for module in networks_of(stage):
+        module.to("meta")
+    run.parameters = checkpoint.trained(stage.module)
+    run.ema = {name: p.detach().clone() for name, p in run.parameters.items()}
+    run.optimiser = torch.optim.AdamW(run.parameters.values(), fused=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # meta has none
+        patched.setattr(training.accelerator.state, "device", torch.device("meta"))
+        run._one_step([batch])  # constants are copied once
+        for owner, function in ((torch, "tensor"), (torch.Tensor, "new_tensor"), (torch, "as_tensor")):
+            patched.setattr(owner, function, forbidden)
+        measured = run._one_step([batch])
+    assert all(p.is_meta for p in run.parameters.values())
+    with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
+        measured.read()
+
+
+def forbidden(*_: Any, **__: Any) -> Any:
+    raise AssertionError("copies numbers to the device, and waits for it")
+
+
+def networks_of(stage: Any) -> list[torch.nn.Module]:
+    """All that a stage's step uses."""
+    found = [getattr(stage, name, None) for name in ("module", "model", "heat_maps", "perceptual")]
+    owners = [getattr(one, "__self__", one) for one in found]
+    return [one for one in owners if isinstance(one, torch.nn.Module)]
+
+
 def test_missing_stages_are_named(clips: Path, tmp_path: Path) -> None:
     with pytest.raises(SemibodyError, match="no autoencoder"):
         train(nano('stages=["still"]'), tmp_path / "a", packed=clips)
@@ -473,7 +557,8 @@ def test_mistakes_are_one_line_and_code_2(
 def test_each_process_packs_its_share_before_any_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What others have made by then is not made again; every process ends with all clips in their order."""
+    """What others have made by then is not made again; every process ends with all clips in their order.
+    Of this machine's processes, two of four, each then packs its share of what the other machine made."""
     made: list[Any] = [SimpleNamespace(id=name) for name in ("c", "a", "b", "d", "e")]
     events: list[str] = []
 
@@ -486,8 +571,7 @@ def test_each_process_packs_its_share_before_any_waits(
     assert list(map(str, training.pack(made, None, lambda *_: None))) == list("abcde")
     assert events == ["abcde"]
     events.clear()
-    training.accelerator = SimpleNamespace(
-        process_index=1, num_processes=2, wait_for_everyone=lambda: events.append("wait")
-    )
+    monkeypatch.setattr(Ranks, "wait", lambda _: events.append("wait"))
+    training.ranks = Ranks(number=3, count=4, local_number=1, local_count=2)
     assert list(map(str, training.pack(made, None, lambda *_: None))) == list("abcde")
-    assert events == ["bd", "wait", "abcde"]
+    assert events == ["d", "wait", "bd", "wait", "abcde"]

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from semibody.inputs import Inputs
 
 Option = typer.Option
+COMPILES = (
+    "--compile: a size that was not made before waits for the compiler, on a CPU for minutes; later runs "
+    "take its work from TORCHINDUCTOR_CACHE_DIR"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +106,11 @@ def animate(
         _print(f"note: {unused}")
     with progress_bar(quiet=quiet) as progress:
         animator = Animator.load(**dataclasses.asdict(source), progress=progress)
+        animator.say = lambda text: _print(f"note: {text}")
         if source.memory == "auto" and animator.memory != "full":
-            _print(f"note: {animator.why_memory}")
+            animator.say(animator.why_memory)
+        if source.compile:
+            animator.say(COMPILES)
         for lora in find_lora(found.folder):
             _print(f"note: {lora}: is a LoRA, which is not applied; merge it into its weights")
         for notice in _notices(settings, changes, animator.origin, found.info.model.vae.factor):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ import typer
 from semibody.cli.app import app
 from semibody.cli.options import Built, with_options
 from semibody.cli.progress import progress_bar
-from semibody.evaluation.computing import Computing
+from semibody.evaluation.machine import Machine
 from semibody.types import SemibodyError
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ def evaluate(
         Path | None, typer.Argument(help="Folder of videos, manifest, or one video.", show_default=False)
     ] = None,
     real: Annotated[Path | None, typer.Argument(help="The real clips of the same names.")] = None,
-    *,
     portraits: Annotated[Path | None, typer.Option(help="Folder of pictures of the same names.")] = None,
     metrics: Annotated[
         str, typer.Option(help="Names or families, by commas; default: all that can be computed.")
@@ -40,11 +40,12 @@ def evaluate(
         list[str] | None, typer.Option("--set", help="A setting of the protocol, e.g. features_every=1.")
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of results of earlier runs.")] = None,
-    where: Annotated[Computing, Built(Computing)],
     list_metrics: Annotated[
         bool,
         typer.Option("--list", help="List every metric and what it needs that is missing here, and stop."),
     ] = False,
+    *,
+    machine: Annotated[Machine, Built(Machine)],
 ) -> None:
     """Measure generated clips: FID, FVD, PSNR, SSIM, E-FID, CSIM, Sync, HKC, HKV and more."""
     from semibody import config
@@ -60,6 +61,8 @@ def evaluate(
     for path in reports:
         tables.require_format(path)
     rules = config.load(Protocol, overrides=settings or [])
+    if machine.device != "auto":
+        rules = replace(rules, device=machine.device)
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     with progress_bar() as progress:
         found = run.evaluate(
@@ -69,7 +72,7 @@ def evaluate(
             metrics=names,
             protocol=rules,
             cache=cache,
-            where=where,
+            workers=machine,
             progress=progress,
         )
     for path in reports:
@@ -83,6 +86,7 @@ def evaluate(
 
 
 @app.command("bench-quality")
+@with_options
 def bench_quality(
     recipe: Annotated[
         str,
@@ -94,8 +98,8 @@ def bench_quality(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A value of the recipe, key=value.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 = one a core.")] = 0,
-    device: Annotated[str, typer.Option(help="Of all networks: auto, cpu, cuda, cuda:1.")] = "auto",
+    *,
+    machine: Annotated[Machine, Built(Machine)],
 ) -> None:
     """Animate every case of a test set, or a folder of photographs, and evaluate the clips. Run it again to
     continue."""
@@ -110,7 +114,11 @@ def bench_quality(
         return
     with progress_bar() as progress:
         made = quality.bench_quality(
-            recipe, overrides=settings or [], workers=workers, device=device, progress=progress
+            recipe,
+            overrides=settings or [],
+            workers=machine,
+            device=machine.device,
+            progress=progress,
         )
     print_table(made.found)
     for name, why in made.left_out.items():
@@ -123,13 +131,17 @@ def bench_quality(
 def build_emtd(
     videos: Annotated[Path, typer.Argument(help="Folder of the clips of EMTD (or of any half-body videos).")],
     out: Annotated[Path, typer.Argument(help="Folder of the test set; run it again to continue.")],
+    listing: Annotated[
+        Path | None,
+        typer.Option("--list", help="EMTD's table of addresses and times, where VIDEOS are whole ones."),
+    ] = None,
     detector: Annotated[str, typer.Option(help="auto, mediapipe or dwpose.")] = "auto",
 ) -> None:
     """Crop videos as the official test set does: 768 x 768, 24 fps, with sound, poses and portrait."""
     from semibody.evaluation import emtd
 
     with progress_bar() as progress:
-        problems = emtd.build(videos, out, detector=detector, progress=progress)
+        problems = emtd.build(videos, out, listing=listing, detector=detector, progress=progress)
     for problem in problems:
         typer.echo(f"left out: {problem.name}: {problem.what}", err=True)
     typer.echo(f"{out}: written")

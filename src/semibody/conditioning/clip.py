@@ -10,6 +10,7 @@ counting of work use them as ``ClipConditions`` does.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -121,12 +122,29 @@ class ClipConditions:
         self._full, self._picture = portrait, media.resize_image(portrait, width, height)
         self._evidence = evidence = Evidence(model.config, own, height, width)
         self._rows = model.audio_encoder.rows(audible(torch.from_numpy(speech.waveform).to(self._device)))
+        self._first = 0
+        """which frame of the sound is the clip's first"""
         mask = evidence.audio_mask()
         self._audio_mask = None if mask is None else torch.from_numpy(mask).to(self._device, self._dtype)
         self._encode(pixels_of(self._picture).to(self._device, self._dtype))
         kept, frames = cache_bytes(steps), len(self._gesture)
         self._features = FrameCache(self._encode_poses, frames, kept)
         self._audio = FrameCache(self._project_audio, frames, kept)
+
+    def following(
+        self, gesture: Gesture, rows: Float[Tensor, "r ..."], first: int, movement: Movement | None
+    ) -> ClipConditions:
+        """Conditions of other frames of the same portrait, which is not encoded again.
+
+        ``rows`` as of ``AudioEncoder.rows``; ``first``: which of their frames is the first.
+        """
+        made = copy.copy(self)
+        made._gesture, made._movement = movement.for_networks if movement else gesture, movement
+        made._rows, made._first = rows.to(self._device), first
+        made._audio = FrameCache(made._project_audio, len(gesture), 0)
+        if not self._still:
+            made._features = FrameCache(made._encode_poses, len(gesture), 0)
+        return made
 
     def _encode(self, pixels: Float[Tensor, "1 3 H W"]) -> None:
         """Compute everything that depends on the portrait alone."""
@@ -159,6 +177,11 @@ class ClipConditions:
             there = torch.zeros(1) if hidden is None else torch.from_numpy(hidden)[None]
             plate = torch.lerp(pixels, resized(plate.float(), pixels), there.to(self._device))
         return dataclasses.replace(encoded, pixels=pixels, plate=plate)
+
+    @property
+    def movement(self) -> Movement | None:
+        """How finished frames are moved; None: as the networks draw them."""
+        return self._movement
 
     @property
     def cells(self) -> tuple[int, int]:
@@ -298,7 +321,7 @@ class ClipConditions:
         """Opening and width of the mouth, predicted from speech, for the networks that draw its inside."""
         encoder = self._model.audio_encoder
         assert isinstance(encoder, LogMelEncoder)
-        mouth = encoder.predict_mouth(encoder.windows(self._rows, torch.tensor(frames), self._fps))
+        mouth = encoder.predict_mouth(encoder.windows(self._rows, self._of_sound(frames), self._fps))
         if self._model.lips is not None:
             jaw = self._lips(frames)[:, 0].float().cpu().numpy()
             mouth[:, 0] = torch.from_numpy(parted(jaw)).to(mouth)
@@ -309,16 +332,20 @@ class ClipConditions:
         lips = self._model.lips
         if lips is None:
             return self._mouth(frames)
-        return lips(lips.windows(self._rows, torch.tensor(frames), self._fps))
+        return lips(lips.windows(self._rows, self._of_sound(frames), self._fps))
 
     def tokens(self, frames: Sequence[int]) -> Float[Tensor, "f l d"]:
         """Audio tokens of frames."""
-        tokens = self._model.audio_encoder.tokens(self._rows, torch.tensor(frames), self._fps)
+        tokens = self._model.audio_encoder.tokens(self._rows, self._of_sound(frames), self._fps)
         if self._model.lips is not None:
             encoder = self._model.audio_encoder
             assert isinstance(encoder, LogMelEncoder)
             tokens[:, -1] = encoder.tell(self._mouth(frames).to(tokens))
         return tokens
+
+    def _of_sound(self, frames: Sequence[int]) -> Int[Tensor, " f"]:
+        """The frames' numbers in the sound."""
+        return torch.tensor([self._first + frame for frame in frames])
 
     def maps(self, frames: Sequence[int]) -> Float[Tensor, "f 3 H W"]:
         """Drawn pose maps of frames, in 0..1."""

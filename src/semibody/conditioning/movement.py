@@ -13,6 +13,7 @@ with a restorer; it is neither in the paper nor in the published code.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -76,6 +77,12 @@ class Movement:
             self._behind = _unit(behind)
             self._room = (behind == picture).all(axis=2) & (self._matte == 0)
             """(H, W) what is background for certain"""
+
+    def following(self, gesture: Gesture, life: Life | None) -> Movement:
+        """The same portrait's movement in other frames."""
+        made = copy.copy(self)
+        made._gesture, made._life = gesture, life
+        return made
 
     @property
     def for_networks(self) -> Gesture:

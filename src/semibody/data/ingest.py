@@ -12,7 +12,6 @@ What is stored as "truth" of a real clip (boxes, jaw) is what the detector found
 from __future__ import annotations
 
 import contextlib
-import csv
 import dataclasses
 import itertools
 import json
@@ -30,6 +29,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from semibody.clips.listing import read_listing
 from semibody.clips.manifest import (
     ClipEntry,
     Kind,
@@ -40,7 +40,7 @@ from semibody.clips.manifest import (
 )
 from semibody.clips.mouth import correlation, jaw_opening
 from semibody.clips.truth import Truth, box_around
-from semibody.data import lips
+from semibody.data import lips, people
 from semibody.data.camera import read_rotations, turn
 from semibody.data.folder import disk_errors_named, filling
 from semibody.data.inspect import LOUDNESS_WINDOW
@@ -50,7 +50,6 @@ from semibody.files import (
     atomic_write,
     first_line,
     foreign_failure,
-    numbered_lines,
     path_of,
     read_json,
     read_npz,
@@ -86,6 +85,8 @@ OUT_OF_SYNC = "lips do not follow the sound"
 FAILED = "failed"
 """Why a video was rejected at which its process died, or something went wrong that nobody expected."""
 ONE = Workers(workers=1)
+_FACE = 128
+"""Numbers of a face's embedding."""
 _SAMPLES = 6
 _FADE = 0.1
 """Seconds left out at a scene cut, where pictures may be blended."""
@@ -154,9 +155,9 @@ def ingest(
     ``listing`` is a published list: EMTD's table (URL, start_timecode, end_timecode) or HumanVid's addresses,
     a line each; only what it names and the folder holds is taken. ``cameras`` is a folder of the camera's
     paths, ``<video>.txt`` (HumanVid's): pieces in which it turns are rejected. ``again`` tries once more the
-    videos that failed. A video that a fault of the moment stops (no memory, a network folder) is named in the account and
-    tried again by the next run. Raises SemibodyError when there is nothing to ingest, ``out`` holds a set of
-    other settings, or the disk is full.
+    videos that failed. A video that a fault of the moment stops (no memory, a network folder) is named in the
+    account and tried again by the next run. Raises SemibodyError when there is nothing to ingest, ``out``
+    holds a set of other settings, or the disk is full.
     """
     videos, out, wanted = Path(videos), Path(out), wanted or Wanted()
     _require_scene_detection()
@@ -226,56 +227,6 @@ def _slug(name: str) -> str:
     return re.sub(r"[^\w-]+", "_", name.replace("/", "__")).strip("_") or "video"
 
 
-def read_listing(path: Path) -> dict[str, list[tuple[float, float]]]:
-    """A published list: stem of the file → pieces in seconds (empty: the whole video).
-
-    A YouTube address stands for ``<its id>.*``, another address for its last part.
-    """
-    pieces: dict[str, list[tuple[float, float]]] = {}
-    for number, row in _rows(path):
-        url, *when = (cell.strip() for cell in row)
-        if url.lower() == "url":
-            continue
-        stem = _stem_of(url)
-        times = pieces.setdefault(stem, [])
-        if len(when) >= 2:
-            try:
-                start, stop = (_seconds(cell) for cell in when[:2])
-            except ValueError:
-                raise SemibodyError(
-                    f"{path}:{number}: {when[0]}, {when[1]} are not two times; correct the line"
-                ) from None
-            if not 0 <= start < stop < math.inf:
-                raise SemibodyError(f"{path}:{number}: ends before it starts; correct or remove the line")
-            times.append((start, stop))
-    if not pieces:
-        raise SemibodyError(f"{path}: lists no video")
-    return pieces
-
-
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a list with their line numbers. Raises SemibodyError."""
-    remedy = "give EMTD's or HumanVid's text file"
-    for number, line in numbered_lines(path, remedy):
-        try:
-            yield from ((number, row) for row in csv.reader([line]) if row)
-        except csv.Error as error:
-            raise SemibodyError(f"{path}:{number}: is no row of a list ({error}); {remedy}") from None
-
-
-def _stem_of(url: str) -> str:
-    match = re.search(r"(?:[?&]v=|youtu\.be/)([\w-]+)", url)
-    return match.group(1) if match else Path(url.partition("?")[0]).stem
-
-
-def _seconds(text: str) -> float:
-    """``90``, ``1:30`` or ``0:01:30.0``; frames after a semicolon or fourth colon are not expected."""
-    total = 0.0
-    for part in text.split(":"):
-        total = total * 60 + float(part)
-    return total
-
-
 # --- one video ------------------------------------------------------------------------------------------
 
 
@@ -294,10 +245,11 @@ def ingest_video(
     rejected. Only a missing detector or a full disk stop the run.
     """
     folder, source = Path(out), Path(path)
-    kept = 0
+    kept, face = 0, None
     with disk_errors_named(folder):
         try:
-            kept = _Video(source, name, folder, wanted).ingest(times, camera)
+            ids = _Video(source, name, folder, wanted).ingest(times, camera)
+            kept, face = len(ids), _face_of(folder, ids)
         except MissingPartError:
             raise
         except Exception as error:
@@ -311,8 +263,16 @@ def ingest_video(
             else:
                 why, detail = FAILED, foreign_failure(error, folder / "errors.log")
             _store_rejection(folder, Rejection(name, source.name, 0, 0, why, detail))
-        _record_done(folder, source, name, kept)
+        _record_done(folder, source, name, kept, face)
     return name, ""
+
+
+def _face_of(folder: Path, ids: Sequence[str]) -> list[float] | None:
+    """The face of a video's clips, where a network can tell faces apart."""
+    if not ids or people.network_missing():
+        return None
+    face = people.face_of([folder / "clips" / f"{one}.mp4" for one in ids])
+    return None if face is None else [round(float(value), 5) for value in face]
 
 
 def _unreadable_now(source: Path) -> str:
@@ -346,9 +306,22 @@ def _forget_failures(out: Path) -> None:
             path.unlink()
 
 
-def _record_done(folder: Path, source: Path, name: str, kept: int) -> None:
+def _record_done(folder: Path, source: Path, name: str, kept: int, face: list[float] | None = None) -> None:
+    record = {"video": source.name, "clips": kept, **({"face": face} if face else {})}
     with atomic_write(path_of(folder / "videos", name, ".json")) as unfinished:
-        unfinished.write_text(json.dumps({"video": source.name, "clips": kept}), encoding="utf-8")
+        unfinished.write_text(json.dumps(record), encoding="utf-8")
+
+
+def _read_face(path: Path) -> NDArray[np.float32] | None:
+    """The face in a video's record. Raises SemibodyError for a record that is none."""
+    remedy = "delete it and run the ingest again"
+    record = read_json(path, remedy)
+    face = record.get("face") if isinstance(record, dict) else None
+    if face is None:
+        return None
+    if not isinstance(face, list) or len(face) != _FACE or not all(isinstance(v, float | int) for v in face):
+        raise SemibodyError(f"{path}: holds no face; {remedy}")
+    return np.array(face, np.float32)
 
 
 class _Video:
@@ -357,7 +330,8 @@ class _Video:
     def __init__(self, path: Path, name: str, out: Path, wanted: Wanted) -> None:
         self._path, self._name, self._out, self._wanted = path, name, out, wanted
 
-    def ingest(self, times: Sequence[tuple[float, float]] | None, camera: str | None) -> int:
+    def ingest(self, times: Sequence[tuple[float, float]] | None, camera: str | None) -> list[str]:
+        """Returns the ids of the clips that were kept."""
         with VideoReader(self._path) as video:
             fps, seconds = video.fps, video.frame_count / video.fps
         speech = None if self._wanted.pose_only else _speech_of(self._path)
@@ -381,7 +355,7 @@ class _Video:
             self._write(piece, good[piece.id], frames, speech, network)
         for piece in pieces:
             self._poses(piece).unlink(missing_ok=True)
-        return sum((self._out / "clips" / f"{piece.id}.json").exists() for piece in pieces)
+        return [piece.id for piece in pieces if (self._out / "clips" / f"{piece.id}.json").exists()]
 
     def _pieces(self, times: Sequence[tuple[float, float]] | None, seconds: float) -> list[Piece]:
         scenes = list(times) if times else find_scenes(self._path, seconds)
@@ -822,8 +796,23 @@ def _read_rejection(path: Path) -> Rejection:
     return Rejection(**values)
 
 
+def _of_same_people(clips: list[ClipEntry], out: Path) -> list[ClipEntry]:
+    """The clips with one name and one split for a person who is in several videos."""
+    faces = {
+        f"real-{path.stem}": face
+        for path in (out / "videos").glob("*.json")
+        if (face := _read_face(path)) is not None
+    }
+    names = people.same_people(faces)
+    named = []
+    for clip in clips:
+        person = names.get(clip.person, clip.person)
+        named.append(dataclasses.replace(clip, person=person, split=split_of(person)))
+    return named
+
+
 def _gather(out: Path, unfinished: dict[str, str]) -> Account:
-    clips = [read_entry(path, out) for path in sorted((out / "clips").glob("*.json"))]
+    clips = _of_same_people([read_entry(path, out) for path in sorted((out / "clips").glob("*.json"))], out)
     rejected = [_read_rejection(p) for p in sorted((out / "rejected").glob("*.json"))]
     if not unfinished:
         shutil.rmtree(out / "poses", ignore_errors=True)

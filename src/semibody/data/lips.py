@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from semibody.evaluation import extract, sync_small
+from semibody.evaluation import extract
 from semibody.evaluation.protocol import Protocol
 
 Network = Literal["syncnet", "sync-small"]
@@ -64,6 +64,8 @@ def embeddings(
     found = extract.measure(source, [extract.KINDS[kind] for kind in kinds], Protocol())
     if network == "syncnet":
         return found["syncnet"]["video"], found["syncnet"]["audio"]
+    from semibody.evaluation import sync_small
+
     return sync_small.embed(found["faces"], found["sound"]["mfcc"], fps)
 
 

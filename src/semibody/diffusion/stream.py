@@ -1,6 +1,6 @@
 """A clip's latents part by part: its first frames are there before its last are begun.
 
-    for frames, latents in stream(denoise, noise, build, parts(720, 12, 3), windows): ...
+    for frames, latents in stream(denoiser, noise, build, parts(720, 12, 3), windows): ...
 
 Where windows share no frame, each is a part, and a frame is what ``sample`` makes of it. Else a part begins
 with the last frames that the one before gave: in every step they are set to what they were in that step
@@ -73,7 +73,7 @@ def row_windows(frames: int, length: int, overlap: int, shift: int) -> list[Wind
 
 
 def stream(
-    denoise: Denoise,
+    denoiser: Callable[[], Denoise],
     noise: Callable[[Sequence[int]], Float[Tensor, "f c h w"]],
     build: Callable[[], Any],
     parts: Iterable[Part],
@@ -81,13 +81,14 @@ def stream(
 ) -> Iterator[tuple[range, Float[Tensor, "f c h w"]]]:
     """Denoise part by part: numbers of frames, and their latents.
 
-    ``noise`` gives that of frames, each the same at every call; ``build`` a scheduler with its timesteps
-    set, and ``windows`` those of a part of so many frames in a step. Raises FloatingPointError as ``sample``.
+    ``denoiser`` gives a fresh one for each part, since they may keep something from step to step; ``noise``
+    that of frames, each the same at every call; ``build`` a scheduler with its timesteps set; and ``windows``
+    those of a part of so many frames in a step. Raises FloatingPointError as ``sample``.
     """
     before: list[Tensor] = []
     """of the frames that this part begins with, their latents after every step of the part before"""
     for part in parts:
-        latents, before = _denoise_part(denoise, noise(part.frames), build(), part, windows, before)
+        latents, before = _denoise_part(denoiser(), noise(part.frames), build(), part, windows, before)
         start = part.frames[part.old]
         yield range(start, start + part.new), latents[part.old : part.old + part.new]
 

@@ -48,13 +48,12 @@ class Frame:
 @dataclass(frozen=True)
 class SampledVideo:
     """A video to measure: ``fps`` it is sampled at, ``sound`` that belongs to it (None: silent), whether it
-    is a ``real`` one, and the ``device`` of the networks."""
+    is a ``real`` one."""
 
     path: Path
     fps: float
     sound: Path | None
     real: bool = False
-    device: str = "cpu"
 
 
 class Extractor(Protocol):
@@ -202,8 +201,8 @@ class _VideoFeatures:
 
     every = 1
 
-    def __init__(self, rules: Rules, device: str) -> None:
-        self._device, self._network = device, _network("i3d", device)
+    def __init__(self, rules: Rules) -> None:
+        self._device, self._network = rules.device, _network("i3d", rules.device)
         self._length, self._step = rules.window, rules.window_step
         self._window: list[Picture] = []
         self._frames: list[int] = []
@@ -238,7 +237,7 @@ class _StyleGANVFeatures:
     every = 1
 
     def __init__(self, source: SampledVideo, rules: Rules) -> None:
-        self._device, self._network = source.device, _network("i3d-torchscript", source.device)
+        self._device, self._network = rules.device, _network("i3d-torchscript", rules.device)
         self._count, self._apart = rules.styleganv_frames, rules.styleganv_every
         self._start = _drawn_start(source, self._count * self._apart) if source.real else 0
         self._window: list[Picture] = []
@@ -377,8 +376,9 @@ class _SyncNet:
     every = 1
     _SMOOTH = 13
 
-    def __init__(self, source: SampledVideo) -> None:
-        self._source, self._network = source, _network("syncnet", source.device)
+    def __init__(self, source: SampledVideo, rules: Rules) -> None:
+        self._source = source
+        self._device, self._network = rules.device, _network("syncnet", rules.device)
         self._boxes: list[NDArray[Any]] = []
         self._pictures: list[Picture] = []
         self._shown = 0
@@ -418,7 +418,7 @@ class _SyncNet:
 
         crops = torch.from_numpy(np.stack(self._window)[..., ::-1].copy()).float()
         with torch.inference_mode():
-            crops = crops.permute(3, 0, 1, 2)[None].to(self._source.device)
+            crops = crops.permute(3, 0, 1, 2)[None].to(self._device)
             return self._network.embed_faces(crops).cpu().numpy()
 
     def finish(self) -> Arrays:
@@ -441,7 +441,7 @@ class _SyncNet:
         with torch.inference_mode():
             done = []
             for first in range(0, len(windows), 64):
-                some = torch.from_numpy(np.stack(windows[first : first + 64])).to(self._source.device)
+                some = torch.from_numpy(np.stack(windows[first : first + 64])).to(self._device)
                 done.append(self._network.embed_sound(some).cpu().numpy())
         return np.concatenate([*done, np.zeros((0, 1024), np.float32)])
 
@@ -478,16 +478,16 @@ KINDS: dict[str, Kind] = {
         Kind(
             "effnet", 1,
             lambda: packages_missing("eval", *_EFFNET),
-            lambda source, rules: _ImageFeatures("effnet", rules.features_every, source.device),
+            lambda _, rules: _ImageFeatures("effnet", rules.features_every, rules.device),
             ("features_every",), on_device=True,
         ),
         Kind(
             "inception", 1, lambda: part_missing("inception"),
-            lambda source, rules: _ImageFeatures("inception", rules.features_every, source.device),
+            lambda _, rules: _ImageFeatures("inception", rules.features_every, rules.device),
             ("features_every",), _part_model("inception"), on_device=True,
         ),
         Kind(
-            "i3d", 1, lambda: part_missing("i3d"), lambda source, rules: _VideoFeatures(rules, source.device),
+            "i3d", 1, lambda: part_missing("i3d"), lambda _, rules: _VideoFeatures(rules),
             ("window", "window_step"), _part_model("i3d"), on_device=True,
         ),
         Kind(
@@ -498,13 +498,13 @@ KINDS: dict[str, Kind] = {
         Kind("faces", 1, _faces_missing, lambda _, __: _Faces(), (), faces.finder_name),
         Kind(
             "dlib", 1, lambda: packages_missing("eval", *_DLIB) or _faces_missing(),
-            lambda source, rules: _Identity("dlib", rules.identity_every, source.device),
+            lambda _, rules: _Identity("dlib", rules.identity_every, rules.device),
             ("identity_every",), faces.finder_name,
         ),
         Kind(
             "arcface", 1,
             lambda: part_missing("arcface") or packages_missing("pose", "onnxruntime") or _faces_missing(),
-            lambda source, rules: _Identity("arcface", rules.identity_every, source.device),
+            lambda _, rules: _Identity("arcface", rules.identity_every, rules.device),
             ("identity_every",), _part_model("arcface"), on_device=True,
         ),
         Kind(
@@ -518,7 +518,7 @@ KINDS: dict[str, Kind] = {
         Kind("sound", 1, lambda: "", lambda source, _: _Sound(source)),
         Kind(
             "syncnet", 1, lambda: part_missing("syncnet") or _faces_missing(),
-            lambda source, _: _SyncNet(source), (), _part_model("syncnet"), on_device=True,
+            _SyncNet, (), _part_model("syncnet"), on_device=True,
         ),
     )
 }  # fmt: skip

@@ -34,7 +34,6 @@ class Gathered:
     rules: Protocol
     cache: Cache
     fps: dict[str, float]
-    device: str = "cpu"
     keys: dict[tuple[str, Side, str], str] = field(default_factory=dict)
     scheduled: set[str] = field(default_factory=set)
     """keys that a job will fill, so that a file that occurs twice is measured once"""
@@ -89,17 +88,15 @@ def gather(
     cache: Cache,
     pairs: bool,
     workers: int | Workers = 1,
-    device: str = "cpu",
     progress: Progress = silent,
 ) -> tuple[Gathered, list[Problem]]:
     """Measure what the cache does not hold. Damaged files become Problems and their clips are left out.
 
-    ``kinds`` names of ``extract.KINDS`` (all must be available); ``pairs`` compare pixels with REAL;
-    ``device`` is where networks run.
+    ``kinds`` names of ``extract.KINDS`` (all must be available); ``pairs`` compare pixels with REAL.
     Every finished file is kept at once, so an interrupted run can continue.
     """
     names = sorted(kinds)
-    gathered = Gathered(list(items), rules, cache, {}, device)
+    gathered = Gathered(list(items), rules, cache, {})
     problems: list[Problem] = []
     jobs: list[_Job] = []
     for item in items:
@@ -145,7 +142,7 @@ def _file_jobs(gathered: Gathered, item: Item, names: Sequence[str]) -> Iterator
     spoken = item.speech or next((path for side, path in sides.items() if facts[side].sound), None)
     for side, path in sides.items():
         sound = path if facts[side].sound else spoken
-        source = extract.SampledVideo(path, fps, sound, side == "real", gathered.device)
+        source = extract.SampledVideo(path, fps, sound, side == "real")
         yield from _job(gathered, item.name, side, source, names)
     embedders = [name for name in names if name in ("dlib", "arcface")]
     if item.portrait is not None and embedders:
@@ -156,8 +153,9 @@ def _key(gathered: Gathered, name: str, side: Side, *content: str | float) -> st
     kind = extract.KINDS[name]
     settings = {setting: getattr(gathered.rules, setting) for setting in kind.settings}
     beside: list[str] = [side] if kind.by_side else []
-    if kind.on_device and gathered.device != "cpu":
-        beside.append(gathered.device.partition(":")[0])
+    device = gathered.rules.device.partition(":")[0]
+    if kind.on_device and device != "cpu":
+        beside.append(device)
     return key_of(name, kind.version, settings, kind.model(), *content, *beside)
 
 
@@ -184,16 +182,12 @@ def _portrait_job(gathered: Gathered, name: str, portrait: Path, kinds: Sequence
     missing = gathered.missing(keys)
     if missing:
         yield _Job(
-            name,
-            missing,
-            functools.partial(_measure_portrait, portrait, [kind for kind, _ in missing], gathered.device),
+            name, missing, functools.partial(_measure_portrait, portrait, [kind for kind, _ in missing])
         )
 
 
-def _measure_portrait(
-    portrait: Path, kinds: Sequence[str], device: str, rules: Protocol
-) -> Mapping[str, Arrays]:
-    source = extract.SampledVideo(portrait, 1.0, None, device=device)
+def _measure_portrait(portrait: Path, kinds: Sequence[str], rules: Protocol) -> Mapping[str, Arrays]:
+    source = extract.SampledVideo(portrait, 1.0, None)
     frame = extract.Frame(0, read_image(portrait))
     found = {}
     for kind in kinds:

@@ -47,6 +47,9 @@ class Protocol:
     """a keypoint is correct within this share of its hand's size"""
     max_lag: int = 10
     """frames that the jaw may lead or trail the sound in the search for its lag"""
+    device: str = "auto"
+    """device of the networks, which rounds in its own way: auto, cpu, cuda, cuda:1; auto is CUDA where there
+    is one, else the CPU"""
     sync_shift: int = 15
     """frames (at 25 fps) that SyncNet shifts the sound either way"""
 

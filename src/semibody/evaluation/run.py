@@ -20,12 +20,12 @@ import semibody
 from semibody import runtime
 from semibody.evaluation import cache as caching
 from semibody.evaluation import metrics as measuring
-from semibody.evaluation.computing import Computing
 from semibody.evaluation.extract import KINDS
 from semibody.evaluation.gather import Gathered, gather
 from semibody.evaluation.measures import Measured
 from semibody.evaluation.metrics import Metric
 from semibody.evaluation.protocol import Item, Problem, Protocol, check, pair_clips
+from semibody.processes import Workers
 from semibody.types import MissingPartError, Progress, SemibodyError, silent
 
 _PACKAGES = (
@@ -39,8 +39,8 @@ class Evaluation:
     """Numbers, and everything needed to make them again.
 
     ``results`` metric → what was measured; ``not_computed`` metric → why and how to get it; ``items`` the
-    clips that count; ``problems`` of files; ``device`` of the networks; ``seconds``
-    it took.
+    clips that count; ``problems`` of files; ``protocol`` with the device that was
+    taken; ``seconds`` it took.
     """
 
     results: dict[str, Measured]
@@ -48,7 +48,6 @@ class Evaluation:
     items: tuple[Item, ...]
     problems: tuple[Problem, ...]
     protocol: Protocol
-    device: str
     versions: dict[str, str]
     models: dict[str, str]
     seconds: float
@@ -61,7 +60,6 @@ class Evaluation:
             "clips": [item.name for item in self.items],
             "problems": [dataclasses.asdict(problem) for problem in self.problems],
             "protocol": dataclasses.asdict(self.protocol),
-            "device": self.device,
             "versions": self.versions,
             "models": self.models,
             "seconds": round(self.seconds, 1),
@@ -100,19 +98,20 @@ def evaluate(
     metrics: Sequence[str] = (),
     protocol: Protocol | None = None,
     cache: Path | None = None,
-    where: Computing | None = None,
+    workers: int | Workers = 0,
     progress: Progress = silent,
 ) -> Evaluation:
     """Measure generated clips, by themselves and against the real ones.
 
     ``generated``, ``real`` a folder of videos, a manifest or one video, paired by name; ``portraits`` a
     folder of pictures by the same names; ``metrics`` names or families (none: every family, by its standard
-    where this machine has it and its stand-in otherwise); ``cache`` folder of what was found before;
-    ``where`` it is computed: without it in one process a core, networks on ``metrics_device``. Raises SemibodyError when nothing can be measured.
+    where this machine has it and its stand-in otherwise); ``workers`` processes, 0 = one a core, or where
+    they run (``processes.Workers``); ``cache`` folder of what was found before. Raises SemibodyError when
+    nothing can be measured.
     """
     started = time.monotonic()
-    rules, where = protocol or Protocol(), where or Computing()
-    device = metrics_device(where.device)
+    rules = protocol or Protocol()
+    rules = dataclasses.replace(rules, device=metrics_device(rules.device))
     items, problems = pair_clips(generated, real, portraits)
     items, more = check(items)
     problems += more
@@ -128,7 +127,7 @@ def evaluate(
         items, rules, kinds,
         cache=caching.Cache(cache or caching.default_folder()),
         pairs=any("pixels" in metric.kinds for metric in chosen),
-        workers=where, device=device, progress=progress,
+        workers=workers, progress=progress,
     )  # fmt: skip
     problems += found
     if not gathered.items:
@@ -139,8 +138,8 @@ def evaluate(
         results[metric.name] = metric.measure(gathered)
     progress("compute", len(chosen), len(chosen))
     return Evaluation(
-        results, not_computed, tuple(gathered.items), tuple(problems), rules, device, _versions(),
-        _models(kinds), time.monotonic() - started,
+        results, not_computed, tuple(gathered.items), tuple(problems), rules, _versions(), _models(kinds),
+        time.monotonic() - started,
     )  # fmt: skip
 
 

@@ -11,20 +11,24 @@ import torch
 from torch import nn
 
 from semibody.runtime import EIGHT_BITS
-from semibody.types import MissingPartError
+from semibody.types import MissingPartError, SemibodyError
 
 LEAST = 256
 """Layers with fewer inputs or outputs stay as they are: time embeddings' gains are lost in rounding."""
 
 
-def require(precision: str) -> None:
-    """Raise MissingPartError without torchao."""
+def require(precision: str, memory: str = "full") -> str:
+    """The ``--memory`` to use. Raises MissingPartError without torchao, and SemibodyError for low memory: its
+    networks are read again and again, each time unrounded."""
+    if memory not in ("auto", "full"):
+        raise SemibodyError(f"--precision {precision} works with --memory full; leave out one of them")
     try:
         import torchao  # noqa: F401
     except ImportError:
         raise MissingPartError(
             f"--precision {precision} needs torchao; run: pip install 'semibody[quantise]', or choose bf16"
         ) from None
+    return "full"
 
 
 def quantise(network: nn.Module, precision: str) -> None:

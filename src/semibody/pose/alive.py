@@ -90,8 +90,9 @@ def enliven(
     aspect: float = 1.0,
     seed: int = 0,
     liveliness: float = 1.0,
+    first: int = 0,
 ) -> Life | None:
-    """The small movements of ``frames`` frames; None for a portrait without a face.
+    """The small movements of ``frames`` frames from number ``first`` on; None for a portrait without a face.
 
     ``portrait`` is in fractions of a picture ``aspect`` times as wide as high. Without ``prosody`` nobody
     speaks. ``liveliness`` 0..3 sizes the head's movements: from half of the usual to half more.
@@ -99,13 +100,13 @@ def enliven(
     if not face_found(portrait):
         return None
     rng = np.random.default_rng([seed, 31])
-    time = np.arange(frames) / fps
+    time = (first + np.arange(frames)) / fps
     begun, points = smooth(time / _BEGIN), portrait.joints * (aspect, 1.0)
     head, offsets = Head.of(points), np.zeros((frames, N_JOINTS, 2), np.float32)
     breath = _breathe(time)
     angles = _sway(time, begun, prosody, rng, 0.5 + 0.5 * min(liveliness, 2.0))
     offsets[:, _HEAD] = _turned(head, angles, points[_HEAD])
-    closed = _blink(time, rng)
+    closed = _blink(time, fps, rng)
     offsets[:, _BROW_JOINTS, 1] -= _BROWS * head.size * _emphasis(time, prosody)[:, None]
     if shoulders_seen(portrait.confidence):
         rise = _BREATH * float(shoulder_distance(points)) * breath
@@ -173,14 +174,16 @@ def _turned(head: Head, angles: Floats, points: Floats) -> Floats:
 # -- lids, brows, breath -------------------------------------------------------------------
 
 
-def _blink(time: Floats, rng: np.random.Generator) -> Float[NDArray[np.float32], " f"]:
+def _blink(time: Floats, fps: float, rng: np.random.Generator) -> Float[NDArray[np.float32], " f"]:
     """(f,) how far the lids are shut."""
     closed = np.zeros_like(time)
-    for moment in _blinks(float(time[-1]) if len(time) else 0.0, rng):
+    # In frames from the middle of a video, lids also close for a blink that comes after these.
+    last = (time[-1] + _CLOSE if time[0] > 0 else time[-1]) if len(time) else 0.0
+    for moment in _blinks(float(last), rng):
         # A frame is where the lids are shut, so that a short blink is not missed between two frames.
-        frame = min(int(np.searchsorted(time, moment)), len(time) - 1)
-        near = slice(*np.searchsorted(time, (time[frame] - _CLOSE, time[frame] + _SHUT + _OPEN)))
-        after = time[near] - time[frame]
+        shut = np.ceil(moment * fps) / fps
+        near = slice(*np.searchsorted(time, (shut - _CLOSE, shut + _SHUT + _OPEN)))
+        after = time[near] - shut
         down, up = smooth(1 + after / _CLOSE), smooth(1 - (after - _SHUT) / _OPEN)
         closed[near] = np.maximum(closed[near], np.where(after < 0, down, up))
     return closed.astype(np.float32)

@@ -507,10 +507,13 @@ class AnchoredRepertoire:
             moved *= np.minimum(1.0, self._farthest / np.maximum(_length(moved), 1e-9))[..., None]
         return kept
 
-    def render(self, states: Floats, nods: Floats, fps: float) -> Gesture:  # noqa: ARG002 - a head of its own
-        """States (f, 6) to a gesture; frames at rest are the portrait's pose, bit for bit."""
+    def render(self, states: Floats, nods: Floats, fps: float, first: int = 0) -> Gesture:  # noqa: ARG002
+        """States (f, 6) of frames from number ``first`` on to a gesture.
+
+        Frames at rest are the portrait's pose, bit for bit. Heads move by ``pose.alive``.
+        """
         arms = self._arms
-        moving = _drift(states, fps, 0.02 * self._farthest, together=self._moves.clasped)
+        moving = _drift(states, fps, 0.02 * self._farthest, together=self._moves.clasped, first=first)
         made = rest(arms.portrait, len(states), fps, arms.aspect)
         placed = made.joints.copy()
         joints, _ = arms.move(self._within(moving))
@@ -523,9 +526,9 @@ class AnchoredRepertoire:
         return replace(made, joints=placed, name="planned")
 
 
-def _drift(states: Floats, fps: float, size: float, *, together: bool) -> Floats:
+def _drift(states: Floats, fps: float, size: float, *, together: bool, first: int) -> Floats:
     """States (f, 6) with slow oscillations of wrists away from rest, of up to about ``size``."""
-    time = np.arange(len(states))[:, None] / fps
+    time = (first + np.arange(len(states))[:, None]) / fps
     moved = states.copy()
     for side in (0, 1):
         away = np.clip(_length(states[:, _of(side)]) / (8 * max(size, 1e-9)), 0.0, 1.0)[:, None]

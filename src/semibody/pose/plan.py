@@ -30,6 +30,8 @@ LONG_PAUSE = 0.9
 """Seconds without a stroke and with a pause after which hands go to rest."""
 _STROKE, _PREPARE, _RETRACT, _HOLD = 0.20, 0.42, 0.75, 0.25
 """Usual seconds of each phase of a movement."""
+_SETTLED = 0.15
+"""Seconds after which more sound does not change a syllable's stress much."""
 _PEAK_OF_MINIMUM_JERK = 1.875
 """Highest speed of such a movement over its mean speed."""
 
@@ -225,6 +227,31 @@ class _Timeline:
         now, before = self._keys[-1]
         self._keys.append((now + max(seconds, self._seconds(before, state)), state))
 
+    def add_late(self, syllable: Syllable, shown: float) -> None:
+        """A stroke on a syllable, if there is time for it after second ``shown``."""
+        if self._keys[-1][1] is self._repertoire.rest:
+            self._choose_family()
+        self._hold_until(shown)
+        self._add_stroke(syllable, shown)
+
+    def retract_late(self, shown: float, *, paused: bool) -> None:
+        """Begin to go to rest if hands have been held for long enough at second ``shown``."""
+        held = shown - self._keys[-1][0]
+        at_rest = self._keys[-1][1] is self._repertoire.rest
+        if not at_rest and held >= (_HOLD if paused else LONG_PAUSE):
+            self._hold_until(shown)
+            self._move_to(self._repertoire.rest, _RETRACT)
+
+    def play_from(self, first: int, frames: int, fps: float) -> Floats:
+        """States (f, d) of frames from number ``first`` on; what was before is forgotten."""
+        start, end = first / fps, (first + frames) / fps
+        passed = [number for number, (time, _) in enumerate(self._keys) if time <= start]
+        self._keys = self._keys[passed[-1] if passed else 0 :]
+        arrivals, points = zip(
+            *self._keys, (max(end, self._keys[-1][0]) + 1.0, self._keys[-1][1]), strict=True
+        )
+        return library.glide([time - start for time in arrivals], points, frames, fps)
+
     def play(self, seconds: float, fps: float) -> tuple[Floats, Floats, tuple[tuple[float, float], ...]]:
         """States (f, d), nods (f,) and the stretches of rest."""
         frames = max(1, round(seconds * fps))
@@ -249,6 +276,56 @@ class _Timeline:
             if a is rest and b is rest and start < seconds:
                 found.append((start, min(end, seconds)))
         return found
+
+
+class Improvisation:
+    """Strokes for a voice that is still speaking: what is shown stays, and little is known of what follows.
+
+        plan = Improvisation(repertoire, often=1.0, seed=3)
+        plan.follow(listener.recent(), shown=4.5)     # as often as more is heard
+        plan.states(108, 6, 24.0)                     # of frames from second 4.5 on
+
+    A syllable gets a stroke if it is stressed, the last stroke is long enough ago, and there is time to
+    prepare. Hands that are held go to rest when a pause follows or nothing is stressed. A movement that has
+    begun is finished.
+    """
+
+    def __init__(self, repertoire: Repertoire, *, often: float, seed: int) -> None:
+        """``often`` 0.1 … 3 makes strokes less or more frequent."""
+        self._timeline = _Timeline(repertoire, np.random.default_rng([seed, 17]))
+        self._often, self._can_move = often, bool(repertoire.families)
+        self._considered = 0.0
+        """syllables up to this second have their stroke, or none"""
+
+    @property
+    def strokes(self) -> Sequence[PlannedStroke]:
+        """Those planned so far."""
+        return self._timeline.strokes
+
+    def follow(self, prosody: Prosody, shown: float) -> None:
+        """Plan on what was heard by now; frames before second ``shown`` are made already."""
+        if not self._can_move:
+            return
+        for syllable in prosody.syllables:
+            # The last one may still grow.
+            if self._considered < syllable.time < prosody.seconds - _SETTLED:
+                self._considered = syllable.time
+                if self._wanted(syllable):
+                    self._timeline.add_late(syllable, shown)
+        spoken = prosody.phrases[-1][1] if prosody.phrases else 0.0
+        self._timeline.retract_late(shown, paused=spoken < shown)
+
+    def _wanted(self, syllable: Syllable) -> bool:
+        strokes = self._timeline.strokes
+        since = syllable.time - strokes[-1].time if strokes else np.inf
+        if since < 0.56 / self._often**0.5:
+            return False
+        # After some time without a stroke a weaker stress is enough.
+        return syllable.stress > (0.5 if since < 1.5 else 0.1) / self._often
+
+    def states(self, first: int, frames: int, fps: float) -> Floats:
+        """States (f, d) of frames from number ``first`` on; earlier ones are forgotten."""
+        return self._timeline.play_from(first, frames, fps)
 
 
 # -- repertoires ---------------------------------------------------------------------------

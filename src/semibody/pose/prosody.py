@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semibody.pose.timing import runs
-from semibody.types import Floats, Speech
+from semibody.types import RATE, Floats, Speech
 
 Mask = NDArray[np.bool_]
 
@@ -69,6 +69,66 @@ def analyse(speech: Speech) -> Prosody:
     phrases = tuple((start * STEP, stop * STEP) for start, stop in runs(active))
     nuclei = _nuclei(level, periodic, active)
     return Prosody(phrases, tuple(_rate(nuclei, level, pitch, active)), speech.seconds)
+
+
+class Listener:
+    """``analyse`` of a voice that is still speaking, from its last ``SECONDS``.
+
+        listener.hear(samples)      # (n,) at 16 kHz, as they come
+        listener.recent()           # phrases and syllables, in seconds from the beginning
+
+    What is loud, high or long is so beside what was heard of late. The last 50 ms are not known yet.
+    """
+
+    SECONDS = 8.0
+    _AROUND = 8
+    """measurements on both sides of a piece that its ends, where sound is missing, do not reach"""
+
+    def __init__(self, rate: int = RATE) -> None:
+        self._rate, self._step = rate, round(STEP * rate)
+        self._wave = np.zeros(0, np.float32)
+        self._dropped = 0
+        """measurements before the first sample that is kept"""
+        self._level, self._pitch, self._periodic = (np.zeros(0) for _ in range(3))
+        self._measured = 0
+        """measurements so far"""
+
+    @property
+    def seconds(self) -> float:
+        """How much was heard."""
+        return self._dropped * STEP + len(self._wave) / self._rate
+
+    def hear(self, samples: NDArray[np.float32]) -> None:
+        """Take the next samples (n,)."""
+        self._wave = np.concatenate([self._wave, samples])
+        known = self._dropped + len(self._wave) // self._step - self._AROUND
+        if known <= self._measured:
+            return
+        place = slice(self._measured - self._dropped, known - self._dropped)
+        kept = round(self.SECONDS / STEP)
+        self._level, self._pitch, self._periodic = (
+            np.concatenate([old, new[place]])[-kept:]
+            for old, new in zip(
+                (self._level, self._pitch, self._periodic),
+                _measure(Speech(self._wave, self._rate)),
+                strict=True,
+            )
+        )
+        self._measured = known
+        done = max(0, self._measured - self._AROUND - self._dropped)
+        self._wave, self._dropped = self._wave[done * self._step :], self._dropped + done
+
+    def recent(self) -> Prosody:
+        """Phrases and syllables of what is remembered."""
+        first = (self._measured - len(self._level)) * STEP
+        if not len(self._level):
+            return Prosody((), (), 0.0)
+        active = _voice_activity(self._level)
+        nuclei = _nuclei(self._level, self._periodic, active)
+        rated = _rate(nuclei, self._level, self._pitch, active)
+        phrases = ((first + start * STEP, first + stop * STEP) for start, stop in runs(active))
+        syllables = (Syllable(first + one.time, one.stress) for one in rated)
+        return Prosody(tuple(phrases), tuple(syllables), self._measured * STEP)
 
 
 def _measure(speech: Speech) -> tuple[Floats, Floats, Floats]:

@@ -26,7 +26,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -39,12 +39,12 @@ from semibody import config, runtime
 from semibody.animator import Animator
 from semibody.clips.manifest import NAME, Line, read_lines, write_lines
 from semibody.evaluation import emtd
-from semibody.evaluation.computing import Computing
 from semibody.evaluation.protocol import Protocol
 from semibody.evaluation.run import Evaluation, evaluate
 from semibody.evaluation.tables import as_latex, as_markdown, write_table
 from semibody.files import atomic_write, exists, foreign_failure, path_of, read_json, require_name
 from semibody.media import VideoReader, VideoWriter, read_speech, resize_image, write_image
+from semibody.processes import Workers
 from semibody.quality.baselines import Baseline, write_ceiling, write_repeat
 from semibody.quality.goals import Row, as_lines, make_rows, parse_goals
 from semibody.settings import Settings
@@ -66,6 +66,8 @@ class BenchRecipe:
     videos: str = ""
     """folder of videos to make the test set of, as ``semibody build-emtd`` does, in ``out``/cases; instead of
     cases"""
+    listing: str = ""
+    """EMTD's table of addresses and times, where those are whole videos"""
     detector: str = "auto"
     """what finds the poses of those videos: auto, mediapipe or dwpose"""
     weights: str = "official"
@@ -139,8 +141,8 @@ def find_recipe(recipe: Path | str) -> tuple[Path, Path]:
 
 
 def bench_quality(
-    recipe: Path | str, *, overrides: Sequence[str] = (), workers: int = 0, animator: Animator | None = None,
-    device: str = "auto", progress: Progress = silent,
+    recipe: Path | str, *, overrides: Sequence[str] = (), workers: int | Workers = 0,
+    animator: Animator | None = None, device: str = "auto", progress: Progress = silent,
 ) -> Benchmark:  # fmt: skip
     """Run a recipe: ``clips/*.mp4``, ``results.json``, ``.md`` and ``.tex``, ``report.html`` and
     ``grid.mp4`` in its ``out``.
@@ -176,7 +178,10 @@ def find_cases(
         )
     if rules.videos:
         folder = base / rules.out / "cases"
-        problems = emtd.build(base / rules.videos, folder, detector=rules.detector, progress=progress)
+        listing = base / rules.listing if rules.listing else None
+        problems = emtd.build(
+            base / rules.videos, folder, listing=listing, detector=rules.detector, progress=progress
+        )
         return folder / NAME, {problem.name: problem.what for problem in problems}
     if str(recipe) in bundled() and not (base / rules.cases).exists():
         raise SemibodyError(f"{rules.cases}: no test set is here; `make bench-{recipe}` renders it first")
@@ -187,11 +192,12 @@ class _Run:
     """A running benchmark: ``out`` holds what is finished, so that it continues where it stopped."""
 
     def __init__(
-        self, rules: BenchRecipe, out: Path, cases: Sequence[Case], animator: Animator | None, workers: int,
-        device: str, progress: Progress,
+        self, rules: BenchRecipe, out: Path, cases: Sequence[Case], animator: Animator | None,
+        workers: int | Workers, device: str, progress: Progress,
     ) -> None:  # fmt: skip
         self.rules, self.out, self.progress = rules, out, progress
-        self.where, self.device = Computing(workers=workers, device=device), device
+        self.workers, self.device = workers, device
+        self.protocol = rules.protocol if device == "auto" else replace(rules.protocol, device=device)
         self.cases = spread(cases)[: rules.limit]
         self.failed: dict[str, str] = {}
         """case -> why it is left out"""
@@ -247,7 +253,7 @@ class _Run:
         manifest = self.out / ("swapped-own" if own else "swapped") / NAME
         write_lines(manifest, lines)
         return evaluate(
-            manifest, metrics=["mouth-correlation"], protocol=self.rules.protocol, where=self.where,
+            manifest, metrics=["mouth-correlation"], protocol=self.protocol, workers=self.workers,
             progress=self.progress,
         )  # fmt: skip
 
@@ -298,8 +304,8 @@ class _Run:
             self.out / folder / NAME,
             real,
             metrics=metrics,
-            protocol=self.rules.protocol,
-            where=self.where,
+            protocol=self.protocol,
+            workers=self.workers,
             progress=self.progress,
         )
 

@@ -7,9 +7,10 @@ samples, and checkpoints need no random state.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from functools import cache
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -23,9 +24,19 @@ def generator(seed: int, source: int, step: int, sample: int = 0) -> Generator:
     return np.random.default_rng([seed, source, step, sample])
 
 
+@cache
+def constant(values: tuple[Any, ...], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Numbers on a device, copied there once: each copy waits for all work the device has been given."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=dtype, device=device)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """Tensors, lists and mappings of them, and the names of the samples."""
+
+    on_host: ClassVar[frozenset[str]] = frozenset()
+    """fields whose values Python reads, so that they stay where that waits for no device"""
 
     names: list[str]
     """clip and first frame of each sample, for messages"""
@@ -38,9 +49,16 @@ class Batch:
         return cls(**tensors, **others, names=[sample["name"] for sample in samples])
 
     def to(self, device: torch.device) -> Self:
-        """All tensors on a device."""
-        moved = {item.name: _moved(getattr(self, item.name), device) for item in dataclasses.fields(self)}
-        return dataclasses.replace(self, **moved)
+        """All tensors on a device, but those of ``on_host``."""
+        return self._with(lambda tensor: tensor.to(device, non_blocking=True), but=self.on_host)
+
+    def pinned(self) -> Self:
+        """All tensors in memory that a GPU reads while the host goes on."""
+        return self._with(lambda tensor: tensor.pin_memory())
+
+    def _with(self, change: Callable[[Tensor], Tensor], but: Collection[str] = ()) -> Self:
+        names = [item.name for item in dataclasses.fields(self) if item.name not in but]
+        return dataclasses.replace(self, **{name: _changed(getattr(self, name), change) for name in names})
 
 
 def _stacked(values: Sequence[Any]) -> Any:
@@ -52,11 +70,12 @@ def _stacked(values: Sequence[Any]) -> Any:
     return torch.from_numpy(np.stack(values))
 
 
-def _moved(value: Any, device: torch.device) -> Any:
+def _changed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """``value`` with all its tensors changed."""
     if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
+        return change(value)
     if isinstance(value, dict):
-        return {key: _moved(one, device) for key, one in value.items()}
+        return {key: _changed(one, change) for key, one in value.items()}
     if isinstance(value, list):
-        return [_moved(one, device) for one in value]
+        return [_changed(one, change) for one in value]
     return value

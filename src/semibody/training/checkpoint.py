@@ -125,21 +125,28 @@ def take(
     optimiser: torch.optim.Optimizer,
     ema: Mapping[str, Tensor],
     facts: dict[str, Any],
-) -> Snapshot:
-    """Copy the state of a stage out of its objects (whole tensors, on the CPU)."""
+    *,
+    keep: bool = True,
+) -> Snapshot | None:
+    """Copy the state of a stage out of its objects: whole tensors, on the CPU.
+
+    Of sharded objects (``training.sharded``) every process must call it; without ``keep`` it only hands over
+    its shards, tensor by tensor, and returns None, so that one process alone needs the memory for all.
+    """
     parameters = trained(module)
     moments = {
-        f"{kind}/{name}": _whole(value)
+        f"{kind}/{name}": value
         for name, parameter in parameters.items()
         for kind, value in optimiser.state.get(parameter, {}).items()
     }
-    return Snapshot(
-        step=step,
-        weights={name: _whole(p) for name, p in parameters.items()},
-        ema={name: _whole(p) for name, p in ema.items()},
-        moments=moments,
-        facts=facts,
-    )
+    parts = [
+        {name: kept for name, value in part.items() if (kept := on_cpu(value, keep=keep)) is not None}
+        for part in (parameters, ema, moments)
+    ]
+    if not keep:
+        return None
+    weights, average, moved = parts
+    return Snapshot(step=step, weights=weights, ema=average, moments=moved, facts=facts)
 
 
 def put(
@@ -163,9 +170,11 @@ def put(
     for key, value in snapshot.moments.items():
         kind, name = key.split("/", maxsplit=1)
         parameter = parameters[name]
-        # A step count is a number, the moments are shaped (and sharded) like their parameter.
-        placed = value.clone() if kind == "step" else _like(value, parameter).clone()
-        optimiser.state[parameter][kind] = placed.to(parameter.device) if kind != "step" else placed
+        # A step count is a number, which a fused kernel reads where the parameter is; the moments are shaped
+        # (and sharded) like their parameter.
+        fused = bool(optimiser.defaults.get("fused"))
+        count = value.to(parameter.device if fused else "cpu", copy=True)
+        optimiser.state[parameter][kind] = count if kind == "step" else _like(value, parameter).clone()
 
 
 def _require_moments(
@@ -180,10 +189,16 @@ def _require_moments(
             )
 
 
-def _whole(value: Tensor) -> Tensor:
-    """The whole of a tensor that may be sharded over processes, on the CPU."""
-    whole = value.full_tensor() if hasattr(value, "full_tensor") else value
-    return whole.detach().to("cpu", copy=True)
+def whole(value: Tensor) -> Tensor:
+    """All of a tensor that may be sharded over processes; then every process must call it."""
+    gathered: Tensor = value.full_tensor() if hasattr(value, "full_tensor") else value
+    return gathered.detach()
+
+
+def on_cpu(value: Tensor, *, keep: bool = True) -> Tensor | None:
+    """A copy of the ``whole`` tensor on the CPU; None in processes that do not ``keep`` it."""
+    gathered = whole(value)
+    return gathered.to("cpu", copy=True) if keep else None
 
 
 def _like(value: Tensor, model: Any) -> Tensor:

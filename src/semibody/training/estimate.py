@@ -54,15 +54,18 @@ class StageEstimate:
     """bytes that live at once in a step beside what is kept from step to step"""
     tflop: float
     """work of one step on all GPUs"""
+    shards: int = 1
+    """GPUs over which weights, AdamW and EMA are sharded; in a step, weights are gathered"""
 
     @property
     def kept(self) -> dict[str, float]:
         """Bytes that are kept from step to step, by what they are."""
+        weights, shard = self.trained + self.frozen, 4 / self.shards if self.shards > 1 else 0.0
         return {
-            "weights": (self.trained + self.frozen) * (6 if self.half else 4),
-            "gradients": self.trained * (8 if self.several else 4),
-            "AdamW": self.trained * 8,
-            "EMA": self.trained * 4 if self.ema else 0,
+            "weights": weights * ((6 if self.half else 4) + shard),
+            "gradients": self.trained * ((8 if self.several else 4) + shard),
+            "AdamW": self.trained * 8 / self.shards,
+            "EMA": self.trained * 4 / self.shards if self.ema else 0,
         }
 
     @property
@@ -114,6 +117,7 @@ def estimate_stage(recipe: Recipe, name: str) -> StageEstimate | None:
     return StageEstimate(
         name=name, trained=trained, frozen=frozen, half=half, ema=o.ema > 0, several=run.gpus > 1,
         activations=peak, tflop=flops * o.accumulate * run.gpus / 1e12,
+        shards=run.gpus if run.shard else 1,
     )  # fmt: skip
 
 

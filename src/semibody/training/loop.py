@@ -12,7 +12,7 @@ import math
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from semibody import runtime
-from semibody.training import checkpoint
+from semibody.training import checkpoint, sharded
+from semibody.training.ranks import ALONE, Ranks
 from semibody.training.settings import Optimiser, RecipeBase
 from semibody.training.stages.base import Stage
 from semibody.types import Progress, SemibodyError, silent
@@ -102,37 +103,56 @@ class StageRun:
     """A stage with its optimiser and EMA; ``run`` trains until the last step or the deadline."""
 
     def __init__(
-        self, stage: Stage[Any], recipe: RecipeBase, folder: Path, accelerator: Any, log: Log
+        self,
+        stage: Stage[Any],
+        recipe: RecipeBase,
+        folder: Path,
+        accelerator: Any,
+        log: Log,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.stage, self.recipe, self.folder, self.log = stage, recipe, folder, log
-        self.accelerator = accelerator
+        self.accelerator, self.ranks = accelerator, ranks
         self.settings = stage.settings.optimiser
-        world = accelerator.num_processes
+        world = ranks.count
         if self.settings.batch % (world * self.settings.accumulate):
             raise SemibodyError(
                 f"{stage.name}.optimiser.batch = {self.settings.batch} does not divide into {world} "
                 f"processes x {self.settings.accumulate} micro-batches; choose a multiple"
             )
-        parameters = checkpoint.trained(stage.module)
-        if not parameters:
+        if not checkpoint.trained(stage.module):
             raise SemibodyError(f"the stage {stage.name} has nothing to train; correct start.train")
-        stage.module.to(device=accelerator.device)
-        stage.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        adam = torch.optim.AdamW(
-            parameters.values(),
-            lr=self.settings.lr,
-            betas=(self.settings.beta1, self.settings.beta2),
-            weight_decay=self.settings.weight_decay,
-            fused=accelerator.device.type in ("cpu", "cuda"),
-        )
-        self.module, self.optimiser = accelerator.prepare(stage.module, adam)
+        self.sharded = recipe.run.shard and world > 1
+        self.module = self._prepared()
         self.parameters = checkpoint.trained(accelerator.unwrap_model(self.module))
+        self.optimiser = accelerator.prepare(
+            torch.optim.AdamW(
+                self.parameters.values(),
+                lr=self.settings.lr,
+                betas=(self.settings.beta1, self.settings.beta2),
+                weight_decay=self.settings.weight_decay,
+                fused=accelerator.device.type in ("cpu", "cuda"),
+            )
+        )
         self.ema = (
             {name: p.detach().clone() for name, p in self.parameters.items()} if self.settings.ema > 0 else {}
         )
         self.step = 0
         self.seconds = 0.0
         self._flops = 0.0
+
+    def _prepared(self) -> nn.Module:
+        """The stage's module on the device, wrapped for its precision and for several processes."""
+        module: nn.Module = self.stage.module.to(device=self.accelerator.device)
+        if self.sharded:
+            if self.accelerator.scaler is not None:
+                raise SemibodyError("run.shard=true needs run.precision=bf16 or fp32; this device has fp16")
+            trained = sharded.sharded_copy(module, self.accelerator.device)
+            # Of each only the precision is prepared: FSDP has distributed it, or it is not trained.
+            self.accelerator.prepare_model(module, evaluation_mode=True)
+            return self.accelerator.prepare_model(trained, evaluation_mode=True)
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return self.accelerator.prepare(module)
 
     # -- checkpoints --------------------------------------------------------------------------
 
@@ -151,13 +171,16 @@ class StageRun:
         return True
 
     def save(self) -> Path:
-        snapshot = checkpoint.take(
-            self.step, self.accelerator.unwrap_model(self.module), self._adam, self.ema, self._facts()
-        )
         path = self.folder / f"step-{self.step:08d}"
-        if self.accelerator.is_main_process:
-            path = checkpoint.save(self.folder, snapshot, self.recipe.run.keep)
-        self.accelerator.wait_for_everyone()
+        # Only the first process needs host memory for all of it; of shards, the others hand over theirs.
+        if self.ranks.first or self.sharded:
+            module = self.accelerator.unwrap_model(self.module)
+            snapshot = checkpoint.take(
+                self.step, module, self._adam, self.ema, self._facts(), keep=self.ranks.first
+            )
+            if snapshot is not None:
+                path = checkpoint.save(self.folder, snapshot, self.recipe.run.keep)
+        self.ranks.wait()
         return path
 
     def _facts(self) -> dict[str, Any]:
@@ -182,26 +205,37 @@ class StageRun:
         Either way a checkpoint is written last. Raises SemibodyError on a loss that is not a
         number (the last good checkpoint stays) and when memory does not suffice.
         """
-        saved = time.monotonic()
+        saved, run = time.monotonic(), self.recipe.run
+        before: _Measured | None = None
         with _stop_signal() as signals, self._prefetched() as batches:
             interval = _LogInterval()
             while self.step < self.settings.steps:
                 wait = time.perf_counter()
                 micro_batches = next(batches)
-                interval.waited += time.perf_counter() - wait
-                figures = self._one_step(micro_batches)
-                interval.add(figures, self.settings.batch * self.stage.frames)
+                started = time.perf_counter()
+                interval.waited += started - wait
+                measured = self._one_step(micro_batches)
+                # A step's figures are read when the device is at work on the next one.
+                self._note(before, interval)
                 self.step += 1
-                self._log(interval, progress)
-                last = self.step == self.settings.steps
                 now = time.monotonic()
-                stop = self._agreed(now >= deadline or bool(signals))
-                every = self.recipe.run.validate_every
+                last = self.step == self.settings.steps
+                stop = self.ranks.any(now >= deadline or bool(signals))
+                logs, validates = last or self._every(run.log_every), last or self._every(run.validate_every)
+                saves = last or stop or self._saves(now - saved)
+                before = measured
+                if logs or validates or saves:
+                    self._note(before, interval)
+                    before = None
+                self.seconds += time.perf_counter() - started
+                progress(self.stage.name, self.step, self.settings.steps)
+                if logs:
+                    self._log(interval)
                 # Before the checkpoint: a run that is continued from it does not validate that step again.
-                if last or (every and self.step % every == 0):
+                if validates:
                     self.validate()
                     interval.reset()
-                if last or stop or now - saved >= 60 * self.recipe.run.checkpoint_minutes:
+                if saves:
                     self.save()
                     saved = time.monotonic()
                 if stop and not last:
@@ -209,23 +243,25 @@ class StageRun:
         return True
 
     def validate(self) -> dict[str, float]:
-        """Figures and picture of the EMA weights, logged."""
-        if not self.accelerator.is_main_process:
-            self.accelerator.wait_for_everyone()
-            return {}
+        """Figures and picture of the EMA weights, logged; each process validates its share of the clips."""
         self.stage.module.eval()
         with self.ema_weights():
-            figures, picture = self.stage.validate()
+            figures, picture = self.stage.validate(self.ranks)
         self.stage.module.train()
         self.log.write(self.stage.name, self.step, {f"val/{k}": v for k, v in figures.items()})
         if picture is not None:
             self.log.picture(self.stage.name, self.step, picture)
-        self.accelerator.wait_for_everyone()
         return figures
 
     @contextlib.contextmanager
     def ema_weights(self) -> Iterator[None]:
-        """Within it, the module has the EMA weights."""
+        """Within it, the stage's module has the EMA weights. Of shards every process must call it."""
+        if self.sharded:
+            state = dict(self.accelerator.unwrap_model(self.module).named_parameters()) | self.ema
+            sharded.fill(self.stage.module, state)
+            yield
+            sharded.release(self.stage.module)
+            return
         kept = {name: self.parameters[name].detach().clone() for name in self.ema}
         with torch.no_grad():
             for name, value in self.ema.items():
@@ -234,13 +270,22 @@ class StageRun:
             for name, value in kept.items():
                 self.parameters[name].copy_(value)
 
-    def _one_step(self, micro_batches: list[Any]) -> dict[str, float]:
-        self.stage.module.train()
+    def _every(self, steps: int) -> bool:
+        """Whether the step is one of every so many; never, for 0."""
+        return bool(steps) and self.step % steps == 0
+
+    def _saves(self, seconds: float) -> bool:
+        """Whether so long after the last checkpoint it is time for one, by the first process's clock."""
+        due = seconds >= 60 * self.recipe.run.checkpoint_minutes
+        return self.ranks.any(self.ranks.first and due)
+
+    def _one_step(self, micro_batches: list[Any]) -> _Measured:
+        """Have the device do a step, and do not wait for it."""
+        self.module.train()
         for group in self._adam.param_groups:
             group["lr"] = lr_at(self.settings, self.step)
-        started = time.perf_counter()
         try:
-            figures = self._gradients(micro_batches)
+            measured = self._gradients(micro_batches)
         except (RuntimeError, MemoryError) as error:
             if "out of memory" in str(error).lower() or isinstance(error, MemoryError):
                 name = self.stage.name
@@ -255,33 +300,41 @@ class StageRun:
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self._update_ema()
-        self.seconds += time.perf_counter() - started
-        return figures
+        return measured
 
-    def _gradients(self, micro_batches: list[Any]) -> dict[str, float]:
-        """Gradients of a batch over its micro-batches; the means of their losses, and the gradient's norm."""
+    def _gradients(self, micro_batches: list[Any]) -> _Measured:
+        """Gradients of a batch over its micro-batches; their losses, and the gradient's norm."""
         if not self._flops:
             self._count(micro_batches[0])
-        totals: dict[str, float] = {}
+        every = []
         for number, micro_batch in enumerate(micro_batches):
             last = number == len(micro_batches) - 1
             sync = contextlib.nullcontext() if last else self.accelerator.no_sync(self.module)
             with sync:
                 losses = self.stage.losses(self.module, micro_batch.to(self.accelerator.device))
                 self.accelerator.backward(losses["loss"] / len(micro_batches))
-            for name, value in losses.items():
-                totals[name] = totals.get(name, 0.0) + float(value.detach()) / len(micro_batches)
+            every.append({name: value.detach() for name, value in losses.items()})
+        return _Measured(self.step, [one.names for one in micro_batches], every, self._clip())
+
+    def _note(self, measured: _Measured | None, interval: _LogInterval) -> None:
+        """Wait for the figures of a step. Raises SemibodyError when one of them is not a number."""
+        if measured is None:
+            return
+        losses, norm = measured.read()
+        totals: dict[str, float] = {}
+        for names, figures in zip(measured.samples, losses, strict=True):
+            for name, value in figures.items():
+                totals[name] = totals.get(name, 0.0) + value / len(losses)
             if not math.isfinite(totals["loss"]):
-                self._stop_for_nan("loss", micro_batch)
-        norm = float(self._clip())
+                self._stop_for_nan("loss", measured.step, names)
         # With a scaler (fp16) an infinite gradient is no error: the step is skipped and the scale lowered.
         if not math.isfinite(norm) and self.accelerator.scaler is None:
-            self._stop_for_nan("gradient", micro_batches[-1])
-        return {**totals, "gradient": norm}
+            self._stop_for_nan("gradient", measured.step, measured.samples[-1])
+        interval.add({**totals, "gradient": norm}, self.settings.batch * self.stage.frames)
 
-    def _clip(self) -> float:
+    def _clip(self) -> Tensor:
         limit = self.settings.clip or math.inf
-        return self.accelerator.clip_grad_norm_(list(self.parameters.values()), limit)
+        return checkpoint.whole(self.accelerator.clip_grad_norm_(list(self.parameters.values()), limit))
 
     def _update_ema(self) -> None:
         if self.ema:
@@ -290,12 +343,12 @@ class StageRun:
                 now: list[Tensor] = [self.parameters[name] for name in self.ema]
                 torch._foreach_lerp_(list(self.ema.values()), now, weight)
 
-    def _stop_for_nan(self, what: str, micro_batch: Any) -> None:
+    def _stop_for_nan(self, what: str, step: int, samples: Sequence[str]) -> None:
         found = checkpoint.checkpoints(self.folder)
         kept = found[-1].name if found else "none yet"
-        names, stage = ", ".join(micro_batch.names[:4]), self.stage.name
+        names, stage = ", ".join(samples[:4]), self.stage.name
         raise SemibodyError(
-            f"{stage}: the {what} of step {self.step} is not a number (samples {names} …); the last good "
+            f"{stage}: the {what} of step {step} is not a number (samples {names} …); the last good "
             f"checkpoint is {kept}; lower {stage}.optimiser.lr and continue with --resume"
         )
 
@@ -312,10 +365,7 @@ class StageRun:
         self.optimiser.zero_grad(set_to_none=True)
         self._flops = float(counter.get_total_flops()) * self.settings.accumulate
 
-    def _log(self, interval: _LogInterval, progress: Progress) -> None:
-        progress(self.stage.name, self.step, self.settings.steps)
-        if self.step % self.recipe.run.log_every and self.step != self.settings.steps:
-            return
+    def _log(self, interval: _LogInterval) -> None:
         figures = self._over_processes(interval.figures())
         figures["lr"] = lr_at(self.settings, self.step - 1)
         rate = figures.pop("steps_per_second")
@@ -328,26 +378,19 @@ class StageRun:
 
     def _over_processes(self, figures: dict[str, float]) -> dict[str, float]:
         """Means over all processes (each has its share of the batch; a missing term counts as 0)."""
-        if self.accelerator.num_processes == 1:
-            return figures
-        from accelerate.utils import gather_object
-
-        shares = gather_object([figures])
+        shares = self.ranks.gather(figures)
         names = sorted({name for share in shares for name in share})
         return {name: sum(share.get(name, 0.0) for share in shares) / len(shares) for name in names}
 
-    def _agreed(self, stop: bool) -> bool:
-        """Whether any process is to stop, so that all stop after the same step."""
-        if self.accelerator.num_processes == 1:
-            return stop
-        flag = torch.tensor([float(stop)], device=self.accelerator.device)
-        return bool(self.accelerator.reduce(flag, reduction="sum").item() > 0)
+    def _batch(self, step: int, samples: Sequence[int]) -> Any:
+        """A micro-batch; for a GPU in memory from which it is copied while the host goes on."""
+        made = self.stage.batch(step, samples)
+        return made.pinned() if self.accelerator.device.type == "cuda" else made
 
     @contextlib.contextmanager
     def _prefetched(self) -> Iterator[Iterator[list[Any]]]:
         """Batches in order, each a list of micro-batches; threads make them during earlier steps."""
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        mine = list(range(rank, self.settings.batch, world))
+        mine = self.ranks.mine(range(self.settings.batch))
         size = len(mine) // self.settings.accumulate
         pieces = [mine[i : i + size] for i in range(0, len(mine), size)]
         data = self.recipe.data
@@ -358,7 +401,7 @@ class StageRun:
             step = self.step
             while True:
                 while len(waiting) < max(1, data.prefetch):
-                    waiting.append([pool.submit(self.stage.batch, step, piece) for piece in pieces])
+                    waiting.append([pool.submit(self._batch, step, piece) for piece in pieces])
                     step += 1
                 yield [future.result() for future in waiting.popleft()]
 
@@ -366,6 +409,36 @@ class StageRun:
             yield batches()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Measured:
+    """Losses and gradient of a step, on their way from the device.
+
+    They are copied when the step is done; reading them waits for that, and for no later step.
+    """
+
+    def __init__(
+        self, step: int, samples: list[list[str]], losses: Sequence[Mapping[str, Tensor]], norm: Tensor
+    ) -> None:
+        """``samples``: their names, for each micro-batch, as ``losses``."""
+        self.step, self.samples = step, samples
+        self._names = [list(one) for one in losses]
+        values = torch.stack([*(v.float() for one in losses for v in one.values()), norm.float()])
+        self._arrived: Any = None
+        if values.is_cuda:
+            self._values = torch.empty(values.shape, pin_memory=True).copy_(values, non_blocking=True)
+            self._arrived = torch.cuda.Event()
+            self._arrived.record()
+        else:
+            self._values = values
+
+    def read(self) -> tuple[list[dict[str, float]], float]:
+        """The losses of each micro-batch, and the gradient's norm."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        *values, norm = self._values.tolist()
+        rest = iter(values)
+        return [{name: next(rest) for name in names} for names in self._names], norm
 
 
 class _LogInterval:

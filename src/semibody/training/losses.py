@@ -26,11 +26,16 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from semibody.training.batches import constant
 from semibody.types import MissingPartError
 
 Phase = Literal["pose", "detail", "quality"]
 Compare = Callable[[Tensor, Tensor], Tensor]
 """(estimate, target), each (n, 3, H, W) in −1..1 -> (n,) differences."""
+
+
+_SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
+_LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +149,7 @@ def edge_map(pixels: Float[Tensor, "n 3 H W"], threshold: float, softness: float
 def edge_magnitude(pixels: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n 1 H W"]:
     """Sobel magnitude of luminance, in units of the range −1..1 of ``pixels`` per pixel."""
     grey = luminance(pixels)
-    kernel = grey.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8
+    kernel = constant(_SOBEL, grey.device, grey.dtype) / 8
     both = torch.stack([kernel, kernel.T])[:, None]
     # In full precision: slopes are small differences of large numbers.
     with torch.autocast(grey.device.type, enabled=False):
@@ -155,7 +160,7 @@ def edge_magnitude(pixels: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n 1 H W"]
 
 def luminance(pixels: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n 1 H W"]:
     """ITU-R BT.601 luma."""
-    weights = pixels.new_tensor([0.299, 0.587, 0.114], dtype=torch.float32)
+    weights = constant(_LUMA, pixels.device)
     return (pixels.float() * weights.view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
 
 
@@ -276,9 +281,10 @@ def phase_terms(
 ) -> dict[str, Float[Tensor, " n"]]:
     """Each decoded estimate's own terms: (n,) per term, zero for estimates of other phases.
 
-    A term whose weight is 0 or whose network is not given is left out. In padding, outside ``inside``
-    (None: there is none), the estimate counts as right, and means are over the rest (as a tenth at least);
-    L_pose is in units of the target's own energy already.
+    ``t`` is read by Python, so it lies on the CPU, wherever the pictures are. A term whose weight is 0 or
+    whose network is not given is left out. In padding, outside ``inside`` (None: there is none), the estimate
+    counts as right, and means are over the rest (as a tenth at least); L_pose is in units of the target's own
+    energy already.
     """
     share: Tensor | float = 1.0
     if inside is not None:
@@ -298,11 +304,14 @@ def phase_terms(
     for phase, (name, weight, difference) in compare.items():
         if weight <= 0 or difference is None:
             continue
-        terms[name] = torch.zeros(len(t), device=estimate.device)
+        each = list(torch.zeros(len(t), device=estimate.device))
         chosen = [i for i, p in enumerate(phases) if p == phase]
         if chosen:
-            rows = torch.tensor(chosen, device=estimate.device)
-            terms[name] = terms[name].index_copy(0, rows, difference(estimate[rows], target[rows]).float())
+            # Rows are chosen by Python's numbers: a tensor of them would be copied while the device waits.
+            pair = (torch.stack([pictures[i] for i in chosen]) for pictures in (estimate, target))
+            for i, value in zip(chosen, difference(*pair).float(), strict=True):
+                each[i] = value
+        terms[name] = torch.stack(each)
     if settings.pixel > 0:
         terms["pixel"] = pixel_difference(estimate, target)
     return {name: value if name == "pose" else value / share for name, value in terms.items()}

@@ -52,6 +52,8 @@ class Recipe(RecipeBase):
             STAGES[name].check(self)
         if self.model.hints.portrait == "residual" and self.schedule.prediction != "sample":
             raise ValueError('model.hints.portrait = "residual" needs schedule.prediction = "sample"')
+        if self.run.shard and (self.start.lora_rank or self.run.precision == "fp16"):
+            raise ValueError("run.shard goes neither with start.lora_rank nor with run.precision = fp16")
         if self.data.size % self.model.vae.factor:
             raise ValueError("data.size must be a multiple of the side of a latent cell in pixels")
 

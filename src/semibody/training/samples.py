@@ -6,7 +6,7 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -78,6 +78,8 @@ class Drawing:
 @dataclass(frozen=True, kw_only=True)
 class DenoisingBatch(Batch):
     """Samples of the first or second stage."""
+
+    on_host: ClassVar[frozenset[str]] = frozenset({"t", "decoded"})
 
     latents: Float[Tensor, "b f c h w"]
     noise: Float[Tensor, "b f c h w"]

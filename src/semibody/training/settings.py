@@ -196,6 +196,9 @@ class RunSettings:
     """held-out clips that are generated and measured"""
     recompute: bool = False
     """discard activations and compute them again in the backward pass: less memory, more time"""
+    shard: bool = False
+    """shard AdamW's moments, the EMA and, between steps, the weights over the processes (FSDP2,
+    ``training.sharded``) instead of keeping all in each"""
     tensorboard: bool = True
     gpus: int = 1
     """GPUs that ``--plan`` counts on; a training takes as many processes as it is started with"""

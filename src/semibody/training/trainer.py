@@ -19,13 +19,13 @@ The folder ``run`` then holds
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,11 @@ import torch
 from semibody import config, runtime
 from semibody.clips.manifest import ClipEntry, read_manifest
 from semibody.data.dataset import PackedClip, Packing, pack_manifest, packed_clips
-from semibody.files import read_json
+from semibody.files import DISK_ERRORS, read_json
 from semibody.media import atomic_write
 from semibody.training import checkpoint, lora, sources
 from semibody.training.loop import Log, StageRun
+from semibody.training.ranks import Ranks
 from semibody.training.recipe import Recipe
 from semibody.training.stages import STAGES
 from semibody.training.stages.base import Context, Stage
@@ -45,9 +46,6 @@ from semibody.types import MissingPartError, Progress, SemibodyError, silent
 
 WEIGHTS = "weights"
 START = "start.json"
-_LONGEST_WAIT = timedelta(hours=24)
-"""How long processes wait for each other: preparing clips and validating take longer than PyTorch's ten
-minutes. A launcher ends all processes when one has died, so none waits in vain."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,14 +85,29 @@ def train(
     entries = None if data is None else read_manifest(data)
     clips = [] if entries is not None else training.packed(packed)
     training.claim(resume=resume)
-    if entries is not None:
-        clips = training.pack(entries, packed, progress)
-    for name in recipe.stages:
-        if training.final(name) is None and not training.run_stage(name, clips, deadline, progress):
-            training.report()
-            return Outcome(finished=False, stage=name, weights=training.exported())
-    training.report()
+    with training.ranks.ending_together(), _full_disk_named():
+        if entries is not None:
+            clips = training.pack(entries, packed, progress)
+        for name in recipe.stages:
+            if training.final(name) is None and not training.run_stage(name, clips, deadline, progress):
+                training.report()
+                return Outcome(finished=False, stage=name, weights=training.exported())
+        training.report()
     return Outcome(finished=True, stage=None, weights=training.exported())
+
+
+@contextlib.contextmanager
+def _full_disk_named() -> Iterator[None]:
+    """Within it, an error of the disk is a SemibodyError with a training's remedy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        raise SemibodyError(
+            f"{where}cannot be written ({error.strerror}); free some space, then continue with --resume"
+        ) from None
 
 
 class Training:
@@ -105,23 +118,22 @@ class Training:
         target = runtime.choose_device(device)
         runtime.prepare(target)
         self.accelerator = _accelerator(recipe, target)
+        self.ranks = Ranks.of(self.accelerator)
         self.device: torch.device = self.accelerator.device
-        self.log = Log(
-            folder=out, tensorboard=recipe.run.tensorboard, active=self.accelerator.is_main_process
-        )
+        self.log = Log(folder=out, tensorboard=recipe.run.tensorboard, active=self.ranks.first)
 
     # -- the folder ---------------------------------------------------------------------------
 
     def claim(self, *, resume: bool) -> None:
         """Write the resolved recipe. Raises SemibodyError if a training is here, unless ``resume``."""
-        if self.accelerator.is_main_process:
+        if self.ranks.first:
             if (self.out / "recipe.json").exists() and not resume:
                 raise SemibodyError(
                     f"{self.out}: holds a training; add --resume to continue it, or choose another --out"
                 )
             with atomic_write(self.out / "recipe.json") as unfinished:
                 unfinished.write_text(json.dumps(config.to_dict(self.recipe), indent=1), encoding="utf-8")
-        self.accelerator.wait_for_everyone()
+        self.ranks.wait()
 
     def final(self, stage: str) -> checkpoint.Snapshot | None:
         """The finished weights of a stage, if it is done."""
@@ -149,7 +161,7 @@ class Training:
             if some or not ordered:
                 clips[:] = pack_manifest(some, folder, self._packing, workers=workers, progress=progress)
 
-        self._shared(ordered, pack)
+        self.ranks.share(ordered, pack)
         return clips
 
     @property
@@ -163,21 +175,23 @@ class Training:
         context = self.context(name, clips, progress)
         stage = STAGES[name].build(context)
         self._note_start(name, context.taken)
-        run = StageRun(stage, self.recipe, self.out / name, self.accelerator, self.log)
+        self.ranks.wait()  # one process may have read or encoded for longer than a step may take
+        run = StageRun(stage, self.recipe, self.out / name, self.accelerator, self.log, self.ranks)
         run.resume()
         done = run.run(deadline=deadline, progress=progress)
-        if self.accelerator.is_main_process:
-            with run.ema_weights(), lora.merged(stage.module):
-                if done:
-                    self._write_final(stage, run.step)
-                stage.export(self.out / WEIGHTS, run.step)
-        self.accelerator.wait_for_everyone()
+        with run.ema_weights():
+            if self.ranks.first:
+                with lora.merged(stage.module):
+                    if done:
+                        self._write_final(stage, run.step)
+                    stage.export(self.out / WEIGHTS, run.step)
+        self.ranks.wait()
         self.accelerator.free_memory()
         return done
 
     def _note_start(self, name: str, taken: Sequence[sources.Taken]) -> None:
         """Keep in ``start.json`` what a stage's networks took from public weights."""
-        if not taken or not self.accelerator.is_main_process:
+        if not taken or not self.ranks.first:
             return
         path = self.out / START
         known = read_json(path, "delete it") if path.is_file() else {}
@@ -206,17 +220,9 @@ class Training:
             every_clip=clips,
             device=self.device,
             autocast=self.accelerator.autocast,
-            share=self._shared,
+            ranks=self.ranks,
             progress=progress,
         )
-
-    def _shared(self, everything: Sequence[Any], make: Callable[[Sequence[Any]], None]) -> None:
-        """Each process makes its share; then, where they do not share a folder, what is still missing."""
-        rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
-        if ranks > 1:
-            make(everything[rank::ranks])
-            self.accelerator.wait_for_everyone()
-        make(everything)
 
     def _write_final(self, stage: Stage[Any], step: int) -> None:
         """Write the EMA weights of a finished stage, frozen parameters included."""
@@ -230,7 +236,7 @@ class Training:
         from semibody.training.report import write_report
 
         self.log.close()
-        if self.accelerator.is_main_process:
+        if self.ranks.first:
             write_report(self.out, self.recipe)
 
 
@@ -248,7 +254,7 @@ def split(clips: Sequence[PackedClip]) -> tuple[list[PackedClip], list[PackedCli
 
 def _accelerator(recipe: Recipe, target: torch.device) -> Any:
     try:
-        from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+        from accelerate import Accelerator, DistributedDataParallelKwargs
     except ImportError:
         raise MissingPartError("training needs accelerate; pip install 'semibody[train]'") from None
     from accelerate.state import AcceleratorState, PartialState
@@ -258,5 +264,10 @@ def _accelerator(recipe: Recipe, target: torch.device) -> Any:
     if PartialState._shared_state and PartialState().num_processes == 1:
         AcceleratorState._reset_state(reset_partial_state=True)  # another training in this process
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    patient = InitProcessGroupKwargs(timeout=_LONGEST_WAIT)
-    return Accelerator(mixed_precision=precision, cpu=target.type == "cpu", kwargs_handlers=[unused, patient])
+    made = Accelerator(mixed_precision=precision, cpu=target.type == "cpu", kwargs_handlers=[unused])
+    if str(made.distributed_type).rpartition(".")[2] not in ("NO", "MULTI_CPU", "MULTI_GPU"):
+        raise SemibodyError(
+            f"accelerate is set up for {made.distributed_type}; choose several GPUs or CPUs there without "
+            "it, and add --set run.shard=true to shard weights and optimiser (FSDP2)"
+        )
+    return made

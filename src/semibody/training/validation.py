@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Self
 
 import numpy as np
 
@@ -44,6 +45,15 @@ class Scores:
     def update(self, figures: dict[str, float]) -> None:
         for name, value in figures.items():
             self.values.setdefault(name, []).append(value)
+
+    @classmethod
+    def merged(cls, every: Sequence[Self]) -> Self:
+        """The values of several, in their order."""
+        made = cls()
+        for scores in every:
+            for name, values in scores.values.items():
+                made.values.setdefault(name, []).extend(values)
+        return made
 
     def means(self) -> dict[str, float]:
         return {name: float(np.mean(values)) for name, values in self.values.items()}

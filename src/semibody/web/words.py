@@ -26,6 +26,7 @@ STAGES = {
     "prepare": "Preparing the portrait",
     "denoise": "Making the movement",
     "decode": "Drawing the frames",
+    "compile": "Compiling the networks",
     "less memory": "Beginning again with less memory",
 }
 """What a stage of the work is called on the page."""

@@ -26,7 +26,8 @@ from semibody.training.batches import Batch, generator
 from semibody.training.checkpoint import Snapshot
 from semibody.training.settings import Optimiser, RecipeBase, StageSettings
 from semibody.training.stages.base import Context, Stage
-from semibody.types import SemibodyError
+from semibody.training.validation import Scores
+from semibody.types import Picture, SemibodyError
 
 TARGETS = ("jaw", "width")
 """opening of the jaw 0..1 · width of the mouth over the distance of the eyes, about 1"""
@@ -115,20 +116,20 @@ class AudioStage(Stage[AudioSettings]):
         error = (module(batch.windows).float() - batch.mouth).square().mean(dim=0)
         return {"loss": error.sum(), **dict(zip(TARGETS, error, strict=True))}
 
-    @torch.no_grad()
-    def validate(self) -> tuple[dict[str, float], None]:
-        """Mean correlation of prediction and truth over held-out clips."""
+    @property
+    def validated(self) -> Sequence[PackedClip]:
+        """All: each takes an instant."""
+        return self.held_out
+
+    def validate_clip(self, clip: PackedClip, number: int, scores: Scores) -> list[Picture]:  # noqa: ARG002
+        """Correlation of prediction and truth, where either changes."""
         device = next(self.module.parameters()).device
-        correlations: dict[str, list[float]] = {name: [] for name in TARGETS}
-        for clip in self.held_out:
-            rows, mouth = self._rows_and_mouths(clip)
-            windows = self.encoder.windows(rows, torch.arange(len(clip)), clip.fps).to(device)
-            predicted = self.module(windows).float().cpu().numpy()
-            for k, name in enumerate(TARGETS):
-                r = correlation(predicted[:, k], mouth[:, k])
-                if not np.isnan(r):
-                    correlations[name].append(r)
-        return {f"{name}_r": float(np.mean(r)) for name, r in correlations.items() if r}, None
+        rows, mouth = self._rows_and_mouths(clip)
+        windows = self.encoder.windows(rows, torch.arange(len(clip)), clip.fps).to(device)
+        predicted = self.module(windows).float().cpu().numpy()
+        found = {f"{name}_r": correlation(predicted[:, k], mouth[:, k]) for k, name in enumerate(TARGETS)}
+        scores.update({name: r for name, r in found.items() if not np.isnan(r)})
+        return []
 
     def _rows_and_mouths(self, clip: PackedClip) -> tuple[Tensor, NDArray[np.float32]]:
         """Audio rows and mouths of a clip, cached: a few seconds of audio take a tenth of a megabyte."""

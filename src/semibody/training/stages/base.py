@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -29,16 +30,20 @@ from semibody.data.found import find_poses
 from semibody.networks.model import Model, ModelConfig
 from semibody.training import checkpoint
 from semibody.training.batches import Batch
-from semibody.training.pictures import channels_last, to_pixels
+from semibody.training.pictures import channels_last, grid, to_pixels
+from semibody.training.ranks import ALONE, Ranks
 from semibody.training.settings import RecipeBase, StageSettings
 from semibody.training.sources import Taken, take
 from semibody.training.start import below, copy_networks, fill, given_model, initialise_motion
+from semibody.training.validation import Scores
 from semibody.types import Picture, Progress, SemibodyError, Speech
 
 S = TypeVar("S", bound=StageSettings)
 
 _ENCODED_AT_ONCE = 16
 """Frames the autoencoder encodes together when clips are prepared."""
+_GRID_ROWS = 8
+"""Rows of a validation picture, at most."""
 
 
 class Rehearsal(NamedTuple):
@@ -140,9 +145,33 @@ class Stage(ABC, Generic[S]):
         """Names of parameters that are frozen at this step although the stage trains them."""
         return []
 
+    # -- validation ---------------------------------------------------------------------------
+
+    @property
+    def validated(self) -> Sequence[PackedClip]:
+        """The held-out clips that are validated."""
+        return self.held_out[: self.recipe.run.validation_clips]
+
     @abstractmethod
-    def validate(self) -> tuple[dict[str, float], Picture | None]:
-        """Figures of the module with its current weights, and a picture."""
+    def validate_clip(self, clip: PackedClip, number: int, scores: Scores) -> list[Picture]:
+        """Add to ``scores`` the figures of a held-out clip, the ``number``-th, with the module's current
+        weights. Returns the clip's row of the validation picture; empty where there is none."""
+
+    @torch.no_grad()
+    def validate(self, ranks: Ranks = ALONE) -> tuple[dict[str, float], Picture | None]:
+        """Figures, means over the held-out clips, and a picture.
+
+        Each process validates its share of the clips; the result is the same in all, and that of one process.
+        """
+        share = []
+        for number, clip in ranks.mine(list(enumerate(self.validated))):
+            scores = Scores()
+            row = self.validate_clip(clip, number, scores)
+            share.append((number, scores, row))
+        every = sorted(itertools.chain(*ranks.gather(share)), key=lambda one: one[0])
+        rows = [row for _, _, row in every if row][:_GRID_ROWS]
+        figures = Scores.merged([scores for _, scores, _ in every]).means()
+        return figures, grid(rows) if rows else None
 
 
 @dataclass(kw_only=True)
@@ -161,8 +190,8 @@ class Context:
     """also those of neither training nor validation"""
     device: torch.device
     autocast: Callable[[], contextlib.AbstractContextManager[Any]]
-    share: Callable[[Sequence[Any], Callable[[Sequence[Any]], None]], None]
-    """has each process make its share of a list of things"""
+    ranks: Ranks
+    """the processes of the training, which share what is prepared"""
     progress: Progress
     taken: list[Taken] = field(default_factory=list)
     """what the networks of the last ``model`` took from public weights"""
@@ -248,7 +277,7 @@ class Context:
         """Detect the poses of all portraits, if the recipe asks for detected ones."""
         data = self.recipe.data
         if data.found_portraits:
-            self.share(
+            self.ranks.share(
                 self.every_clip,
                 lambda clips: find_poses(clips, workers=data.workers, progress=self.progress),
             )
@@ -276,7 +305,7 @@ class Context:
             return rows.float().cpu().numpy().astype(np.float16)
 
         model.eval()
-        self.share(
+        self.ranks.share(
             [*self.clips, *self.held_out],
             lambda clips: store.fill(clips, encode, encode_audio, progress=self.progress),
         )

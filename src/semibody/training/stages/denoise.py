@@ -28,7 +28,7 @@ from semibody.training import curriculum, lora
 from semibody.training.checkpoint import Snapshot
 from semibody.training.denoiser import Denoiser, blank_batch, generate
 from semibody.training.losses import change_loss, latent_loss, perceptual_network, phase_terms
-from semibody.training.pictures import channels_last, grid, to_picture, to_pixels
+from semibody.training.pictures import channels_last, to_picture, to_pixels
 from semibody.training.samples import DenoisingBatch, DenoisingSamples, Draw, Drawing, PortraitFrame
 from semibody.training.settings import RecipeBase, StageSettings
 from semibody.training.stages.base import Context, Rehearsal, Stage
@@ -36,8 +36,6 @@ from semibody.training.stages.keypoints import KeypointStage
 from semibody.training.start import fill
 from semibody.training.validation import Scores, flicker, mouth_figures
 from semibody.types import Picture
-
-_GRID_ROWS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,23 +176,24 @@ class DenoisingStage(Stage[D]):
         return self.samples.batch(step, samples)
 
     def losses(self, module: nn.Module, batch: DenoisingBatch) -> dict[str, Tensor]:
-        loss, alphas = self.recipe.loss, self.alphas.to(batch.latents.device)
-        kind = self.recipe.schedule.prediction
-        noisy = self.noisy(batch, alphas)
-        predicted = module(noisy, batch.t, batch)
-        wanted = target(kind, batch.latents, batch.noise, alphas, batch.t)
+        loss, kind, device = self.recipe.loss, self.recipe.schedule.prediction, batch.latents.device
+        alphas = self.alphas = self.alphas.to(device)  # once: the copy waits for the device
+        t = batch.t.to(device, non_blocking=True)
+        noisy = self.noisy(batch, alphas, t)
+        predicted = module(noisy, t, batch)
+        wanted = target(kind, batch.latents, batch.noise, alphas, t)
         each = latent_loss(predicted, wanted, batch.weight)
-        terms = {"latent": (each * snr_weight(kind, alphas, batch.t, loss.min_snr)).mean()}
+        terms = {"latent": (each * snr_weight(kind, alphas, t, loss.min_snr)).mean()}
         total = terms["latent"]
-        estimate = clean_estimate(kind, predicted.float(), noisy, alphas, batch.t)
+        estimate = clean_estimate(kind, predicted.float(), noisy, alphas, t)
         for name, value in self.extra_terms(estimate, batch).items():
             terms[name] = value
             total = total + getattr(loss, name) * value
         return {"loss": total, **terms}
 
-    def noisy(self, batch: DenoisingBatch, alphas: Tensor) -> Float[Tensor, "b f c h w"]:
+    def noisy(self, batch: DenoisingBatch, alphas: Tensor, t: Tensor) -> Float[Tensor, "b f c h w"]:
         """The noisy latents, the denoiser's input."""
-        return add_noise(batch.latents, batch.noise, alphas, batch.t)
+        return add_noise(batch.latents, batch.noise, alphas, t)
 
     def extra_terms(self, estimate: Float[Tensor, "b f c h w"], batch: DenoisingBatch) -> dict[str, Tensor]:
         """The terms besides L_latent, by the names of their weights in ``LossSettings``."""
@@ -238,22 +237,17 @@ class DenoisingStage(Stage[D]):
 
     # -- validation -----------------------------------------------------------------------
 
-    @torch.no_grad()
-    def validate(self) -> tuple[dict[str, float], Picture | None]:
-        """Generate held-out clips with the sampler the weights are trained for; PSNR against the truth.
+    def validate_clip(self, clip: PackedClip, number: int, scores: Scores) -> list[Picture]:
+        """Generate it with the sampler the weights are trained for; PSNR against the truth.
 
         ``psnr*`` generated, ``repeat*`` the portrait repeated, ``ceiling*`` the autoencoder's picture of
         the truth; whole picture, face and hands. ``one_step`` is the loss at pure noise. ``mouth_change``
-        and ``mouth_ratio``: see ``mouth_figures``.
+        and ``mouth_ratio``: see ``mouth_figures``. Returns portrait, pose, generated and true picture.
         """
-        scores, rows = Scores(), []
         with self.autocast():
-            for number, clip in enumerate(self.held_out[: self.recipe.run.validation_clips]):
-                rows.append(self._validate_clip(clip, number, scores))
-        return scores.means(), grid(rows[:_GRID_ROWS]) if rows else None
+            return self._validate_clip(clip, number, scores)
 
     def _validate_clip(self, clip: PackedClip, number: int, scores: Scores) -> list[Picture]:
-        """Add the figures of one clip; its portrait, pose, generated and true picture."""
         draw = held_out_draw(clip, self.frames)
         batch = held_out_batch(self.samples, draw, number).to(next(self.module.parameters()).device)
         made = to_picture(self.model.decode(generate(self.module, self.recipe, batch)))
@@ -343,10 +337,10 @@ class MotionStage(DenoisingStage[MotionSettings]):
     def trains(name: str) -> bool:
         return curriculum.is_motion(name)
 
-    def noisy(self, batch: DenoisingBatch, alphas: Tensor) -> Float[Tensor, "b f c h w"]:
+    def noisy(self, batch: DenoisingBatch, alphas: Tensor, t: Tensor) -> Float[Tensor, "b f c h w"]:
         # torch 2.13 crashes in GroupNorm's backward pass (CPU, channels last) when only its weights
         # require a gradient, so the first motion module's input must require one too.
-        return super().noisy(batch, alphas).requires_grad_()
+        return super().noisy(batch, alphas, t).requires_grad_()
 
     def extra_terms(self, estimate: Float[Tensor, "b f c h w"], batch: DenoisingBatch) -> dict[str, Tensor]:
         terms = {}

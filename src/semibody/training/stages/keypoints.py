@@ -10,13 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from semibody.data.dataset import PackedClip
+from semibody.training.batches import constant
 from semibody.training.crops import CropBatch, CropSamples
 from semibody.training.keypoints import JOINTS, KeypointNetwork, blobs, find, heat_map_loss
 from semibody.training.pictures import channels_last, to_pixels
 from semibody.training.settings import Optimiser, RecipeBase, StageSettings
 from semibody.training.stages.base import Context, Rehearsal, Stage
 from semibody.training.start import fill
-from semibody.types import SemibodyError
+from semibody.training.validation import Scores
+from semibody.types import Picture, SemibodyError
 
 _ON_PARTS = 0.6
 """Share of crops placed on faces and hands."""
@@ -82,26 +85,23 @@ class KeypointStage(Stage[KeypointSettings]):
     def losses(self, module: nn.Module, batch: CropBatch) -> dict[str, Tensor]:
         logits = module(channels_last(to_pixels(batch.pixels)))
         height, width = logits.shape[2:]
-        rows = list(JOINTS)
-        joints, confidence = batch.joints[:, rows], batch.confidence[:, rows]
-        scale = torch.tensor([width, height], device=joints.device)
+        rows = constant(tuple(JOINTS), batch.joints.device, torch.long)
+        joints, confidence = (x.index_select(1, rows) for x in (batch.joints, batch.confidence))
+        scale = constant((width, height), joints.device, torch.long)
         wanted = blobs(joints * scale, (confidence >= 0.5).float(), height, width)
         # Occluded joints (0.3) have no weight: the target is a blob for visible and none for absent joints.
         known = ((confidence >= 0.5) | (confidence < 0.05)).float()
         return {"loss": heat_map_loss(logits, wanted, known)}
 
-    @torch.no_grad()
-    def validate(self) -> tuple[dict[str, float], None]:
-        """Share of visible joints that are found, and the mean of the clips' median errors."""
+    def validate_clip(self, clip: PackedClip, number: int, scores: Scores) -> list[Picture]:  # noqa: ARG002
+        """Share of the middle frame's visible joints that are found, and their median error."""
         device = next(self.network.parameters()).device
-        hits, errors = [], []
-        for clip in self.held_out[: self.recipe.run.validation_clips]:
-            frame = len(clip) // 2
-            truth = torch.from_numpy(clip.pictures([frame])[0]).permute(2, 0, 1)[None].to(device)
-            where, _ = find(self.network.heat_maps(to_pixels(truth)))
-            pose = clip.pose(frame)
-            visible = pose.confidence[list(JOINTS)] >= 0.5
-            off = np.linalg.norm(where[0].cpu().numpy() - pose.joints[list(JOINTS)], axis=1)[visible]
-            hits.append((off < _NEAR).mean() if len(off) else np.nan)
-            errors.append(np.median(off) if len(off) else np.nan)
-        return {"found": float(np.nanmean(hits)), "median_error": float(np.nanmean(errors))}, None
+        frame = len(clip) // 2
+        truth = torch.from_numpy(clip.pictures([frame])[0]).permute(2, 0, 1)[None].to(device)
+        where, _ = find(self.network.heat_maps(to_pixels(truth)))
+        pose = clip.pose(frame)
+        visible = pose.confidence[list(JOINTS)] >= 0.5
+        off = np.linalg.norm(where[0].cpu().numpy() - pose.joints[list(JOINTS)], axis=1)[visible]
+        if len(off):
+            scores.update({"found": float((off < _NEAR).mean()), "median_error": float(np.median(off))})
+        return []

@@ -23,10 +23,10 @@ from semibody.pose.limbs import limb_cover
 from semibody.training.batches import Batch, Generator, generator
 from semibody.training.critic import Critic, add_adversarial, adversarial_losses
 from semibody.training.losses import of_mean_one, picture_terms
-from semibody.training.pictures import channels_last, grid, to_picture, to_pixels
+from semibody.training.pictures import channels_last, to_picture, to_pixels
 from semibody.training.settings import RecipeBase, StageSettings, renamed
 from semibody.training.stages.base import Context, Stage
-from semibody.training.validation import psnr
+from semibody.training.validation import Scores, psnr
 from semibody.types import Picture, SemibodyError
 
 _TRUNK = (1, 2, 5)
@@ -148,25 +148,20 @@ class PlateStage(Stage[PlateSettings]):
         terms = picture_terms(plate, truth, weight, gradient=settings.gradient, ssim_share=settings.ssim)
         return add_adversarial(terms, adversarial, settings.adversarial)
 
-    @torch.no_grad()
-    def validate(self) -> tuple[dict[str, float], Picture | None]:
-        """PSNR where other frames show what arms cover: of plate, colours ``around`` and portrait."""
+    def validate_clip(self, clip: PackedClip, number: int, scores: Scores) -> list[Picture]:
+        """PSNR where other frames show what arms cover: of plate, colours ``around`` and portrait. Returns
+        portrait, colours around the arms, plate and truth."""
         device = next(self.module.parameters()).device
-        rows: list[list[Picture]] = []
-        scores: dict[str, list[float]] = {"psnr": [], "around": [], "repeat": []}
-        for number, clip in enumerate(self.held_out[: self.recipe.run.validation_clips]):
-            made = uncovered(clip, 0, len(clip), 2.0, np.random.default_rng([7, number]))
-            portrait, truth = (made[name].transpose(1, 2, 0) for name in ("portrait", "truth"))
-            pixels = to_pixels(torch.from_numpy(made["portrait"])[None].to(device))
-            hidden = torch.from_numpy(made["hidden"])[None].to(device)
-            plate, around = (to_picture(x)[0] for x in (self.plate(pixels, hidden), surround(pixels, hidden)))
-            where = made["weight"][0] > 1
-            if where.any():
-                for name, picture in zip(scores, (plate, around, portrait), strict=True):
-                    scores[name].append(psnr(picture[where], truth[where]))
-            rows.append([portrait, around, plate, truth])
-        figures = {name: float(np.mean(values)) for name, values in scores.items() if values}
-        return figures, grid(rows[:8]) if rows else None
+        made = uncovered(clip, 0, len(clip), 2.0, np.random.default_rng([7, number]))
+        portrait, truth = (made[name].transpose(1, 2, 0) for name in ("portrait", "truth"))
+        pixels = to_pixels(torch.from_numpy(made["portrait"])[None].to(device))
+        hidden = torch.from_numpy(made["hidden"])[None].to(device)
+        plate, around = (to_picture(x)[0] for x in (self.plate(pixels, hidden), surround(pixels, hidden)))
+        where = made["weight"][0] > 1
+        if where.any():
+            pictures = {"psnr": plate, "around": around, "repeat": portrait}
+            scores.update({name: psnr(one[where], truth[where]) for name, one in pictures.items()})
+        return [portrait, around, plate, truth]
 
 
 def uncovered(clip: PackedClip, portrait: int, count: int, factor: float, rng: Generator) -> dict[str, Any]:

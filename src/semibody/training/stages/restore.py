@@ -34,7 +34,7 @@ from semibody.training.curriculum import final
 from semibody.training.denoiser import Denoiser, generate
 from semibody.training.losses import of_mean_one, picture_terms
 from semibody.training.parts import part_weights
-from semibody.training.pictures import grid, to_picture, to_pixels
+from semibody.training.pictures import to_picture, to_pixels
 from semibody.training.pool import Pool
 from semibody.training.samples import DenoisingBatch, DenoisingSamples, Draw, Drawing, PortraitFrame
 from semibody.training.settings import RecipeBase, StageSettings, renamed
@@ -55,7 +55,6 @@ _CELLS = ("lips",)
 """Arrays of a sample that are in latent cells; the rest is in pixels."""
 _WHOLE = ("mouth", "name")
 """Values of a sample that a crop does not cut."""
-_GRID_ROWS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +196,7 @@ class RestoreStage(Stage[RestoreSettings]):
         )
         with context.seeded():
             stage = cls(context, model, samples)
-        context.share(range(settings.pool), lambda numbers: stage.prepare(numbers, context.progress))
+        context.ranks.share(range(settings.pool), lambda numbers: stage.prepare(numbers, context.progress))
         return stage
 
     def __init__(self, context: Context, model: Model, samples: DenoisingSamples) -> None:
@@ -368,19 +367,12 @@ class RestoreStage(Stage[RestoreSettings]):
 
     # -- validation ---------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def validate(self) -> tuple[dict[str, float], Picture | None]:
-        """Held-out clips; PSNR of ``psnr*`` restored, ``plain*`` unrestored, ``repeat*`` the portrait.
+    def validate_clip(self, clip: PackedClip, number: int, scores: Scores) -> list[Picture]:
+        """PSNR of ``psnr*`` restored, ``plain*`` unrestored, ``repeat*`` the portrait.
 
-        ``mouth_change`` and ``mouth_ratio`` as for the denoiser, of restored frames.
+        ``mouth_change`` and ``mouth_ratio`` as for the denoiser, of restored frames. Returns portrait,
+        generated, restored and true picture.
         """
-        scores = Scores()
-        clips = self.held_out[: self.recipe.run.validation_clips]
-        rows = [self._validate_clip(clip, number, scores) for number, clip in enumerate(clips)]
-        return scores.means(), grid(rows[:_GRID_ROWS]) if rows else None
-
-    def _validate_clip(self, clip: PackedClip, number: int, scores: Scores) -> list[Picture]:
-        """Add the figures of one clip; its portrait, generated, restored and true picture."""
         device = next(self.module.parameters()).device
         draw = held_out_draw(clip, self.frames)
         batch = held_out_batch(self.samples, draw, number).to(device)
