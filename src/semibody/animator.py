@@ -482,7 +482,13 @@ class Animator:
         if restorer is None or not restorer.limbs or own is None or not face_found(own):
             return None
         return Movement(
-            inputs.portrait, own, inputs.gesture, inputs.life, inputs.person, deform_arms=deform_arms
+            inputs.portrait,
+            own,
+            inputs.gesture,
+            inputs.life,
+            inputs.person,
+            layers=inputs.layers,
+            deform_arms=deform_arms,
         )
 
     @torch.inference_mode()

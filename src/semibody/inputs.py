@@ -31,8 +31,9 @@ from semibody.pose.covered import dim_covered_hands
 from semibody.pose.detectors import shared_detector
 from semibody.pose.formats.reading import Stated
 from semibody.pose.frame import Framing, frame_portrait, keep_whole
+from semibody.pose.layers import Layers, cut_layers
 from semibody.pose.library import REST_NAME, find_gesture, in_library
-from semibody.pose.matte import find_matte
+from semibody.pose.matte import find_matte, shows
 from semibody.pose.plan import LEAST_LIVELY, plan_gesture
 from semibody.pose.prosody import Prosody, analyse
 from semibody.settings import AUTO, COLOUR, STILL, Settings, Words
@@ -59,6 +60,8 @@ class Inputs:
     """small movements of head, lids and shoulders; None: none"""
     person: media.Opacity | None = None
     """her share of each pixel of the portrait; None: not known"""
+    layers: Layers | None = None
+    """her forearms as layers of their own; None: none is"""
     matte: media.Matte | None = None
     """what takes the person out of the frames again; None: the video is not transparent"""
     findings: tuple[Finding, ...] = ()
@@ -95,7 +98,8 @@ def prepare(
         gesture=fitted.gesture,
         portrait_pose=fitted.portrait_pose,
         life=fitted.life,
-        person=_find_person(fitted),
+        person=fitted.person,
+        layers=fitted.layers,
         matte=fitted.matte,
         findings=fitted.findings,
         sources=files_of(portrait=portrait, speech=speech),
@@ -107,11 +111,20 @@ def files_of(**inputs: object) -> dict[str, Path]:
     return {what: Path(given) for what, given in inputs.items() if isinstance(given, str | Path)}
 
 
-def _find_person(fitted: Fitted) -> media.Opacity | None:
+def _find_person(portrait: FittedPortrait) -> media.Opacity | None:
     """Where in the portrait the person is, from its own opacity if it has one."""
-    if fitted.matte is not None:
-        return np.asarray(fitted.matte.opacity, np.float32)
-    return None if fitted.portrait_pose is None else find_matte(fitted.portrait)
+    if portrait.matte is not None:
+        return np.asarray(portrait.matte.opacity, np.float32)
+    return None if portrait.pose is None else find_matte(portrait.picture)
+
+
+def _cut(portrait: FittedPortrait, person: media.Opacity | None, settings: Settings) -> Layers | None:
+    """Forearms that may move, as layers, unless networks draw all arms."""
+    own = portrait.pose
+    if own is None or person is None or settings.arms == "networks" or not shows(person, own):
+        return None
+    moves = anchor.movable(dim_covered_hands(portrait.picture, own), settings.width / settings.height)
+    return cut_layers(portrait.picture, own, person, moves)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +139,8 @@ class Fitted:
     """as long as the speech, if there is one"""
     life: Life | None
     """as many frames as the gesture's"""
+    person: media.Opacity | None
+    layers: Layers | None
     matte: media.Matte | None
     findings: tuple[Finding, ...]
 
@@ -143,10 +158,12 @@ def fit(
     fitted = read_portrait(portrait, settings)
     sound, prosody, findings = _read_speech(speech, settings)
     poses: Gesture | None = None
+    person = _find_person(fitted)
+    layers = _cut(fitted, person, settings)
     if gesture is not None and not (sound is None and speech is not None):
         frames = None if sound is None else clip_frames(sound, settings)
         if str(gesture) in (AUTO, STILL) and fitted.pose is not None:
-            poses, more = _anchored(str(gesture), fitted, frames, settings, sound, prosody)
+            poses, more = _anchored(str(gesture), fitted, frames, settings, sound, prosody, layers)
         else:
             read = read_gesture(gesture, settings, sound, prosody)
             poses, more = _fit_gesture(read, gesture, fitted, frames, settings)
@@ -157,6 +174,8 @@ def fit(
         speech=sound,
         gesture=poses,
         life=_enliven(fitted, poses, prosody, settings),
+        person=person,
+        layers=layers,
         matte=fitted.matte,
         findings=(*fitted.findings, *findings),
     )
@@ -437,6 +456,7 @@ def _anchored(
     settings: Settings,
     speech: Speech | None,
     prosody: Prosody | None,
+    layers: Layers | None,
 ) -> tuple[Gesture, list[Finding]]:
     """``auto`` or ``still`` with the portrait's own hands; without a speech ``still`` is a single pose."""
     own, aspect = portrait.pose, settings.width / settings.height
@@ -444,16 +464,13 @@ def _anchored(
     if name == STILL:
         return anchor.rest(own, frames or 1, settings.fps, aspect), []
     dimmed = dim_covered_hands(portrait.picture, own)
-    planned = anchor.plan_anchored(
-        _require_heard(speech),
-        dimmed,
-        aspect=aspect,
-        seed=portrait.seed,
-        fps=settings.fps,
-        liveliness=settings.liveliness,
-        seconds=None if frames is None else frames / settings.fps,
-        prosody=prosody,
+    heard = _require_heard(speech)
+    cut = (False, False) if layers is None else layers.cut
+    repertoire = anchor.AnchoredRepertoire(
+        dimmed, aspect, seed=portrait.seed, liveliness=settings.liveliness, cut=cut
     )
+    seconds = None if frames is None else frames / settings.fps
+    planned = anchor.plan_from(repertoire, heard, fps=settings.fps, seconds=seconds, prosody=prosody)
     # What is drawn keeps the confidence that was found.
     confidence = np.broadcast_to(own.confidence, planned.gesture.confidence.shape)
     return replace(planned.gesture, confidence=confidence), check.check_movable(dimmed, aspect)

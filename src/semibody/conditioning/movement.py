@@ -29,8 +29,9 @@ from semibody.media import Opacity
 from semibody.pose import anchor
 from semibody.pose.alive import Life
 from semibody.pose.body import face_found
-from semibody.pose.deform import Deformation
+from semibody.pose.deform import Deformation, Moved
 from semibody.pose.eyes import Eyes
+from semibody.pose.layers import Layers
 from semibody.pose.matte import fill_behind, shows, with_hands
 from semibody.pose.skeleton import ARM_JOINTS
 from semibody.types import FACE, Gesture, Picture, Pose
@@ -57,11 +58,14 @@ class Movement:
         life: Life | None,
         matte: Opacity | None,
         *,
+        layers: Layers | None = None,
         deform_arms: bool = True,
     ) -> None:
         height, width = picture.shape[:2]
         self._own, self._gesture, self._life = own, gesture, life
-        self._deformation = Deformation(own, width / height)
+        self._layers = layers if deform_arms else None
+        cut = self._layers.cut if self._layers else (False, False)
+        self._deformation = Deformation(own, width / height, cut)
         self._eyes = Eyes(())
         if life is not None and face_found(own):
             self._eyes = Eyes.of(_unit(picture), own.joints[FACE] * (width, height))
@@ -72,8 +76,10 @@ class Movement:
         known = matte is not None and self.moves_arms and shows(matte, own)
         self._matte = with_hands(matte, own) if matte is not None and known else None
         self._behind: Frame | None = None
+        if not self.moves_arms:
+            self._layers = None
         if self._matte is not None:
-            behind = fill_behind(picture, self._matte)
+            behind = self._layers.room if self._layers else fill_behind(picture, self._matte)
             self._behind = _unit(behind)
             self._room = (behind == picture).all(axis=2) & (self._matte == 0)
             """(H, W) what is background for certain"""
@@ -132,16 +138,29 @@ class Movement:
     def _move(self, picture: Frame, drawn: Drawn, number: int, pose: Pose) -> Frame:
         """``number``: which of the drawn frames it is."""
         height, width = picture.shape[:2]
+        matte = self._matte
+        away = (0.0, 0.0)
+        if self._layers is not None:
+            away = self._layers.away(pose, height, width / height)
+            picture = self._layers.uncover(picture, away)
+            matte = None if matte is None else self._layers.person_without(matte, away)
         moved = self._deformation.flow(pose, height, width)
-        if moved is None:
-            return picture
+        made = picture if moved is None else self._deform(picture, matte, moved, drawn, number)
+        if self._layers is not None and any(away):
+            made = made.copy() if made is picture else made
+            self._layers.draw(made, pose, away)
+        return made
+
+    def _deform(
+        self, picture: Frame, matte: Opacity | None, moved: Moved, drawn: Drawn, number: int
+    ) -> Frame:
         across, down = _places(moved.flow)
         made = cv2.remap(picture, across, down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         if moved.mouth is not None:
             _show_in(moved.mouth, made, drawn, number, moved.around)
-        if self._matte is None or self._behind is None:
+        if matte is None or self._behind is None:
             return np.asarray(made)
-        person = cv2.remap(self._matte, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        person = cv2.remap(matte, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         separated = np.minimum(cv2.magnitude(*moved.flow) / np.float32(_SEPARATES), 1)
         # At her edge, whose pixels are of both, she comes off gradually; the room stays in any case.
         separated[self._room & (person == 0)] = 1

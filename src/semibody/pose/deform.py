@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from semibody.pose.body import SEEN, SHOULDERS, face_found, shoulder_distance, shoulders_seen
 from semibody.pose.head import Head, Points, smooth
-from semibody.pose.limbs import Bones, arm_bones
+from semibody.pose.limbs import Bones, Part, arm_bones
 from semibody.pose.skeleton import ARM_JOINTS
 from semibody.types import FACE, Floats, Gesture, Pose
 
@@ -39,8 +39,12 @@ _SLOPE = 2.2
 picture folds below 1.5."""
 _RIGID = 1.3
 """Up to so many times its thickness a bone carries the picture rigidly."""
+_ALONE = 0.5
+"""Share of that, and of ``_NARROWEST``, for the upper arm of a cut forearm: the torso beside it stays."""
 _WRIST = 0.2
 """Shoulder widths over which a hand's movement goes over into its forearm's."""
+_FADES = 0.3
+"""Shoulder widths beside a bone over which its turning fades."""
 _COLLAR, _SPINE, _TRUNK = 0.06, 0.12, 1.5
 """Thickness of the line between the shoulders, that of the spine, and its length, in shoulder widths."""
 _COARSE = 64
@@ -69,11 +73,14 @@ class Moved:
 class Deformation:
     """How one portrait is deformed. Without shoulders its arms stay, without a face its head."""
 
-    def __init__(self, portrait: Pose, aspect: float = 1.0) -> None:
+    def __init__(self, portrait: Pose, aspect: float = 1.0, cut: tuple[bool, bool] = (False, False)) -> None:
+        """``cut``: the arms, left first, whose forearms are layers of their own (``pose.layers``) and take
+        nothing along."""
         self._own, self._aspect = portrait, aspect
         self._points = portrait.joints * (aspect, 1.0)
         self._head = Head.of(self._points) if face_found(portrait) else None
         self._width = max(float(shoulder_distance(self._points)), 1e-3)
+        self._parts: tuple[Part, Part] = ("upper" if cut[0] else "arm", "upper" if cut[1] else "arm")
         self._armed = bool(shoulders_seen(portrait.confidence))
 
     def reaches(self, gesture: Gesture) -> bool:
@@ -137,19 +144,21 @@ class Deformation:
         """Of both arms (2, n). The trunk, and an arm at rest, hold their place against the other's field."""
         total = np.zeros_like(points)
         moved, weights = [], [1 / np.square(self._off_trunk(points) + 0.02 * self._width)]
-        for joints in ARM_JOINTS:
-            bones = arm_bones(self._own, pose, self._aspect, joints)
+        for joints, part in zip(ARM_JOINTS, self._parts, strict=True):
+            bones = arm_bones(self._own, pose, self._aspect, joints, part)
             if bones is None:
                 continue
-            seen = self._own.confidence[joints] >= SEEN
-            away = (pose.joints - self._own.joints)[joints[seen]] * (self._aspect, 1.0)
+            moving = joints[:2] if part == "upper" else joints
+            moving = moving[self._own.confidence[moving] >= SEEN]
+            away = (pose.joints - self._own.joints)[moving] * (self._aspect, 1.0)
             farthest = float(np.hypot(*away.T).max(initial=0.0))
             distance = bones.distance(points)
-            beyond = _beyond(bones, distance)
+            alone = _ALONE if part == "upper" else 1.0
+            beyond = _beyond(bones, distance, alone * _RIGID)
             nearest = beyond.min(axis=0)
             weights.append(1 / np.square(nearest + 0.02 * self._width))
             if farthest > _STILL:
-                fades = smooth(1 - nearest / max(_NARROWEST * self._width, _SLOPE * farthest))
+                fades = smooth(1 - nearest / max(alone * _NARROWEST * self._width, _SLOPE * farthest))
                 moved.append((bones, distance, beyond, fades * weights[-1]))
         for bones, distance, beyond, share in moved:
             near = np.flatnonzero(share)
@@ -196,17 +205,25 @@ def _from_segment(points: Points, start: Floats, end: Floats) -> Floats:
     return np.asarray(np.hypot(*off))
 
 
-def _beyond(bones: Bones, distance: Floats32) -> Floats32:
+def _beyond(bones: Bones, distance: Floats32, rigid: float = _RIGID) -> Floats32:
     """(n, k) how far points are beyond what each bone carries rigidly."""
-    return np.maximum(distance - _RIGID * bones.thick[:, None], 0.0)
+    return np.maximum(distance - rigid * bones.thick[:, None], 0.0)
 
 
-def _displace(bones: Bones, points: Points, distance: Floats32, beyond: Floats32, width: float) -> Floats32:
+def displace(bones: Bones, points: Points, width: float) -> Floats32:
+    """(2, k): how far the picture of points within moved bones is displaced, all of it rigidly."""
+    distance = bones.distance(points)
+    return _displace(bones, points, distance, _beyond(bones, distance), width, fades=np.inf)
+
+
+def _displace(
+    bones: Bones, points: Points, distance: Floats32, beyond: Floats32, width: float, *, fades: float = _FADES
+) -> Floats32:
     """(2, k): how far the picture of points beside moved bones is displaced; ``distance`` and ``beyond``
     (n, k) are theirs."""
     at = bones.along(points)
     # Near a bone the picture turns with it; farther away that would grow with the distance.
-    turning = np.clip(1 - beyond / (0.3 * width), 0.0, 1.0)
+    turning = np.clip(1 - beyond / (fades * width), 0.0, 1.0)
     displaced = turning * (at.source - points[:, None]) + (1 - turning) * (at.old_foot - at.foot)
     weight = 1 / np.square(np.square(distance / width + 0.02))
     # A hand has twenty thin bones and counts as much as its nearest: else it would pull at the shoulder.

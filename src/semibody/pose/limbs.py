@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -214,12 +215,18 @@ class Along:
     old_foot: Float[NDArray[np.float32], "2 n k"]
 
 
-def arm_bones(portrait: Pose, pose: Pose, aspect: float, arm: Collection[int]) -> Bones | None:
+Part = Literal["arm", "upper", "fore", "hand"]
+"""The whole arm with its hand, its upper arm alone, forearm and hand, or the hand alone."""
+
+
+def arm_bones(
+    portrait: Pose, pose: Pose, aspect: float, arm: Collection[int], part: Part = "arm"
+) -> Bones | None:
     """The bones of one arm and its hand (``arm``: their joints) that both poses have; None without any."""
-    return _bones(_with_one_arm(portrait, arm), _with_one_arm(pose, arm), aspect)
+    return _bones(_with_one_arm(portrait, arm), _with_one_arm(pose, arm), aspect, part)
 
 
-def _bones(portrait: Pose, pose: Pose, aspect: float) -> Bones | None:
+def _bones(portrait: Pose, pose: Pose, aspect: float, part: Part = "arm") -> Bones | None:
     """The bones of arms and hands that both poses have; None without any."""
     old, new = (x.joints * [aspect, 1.0] for x in (portrait, pose))
     seen = (portrait.confidence >= SEEN) & (pose.confidence >= SEEN)
@@ -229,8 +236,12 @@ def _bones(portrait: Pose, pose: Pose, aspect: float) -> Bones | None:
     bones = []
     for hand, shoulder, elbow, wrist in ARMS:
         root = hand.start
-        bones += [(shoulder, elbow, _UPPER_ARM), (elbow, root if seen[root] else wrist, _FOREARM)]
-        bones += [(root + a, root + b, _FINGER) for a, b in HAND_EDGES]
+        if part in ("arm", "upper"):
+            bones.append((shoulder, elbow, _UPPER_ARM))
+        if part in ("arm", "fore"):
+            bones.append((elbow, root if seen[root] else wrist, _FOREARM))
+        if part != "upper":
+            bones += [(root + a, root + b, _FINGER) for a, b in HAND_EDGES]
     bones = [(a, b, thick) for a, b, thick in bones if seen[a] and seen[b]]
     if not bones:
         return None
