@@ -67,7 +67,7 @@ starter: $(STAMP)-all ## train the bundled model, from rendered people to its ca
 	$(SEMIBODY) data people $(STARTER)/packed $(RENDERED) --seed 701 --heads 0.12 --people $(PEOPLE) --seconds 6 --fps 4
 	$(SEMIBODY) data people $(STARTER)/packed $(RENDERED) --seed 702 --heads 0.12 --people $(PEOPLE) --seconds 1.5 --fps 24
 	$(SEMIBODY) train starter --out $(STARTER)/run --packed $(STARTER)/packed --resume --max-minutes $(MINUTES) \
-	  --stage vae --stage keypoints --stage audio --stage plate --stage still --set data.fps=4 --set data.gap=5
+	  --stage vae --stage keypoints --stage audio --stage lips --stage plate --stage still --set data.fps=4 --set data.gap=5
 	$(SEMIBODY) train starter --out $(STARTER)/run --packed $(STARTER)/packed --resume --max-minutes $(MINUTES) \
 	  --stage motion --stage restore
 	$(SEMIBODY) train starter --out $(STARTER)/sharp --packed $(STARTER)/packed --resume --max-minutes $(MINUTES) \

@@ -220,7 +220,7 @@ def guided_step(run: Run, size: int, mode: str) -> Row:
     work = exact.steps(steps, cache=steps, guided=lambda done: done >= 0) / steps / 1e12
     peak = run.peaks.get(runtime.name_of(run.dtype), float("nan"))
     return {
-        "size": size, "mode": mode, "seconds": round(seconds, 4), "tflop": round(work, 3),
+        "size": size, "mode": mode, "seconds": round(seconds, 4), "tflop": round(work, 6),
         "peak_share": round(work / seconds / peak, 3), "memory_gib": run.memory(),
         "until_first": round(time.monotonic() - began - seconds, 1),
     }  # fmt: skip

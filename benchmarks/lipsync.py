@@ -128,7 +128,7 @@ def main() -> None:
             for clip in clips
             for part in ("video", "audio")
         }
-        np.savez(asked.save, **flat)  # type: ignore[arg-type]
+        np.savez(asked.save, **flat)
     least = Wanted().sync
     for name, clips in sets.items():
         shown: dict[str, Any] = {"set": name, "network": network, "clips": len(clips), "least margin": least}

@@ -262,9 +262,9 @@ def main() -> None:
         "steps": asked.steps, "guidance": asked.guidance, "width": asked.size, "height": asked.size,
         "fps": asked.fps, "arms": "networks",
     }  # fmt: skip
-    rows = []
+    rows, measured = [], commit()
     for row in measure(animators, clips, changes, modes, asked.seconds):
-        print(json.dumps({**row, "commit": commit()}), flush=True)
+        print(json.dumps({**row, "commit": measured}), flush=True)
         rows.append(row)
     print(markdown(means(rows)))
 

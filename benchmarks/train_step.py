@@ -14,6 +14,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,11 @@ def measure(run: StageRun, steps: int, rows: int) -> None:
     run._one_step([stage.batch(0, range(run.settings.batch))])
     samples, work, update = [], [], []
     for step in range(1, steps + 1):
-        batch, seconds = timed(lambda step=step: stage.batch(step, range(run.settings.batch)))
+        batch, seconds = timed(partial(stage.batch, step, range(run.settings.batch)))
         samples.append(seconds)
-        _, seconds = timed(lambda batch=batch: run._gradients([batch]))
+        _, seconds = timed(partial(run._gradients, [batch]))
         work.append(seconds)
-        _, seconds = timed(lambda: update_weights(run))
+        _, seconds = timed(partial(update_weights, run))
         update.append(seconds)
     precision = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(
         run.accelerator.mixed_precision, torch.float32

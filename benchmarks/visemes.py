@@ -67,8 +67,8 @@ class Mesh:
         found = self._model.process(np.ascontiguousarray(picture)).multi_face_landmarks
         if not found:
             return None
-        points = np.array([(point.x, point.y) for point in found[0].landmark])
-        return Face(points * picture.shape[1::-1], None)
+        points = np.array([(point.x, point.y) for point in found[0].landmark], np.float64)
+        return Face(points * np.array(picture.shape[1::-1], np.float64), None)
 
     def mouths(self, frames: Array) -> Array:
         """(f, 10) ``PAIRS`` over the distance of the eyes; what is not found is as in the frame before."""

@@ -71,7 +71,6 @@ WIDE = {
     "cli/animate.py:animate": 10,
     "cli/evaluate.py:evaluate": 10,
     "cli/gesture.py:extract": 9,
-    "data/dataset.py:pack_clip": 10,
     "data/synthetic/clip.py:people": 9,
     "data/synthetic/clip.py:render_clip": 9,
 }

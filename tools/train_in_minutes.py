@@ -24,6 +24,7 @@ from semibody.cli.progress import progress_bar
 from semibody.data.crowd import pack_crowd
 from semibody.data.synthetic.order import Order
 from semibody.files import atomic_write, read_json
+from semibody.processes import Workers
 from semibody.runtime import choose_device
 from semibody.training.checkpoint import STATE, checkpoints
 from semibody.training.recipe import load_recipe
@@ -69,7 +70,12 @@ def main() -> None:
     changes += [f"stages={json.dumps(stages)}"] + ([f"start.weights={asked.start}"] if asked.start else [])
     with progress_bar() as progress:
         made = pack_crowd(
-            packed, asked.assets, order, workers=asked.workers, minutes=budget.render / 60, progress=progress
+            packed,
+            asked.assets,
+            order,
+            where=Workers(workers=asked.workers),
+            minutes=budget.render / 60,
+            progress=progress,
         )
         done["render"] = {"people": made, "seconds": round(time.monotonic() - begun, 1)}
         for name, end in budget.stages.items():

@@ -48,8 +48,8 @@ def test_m_b_and_p_shut_any_mouth_however_far_the_jaw(face: Floats, jaw: float, 
 def test_corners_go_in_for_round_sounds_and_out_for_spread_ones(face: Floats) -> None:
     width = face[64, 0] - face[60, 0]
     rounded, spread = shaped(face, 0.3, 1, 0, 0, 0, 0), shaped(face, 0.3, 0, 1, 0, 0, 0)
-    assert (rounded[64, 0] - rounded[60, 0]) / width == pytest.approx(0.74)
-    assert (spread[64, 0] - spread[60, 0]) / width == pytest.approx(1.11)
+    assert (rounded[64, 0] - rounded[60, 0]) / width == pytest.approx(0.77)
+    assert (spread[64, 0] - spread[60, 0]) / width == pytest.approx(1.2)
     for one, other in ((60, 64),):
         assert rounded[one, 0] + rounded[other, 0] == pytest.approx(face[one, 0] + face[other, 0])
 
@@ -66,7 +66,7 @@ def test_round_lips_are_fuller_and_pressed_ones_thinner(face: Floats) -> None:
 def test_f_and_v_leave_a_slit_under_raised_upper_lip(face: Floats) -> None:
     bitten, opened = shaped(face, 0.6, 0, 0, 0, 1, 0.5), shaped(face, 0.6, 0, 0, 0, 0, 0)
     size = np.ptp(face[:, 1])
-    assert 0 < gap(bitten) < 0.02 * size < gap(opened)
+    assert 0 < gap(bitten) < 0.025 * size < gap(opened)
     assert bitten[62, 1] < face[62, 1]
 
 

@@ -16,6 +16,7 @@ from semibody.media import VideoReader
 from semibody.pose.body import face_found, hands_found, shoulder_width
 from semibody.pose.detectors import open_detector
 from semibody.pose.files import load_gesture
+from semibody.processes import Workers
 from semibody.types import FACE, LEFT_HAND, RIGHT_HAND, Floats
 
 SYSTEMATIC = {"shoulders": [2, 5], "wrists": [LEFT_HAND.start, RIGHT_HAND.start]}
@@ -27,7 +28,10 @@ def test_the_detector_agrees_with_the_truth(tmp_path: Path) -> None:
     pytest.importorskip("mediapipe")
     assets = shared_folder("assets") / "makehuman"
     synthesise(
-        tmp_path, assets, Order(people=20, clips=2, seconds=0.5, size=256, seed=5, head_share=0), workers=2
+        tmp_path,
+        assets,
+        Order(people=20, clips=2, seconds=0.5, size=256, seed=5, head_share=0),
+        Workers(workers=2),
     )
     wanted = found = 0
     face_errors: list[float] = []

@@ -20,6 +20,7 @@ from conftest import shared_folder
 from semibody.clips.manifest import read_manifest
 from semibody.clips.truth import Truth
 from semibody.data import ingest as room
+from semibody.data import lips, people
 from semibody.data.ingest import (
     caption_share,
     emtd_square,
@@ -136,8 +137,8 @@ def video(
 def detector(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything in this process, with the detector above."""
     monkeypatch.setattr(room, "open_detector", lambda name: ByColour())
-    monkeypatch.setattr(room.lips, "network_here", lambda: None)
-    monkeypatch.setattr(room.people, "network_missing", lambda: "these pictures show no faces")
+    monkeypatch.setattr(lips, "network_here", lambda: None)
+    monkeypatch.setattr(people, "network_missing", lambda: "these pictures show no faces")
     inline(monkeypatch)
 
 
@@ -243,7 +244,7 @@ def test_a_stopped_run_continues_where_it_was(tmp_path: Path, monkeypatch: pytes
 
 def in_a_worker(path: str, *job: Any) -> tuple[str, str]:
     """``ingest_video`` in a process of its own, with the detector above; some names bring it down."""
-    room.open_detector = lambda name: ByColour()  # type: ignore[assignment,return-value,misc]
+    vars(room)["open_detector"] = lambda name: ByColour()
     if "killed" in path:
         os.kill(os.getpid(), signal.SIGKILL)
     if "exits" in path:
@@ -307,7 +308,7 @@ def test_a_video_that_the_system_cannot_read_now_is_tried_again(
         there.rename(tmp_path / "elsewhere")
         return run_jobs_here(*given, **more)
 
-    run_jobs_here = room.run_jobs
+    run_jobs_here = run_jobs
     with monkeypatch.context() as patched:
         patched.setattr(room, "run_jobs", away)
         account = ingest(tmp_path / "in", tmp_path / "out", WANTED)
@@ -355,8 +356,8 @@ def test_a_person_of_several_videos_is_in_one_split(tmp_path: Path, monkeypatch:
         number = names.index(clips[0].stem.rpartition("-")[0])
         return np.eye(128, dtype=np.float32)[0 if number < 3 else number]
 
-    monkeypatch.setattr(room.people, "network_missing", lambda: "")
-    monkeypatch.setattr(room.people, "face_of", face)
+    monkeypatch.setattr(people, "network_missing", lambda: "")
+    monkeypatch.setattr(people, "face_of", face)
     ingest(tmp_path / "in", tmp_path / "out", WANTED)
     clips = {clip.id.rpartition("-")[0]: clip for clip in read_manifest(tmp_path / "out")}
     assert {clips[name].person for name in "abc"} == {"real-a"}
@@ -365,7 +366,7 @@ def test_a_person_of_several_videos_is_in_one_split(tmp_path: Path, monkeypatch:
     # It is kept, so that a later run compares further videos with these.
     video(tmp_path / "in/d.mp4", [GOOD])
     names.insert(3, "d")
-    monkeypatch.setattr(room.people, "face_of", lambda clips: np.eye(128, dtype=np.float32)[0])
+    monkeypatch.setattr(people, "face_of", lambda clips: np.eye(128, dtype=np.float32)[0])
     ingest(tmp_path / "in", tmp_path / "out", WANTED)
     assert {c.person for c in read_manifest(tmp_path / "out") if c.id[0] in "abcd"} == {"real-a"}
 

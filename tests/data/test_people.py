@@ -29,7 +29,7 @@ def test_videos_of_one_person_are_found_together_and_no_others() -> None:
 
 def test_strangers_are_not_chained_together() -> None:
     """A row of faces, each within reach of the next: who is far from the first is another person."""
-    row = {f"{n:02d}": np.float32([0.9 * SAME * n, 0.0]) for n in range(10)}
+    row = {f"{n:02d}": np.array([0.9 * SAME * n, 0.0], np.float32) for n in range(10)}
     found = same_people(row)
     for name, person in found.items():
         assert np.linalg.norm(row[name] - row[person]) <= 2 * SAME

@@ -26,6 +26,7 @@ import torch
 import made
 from semibody import config, media, resume
 from semibody.batch import jobs
+from semibody.clips.listing import read_listing
 from semibody.clips.manifest import read_entry, read_manifest
 from semibody.clips.truth import Truth
 from semibody.data import ingest
@@ -402,7 +403,7 @@ READERS = [
     Reader(
         "listing",
         "l.csv",
-        ingest.read_listing,
+        read_listing,
         text("url,start,stop", "https://youtu.be/abc,0:01,0:05", "x.mp4,1,2"),
     ),
     Reader(

@@ -19,12 +19,14 @@ import made
 from semibody import config
 from semibody.batch.jobs import Job
 from semibody.batch.work import Task, make
+from semibody.clips.listing import read_listing
 from semibody.clips.manifest import read_manifest
 from semibody.clips.truth import Truth
 from semibody.data.dataset import PackedClip, Packing, pack_clip, packed_path
 from semibody.data.folder import filling
-from semibody.data.ingest import Wanted, _load_poses, _read_rejection, ingest_video, read_listing
+from semibody.data.ingest import _load_poses, _read_rejection, ingest_video
 from semibody.data.synthetic.order import Order
+from semibody.data.wanted import Wanted
 from semibody.diffusion.schedule import ScheduleConfig
 from semibody.evaluation.cache import Cache
 from semibody.files import atomic_write, path_of, read_json, temporary_folder, unfinished_name
@@ -348,7 +350,8 @@ def test_an_ingest_records_a_foreign_error(tmp_path: Path, monkeypatch: pytest.M
         raise LookupError("nobody thought of it")
 
     monkeypatch.setattr("semibody.data.ingest._Video", fails)
-    assert ingest_video(str(tmp_path / "v.mp4"), "v", None, str(tmp_path), Wanted()) == 0
+    (tmp_path / "v.mp4").write_bytes(b"readable")
+    assert ingest_video(str(tmp_path / "v.mp4"), "v", None, str(tmp_path), Wanted()) == ("v", "")
     told = _read_rejection(tmp_path / "rejected" / "v.json")
     assert told.why == "failed"
     assert "LookupError: nobody thought of it" in told.detail

@@ -11,6 +11,7 @@ import made
 from loopback import StandIn
 from semibody import plan
 from semibody.animator import Animator, to_uint8
+from semibody.conditioning.flops import count_work
 from semibody.inputs import prepare
 from semibody.networks.tiny_decoder import TinyDecoder
 from semibody.networks.vae import VAE, VAEConfig
@@ -96,7 +97,7 @@ def test_the_plan_knows_the_tiny_decoders_work() -> None:
             counted.append(counter.get_total_flops())
     assert pytest.approx(counted[0] / counted[1], rel=0.03) == plan.TINY_DECODER
     model, exact = made.small_config(), Settings(width=64, height=64)
-    work = plan.count_work(model, 64, 64)
+    work = count_work(model, 64, 64)
     own, tiny = (
         plan.work_of_stages(work, settings, 24)["decode"]
         for settings in (exact, Settings(width=64, height=64, decoder="tiny"))

@@ -59,7 +59,7 @@ def test_others_stay(error: Exception) -> None:
 
 def test_numbers_of_a_damaged_file_are_no_fault_of_the_machine() -> None:
     # FFmpeg has EIO and ENOMEM for files that end too soon or state impossible sizes.
-    error = av.error.OSError(errno.EIO, "Input/output error", "clip.mp4")  # type: ignore[attr-defined]
+    error = av.error.OSError(errno.EIO, "Input/output error", "clip.mp4")
     assert isinstance(error, OSError) and error.errno == errno.EIO
     assert not may_pass(raised_from(error, hidden=True))
 

@@ -31,8 +31,8 @@ def test_blinks_are_counted_a_minute() -> None:
     # Two blinks of three frames in five seconds.
     faces = [face(opening=0.05 if n in (30, 31, 32, 80, 81, 82) else 0.3) for n in range(120)]
     assert measure_life(faces, face(), TALKS, FPS)["blinks"] == pytest.approx(24)
-    # Half closed is no blink.
-    faces = [face(opening=0.2 if n % 30 < 3 else 0.3) for n in range(120)]
+    # A little closed is no blink.
+    faces = [face(opening=0.23 if n % 30 < 3 else 0.3) for n in range(120)]
     assert measure_life(faces, face(), TALKS, FPS)["blinks"] == 0
     assert math.isnan(measure_life(faces, face(opening=0.05), TALKS, FPS)["blinks"])
 

@@ -121,29 +121,28 @@ def test_silent_clips_alone_train_no_block_with_audio(mixed: Path, tmp_path: Pat
 
 
 def test_a_training_honours_it(mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Six steps of the first stage, two of them muted, and two of the second."""
-    seen: list[tuple[int, int, str]] = []
+    """Three steps of the first stage, one of them muted."""
+    seen: list[tuple[int, str]] = []
     sample = DenoisingSamples.sample
 
     def noted(self: DenoisingSamples, step: int, number: int) -> dict[str, Any]:
         made = sample(self, step, number)
-        seen.append((self.drawing.source, step, str(made["name"]).partition(":")[0]))
+        seen.append((step, str(made["name"]).partition(":")[0]))
         return made
 
     monkeypatch.setattr(DenoisingSamples, "sample", noted)
     recipe = nano(
-        'stages=["vae","still","motion"]', "vae.optimiser.steps=2", "still.optimiser.steps=6",
-        "motion.optimiser.steps=2", "curriculum.initial=2", "curriculum.iterative=0", "curriculum.lips=2",
-        "curriculum.head=0", "curriculum.body=2", "curriculum.mixed=0", "loss.pose=0", "loss.low=0",
-        "model.plate_latents=false", "run.validation_clips=1",
-        "curriculum.shares.humanvid.initial=1.0",
+        'stages=["vae","still"]', "vae.optimiser.steps=1", "vae.optimiser.warmup=1",
+        "still.optimiser.steps=3",
+        "curriculum.initial=1", "curriculum.iterative=0", "curriculum.lips=1", "curriculum.head=0",
+        "curriculum.body=1", "curriculum.mixed=0", "loss.pose=0", "loss.low=0",
+        "model.plate_latents=false", "run.validation_clips=1", "curriculum.shares.humanvid.initial=1.0",
     )  # fmt: skip
     assert train(recipe, tmp_path / "run", packed=mixed).finished
-    first = min(source for source, _, _ in seen)
-    muted = [name for source, step, name in seen if source == first and step < 2]
-    others = [name for source, step, name in seen if not (source == first and step < 2)]
-    assert len(muted) >= 8 and all(name.startswith("quiet") for name in muted)
-    assert len(others) >= 16 and set(others) == {"spoken"}
+    muted = [name for step, name in seen if step == 0]
+    others = [name for step, name in seen if step > 0]
+    assert len(muted) >= 4 and all(name.startswith("quiet") for name in muted)
+    assert len(others) >= 8 and set(others) == {"spoken"}
 
 
 def test_pictures_below_the_recipes_size_are_refused_unless_asked_for(tmp_path: Path) -> None:

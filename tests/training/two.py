@@ -92,15 +92,15 @@ def shard(out: Path) -> dict[str, Any]:
     whole: list[int] = []
     tracked = loop.StageRun.save
 
-    def save(run: loop.StageRun) -> Path:
-        for parameter in run.parameters.values():
+    def save(self: loop.StageRun) -> Path:
+        for parameter in self.parameters.values():
             kinds.add(type(parameter.data).__name__)
             assert isinstance(parameter, DTensor)
             held.append(parameter.to_local().numel())
             whole.append(parameter.numel())
-        moments = [v for state in run._adam.state.values() for k, v in state.items() if k != "step"]
-        kinds.update(type(value).__name__ for value in (*run.ema.values(), *moments))
-        return tracked(run)
+        moments = [v for state in self._adam.state.values() for k, v in state.items() if k != "step"]
+        kinds.update(type(value).__name__ for value in (*self.ema.values(), *moments))
+        return tracked(self)
 
     loop.StageRun.save = save  # type: ignore[method-assign]
     recipe = nano(

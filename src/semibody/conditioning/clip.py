@@ -27,6 +27,7 @@ from torch import Tensor
 
 from semibody import media
 from semibody.conditioning.evidence import Evidence
+from semibody.conditioning.lips import parted
 from semibody.conditioning.mouth import Drawn, DrawnMouth, Part, channels_last
 from semibody.conditioning.movement import Frames, Movement
 from semibody.diffusion.windows import Window
@@ -39,6 +40,8 @@ from semibody.types import Gesture, Picture, Pose, Speech
 CACHE_BYTES = 256 * 2**20
 """Pose features kept between steps, and as much of audio's keys and values; the rest is computed again. With
 one step nothing but what neighbouring windows share is asked for twice, and nothing else is kept."""
+_HALF_OPEN = 0.5
+"""Opening of the mouth whose statistics stand for those of all openings."""
 GROUP = 4
 """Neighbouring frames whose pose features, or audio, are computed together."""
 
@@ -253,13 +256,13 @@ class ClipConditions:
 
     def _mouth_drawn_as_in(self, latents: Float[Tensor, "1 c h w"]) -> DrawnMouth:
         """What draws the mouths of all frames, with the statistics of the one whose latents these are."""
-        own, encoded = self._evidence.own, self._encoded
+        own, encoded, mouth = self._evidence.own, self._encoded, self._mouth([0])
         assert own is not None
         assert encoded is not None
+        mouth[:, 0] = _HALF_OPEN
         return DrawnMouth(
-            self._model, encoded, own, self.maps([0]), self._carried(self._picture, [0]), latents,
-            self._mouth([0]),
-        )  # fmt: skip
+            self._model, encoded, own, self.maps([0]), self._carried(self._picture, [0]), latents, mouth
+        )
 
     @cached_property
     def _portrait_alone(self) -> Frames:
@@ -320,7 +323,8 @@ class ClipConditions:
         assert isinstance(encoder, LogMelEncoder)
         mouth = encoder.predict_mouth(encoder.windows(self._rows, self._of_sound(frames), self._fps))
         if self._model.lips is not None:
-            mouth[:, 0] = self._lips(frames)[:, 0].to(mouth)
+            jaw = self._lips(frames)[:, 0].float().cpu().numpy()
+            mouth[:, 0] = torch.from_numpy(parted(jaw)).to(mouth)
         return mouth
 
     def _lips(self, frames: Sequence[int]) -> Float[Tensor, "f c"]:

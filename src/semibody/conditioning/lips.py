@@ -20,25 +20,27 @@ from semibody.pose.head import smooth
 from semibody.types import Floats
 
 _WIDEST = 0.15
-"""Gap of the inner lips at an opening of 1, in heights of the face."""
+"""Gap of the inner lips that networks draw at an opening of 1, in heights of the face."""
 _CLOSED = 0.05
 """Openings up to this are closed lips."""
 _PARTED, _OVER = 0.006, 0.5
 """From which gap, in heights of the face, a portrait's lips are parted, and by how much more than that gap
 they are closed."""
+_SMALL = 0.75
+"""Exponent of ``parted``."""
 _UPPER_LIP = 0.15
 """Share of an opening that the upper lip makes."""
 _SHUTS = (0.22, 0.5)
 """Predicted closures between which lips go from open to shut: a short b is predicted with doubt."""
 _BITES = (0.25, 0.6)
 """The same of a lower lip that goes to the upper teeth."""
-_TO_TEETH = 0.012
+_TO_TEETH = 0.02
 """Gap of f and v, in heights of the face."""
 _SHOWS_TEETH = 0.012
 """How far the upper lip is raised, in heights of the face."""
-_ROUND, _SPREAD = 0.13, 0.055
+_ROUND, _SPREAD = 0.115, 0.1
 """How far each corner goes in for rounded lips, and out for spread ones, in widths of the mouth."""
-_FULLER, _THINNER, _ROLLED, _TUCKED = 0.22, 0.1, 0.2, 0.35
+_FULLER, _THINNER, _ROLLED, _TUCKED = 0.22, 0.1, 0.33, 0.35
 """How much thicker rounded lips are, thinner spread ones, pressed ones, and a lower lip behind the teeth."""
 _USUAL_WIDTH = 0.8
 """Width of a mouth at rest, as ``predict_mouth`` gives it."""
@@ -59,7 +61,7 @@ class Lips:
         jaw, rounded, wide, press, lower, upper = (float(value) for value in shape)
         size, width = float(np.ptp(self.own[:, 1])), float(np.hypot(*(self.own[64] - self.own[60])))
         shut, bites = _step(press, _SHUTS), _step(lower, _BITES)
-        gap = _WIDEST * size * max(jaw - _CLOSED, 0.0) / (1 - _CLOSED)
+        gap = _WIDEST * size * float(parted(np.array(jaw)))
         gap = (gap + bites * (_TO_TEETH * size - gap)) * (1 - shut)
         own = float(np.hypot(*(self.own[66] - self.own[62])))
         # Joints lie on the lips' edges, and teeth shine through beside them.
@@ -87,6 +89,13 @@ class Lips:
         shapes[:, 0] = mouths[:, 0]
         shapes[:, 1], shapes[:, 2] = (-wider / _ROUND).clip(0, 1), (wider / _SPREAD).clip(0, 1)
         return shapes
+
+
+def parted(jaw: Floats) -> Floats:
+    """How far lips are apart for an opening of the jaw, 1 as networks draw it at an opening of 1: small
+    openings part them more than in proportion."""
+    share = np.clip((np.asarray(jaw) - _CLOSED) / (1 - _CLOSED), 0.0, None)
+    return np.asarray(share**_SMALL)
 
 
 def _step(value: float, between: tuple[float, float]) -> float:

@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict, Unpack
 
 import cv2
 import numpy as np
@@ -302,6 +302,16 @@ def _pack_entry(entry: ClipEntry, place: Path, packing: Packing) -> None:
     )  # fmt: skip
 
 
+class Whose(TypedDict):
+    """Whom a clip shows, and where it belongs."""
+
+    person: str
+    kind: str
+    split: Split
+    source: NotRequired[str]
+    """the collection it comes from"""
+
+
 def pack_clip(
     place: Path,
     name: str,
@@ -310,11 +320,8 @@ def pack_clip(
     speech: Speech | None,
     truth: Truth | None,
     *,
-    person: str,
-    kind: str,
-    split: Split,
     packing: Packing,
-    source: str = "",
+    **whose: Unpack[Whose],
 ) -> Path:
     """Write one packed clip and return its path; all or nothing. Raises SemibodyError.
 
@@ -334,7 +341,7 @@ def pack_clip(
     if not np.isfinite(jaw).all():
         raise SemibodyError(f"{name}: its truth holds NaN or infinity; make the clip again")
     valid = WHOLE
-    if kind == "head":
+    if whose["kind"] == "head":
         pictures, gesture, boxes, valid = pad_head(pictures, gesture, boxes, packing)
     elif pictures.shape[1] < packing.size and not packing.enlarge:
         raise SemibodyError(
@@ -356,8 +363,9 @@ def pack_clip(
         "sound": np.round(sound.clip(-1, 1) * np.float32(32767)).astype(np.int16),
     }
     facts = {
-        "id": name, "person": person, "kind": kind, "split": split, "frames": str(frames),
-        "fps": str(packing.fps), "size": str(packing.size), "valid": json.dumps(valid), "source": source,
+        "id": name, "person": whose["person"], "kind": whose["kind"], "split": whose["split"],
+        "frames": str(frames), "fps": str(packing.fps), "size": str(packing.size),
+        "valid": json.dumps(valid), "source": whose.get("source", ""),
         **({"silent": "true"} if speech is None else {}),
     }  # fmt: skip
     path = packed_path(place, name)

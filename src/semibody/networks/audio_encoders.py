@@ -236,6 +236,9 @@ class Wav2Vec2Encoder(AudioEncoder):
             mean = mean + first.conv.bias.detach()
         return mean.to(wave), variance.to(wave)
 
+    def embed(self, windows: Float[Tensor, "n k d"]) -> Float[Tensor, "n l d"]:
+        return self.mapper(windows)
+
 
 _HOP, _FIELD = 320, 400
 """Samples from one row of Wav2Vec2's convolutions to the next, and samples that one row is made of."""

@@ -52,6 +52,8 @@ class Turns:
         that do not fit, and a device that cannot do it."""
         self.dtype, self.device, self.memory = dtype, device, memory
         self._networks, self._read, self._now = dict(networks), read, ""
+        self._looked_at: tuple[str, state.State] = ("", {})
+        """the last network of ``tensor``, mapped"""
         for name, network in self._networks.items():
             state.check(read(name), state.shapes_of(network), name)
             self._drop(name)
@@ -80,7 +82,9 @@ class Turns:
     def tensor(self, name: str) -> Tensor:
         """A tensor that is not in memory, by its name in the model, as it would be there."""
         network, _, key = name.partition(".")
-        return self._read(network)[key].to(self.dtype)
+        if self._looked_at[0] != network:
+            self._looked_at = network, self._read(network)  # a file is opened once for all of its tensors
+        return self._looked_at[1][key].to(self.dtype)
 
     def _fill(self, name: str) -> None:
         network, tensors = self._networks[name], self._read(name)

@@ -23,12 +23,14 @@ _GAP, _TALL = ((13, 14), (82, 87), (312, 317)), (10, 152)
 """Inner lips, and the ends of the face."""
 _STIFF = (1, 6, 33, 133, 168, 263, 362)
 """Nose, its bridge, and the corners of the eyes."""
-_BLINK, _OPEN = 0.55, 0.12
-"""Share of the usual opening below which an eye is shut; widths of an eye from which it counts as open."""
+_BLINK, _OPEN = 0.7, 0.12
+"""Share of the usual opening below which an eye is shut, of which the mesh still reads 0.6; widths of an eye
+from which it counts as open."""
 _PARTED = 0.02
 """Gap of the inner lips, in heights of the face, from which a portrait's mouth counts as open."""
-_SHUT = 0.4
-"""Share of that gap up to which it counts as shut again."""
+_SHUT, _LEAST = 0.4, 0.016
+"""Share of that gap up to which it counts as shut again, and a gap that always does: of closed lips the mesh
+reads 0.013."""
 _SILENT, _AROUND = 0.03, 0.15
 """Level below which it is silent, of what is loud, in so many seconds before and after."""
 
@@ -50,7 +52,7 @@ def measure_life(
     silent = silent_frames(speech, len(faces), fps)
     at_rest = [face.points for face, quiet in zip(faces, silent, strict=True) if quiet and face is not None]
     if own > _PARTED and at_rest:
-        values["mouth-shut"] = float((_gap(np.stack(at_rest)) < _SHUT * own).mean())
+        values["mouth-shut"] = float((_gap(np.stack(at_rest)) < max(_SHUT * own, _LEAST)).mean())
     return values
 
 

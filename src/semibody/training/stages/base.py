@@ -152,10 +152,11 @@ class Stage(ABC, Generic[S]):
         """The held-out clips that are validated."""
         return self.held_out[: self.recipe.run.validation_clips]
 
-    @abstractmethod
-    def validate_clip(self, clip: PackedClip, number: int, scores: Scores) -> list[Picture]:
+    def validate_clip(self, clip: PackedClip, number: int, scores: Scores) -> list[Picture]:  # noqa: ARG002
         """Add to ``scores`` the figures of a held-out clip, the ``number``-th, with the module's current
-        weights. Returns the clip's row of the validation picture; empty where there is none."""
+        weights. Returns the clip's row of the validation picture; empty where there is none. A stage that
+        validates on something else has a ``validate`` of its own."""
+        return []
 
     @torch.no_grad()
     def validate(self, ranks: Ranks = ALONE) -> tuple[dict[str, float], Picture | None]:

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from semibody.clips.mouth import SHAPES, correlation
+from semibody.data.dataset import PackedClip
 from semibody.data.synthetic.utterances import Power, Utterance, heard_sound, make_noise, make_utterance
 from semibody.media import atomic_write
 from semibody.networks.audio_encoders import LogMelEncoder
@@ -31,7 +32,8 @@ from semibody.training.settings import Optimiser, RecipeBase, StageSettings
 from semibody.training.stages.base import Context, Stage
 from semibody.training.stages.denoise import export_model
 from semibody.training.start import fill
-from semibody.types import Progress
+from semibody.training.validation import Scores
+from semibody.types import Picture, Progress
 
 _NOISES = 64
 _VALIDATED = 48
@@ -105,7 +107,11 @@ class LipStage(Stage[LipSettings]):
         self.module = LipPrediction(network)
         self._given, self._out = context.given, context.out
         self._sounds = Sounds(context.out / "sounds", self.recipe.seed, self.settings)
-        self._sounds.make(workers=self.recipe.data.workers, progress=context.progress)
+        workers = self.recipe.data.workers
+        context.ranks.share(
+            self._sounds.names,
+            lambda names: self._sounds.make(names, workers=workers, progress=context.progress),
+        )
 
     def batch(self, step: int, samples: Sequence[int]) -> LipBatch:
         """Random utterances, each as it is heard somewhere."""
@@ -124,8 +130,8 @@ class LipStage(Stage[LipSettings]):
             mouths.append(mouth[config.rows - 1 - config.after :: 2])
             names.append(f"{number}:{noise}")
         count = (self.settings.rows - config.rows) // 2 + 1
-        mouth = torch.from_numpy(np.stack([one[:count] for one in mouths]))
-        return LipBatch(rows=torch.stack(rows), mouth=mouth, names=names)
+        truth = torch.from_numpy(np.stack([one[:count] for one in mouths]))
+        return LipBatch(rows=torch.stack(rows), mouth=truth, names=names)
 
     def losses(self, module: nn.Module, batch: LipBatch) -> dict[str, Tensor]:
         logits = module(batch.rows).float()
@@ -134,8 +140,12 @@ class LipStage(Stage[LipSettings]):
         error = (entropy * weight).mean(dim=(0, 1))
         return {"loss": error.sum(), **dict(zip(SHAPES, error, strict=True))}
 
-    @torch.no_grad()
-    def validate(self) -> tuple[dict[str, float], None]:
+    @property
+    def validated(self) -> Sequence[PackedClip]:
+        """One in place of all: what is validated are the held-out voices."""
+        return self.held_out[:1]
+
+    def validate_clip(self, clip: PackedClip, number: int, scores: Scores) -> list[Picture]:  # noqa: ARG002
         """Correlation of predicted and true shapes of held-out voices, as they are heard."""
         generators = [generator(self.recipe.seed, self.source, 2**31, n) for n in range(_VALIDATED)]
         batch = self._batch(generators, True)
@@ -143,10 +153,11 @@ class LipStage(Stage[LipSettings]):
         predicted = self.module(batch.rows.to(device)).float().sigmoid().cpu().flatten(0, 1).numpy()
         truth = batch.mouth.flatten(0, 1).numpy()
         found = {f"{name}_r": correlation(predicted[:, k], truth[:, k]) for k, name in enumerate(SHAPES)}
-        closed = truth[:, _PRESS] > 0.7
-        found["closed"] = float((predicted[closed, _PRESS] > 0.5).mean())
-        found["closed_wrongly"] = float((predicted[truth[:, _PRESS] < 0.1, _PRESS] > 0.5).mean())
-        return found, None
+        closed, parted = truth[:, _PRESS] > 0.7, truth[:, _PRESS] < 0.1
+        found["closed"] = float((predicted[closed, _PRESS] > 0.5).mean()) if closed.any() else np.nan
+        found["closed_wrongly"] = float((predicted[parted, _PRESS] > 0.5).mean()) if parted.any() else np.nan
+        scores.update({name: value for name, value in found.items() if not np.isnan(value)})
+        return []
 
     def export(self, folder: Path, step: int) -> None:
         """Where weights are given to start from, they with this network."""
@@ -165,13 +176,17 @@ class Sounds:
         self._folder, self._seed, self._settings = folder, seed, settings
         self._kept: dict[str, Utterance] = {}
 
-    def make(self, *, workers: int, progress: Progress) -> None:
-        """All that is missing. Raises MissingPartError when no voice is installed."""
-        names = [
+    @property
+    def names(self) -> list[tuple[str, int]]:
+        """Name and number of each."""
+        return [
             *((f"noise-{n}", n) for n in range(_NOISES)),
             *((f"held-out-{n}", n) for n in range(_VALIDATED)),
             *((f"{n}", n) for n in range(self._settings.utterances)),
         ]
+
+    def make(self, names: Sequence[tuple[str, int]], *, workers: int, progress: Progress) -> None:
+        """Those of ``names`` that are missing. Raises MissingPartError when no voice is installed."""
         missing = [one for one in names if not (self._folder / f"{one[0]}.npz").exists()]
         with ThreadPoolExecutor(max(1, workers)) as threads:
             for done, _ in enumerate(threads.map(lambda one: self._make(*one), missing)):
