@@ -140,6 +140,13 @@ def wav2vec2(width: int = 64, layers: int = 2) -> torch.nn.Module:
     return Wav2Vec2ForCTC(sizes)
 
 
+def tiny_autoencoder() -> torch.nn.Module:
+    from diffusers import AutoencoderTiny
+
+    torch.manual_seed(6)
+    return AutoencoderTiny(encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4)
+
+
 def older_wav2vec2(state: State) -> State:
     """As the file of wav2vec2-base-960h: older names of normalised weights, no vector for masks."""
     names = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
@@ -162,6 +169,7 @@ def write_all(folder: Path) -> dict[str, Path]:
     """Every stand-in in its published form, in a folder named as ``weights fetch`` names it."""
     states: dict[str, tuple[str, State]] = {
         "sd-vae-ft-mse": ("diffusion_pytorch_model.safetensors", vae().state_dict()),
+        "taesd": ("diffusion_pytorch_model.safetensors", tiny_autoencoder().state_dict()),
         "whisper-tiny": ("model.safetensors", whisper().state_dict()),
         "wav2vec2-base-960h": ("model.safetensors", older_wav2vec2(wav2vec2().state_dict())),
         "sd15": ("unet/diffusion_pytorch_model.safetensors", unet().state_dict()),

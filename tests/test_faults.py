@@ -226,9 +226,12 @@ def work(
     request: pytest.FixtureRequest, given: Path, monkeypatch: pytest.MonkeyPatch, stand_in: type[StandIn]
 ) -> Make:
     from data import test_ingest as scenes
-    from semibody.data import ingest
+    from semibody.data import ingest, lips, people
 
     monkeypatch.setattr(ingest, "open_detector", lambda name: scenes.ByColour())
+    # mediapipe, which finds faces, does not survive a fork.
+    monkeypatch.setattr(lips, "network_here", lambda: None)
+    monkeypatch.setattr(people, "network_missing", lambda: "these pictures show no faces")
     monkeypatch.setattr(ingest, "run_jobs", lambda function, jobs, *_, **__: (function(*j) for j in jobs))
     monkeypatch.setattr(segments, "SEGMENT", 4)
     monkeypatch.setattr(track, "CHUNK", 5)

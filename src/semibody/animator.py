@@ -465,7 +465,7 @@ class Animator:
         progress("prepare", 0, 1)
         conditions = ClipConditions(
             self.model, inputs.portrait, inputs.portrait_pose, inputs.gesture, inputs.speech, settings.fps,
-            settings.steps, self._movement(inputs, deform_arms=settings.arms == "auto"),
+            settings.steps, self._movement(inputs, deform_arms=settings.arms != "networks"),
         )  # fmt: skip
         if settings.decoder == "tiny":
             conditions.decode = self._tiny_decoder

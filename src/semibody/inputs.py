@@ -119,9 +119,9 @@ def _find_person(portrait: FittedPortrait) -> media.Opacity | None:
 
 
 def _cut(portrait: FittedPortrait, person: media.Opacity | None, settings: Settings) -> Layers | None:
-    """Forearms that may move, as layers, unless networks draw all arms."""
+    """Forearms that may move, as layers, where that is asked for."""
     own = portrait.pose
-    if own is None or person is None or settings.arms == "networks" or not shows(person, own):
+    if own is None or person is None or settings.arms != "cut" or not shows(person, own):
         return None
     moves = anchor.movable(dim_covered_hands(portrait.picture, own), settings.width / settings.height)
     return cut_layers(portrait.picture, own, person, moves)
