@@ -342,6 +342,8 @@ class _Video:
         if camera is not None:
             self._reject_turning(pieces, read_rotations(Path(camera)), fps)
         network = None if self._wanted.pose_only else lips.network_here()
+        if network == "sync-small" and not self._wanted.sync_small:
+            network = None
         with contextlib.ExitStack() as stack:
             detector: Detector | None = None
             for piece, frames in self._frames(pieces, missing=".npz"):

@@ -40,7 +40,10 @@ class Wanted:
     """Least correlation of the lips' opening, or motion, with loudness, at the best shift within 80 ms."""
     sync: float = option(1.0, at_least=-100, at_most=100)
     """Least margin by which the sync network finds the lips nearer to their sound than to the same sound
-    shifted (in deviations); where no network is here, --lips is asked for instead."""
+    shifted (in deviations); without SyncNet's weights --lips is asked for instead."""
+    sync_small: bool = False
+    """Without SyncNet's weights ask our own sync network for --sync; of real faces it rejects many that are
+    right."""
     turn: float = option(3.0, at_least=0, at_most=180)
     """Most degrees by which the camera may turn in a piece, where its path is given (--camera)."""
     heads: bool = False
