@@ -118,6 +118,8 @@ class ClipConditions:
         self._gesture, self._fps = movement.for_networks if movement else gesture, fps
         self._drawn_mouth: DrawnMouth | None = None
         self._movement, self._still = movement, movement is not None and movement.moves_arms
+        # Networks that draw everything were trained on the mouth that their own encoder hears.
+        self._lip_shapes = model.lips if movement is not None and movement.deforms else None
         height, width = model.config.working_size(*portrait.shape[:2])
         self._full, self._picture = portrait, media.resize_image(portrait, width, height)
         self._evidence = evidence = Evidence(model.config, own, height, width)
@@ -322,14 +324,14 @@ class ClipConditions:
         encoder = self._model.audio_encoder
         assert isinstance(encoder, LogMelEncoder)
         mouth = encoder.predict_mouth(encoder.windows(self._rows, self._of_sound(frames), self._fps))
-        if self._model.lips is not None:
+        if self._lip_shapes is not None:
             jaw = self._lips(frames)[:, 0].float().cpu().numpy()
             mouth[:, 0] = torch.from_numpy(parted(jaw)).to(mouth)
         return mouth
 
     def _lips(self, frames: Sequence[int]) -> Float[Tensor, "f c"]:
-        """The shapes of the lips (f, 6), or of models without that network what ``_mouth`` gives."""
-        lips = self._model.lips
+        """The shapes of the lips (f, 6), or without that network what ``_mouth`` gives."""
+        lips = self._lip_shapes
         if lips is None:
             return self._mouth(frames)
         return lips(lips.windows(self._rows, self._of_sound(frames), self._fps))
@@ -337,7 +339,7 @@ class ClipConditions:
     def tokens(self, frames: Sequence[int]) -> Float[Tensor, "f l d"]:
         """Audio tokens of frames."""
         tokens = self._model.audio_encoder.tokens(self._rows, self._of_sound(frames), self._fps)
-        if self._model.lips is not None:
+        if self._lip_shapes is not None:
             encoder = self._model.audio_encoder
             assert isinstance(encoder, LogMelEncoder)
             tokens[:, -1] = encoder.tell(self._mouth(frames).to(tokens))

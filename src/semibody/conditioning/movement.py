@@ -70,6 +70,8 @@ class Movement:
         if life is not None and face_found(own):
             self._eyes = Eyes.of(_unit(picture), own.joints[FACE] * (width, height))
         self._lips = Lips(own.joints[FACE] * (width / height, 1.0), width / height)
+        self.deforms = deform_arms
+        """whether the portrait is deformed as far as it can be; else networks draw arms and mouth"""
         self.moves_arms = deform_arms and self._deformation.reaches(gesture)
         """whether arms are deformed; else they are the networks' task"""
         # Arms that networks draw are not where the matte has them.
