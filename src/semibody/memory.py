@@ -33,9 +33,9 @@ MEMORIES: tuple[Memory, ...] = get_args(Memory)
 """What ``--memory`` may be, beside auto: each needs less than the one before."""
 FITS = 0.9
 """Share of the free memory that an estimate may take."""
-WIDE = 62
-"""Numbers alive at the peak of a U-Net's pass, for each cell of the latents and of the first width, as
-measured at 768 x 768 (``benchmarks/memory.py``)."""
+WIDE = 40
+"""Numbers alive at the peak of a U-Net's pass, for each cell of the latents and of the first width. On a CPU at
+768 x 768 about 60 were measured (``benchmarks/memory.py``)."""
 DECODED = 8
 """The same of a decoder's pass, for each pixel and its first width."""
 
