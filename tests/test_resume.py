@@ -188,6 +188,23 @@ def kill_until_done(work: faults.Work, points: int, seed: int, most: int) -> int
     return most
 
 
+def killed_and_continued(
+    animator: Animator, inputs: Inputs, folder: Path, seed: int, *, most: int, **settings: Any
+) -> tuple[Path, int, int, int]:
+    """A video that is killed at least twice has the bytes of one that is not. Returns it, the kills, the
+    lines of its log, and those of the other one's."""
+    whole, out, log = (folder / name / "o.mp4" for name in ("whole", "out", "log"))
+    log.parent.mkdir()
+    reference = faults.run(animated(animator, inputs, whole, log, **settings))
+    assert reference.how == "done", reference
+    needed = len(log.read_text().splitlines())
+    log.unlink()
+    kills = kill_until_done(animated(animator, inputs, out, log, **settings), reference.points, seed, most)
+    assert kills >= 2
+    assert out.read_bytes() == whole.read_bytes()
+    return out, kills, len(log.read_text().splitlines()), needed
+
+
 @pytest.mark.parametrize(("seed", "solver"), [(0, "ddim"), (1, "dpm++"), (2, "unipc")])
 def test_killed_and_continued_gives_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, solver: str, seed: int
@@ -198,19 +215,11 @@ def test_killed_and_continued_gives_the_same_bits(
     monkeypatch.setattr(resume, "SAVE_SHARE", 1e9)
     animator = made.animator(steps=4, solver=solver, guidance=2.0)
     inputs = prepare(made.picture(), made.tone(1.2), made.gesture(), animator.settings())
-    whole, out, log = (tmp_path / name / "o.mp4" for name in ("whole", "out", "log"))
-    log.parent.mkdir()
-    reference = faults.run(animated(animator, inputs, whole, log))
-    assert reference.how == "done"
-    needed = len(log.read_text().splitlines())
-    log.unlink()
-    kills = kill_until_done(animated(animator, inputs, out, log), reference.points, seed, 8)
-    assert kills >= 2
-    assert out.read_bytes() == whole.read_bytes()
+    out, kills, lines, needed = killed_and_continued(animator, inputs, tmp_path, seed, most=8)
     assert list(out.parent.iterdir()) == [out], "nothing is left"
     # Of what was finished nothing is computed twice: a kill costs at most the window or slice at hand, or the
     # line of the log.
-    assert abs(len(log.read_text().splitlines()) - needed) <= kills
+    assert abs(lines - needed) <= kills
 
 
 def test_killed_and_continued_with_reused_features_gives_the_same_bits(
@@ -221,16 +230,8 @@ def test_killed_and_continued_with_reused_features_gives_the_same_bits(
     monkeypatch.setattr(resume, "SAVE_SHARE", 1e9)
     animator = made.animator(steps=6, guidance=2.0, cache=2)
     inputs = prepare(made.picture(), made.tone(1.2), made.gesture(), animator.settings())
-    whole, out, log = (tmp_path / name / "o.mp4" for name in ("whole", "out", "log"))
-    log.parent.mkdir()
-    reference = faults.run(animated(animator, inputs, whole, log))
-    assert reference.how == "done"
-    needed = len(log.read_text().splitlines())
-    log.unlink()
-    kills = kill_until_done(animated(animator, inputs, out, log), reference.points, 1, 4)
-    assert kills >= 2
-    assert out.read_bytes() == whole.read_bytes()
-    assert len(log.read_text().splitlines()) < (kills + 1) * needed, "finished groups are not computed again"
+    _, kills, lines, needed = killed_and_continued(animator, inputs, tmp_path, 1, most=4)
+    assert lines < (kills + 1) * needed, "finished groups are not computed again"
 
 
 @pytest.mark.slow
@@ -239,12 +240,7 @@ def test_a_killed_run_with_the_starter(tmp_path: Path) -> None:
     settings = {"width": 128, "height": 128, "fps": 8.0}
     # Made by hand: the detector has threads of its own, which a fork does not.
     inputs = Inputs(portrait=made.picture(128, 128), speech=made.tone(1.0), gesture=made.gesture(6, 8.0))
-    whole, out, log = (tmp_path / name / "o.mp4" for name in ("whole", "out", "log"))
-    log.parent.mkdir()
-    reference = faults.run(animated(animator, inputs, whole, log, **settings))
-    assert reference.how == "done", reference
-    assert kill_until_done(animated(animator, inputs, out, log, **settings), reference.points, 3, 3) >= 2
-    assert out.read_bytes() == whole.read_bytes()
+    out, *_ = killed_and_continued(animator, inputs, tmp_path, 3, most=3, **settings)
     assert list(out.parent.iterdir()) == [out]
 
 

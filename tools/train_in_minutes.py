@@ -24,12 +24,12 @@ from semibody.cli.progress import progress_bar
 from semibody.data.crowd import pack_crowd
 from semibody.data.synthetic.order import Order
 from semibody.files import atomic_write, read_json
+from semibody.networks.loading import convert
 from semibody.processes import Workers
 from semibody.runtime import choose_device
 from semibody.training.checkpoint import STATE, checkpoints
 from semibody.training.recipe import load_recipe
 from semibody.training.trainer import Training, train
-from semibody.weights.store import read_index, read_network, write_index, write_network
 
 SHARES = {
     "vae": 0.2, "keypoints": 0.05, "audio": 0.05, "plate": 0.15, "still": 0.4, "restore": 0.35,
@@ -81,7 +81,7 @@ def main() -> None:
         for name, end in budget.stages.items():
             done[name] = _train_stage(name, recipe_name, changes, asked, begun + end)
             _note(asked.out, done)
-    _write(asked.out)
+    convert(asked.out / "run" / "weights", asked.out / "weights", dtype=torch.bfloat16)
     print(
         f"{asked.out / 'weights'}: weights; use them with: semibody animate … --weights {asked.out}/weights"
     )
@@ -165,15 +165,6 @@ def _trained(out: Path, name: str) -> tuple[int, float]:
 def _note(out: Path, done: dict[str, dict[str, float]]) -> None:
     with atomic_write(out / "minutes.json") as unfinished:
         unfinished.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
-
-
-def _write(out: Path) -> None:
-    """The trained networks in bf16, a file each."""
-    trained, folder = out / "run" / "weights", out / "weights"
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in sorted(trained.glob("*.safetensors")):
-        write_network(folder, path.stem, read_network(trained, path.stem), torch.bfloat16)
-    write_index(folder, read_index(trained))
 
 
 if __name__ == "__main__":

@@ -190,10 +190,8 @@ class Animator:
         **settings: Any,
     ) -> Inputs:
         """Make a clip directly into a video file: only the latents' memory grows with the length."""
-        refuse_input(path, *(given for given in (portrait, speech, gesture) if isinstance(given, str | Path)))
-        chosen = self.settings(**settings)
-        media.require_video_name(Path(path), alpha=chosen.alpha)
-        inputs = prepare(portrait, speech, gesture, chosen)
+        require = media.require_video_name
+        inputs, chosen = self._prepared(path, portrait, speech, gesture, settings, require)
         self.write(path, inputs, chosen, crf=crf, resume=resume, progress=progress)
         return inputs
 
@@ -217,7 +215,7 @@ class Animator:
         is removed once the file is written. Raises SemibodyError if the disk is too small.
         """
         path, matte = Path(path), inputs.matte
-        metadata = {**self.metadata(settings), **notes_of(inputs.sources), **(notes or {})}
+        metadata = self._metadata_of(inputs, settings, notes)
         require_space(path, self._least_bytes(len(inputs), settings, crf, resume=resume))
         with contextlib.ExitStack() as stack:
             work = None
@@ -257,10 +255,8 @@ class Animator:
         **settings: Any,
     ) -> Inputs:
         """``animate_to``, into a video that can be played while it is made; see ``write_stream``."""
-        refuse_input(path, *(given for given in (portrait, speech, gesture) if isinstance(given, str | Path)))
-        chosen = self.settings(**settings)
-        media.require_stream_name(path, alpha=chosen.alpha)
-        inputs = prepare(portrait, speech, gesture, chosen)
+        require = media.require_stream_name
+        inputs, chosen = self._prepared(path, portrait, speech, gesture, settings, require)
         self.write_stream(path, inputs, chosen, crf=crf, progress=progress)
         return inputs
 
@@ -279,7 +275,6 @@ class Animator:
         ``path`` may be ``-``: standard output.
         A stopped run leaves what there is by then, which can be played, or no file if there is nothing.
         """
-        metadata = {**self.metadata(settings), **notes_of(inputs.sources), **(notes or {})}
         with media.VideoStream(
             path,
             fps=settings.fps,
@@ -287,10 +282,30 @@ class Animator:
             height=settings.height,
             speech=inputs.speech,
             crf=crf,
-            metadata=metadata,
+            metadata=self._metadata_of(inputs, settings, notes),
         ) as video:
             for pixels in self.stream(inputs, settings, progress=progress):
                 video.write(pixels)
+
+    def _prepared(
+        self,
+        path: str | Path,
+        portrait: str | Path | Picture,
+        speech: str | Path | Speech,
+        gesture: str | Path | Gesture,
+        changes: Mapping[str, Any],
+        require_name: Callable[..., None],
+    ) -> tuple[Inputs, Settings]:
+        """What a file is made from, once ``require_name`` has found that it can be written to."""
+        refuse_input(path, *(given for given in (portrait, speech, gesture) if isinstance(given, str | Path)))
+        chosen = self.settings(**changes)
+        require_name(Path(path), alpha=chosen.alpha)
+        return prepare(portrait, speech, gesture, chosen), chosen
+
+    def _metadata_of(
+        self, inputs: Inputs, settings: Settings, notes: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        return {**self.metadata(settings), **notes_of(inputs.sources), **(notes or {})}
 
     def _least_bytes(self, frames: int, settings: Settings, crf: int, *, resume: bool) -> float:
         """Bytes of the disk that making a video takes at least."""
@@ -373,7 +388,7 @@ class Animator:
                     raise
             # Here what the error holds of the failed pass is free.
             conditions = None
-            self._lower(memories.lower(self.memory), progress)
+            self._lower(self._next_lower, progress)
 
     @torch.inference_mode()
     def stream(self, inputs: Inputs, settings: Settings, *, progress: Progress = silent) -> Iterator[Picture]:
@@ -411,9 +426,14 @@ class Animator:
             seed=settings.seed,
             shared=settings.shared_noise,
             frames=len(conditions),
-            dtype=torch.float16 if self.dtype == torch.float16 else torch.float32,
+            dtype=self._noise_dtype,
         )
         return lambda frames: noise(frames).to(self.device)
+
+    @property
+    def _noise_dtype(self) -> torch.dtype:
+        """What noise is drawn in, as the published code does."""
+        return torch.float16 if self.dtype == torch.float16 else torch.float32
 
     @contextlib.contextmanager
     def _told_of_full_memory(self) -> Iterator[None]:
@@ -426,8 +446,7 @@ class Animator:
                 raise
         # Frames that were given out are not made again, so a full memory ends the stream.
         runtime.give_back(self.device)
-        lower = None if self._fill_again is None else memories.lower(self.memory)
-        raise SemibodyError(runtime.out_of_memory(lower=lower))
+        raise SemibodyError(runtime.out_of_memory(lower=self._next_lower))
 
     def _fit(self, settings: Settings, frames: int, progress: Progress) -> None:
         """Keep less in memory where that is allowed and a clip needs it."""
@@ -440,14 +459,18 @@ class Animator:
         if MEMORIES.index(choice.memory) > MEMORIES.index(self.memory):
             self._lower(choice.memory, progress)
 
+    @property
+    def _next_lower(self) -> Memory | None:
+        """The ``memory`` that takes less; None where there is none, or weights cannot be read again."""
+        return None if self._fill_again is None else memories.lower(self.memory)
+
     def _lower(self, memory: Memory | None, progress: Progress) -> None:
         """Keep less in memory from now on. Raises SemibodyError where that may not be, or nothing is less."""
         runtime.give_back(self.device)
-        possible = None if self._fill_again is None else memory
-        if possible is None or self._fill_again is None or not self._may_lower:
-            raise SemibodyError(runtime.out_of_memory(lower=possible))
+        if memory is None or self._fill_again is None or not self._may_lower:
+            raise SemibodyError(runtime.out_of_memory(lower=memory))
         progress("less memory", 0, 1)
-        self.memory = _what_fits(self._fill_again, possible, may_lower=True)
+        self.memory = _what_fits(self._fill_again, memory, may_lower=True)
         self.say(f"too little memory: goes on with --memory {self.memory}")
         if self.memory == MEMORIES[-1]:
             self._leave_uncompiled("with --memory lowest blocks come one by one")
@@ -514,7 +537,7 @@ class Animator:
             *conditions.cells,
             seed=settings.seed,
             shared=settings.shared_noise,
-            dtype=torch.float16 if self.dtype == torch.float16 else torch.float32,
+            dtype=self._noise_dtype,
         ).to(self.device)
 
         def windows(step: int) -> list[Window]:

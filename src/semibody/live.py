@@ -34,7 +34,7 @@ from semibody.pose import alive, anchor
 from semibody.pose.body import face_found
 from semibody.pose.covered import dim_covered_hands
 from semibody.pose.matte import find_matte
-from semibody.pose.plan import LEAST_LIVELY, MOST_LIVELY, Improvisation
+from semibody.pose.plan import Improvisation
 from semibody.pose.prosody import Listener
 from semibody.types import RATE, Picture, SemibodyError, Speech
 
@@ -81,8 +81,7 @@ class Live:
         self._repertoire = anchor.AnchoredRepertoire(
             dimmed, self._aspect, seed=self._seed, liveliness=chosen.liveliness
         )
-        often = float(np.clip(chosen.liveliness**0.5, LEAST_LIVELY, MOST_LIVELY))
-        self._plan = Improvisation(self._repertoire, often=often, seed=self._seed)
+        self._plan = Improvisation(self._repertoire, often=self._repertoire.often, seed=self._seed)
         self._listener, self._spectrum = Listener(), RunningSpectrum(animator.model.audio_encoder)
         shape = (config.vae.latent_channels, *self._conditions.cells)
         self._noise = FrameNoise(shape, seed=chosen.seed, shared=chosen.shared_noise)

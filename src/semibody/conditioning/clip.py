@@ -231,8 +231,9 @@ class ClipConditions:
         if self._drawn_mouth is None:
             self._drawn_mouth = self._mouth_drawn_as_in(latents[:1].to(self._dtype))
         portrait = np.broadcast_to(self._portrait_alone, (len(frames), *self._full.shape))
-        drawn = self._drawn_mouth.draw(given, self._mouth(frames))
-        return self._moved(movement, portrait, drawn, frames, self._lips(frames))
+        mouth, lips = self._heard(frames)
+        drawn = self._drawn_mouth.draw(given, mouth)
+        return self._moved(movement, portrait, drawn, frames, lips)
 
     def restored(self, pixels: Float[Tensor, "f 3 H W"], frames: Sequence[int]) -> Float[Tensor, "f 3 H W"]:
         """Decoded frames at the portrait's size, with its fine detail if the model has a restorer, and moved
@@ -245,7 +246,7 @@ class ClipConditions:
         if restorer is None or encoded is None:
             return self._at_full_size(pixels)
         carried = self._carried(self._picture, frames)
-        mouth = self._mouth(frames) if restorer.config.heard else None
+        mouth, lips = self._heard(frames) if restorer.config.heard else (None, None)
         mixture = restorer.predict(pixels, self.maps(frames), encoded, mouth, carried)
         if self._full.shape != self._picture.shape:
             carried = self._carried(self._full, frames)
@@ -253,7 +254,7 @@ class ClipConditions:
         base = self._where_moving(made, frames, mouth=movement is None or mouth is None)
         if movement is None:
             return base
-        drawn, lips = Drawn(channels_last(made), Part.whole()), None if mouth is None else self._lips(frames)
+        drawn = Drawn(channels_last(made), Part.whole())
         return self._moved(movement, channels_last(base), drawn, frames, lips)
 
     def _mouth_drawn_as_in(self, latents: Float[Tensor, "1 c h w"]) -> DrawnMouth:
@@ -321,20 +322,18 @@ class ClipConditions:
 
     def _mouth(self, frames: Sequence[int]) -> Float[Tensor, "f 2"]:
         """Opening and width of the mouth, predicted from speech, for the networks that draw its inside."""
-        encoder = self._model.audio_encoder
-        assert isinstance(encoder, LogMelEncoder)
-        mouth = encoder.predict_mouth(encoder.windows(self._rows, self._of_sound(frames), self._fps))
-        if self._lip_shapes is not None:
-            jaw = self._lips(frames)[:, 0].float().cpu().numpy()
-            mouth[:, 0] = torch.from_numpy(parted(jaw)).to(mouth)
-        return mouth
+        return self._heard(frames)[0]
 
-    def _lips(self, frames: Sequence[int]) -> Float[Tensor, "f c"]:
-        """The shapes of the lips (f, 6), or without that network what ``_mouth`` gives."""
-        lips = self._lip_shapes
+    def _heard(self, frames: Sequence[int]) -> tuple[Float[Tensor, "f 2"], Float[Tensor, "f c"]]:
+        """``_mouth``, and the shapes of the lips (f, 6), or without their network the mouth again."""
+        encoder, lips, of_sound = self._model.audio_encoder, self._lip_shapes, self._of_sound(frames)
+        assert isinstance(encoder, LogMelEncoder)
+        mouth = encoder.predict_mouth(encoder.windows(self._rows, of_sound, self._fps))
         if lips is None:
-            return self._mouth(frames)
-        return lips(lips.windows(self._rows, self._of_sound(frames), self._fps))
+            return mouth, mouth
+        shapes = lips(lips.windows(self._rows, of_sound, self._fps))
+        mouth[:, 0] = torch.from_numpy(parted(shapes[:, 0].float().cpu().numpy())).to(mouth)
+        return mouth, shapes
 
     def tokens(self, frames: Sequence[int]) -> Float[Tensor, "f l d"]:
         """Audio tokens of frames."""

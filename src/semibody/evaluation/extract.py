@@ -250,8 +250,10 @@ class _StyleGANVFeatures:
     def finish(self) -> Arrays:
         import torch
 
+        from semibody.evaluation.backbones import i3d_script
+
         if len(self._window) < self._count:
-            return {"frame": np.zeros(0, np.int64), "features": np.zeros((0, 400), np.float32)}
+            return {"frame": np.zeros(0, np.int64), "features": np.zeros((0, i3d_script.WIDTH), np.float32)}
         # Bytes, as published: the network scales them.
         window = torch.from_numpy(np.stack(self._window)).permute(3, 0, 1, 2)[None].contiguous()
         with torch.inference_mode():

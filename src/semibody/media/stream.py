@@ -10,7 +10,6 @@ ends after any of them is a video, and a pipe will do; the name ``-`` is standar
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 from semibody.files import is_folder
 from semibody.media.audio import AAC_RATES, SoundTrack
 from semibody.media.segments import Packets, Segments
-from semibody.media.video import coding_of
+from semibody.media.video import Tracks, coding_of
 from semibody.types import SemibodyError, Speech
 
 STANDARD_OUTPUT = "-"
@@ -68,20 +67,13 @@ class VideoStream:
         self._fps, self._shape = Fraction(fps).limit_denominator(1001), (height, width, 3)
         # Frames that are decoded before they are shown would begin late, as there is no time before 0.
         usual = coding_of(Path("out.mp4"), crf)
-        self._coding = coding = replace(usual, options={**usual.options, "bf": "0"})
-        self._sound = SoundTrack(speech, AAC_RATES) if speech is not None else None
-        self._samples, self._fragments = 0, 0
+        coding = replace(usual, options={**usual.options, "bf": "0"})
+        sound = SoundTrack(speech, AAC_RATES) if speech is not None else None
+        self._fragments = 0
         self._file = _open(self.path)
         options = {"movflags": _MOVFLAGS, "flush_packets": "1"}
         self._container: Any = av.open(_Pipe(self._file), "w", format="mp4", options=options)
-        self._container.metadata["comment"] = json.dumps(metadata or {}, sort_keys=True)
-        self._video: Any = self._container.add_stream(coding.codec, rate=self._fps)
-        coding.configure(self._video, height, width)
-        self._audio: Any = None
-        if self._sound is not None:
-            rate, layout = self._sound.rate, self._sound.layout
-            self._audio = self._container.add_stream(coding.sound, rate=rate, layout=layout)
-            self._audio.bit_rate = self._sound.bit_rate
+        self._tracks = Tracks(self._container, coding, self._fps, (height, width), sound, metadata or {})
         self._segments = Segments(coding, self._fps, (height, width), max(1, round(fps)))
 
     def write(self, frames: NDArray[np.uint8]) -> None:
@@ -94,21 +86,11 @@ class VideoStream:
 
     def _send(self, packets: Packets) -> None:
         # Sound before its pictures, so that a fragment waits for neither.
-        self._send_sound(packets.start + len(packets))
-        for packet in packets.as_av(self._video, self._fps, delay=0):
+        self._tracks.write_sound_until(packets.start + len(packets))
+        for packet in packets.as_av(self._tracks.video, self._fps, delay=0):
             packet.duration = 1  # frame; a fragment does not know when the next one begins
             self._container.mux(packet)
         self._fragments += 1
-
-    def _send_sound(self, frames: int) -> None:
-        if self._sound is None:
-            return
-        until = int(frames / self._fps * self._sound.rate)
-        frame = self._sound.frame(until - self._samples, self._samples)
-        if frame is not None:
-            for packet in self._audio.encode(frame):
-                self._container.mux(packet)
-            self._samples += frame.samples
 
     @contextlib.contextmanager
     def _reader_told(self) -> Iterator[None]:
@@ -143,9 +125,7 @@ class VideoStream:
             raise ValueError(f"{self.path}: no frame was written")
         for packets in self._segments.last():
             self._send(packets)
-        if self._audio is not None:
-            for packet in self._audio.encode(None):
-                self._container.mux(packet)
+        self._tracks.end_sound()
         self._container.close()
         self._file.flush()
 

@@ -236,6 +236,53 @@ def coding_of(path: Path, crf: int, *, alpha: bool = False) -> Coding:
     return Coding("libx264", "yuv420p", options)
 
 
+class Tracks:
+    """The streams of pictures and of sound in a container that is being written."""
+
+    def __init__(
+        self,
+        container: Any,
+        coding: Coding,
+        fps: Fraction,
+        size: tuple[int, int],
+        sound: SoundTrack | None,
+        metadata: dict[str, Any],
+    ) -> None:
+        """``size``: (height, width). ``metadata`` become the container's comment."""
+        self._container, self._fps, self._sound, self._samples = container, fps, sound, 0
+        container.metadata["comment"] = json.dumps(metadata, sort_keys=True)
+        self.video: Any = container.add_stream(coding.codec, rate=fps)
+        coding.configure(self.video, *size)
+        self._audio: Any = None
+        if sound is not None:
+            self._audio = container.add_stream(coding.sound, rate=sound.rate, layout=sound.layout)
+            self._audio.bit_rate = sound.bit_rate
+
+    @property
+    def seconds_of_sound(self) -> float:
+        """How much of it is written."""
+        return self._samples / self._sound.rate if self._sound is not None else 0.0
+
+    def mux(self, packets: Iterable[Any]) -> None:
+        for packet in packets:
+            self._container.mux(packet)
+
+    def write_sound_until(self, frames: int) -> None:
+        """The sound of the first ``frames`` frames, as far as it is not written yet."""
+        if self._sound is None:
+            return
+        until = int(frames / self._fps * self._sound.rate)
+        frame = self._sound.frame(until - self._samples, self._samples)
+        if frame is not None:
+            self.mux(self._audio.encode(frame))
+            self._samples += frame.samples
+
+    def end_sound(self) -> None:
+        """Write what the sound's encoder holds back."""
+        if self._audio is not None:
+            self.mux(self._audio.encode(None))
+
+
 class VideoWriter:
     """Writes frames as they come; the file appears under its name only when complete.
 
@@ -272,7 +319,7 @@ class VideoWriter:
         self._coding = coding = coding_of(self.path, crf, alpha=alpha)
         rates = AAC_RATES if coding.sound == "aac" else OPUS_RATES
         self._sound = SoundTrack(speech, rates) if speech is not None else None
-        self._frames_written, self._samples_written = 0, 0
+        self._frames_written = 0
         self._segments = Segments(coding, self._fps, (height, width))
         self._atomic = atomic_write(self.path)
         self._unfinished_path = self._atomic.__enter__()
@@ -287,15 +334,8 @@ class VideoWriter:
         # Matroska's tracks have random numbers unless exact bytes are asked for.
         options = {"movflags": "+faststart"} if ending in (".mp4", ".mov") else {"fflags": "+bitexact"}
         self._container: OutputContainer = av.open(local(self._unfinished_path), "w", options=options)
-        self._container.metadata["comment"] = json.dumps(metadata, sort_keys=True)
-        self._video: Any = self._container.add_stream(coding.codec, rate=self._fps)
-        coding.configure(self._video, *self._shape[:2])
-        self._audio: Any = None
-        if self._sound is not None:
-            self._audio = self._container.add_stream(
-                coding.sound, rate=self._sound.rate, layout=self._sound.layout
-            )
-            self._audio.bit_rate = self._sound.bit_rate
+        height, width = self._shape[:2]
+        self._tracks = Tracks(self._container, coding, self._fps, (height, width), self._sound, metadata)
 
     def go_on(self, unfinished: Unfinished) -> None:
         """Continue what a killed run saved there, at ``frames_written``, and save there what is written.
@@ -322,28 +362,15 @@ class VideoWriter:
             return
         for picture in frames:
             frame = self._coding.frame(picture, self._frames_written, self._fps)
-            self._mux(self._video.encode(frame))
+            self._tracks.mux(self._tracks.video.encode(frame))
             self._frames_written += 1
-            self._write_sound_until(self._frames_written)
+            self._tracks.write_sound_until(self._frames_written)
 
     def _mux_segment(self, packets: Packets) -> None:
-        self._mux(packets.as_av(self._video, self._fps))
-        for frames in range(packets.start + 1, packets.start + len(packets) + 1):
-            self._write_sound_until(frames)
-
-    def _write_sound_until(self, frames: int) -> None:
+        self._tracks.mux(packets.as_av(self._tracks.video, self._fps))
         # Audio and video are interleaved, so that neither is buffered for the whole length.
-        if self._sound is None:
-            return
-        until = int(frames / self._fps * self._sound.rate)
-        frame = self._sound.frame(until - self._samples_written, self._samples_written)
-        if frame is not None:
-            self._mux(self._audio.encode(frame))
-            self._samples_written += frame.samples
-
-    def _mux(self, packets: Iterable[Any]) -> None:
-        for packet in packets:
-            self._container.mux(packet)
+        for frames in range(packets.start + 1, packets.start + len(packets) + 1):
+            self._tracks.write_sound_until(frames)
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -364,12 +391,11 @@ class VideoWriter:
                 for packets in self._segments.last():
                     self._mux_segment(packets)
             else:
-                self._mux(self._video.encode(None))
-            if self._audio is not None:
-                self._mux(self._audio.encode(None))
+                self._tracks.mux(self._tracks.video.encode(None))
+            self._tracks.end_sound()
             self._container.close()
-            seconds = self._samples_written / self._sound.rate if self._sound is not None else 0.0
-            require_whole(self._unfinished_path, self.path, self.frames_written, self._fps, seconds)
+            heard = self._tracks.seconds_of_sound
+            require_whole(self._unfinished_path, self.path, self.frames_written, self._fps, heard)
             if self._credentials is not None:
                 provenance.sign(self._unfinished_path, self._credentials)
         except BaseException as failure:

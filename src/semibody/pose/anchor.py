@@ -83,8 +83,7 @@ def plan_from(
     """The same with the strokes of a repertoire."""
     prosody = prosody or analyse(speech)
     length = seconds if seconds is not None else speech.seconds
-    often = float(np.clip(repertoire.liveliness**0.5, LEAST_LIVELY, MOST_LIVELY))
-    timed = time_strokes(repertoire, prosody, length, fps=fps, often=often, seed=repertoire.seed)
+    timed = time_strokes(repertoire, prosody, length, fps=fps, often=repertoire.often, seed=repertoire.seed)
     gesture = repertoire.render(timed.states, timed.nods, fps)
     return PlannedGesture(gesture, timed.strokes, prosody, timed.rests)
 
@@ -477,6 +476,11 @@ class AnchoredRepertoire:
         self.rest = np.zeros(2 * _PER_ARM)
         self.families = self._plausible() if any(self._moves.hands) else []
 
+    @property
+    def often(self) -> float:
+        """How frequent strokes are, as ``plan`` takes it: less lively ones are smaller too."""
+        return float(np.clip(self.liveliness**0.5, LEAST_LIVELY, MOST_LIVELY))
+
     def _plausible(self) -> list[list[Stroke]]:
         """The families, each stroke scaled until it is plausible; those scaled too far down are left out."""
         scripts = _CLASPED_FAMILIES if self._moves.clasped else _FAMILIES
@@ -562,9 +566,7 @@ class AnchoredRepertoire:
             size = 1.0 if moves else _ALONG
             if who == "both" and side == other and self._moves.hands[main]:
                 size = _SECOND_CUT if self._arms.cut[side] else _SECOND
-            tilt = self._tilt[side]
-            turned = np.array([across * np.cos(tilt) - down * np.sin(tilt),
-                               across * np.sin(tilt) + down * np.cos(tilt)])  # fmt: skip
+            turned = _rotated(across, down, self._tilt[side])
             livelier = min(self.liveliness, 1.5)
             state[_of(side)] = *(size * self._farthest * turned), size * livelier * palm
         return state
@@ -615,11 +617,17 @@ class AnchoredRepertoire:
 
 def _turned(state: Floats, angle: float) -> Floats:
     """A state (6,) with both wrists' ways turned, from outwards to downwards by ``angle`` in radians."""
-    made, cosine, sine = state.copy(), np.cos(angle), np.sin(angle)
+    made = state.copy()
     for side in (0, 1):
         across, down, _ = state[_of(side)]
-        made[_of(side)][:2] = across * cosine - down * sine, across * sine + down * cosine
+        made[_of(side)][:2] = _rotated(across, down, angle)
     return made
+
+
+def _rotated(across: float, down: float, angle: float) -> Floats:
+    """(2,) a way outwards and downwards, turned downwards by ``angle`` in radians."""
+    cosine, sine = np.cos(angle), np.sin(angle)
+    return np.array([across * cosine - down * sine, across * sine + down * cosine])
 
 
 def _drift(states: Floats, fps: float, size: float, *, together: bool, first: int) -> Floats:

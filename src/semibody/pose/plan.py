@@ -141,9 +141,14 @@ def time_strokes(
     return Timed(states, nods, tuple(s for s in timeline.strokes if s.time < seconds), rests)
 
 
+def _apart(liveliness: float) -> float:
+    """Seconds between strokes, at least."""
+    return 0.56 / liveliness**0.5
+
+
 def choose_stresses(prosody: Prosody, liveliness: float = 1.0) -> list[Syllable]:
     """The syllables that get a stroke: the most stressed first, with a minimum distance."""
-    apart = 0.56 / liveliness**0.5
+    apart = _apart(liveliness)
     certain, possible = 0.5 / liveliness, 0.1 / liveliness
     enough = 0.85 * liveliness * sum(end - start for start, end in prosody.phrases)
     chosen: list[Syllable] = []
@@ -318,7 +323,7 @@ class Improvisation:
     def _wanted(self, syllable: Syllable) -> bool:
         strokes = self._timeline.strokes
         since = syllable.time - strokes[-1].time if strokes else np.inf
-        if since < 0.56 / self._often**0.5:
+        if since < _apart(self._often):
             return False
         # After some time without a stroke a weaker stress is enough.
         return syllable.stress > (0.5 if since < 1.5 else 0.1) / self._often

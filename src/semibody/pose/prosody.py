@@ -64,11 +64,7 @@ class Prosody:
 
 def analyse(speech: Speech) -> Prosody:
     """Phrases and syllables of a recording of any length."""
-    level, pitch, periodic = _measure(speech)
-    active = _voice_activity(level)
-    phrases = tuple((start * STEP, stop * STEP) for start, stop in runs(active))
-    nuclei = _nuclei(level, periodic, active)
-    return Prosody(phrases, tuple(_rate(nuclei, level, pitch, active)), speech.seconds)
+    return _prosody(*_measure(speech), seconds=speech.seconds)
 
 
 class Listener:
@@ -120,15 +116,20 @@ class Listener:
 
     def recent(self) -> Prosody:
         """Phrases and syllables of what is remembered."""
-        first = (self._measured - len(self._level)) * STEP
         if not len(self._level):
             return Prosody((), (), 0.0)
-        active = _voice_activity(self._level)
-        nuclei = _nuclei(self._level, self._periodic, active)
-        rated = _rate(nuclei, self._level, self._pitch, active)
-        phrases = ((first + start * STEP, first + stop * STEP) for start, stop in runs(active))
-        syllables = (Syllable(first + one.time, one.stress) for one in rated)
-        return Prosody(tuple(phrases), tuple(syllables), self._measured * STEP)
+        first, seconds = (self._measured - len(self._level)) * STEP, self._measured * STEP
+        return _prosody(self._level, self._pitch, self._periodic, seconds=seconds, first=first)
+
+
+def _prosody(
+    level: Floats, pitch: Floats, periodic: Floats, *, seconds: float, first: float = 0.0
+) -> Prosody:
+    """Phrases and syllables of measurements that begin at second ``first``."""
+    active = _voice_activity(level)
+    phrases = tuple((first + start * STEP, first + stop * STEP) for start, stop in runs(active))
+    rated = _rate(_nuclei(level, periodic, active), level, pitch, active)
+    return Prosody(phrases, tuple(Syllable(first + one.time, one.stress) for one in rated), seconds)
 
 
 def _measure(speech: Speech) -> tuple[Floats, Floats, Floats]:

@@ -21,19 +21,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from semibody.clips.mouth import SHAPES, correlation
-from semibody.data.dataset import PackedClip
 from semibody.data.synthetic.utterances import Power, Utterance, heard_sound, make_noise, make_utterance
 from semibody.media import atomic_write
 from semibody.networks.audio_encoders import LogMelEncoder
 from semibody.networks.lips import LipsConfig, LipShapes
 from semibody.networks.model import Model
 from semibody.training.batches import Batch, generator
+from semibody.training.ranks import ALONE, Ranks
 from semibody.training.settings import Optimiser, RecipeBase, StageSettings
 from semibody.training.stages.base import Context, Stage
 from semibody.training.stages.denoise import export_model
 from semibody.training.start import fill
-from semibody.training.validation import Scores
-from semibody.types import Picture, Progress
+from semibody.types import Progress
 
 _NOISES = 64
 _VALIDATED = 48
@@ -140,13 +139,10 @@ class LipStage(Stage[LipSettings]):
         error = (entropy * weight).mean(dim=(0, 1))
         return {"loss": error.sum(), **dict(zip(SHAPES, error, strict=True))}
 
-    @property
-    def validated(self) -> Sequence[PackedClip]:
-        """One in place of all: what is validated are the held-out voices."""
-        return self.held_out[:1]
-
-    def validate_clip(self, clip: PackedClip, number: int, scores: Scores) -> list[Picture]:  # noqa: ARG002
-        """Correlation of predicted and true shapes of held-out voices, as they are heard."""
+    @torch.no_grad()
+    def validate(self, ranks: Ranks = ALONE) -> tuple[dict[str, float], None]:  # noqa: ARG002
+        """Correlation of predicted and true shapes of held-out voices, as they are heard; one batch, so every
+        process computes all of it."""
         generators = [generator(self.recipe.seed, self.source, 2**31, n) for n in range(_VALIDATED)]
         batch = self._batch(generators, True)
         device = next(self.network.parameters()).device
@@ -156,8 +152,7 @@ class LipStage(Stage[LipSettings]):
         closed, parted = truth[:, _PRESS] > 0.7, truth[:, _PRESS] < 0.1
         found["closed"] = float((predicted[closed, _PRESS] > 0.5).mean()) if closed.any() else np.nan
         found["closed_wrongly"] = float((predicted[parted, _PRESS] > 0.5).mean()) if parted.any() else np.nan
-        scores.update({name: value for name, value in found.items() if not np.isnan(value)})
-        return []
+        return {name: value for name, value in found.items() if not np.isnan(value)}, None
 
     def export(self, folder: Path, step: int) -> None:
         """Where weights are given to start from, they with this network."""
