@@ -34,8 +34,8 @@ MEMORIES: tuple[Memory, ...] = get_args(Memory)
 FITS = 0.9
 """Share of the free memory that an estimate may take."""
 WIDE = 40
-"""Numbers alive at the peak of a U-Net's pass, for each cell of the latents and of the first width. On a CPU at
-768 x 768 about 60 were measured (``benchmarks/memory.py``)."""
+"""Numbers alive at the peak of a U-Net's pass, for each cell of the latents and of the first width. On a CPU
+at 768 x 768 about 60 were measured (``benchmarks/memory.py``)."""
 DECODED = 8
 """The same of a decoder's pass, for each pixel and its first width."""
 

@@ -40,8 +40,9 @@ from semibody.types import Gesture, Picture, Pose, Speech
 CACHE_BYTES = 256 * 2**20
 """Pose features kept between steps, and as much of audio's keys and values; the rest is computed again. With
 one step nothing but what neighbouring windows share is asked for twice, and nothing else is kept."""
-_HALF_OPEN = 0.5
-"""Opening of the mouth whose statistics stand for those of all openings."""
+_OPEN = 0.9
+"""Opening of the mouth whose statistics stand for those of all openings: where little of it is shown, their
+errors are small."""
 GROUP = 4
 """Neighbouring frames whose pose features, or audio, are computed together."""
 
@@ -262,7 +263,7 @@ class ClipConditions:
         own, encoded, mouth = self._evidence.own, self._encoded, self._mouth([0])
         assert own is not None
         assert encoded is not None
-        mouth[:, 0] = _HALF_OPEN
+        mouth[:, 0] = _OPEN
         return DrawnMouth(
             self._model, encoded, own, self.maps([0]), self._carried(self._picture, [0]), latents, mouth
         )
