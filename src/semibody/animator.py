@@ -510,7 +510,6 @@ class Animator:
             inputs.gesture,
             inputs.life,
             inputs.person,
-            layers=inputs.layers,
             deform_arms=deform_arms,
         )
 

@@ -31,7 +31,6 @@ from semibody.pose.covered import dim_covered_hands
 from semibody.pose.detectors import shared_detector
 from semibody.pose.formats.reading import Stated
 from semibody.pose.frame import Framing, frame_portrait, keep_whole
-from semibody.pose.layers import Layers, cut_layers
 from semibody.pose.library import REST_NAME, find_gesture, in_library
 from semibody.pose.matte import find_matte, shows
 from semibody.pose.plan import LEAST_LIVELY, plan_gesture
@@ -60,8 +59,6 @@ class Inputs:
     """small movements of head, lids and shoulders; None: none"""
     person: media.Opacity | None = None
     """her share of each pixel of the portrait; None: not known"""
-    layers: Layers | None = None
-    """her forearms as layers of their own; None: none is"""
     matte: media.Matte | None = None
     """what takes the person out of the frames again; None: the video is not transparent"""
     findings: tuple[Finding, ...] = ()
@@ -99,7 +96,6 @@ def prepare(
         portrait_pose=fitted.portrait_pose,
         life=fitted.life,
         person=fitted.person,
-        layers=fitted.layers,
         matte=fitted.matte,
         findings=fitted.findings,
         sources=files_of(portrait=portrait, speech=speech),
@@ -118,15 +114,6 @@ def _find_person(portrait: FittedPortrait) -> media.Opacity | None:
     return None if portrait.pose is None else find_matte(portrait.picture)
 
 
-def _cut(portrait: FittedPortrait, person: media.Opacity | None, settings: Settings) -> Layers | None:
-    """Forearms that may move, as layers, where that is asked for."""
-    own = portrait.pose
-    if own is None or person is None or settings.arms != "cut" or not shows(person, own):
-        return None
-    moves = anchor.movable(dim_covered_hands(portrait.picture, own), settings.width / settings.height)
-    return cut_layers(portrait.picture, own, person, moves)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
     """A portrait, and what there was of speech and gesture, fitted to each other; as in ``Inputs``."""
@@ -140,7 +127,6 @@ class Fitted:
     life: Life | None
     """as many frames as the gesture's"""
     person: media.Opacity | None
-    layers: Layers | None
     matte: media.Matte | None
     findings: tuple[Finding, ...]
 
@@ -159,11 +145,10 @@ def fit(
     sound, prosody, findings = _read_speech(speech, settings)
     poses: Gesture | None = None
     person = _find_person(fitted)
-    layers = _cut(fitted, person, settings)
     if gesture is not None and not (sound is None and speech is not None):
         frames = None if sound is None else clip_frames(sound, settings)
         if str(gesture) in (AUTO, STILL) and fitted.pose is not None:
-            poses, more = _anchored(str(gesture), fitted, frames, settings, sound, prosody, layers)
+            poses, more = _anchored(str(gesture), fitted, frames, settings, sound, prosody, person)
         else:
             read = read_gesture(gesture, settings, sound, prosody)
             poses, more = _fit_gesture(read, gesture, fitted, frames, settings)
@@ -175,7 +160,6 @@ def fit(
         gesture=poses,
         life=_enliven(fitted, poses, prosody, settings),
         person=person,
-        layers=layers,
         matte=fitted.matte,
         findings=(*fitted.findings, *findings),
     )
@@ -456,7 +440,7 @@ def _anchored(
     settings: Settings,
     speech: Speech | None,
     prosody: Prosody | None,
-    layers: Layers | None,
+    person: media.Opacity | None,
 ) -> tuple[Gesture, list[Finding]]:
     """``auto`` or ``still`` with the portrait's own hands; without a speech ``still`` is a single pose."""
     own, aspect = portrait.pose, settings.width / settings.height
@@ -465,9 +449,9 @@ def _anchored(
         return anchor.rest(own, frames or 1, settings.fps, aspect), []
     dimmed = dim_covered_hands(portrait.picture, own)
     heard = _require_heard(speech)
-    cut = (False, False) if layers is None else layers.cut
+    apart = person is not None and shows(person, own)
     repertoire = anchor.AnchoredRepertoire(
-        dimmed, aspect, seed=portrait.seed, liveliness=settings.liveliness, cut=cut
+        dimmed, aspect, seed=portrait.seed, liveliness=settings.liveliness, apart=apart
     )
     seconds = None if frames is None else frames / settings.fps
     planned = anchor.plan_from(repertoire, heard, fps=settings.fps, seconds=seconds, prosody=prosody)

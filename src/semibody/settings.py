@@ -99,9 +99,8 @@ class Settings:
     """auto: fit the gesture's body to the portrait's; none: take its coordinates as they are."""
     liveliness: float = 1.0
     """How far and how often planned hands move: 0 not at all, 1 as a calm speaker, up to 3."""
-    arms: Literal["auto", "cut", "networks"] = "auto"
-    """auto: arms that stay near are the portrait's own, deformed; cut: forearms are cut out and move twice as
-    far, with smears where they were; networks: these draw all arms."""
+    arms: Literal["auto", "networks"] = "auto"
+    """auto: arms that stay near are the portrait's own, moved before her; networks: these draw all arms."""
     still_head: bool = False
     """Keep head, eyes and shoulders as they are in the portrait; else they move as a speaker's do."""
     anchor: bool = False

@@ -29,9 +29,9 @@ from semibody.media import Opacity
 from semibody.pose import anchor
 from semibody.pose.alive import Life
 from semibody.pose.body import face_found
-from semibody.pose.deform import Deformation, Moved
+from semibody.pose.deform import Before, Deformation, Moved
 from semibody.pose.eyes import Eyes
-from semibody.pose.layers import Layers
+from semibody.pose.foreground import Foreground
 from semibody.pose.matte import fill_behind, shows, with_hands
 from semibody.pose.skeleton import ARM_JOINTS
 from semibody.types import FACE, Gesture, Picture, Pose
@@ -58,14 +58,13 @@ class Movement:
         life: Life | None,
         matte: Opacity | None,
         *,
-        layers: Layers | None = None,
         deform_arms: bool = True,
     ) -> None:
         height, width = picture.shape[:2]
         self._own, self._gesture, self._life = own, gesture, life
-        self._layers = layers if deform_arms else None
-        cut = self._layers.cut if self._layers else (False, False)
-        self._deformation = Deformation(own, width / height, cut)
+        # Arms that networks draw are not where the matte has them.
+        known = matte is not None and deform_arms and shows(matte, own)
+        self._deformation = Deformation(own, width / height, apart=known)
         self._eyes = Eyes(())
         if life is not None and face_found(own):
             self._eyes = Eyes.of(_unit(picture), own.joints[FACE] * (width, height))
@@ -74,17 +73,14 @@ class Movement:
         """whether the portrait is deformed as far as it can be; else networks draw arms and mouth"""
         self.moves_arms = deform_arms and self._deformation.reaches(gesture)
         """whether arms are deformed; else they are the networks' task"""
-        # Arms that networks draw are not where the matte has them.
-        known = matte is not None and self.moves_arms and shows(matte, own)
-        self._matte = with_hands(matte, own) if matte is not None and known else None
+        self._matte = with_hands(matte, own) if matte is not None and known and self.moves_arms else None
         self._behind: Frame | None = None
-        if not self.moves_arms:
-            self._layers = None
         if self._matte is not None:
-            behind = self._layers.room if self._layers else fill_behind(picture, self._matte)
+            behind = fill_behind(picture, self._matte)
             self._behind = _unit(behind)
             self._room = (behind == picture).all(axis=2) & (self._matte == 0)
             """(H, W) what is background for certain"""
+            self._foreground = Foreground.of(picture, own, self._matte, behind)
 
     def following(self, gesture: Gesture, life: Life | None) -> Movement:
         """The same portrait's movement in other frames."""
@@ -140,37 +136,49 @@ class Movement:
     def _move(self, picture: Frame, drawn: Drawn, number: int, pose: Pose) -> Frame:
         """``number``: which of the drawn frames it is."""
         height, width = picture.shape[:2]
-        matte = self._matte
-        away = (0.0, 0.0)
-        if self._layers is not None:
-            away = self._layers.away(pose, height, width / height)
-            picture = self._layers.uncover(picture, away)
-            matte = None if matte is None else self._layers.person_without(matte, away)
         moved = self._deformation.flow(pose, height, width)
-        made = picture if moved is None else self._deform(picture, matte, moved, drawn, number)
-        if self._layers is not None and any(away):
-            made = made.copy() if made is picture else made
-            self._layers.draw(made, pose, away)
-        return made
+        return picture if moved is None else self._deform(picture, moved, drawn, number)
 
-    def _deform(
-        self, picture: Frame, matte: Opacity | None, moved: Moved, drawn: Drawn, number: int
-    ) -> Frame:
+    def _deform(self, picture: Frame, moved: Moved, drawn: Drawn, number: int) -> Frame:
         across, down = _places(moved.flow)
         made = cv2.remap(picture, across, down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         if moved.mouth is not None:
             _show_in(moved.mouth, made, drawn, number, moved.around)
-        if matte is None or self._behind is None:
+        if self._matte is None or self._behind is None:
             return np.asarray(made)
-        person = cv2.remap(matte, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        person = cv2.remap(self._matte, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         separated = np.minimum(cv2.magnitude(*moved.flow) / np.float32(_SEPARATES), 1)
         # At her edge, whose pixels are of both, she comes off gradually; the room stays in any case.
         separated[self._room & (person == 0)] = 1
+        before = moved.before
+        if before is not None:
+            box = before.rows, before.columns
+            # What is left of forearms behind themselves; later than they are drawn, else both would be thin.
+            left = cv2.remap(self._foreground.free, across[box], down[box], cv2.INTER_LINEAR)
+            left *= (before.off / np.float32(_SEPARATES) - 1).clip(0, 1)
+            person[box] *= 1 - left
+            separated[box] = np.maximum(separated[box], left)
         separated *= 1 - person
         # NumPy multiplies by one number a pixel several times as slowly as by one for each channel.
         behind = self._behind - made
         behind *= cv2.merge([separated] * 3)
-        return np.asarray(np.add(made, behind, out=behind))
+        made = np.add(made, behind, out=behind)
+        if before is not None:
+            self._draw_before(made, picture, before)
+        return np.asarray(made)
+
+    def _draw_before(self, made: Frame, picture: Frame, before: Before) -> None:
+        """Draw forearms and hands over ``made``."""
+        box = before.rows, before.columns
+        columns = np.arange(before.columns.start, before.columns.stop, dtype=np.float32)
+        rows = np.arange(before.rows.start, before.rows.stop, dtype=np.float32)
+        across, down = before.flow[0] + columns, before.flow[1] + rows[:, None]
+        opacity = cv2.remap(self._foreground.opacity, across, down, cv2.INTER_LINEAR)
+        opacity *= np.minimum(before.off / np.float32(_SEPARATES), 1)
+        drawn = cv2.remap(picture, across, down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        drawn -= made[box]
+        drawn *= cv2.merge([opacity] * 3)
+        made[box] += drawn
 
 
 def _places(flow: Float[NDArray[np.float32], "2 H W"]) -> tuple[Floats32, Floats32]:

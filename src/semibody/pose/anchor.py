@@ -132,11 +132,6 @@ _ON_ARM = 0.1
 _CROSSED = 0.1
 """Shoulder widths beyond the body's middle from which a wrist counts as the other arm's side."""
 
-_FINGERS = [j for j in range(21) if j not in (0, 1, 2)]
-"""Of a hand's joints, those that lie before a forearm only where the hand hides it."""
-_HIDES = 0.1
-"""Shoulder widths between these joints and the upper half of the forearm under which the hand hides it."""
-
 
 @dataclass(frozen=True)
 class Movable:
@@ -171,13 +166,19 @@ def movable(portrait: Pose, aspect: float = 1.0) -> Movable:
     return Movable((free[0], free[1]) if both is None else (both, both), clasped)
 
 
-def hides_forearm(points: Floats, side: int) -> bool:
-    """Whether a hand lies before its own forearm, which then points at the camera; ``points`` (j, 2) in
-    shoulder widths, ``side`` 0 the left arm."""
+_FINGERS = [j for j in range(21) if j not in (0, 1, 2)]
+"""Of a hand's joints, those that lie before a forearm only where the hand hides it."""
+_HIDES = 0.1
+"""Shoulder widths between these joints and the upper half of the forearm under which the hand hides it."""
+
+
+def hides_forearm(portrait: Pose, aspect: float, side: int) -> bool:
+    """Whether a hand (0 the left) lies before its own forearm, which then points at the camera."""
+    points = portrait.joints * (aspect, 1.0)
     hand, _, elbow, _ = ARMS[side]
-    fingers = points[hand][_FINGERS]
     middle = (points[elbow] + points[hand.start]) / 2
-    return float(_off_segment(fingers, points[elbow], middle).min()) < _HIDES
+    off = _off_segment(points[hand][_FINGERS], points[elbow], middle).min()
+    return bool(off < _HIDES * max(float(shoulder_distance(points)), 1e-3))
 
 
 def _arms_touch(points: Floats, portrait: Pose) -> bool:
@@ -247,11 +248,6 @@ _TURN = np.radians(36.0)
 """How far a hand turns at liveliness 1."""
 _STRETCH = 1.8
 """How much longer or shorter a forearm may look than in the picture."""
-_ELBOW_MOVES = 0.06
-"""Shoulder widths by which the elbow of a cut forearm may move: its upper arm is a part of the picture."""
-_DETACHED = 0.08
-"""Shoulder widths by which a hand before its forearm may leave its upper arm more than at rest; farther away
-one would see a forearm, which the picture does not have."""
 
 
 class _Arms:
@@ -261,10 +257,8 @@ class _Arms:
     own, z is lifted.
     """
 
-    def __init__(
-        self, portrait: Pose, aspect: float, moves: Movable, cut: tuple[bool, bool] = (False, False)
-    ) -> None:
-        self.portrait, self.aspect, self.moves, self.cut = portrait, aspect, moves, cut
+    def __init__(self, portrait: Pose, aspect: float, moves: Movable) -> None:
+        self.portrait, self.aspect, self.moves = portrait, aspect, moves
         points = portrait.joints * (aspect, 1.0)
         self.width = max(float(shoulder_distance(points)), 1e-3)
         self.signs = np.array([1.0, -1.0])
@@ -275,7 +269,6 @@ class _Arms:
         shoulder, elbow, wrist = self.joints[:, 0], self.joints[:, 1], self.joints[:, 2]
         self.upper = np.maximum(np.linalg.norm(elbow - shoulder, axis=1), 1e-6)
         self.fore = np.maximum(np.linalg.norm(wrist - elbow, axis=1), 1e-6)
-        self._hidden = [cut[side] and hides_forearm(points / self.width, side) for side in (0, 1)]
 
     def _depth(self, flat: Floats) -> Floats:
         """z (2, 24) in shoulder widths; 0 for what cannot be lifted."""
@@ -368,27 +361,12 @@ class _Arms:
         out = 1 + (outside - np.maximum(were, 0)).max(axis=(2, 3)) / self.width
         face = _off_face(shown, self.portrait, self.aspect).min(axis=2) / self.width
         at_face = 1 + (_NEAR_FACE - np.minimum(face, 1.0))
-        for side in (0, 1):
-            if self.cut[side]:
-                stretch[:, side] = self._torn_off(side, joints[:, side], stretch[:, side])
         worst = np.maximum.reduce([turn, stretch, out, at_face])
         if not self.moves.clasped:
             off = shown[:, 0, :, None] - shown[:, 1, None]
             near = _length(off).min(axis=(1, 2)) / self.width
             worst = np.maximum(worst, (1 + _NEAR_HAND - np.minimum(near, 1.0))[:, None])
         return np.asarray(worst)
-
-    def _torn_off(self, side: int, joints: Floats, stretch: Floats) -> Floats:
-        """How implausible it is that a cut arm has ``joints`` (f, 24, 3), given how its forearm's look is
-        stretched: (f,)."""
-        own = self.joints[side]
-        elbow = _length(joints[:, 1] - own[1]) / _ELBOW_MOVES
-        if not self._hidden[side]:
-            return np.maximum(elbow, stretch)
-        # The elbow hardly moves, so the upper arm at rest will do.
-        off = _off_segment(joints[:, 2, :2], own[0, :2], own[1, :2])
-        rest = _off_segment(own[2:3, :2], own[0, :2], own[1, :2])
-        return np.maximum(elbow, (off - rest) / _DETACHED)
 
 
 def _of(side: int) -> slice:
@@ -434,24 +412,24 @@ _CLASPED_FAMILIES = (
     (("both", "raised", "struck"), ("both", "raised", "aside")),
     (("both", "raised", "struck"), ("both", "raised", "back")),
 )
-_TILTS = np.radians([0.0, 30.0, -30.0, 60.0, -60.0])
-"""By which the way of a cut arm may be turned, the first where that lets it go farther."""
 _SHARES = np.array([1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
 """Of a stroke, tried until it is plausible."""
 _LEAST = 0.35
 """A stroke that only a smaller share of is left out, if there are others."""
 _TORN = 0.015
 """How much of a picture a stroke may tear at liveliness 1, see ``Deformation.torn``."""
-_SECOND, _SECOND_CUT, _ALONG = 0.72, 0.85, 0.5
-"""How far the other hand moves of what the main one does, when both do; a cut one; and a cut one that only
-goes along."""
+_TORN_APART, _TORN_HIDDEN = 0.02, 0.008
+"""The same where forearms and hands pass before the body, which is not torn then; and where a hand hides its
+forearm, which the picture does not have and a farther hand would show."""
+_SECOND = 0.72
+"""How far the other hand moves of what the main one does, when both do."""
 
 
 class AnchoredRepertoire:
     """Strokes of the portrait's own arms; a state is how far both wrists are from their places (6,).
 
-    ``cut``: the forearms, left first, that are layers of their own (``pose.layers``); they go farther than a
-    picture that is deformed. Raises SemibodyError for a liveliness out of range.
+    ``apart``: forearms and hands pass before the body (``pose.foreground``), so they go farther. Raises
+    SemibodyError for a liveliness out of range.
     """
 
     def __init__(
@@ -461,14 +439,16 @@ class AnchoredRepertoire:
         *,
         seed: int,
         liveliness: float,
-        cut: tuple[bool, bool] = (False, False),
+        apart: bool = False,
     ) -> None:
         if not 0 <= liveliness <= MOST_LIVELY:
             raise SemibodyError(f"liveliness {liveliness:g} must be from 0 to {MOST_LIVELY:g}")
         self.seed, self.liveliness = seed, liveliness
         self._moves = movable(portrait, aspect) if liveliness > 0 else Movable((False, False))
-        self._arms = _Arms(portrait, aspect, self._moves, cut)
-        self._deformation = Deformation(portrait, aspect, cut)
+        self._arms = _Arms(portrait, aspect, self._moves)
+        self._deformation = Deformation(portrait, aspect)
+        hidden = any(hides_forearm(portrait, aspect, side) for side in (0, 1) if self._moves.hands[side])
+        self._torn = _TORN_HIDDEN if hidden else _TORN_APART if apart else _TORN
         self._farthest = farthest(liveliness)
         rng = np.random.default_rng([seed, 23])
         self._main = int(rng.random() < 0.65)
@@ -498,7 +478,6 @@ class AnchoredRepertoire:
         wanted = np.stack([self._state(who, start), self._state(who, end)])
         if not wanted.any():
             return Stroke(self.rest, self.rest), 0.0
-        wanted = np.stack([self._reached(state) for state in wanted])
         # From rest to the start, on to the end, and back.
         stops = (self.rest, wanted[0], wanted[1], self.rest)
         way = np.concatenate([np.linspace(a, b, 4) for a, b in itertools.pairwise(stops)])
@@ -513,21 +492,6 @@ class AnchoredRepertoire:
         moving = [shares[side] for side in (0, 1) if wanted[:, _of(side)].any()]
         return Stroke(used[0], used[1]), float(max(moving))
 
-    def _reached(self, state: Floats) -> Floats:
-        """A state (6,) whose cut arms go as far as is plausible, in the direction that allows most."""
-        if not any(self._arms.cut):
-            return state
-        turned = np.stack([_turned(state, tilt) for tilt in _TILTS])
-        tried = turned[:, None, None] * _SHARES[:, None, None] * np.array([[0.5], [1.0]])
-        fine = self._plausible_at(tried).all(axis=2)
-        made = state.copy()
-        for side in (0, 1):
-            if self._arms.cut[side]:
-                shares = np.where(fine[..., side], _SHARES, 0.0).max(axis=1)
-                best = int(shares.argmax())
-                made[_of(side)] = shares[best] * turned[best, _of(side)]
-        return made
-
     def _plausible_at(self, states: Floats) -> NDArray[np.bool_]:
         """Whether either arm is plausible in states (…, 6): (…, 2)."""
         costs = self._arms.cost(states.reshape(-1, states.shape[-1]), self.liveliness)
@@ -535,10 +499,8 @@ class AnchoredRepertoire:
         return np.asarray((costs <= np.maximum(1.0, at_rest + 1e-6)).reshape(*states.shape[:-1], 2))
 
     def _deformable(self, states: Floats) -> bool:
-        """Whether a picture can be deformed to states (n, 6) without being torn; cut arms never tear it."""
-        if all(self._arms.cut):
-            return True
-        arms, allowed = self._arms, _TORN * max(1.0, self.liveliness) ** 2
+        """Whether a picture can be deformed to states (n, 6) without being torn."""
+        arms, allowed = self._arms, self._torn * max(1.0, self.liveliness) ** 2
         off = arms.to_picture(arms.move(states)[0] - arms.move(self.rest[None])[0])
         for moved in off:
             joints = arms.portrait.joints.copy()
@@ -560,12 +522,11 @@ class AnchoredRepertoire:
             return state
         for side in (0, 1):
             moves = who == "both" or side == (main if who == "main" else other)
-            if not self._moves.hands[side] or not (moves or self._arms.cut[side]):
+            if not self._moves.hands[side] or not moves:
                 continue
             across, down, palm = _PLACES[place]
-            size = 1.0 if moves else _ALONG
-            if who == "both" and side == other and self._moves.hands[main]:
-                size = _SECOND_CUT if self._arms.cut[side] else _SECOND
+            second = who == "both" and side == other and self._moves.hands[main]
+            size = _SECOND if second else 1.0
             turned = _rotated(across, down, self._tilt[side])
             livelier = min(self.liveliness, 1.5)
             state[_of(side)] = *(size * self._farthest * turned), size * livelier * palm
@@ -613,15 +574,6 @@ class AnchoredRepertoire:
                 away = states[:, _of(side)].any(axis=1)
                 placed[np.ix_(away, ARM_JOINTS[side])] += off[away, side]
         return replace(made, joints=placed, name="planned")
-
-
-def _turned(state: Floats, angle: float) -> Floats:
-    """A state (6,) with both wrists' ways turned, from outwards to downwards by ``angle`` in radians."""
-    made = state.copy()
-    for side in (0, 1):
-        across, down, _ = state[_of(side)]
-        made[_of(side)][:2] = _rotated(across, down, angle)
-    return made
 
 
 def _rotated(across: float, down: float, angle: float) -> Floats:

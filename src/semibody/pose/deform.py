@@ -1,6 +1,6 @@
 """A portrait deformed to a pose: what the pose moves takes the picture around it along, smoothly.
 
-    deformation = Deformation(portrait_pose, aspect)
+    deformation = Deformation(portrait_pose, aspect, apart=True)
     deformation.reaches(gesture)                # whether all arms stay near enough
     moved = deformation.flow(pose, 512, 512)    # where every pixel comes from
 
@@ -9,7 +9,8 @@ anything else, so no network has to invent what was hidden; but what lies betwee
 is stretched, which is believable for small movements only. Two kinds of fields are added up:
 
 * arms and hands move with their bones (skinning), and the field fades with the distance from them, slowly
-  enough that the picture never folds;
+  enough that the picture never folds; where the person's matte is known, forearms and hands pass before the
+  body instead, and sleeves and shoulders stay (``apart``);
 * the head moves with the face's joints, and brows and mouth within it (``pose.head``).
 
 Poses are in fractions of a picture ``aspect`` times as wide as high; lengths are in heights of the picture.
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 
 from semibody.pose.body import SEEN, SHOULDERS, face_found, shoulder_distance, shoulders_seen
 from semibody.pose.head import Head, Points, smooth
-from semibody.pose.limbs import Bones, Part, arm_bones
+from semibody.pose.limbs import Bones, Part, arm_bones, off_segment
 from semibody.pose.skeleton import ARM_JOINTS
 from semibody.types import FACE, Floats, Gesture, Pose
 
@@ -40,7 +41,15 @@ picture folds below 1.5."""
 _RIGID = 1.3
 """Up to so many times its thickness a bone carries the picture rigidly."""
 _ALONE = 0.5
-"""Share of that, and of ``_NARROWEST``, for the upper arm of a cut forearm: the torso beside it stays."""
+"""Share of that, and of ``_NARROWEST``, for an upper arm whose forearm passes before the body: the torso
+beside it stays."""
+_WITH, _LEAVES = 1.0, 0.12
+"""An arm at rest is deformed as a whole within so many thicknesses of its forearm and hand; from there its
+forearm comes off what is behind over so many shoulder widths."""
+_ELBOW, _ELBOW_FADES = 0.2, 0.1
+"""The same about the elbow, in shoulder widths."""
+_OFF = 0.5
+"""Pixels by which forearms differ from what is behind before they are drawn apart."""
 _WRIST = 0.2
 """Shoulder widths over which a hand's movement goes over into its forearm's."""
 _FADES = 0.3
@@ -60,12 +69,26 @@ Floats32 = Float[NDArray[np.float32], "n k"]
 
 
 @dataclass(frozen=True)
+class Before:
+    """A part of a deformed picture in which forearms and hands pass before what is behind them."""
+
+    rows: slice
+    columns: slice
+    flow: Float[NDArray[np.float32], "2 h w"]
+    """where their pixels come from, as ``Moved.flow``"""
+    off: Float[NDArray[np.float32], "h w"]
+    """how far, in pixels, from where those behind come from"""
+
+
+@dataclass(frozen=True)
 class Moved:
     """Where every pixel of a deformed picture comes from: how far right and down, in pixels."""
 
     flow: Float[NDArray[np.float32], "2 H W"]
     around: Float[NDArray[np.float32], "2 H W"]
     """the same without what moves within the face"""
+    before: Before | None
+    """None: nothing passes before anything"""
     mouth: Float[NDArray[np.float32], "H W"] | None
     """1 where an open mouth shows what the portrait does not have; None: nowhere"""
 
@@ -73,14 +96,12 @@ class Moved:
 class Deformation:
     """How one portrait is deformed. Without shoulders its arms stay, without a face its head."""
 
-    def __init__(self, portrait: Pose, aspect: float = 1.0, cut: tuple[bool, bool] = (False, False)) -> None:
-        """``cut``: the arms, left first, whose forearms are layers of their own (``pose.layers``) and take
-        nothing along."""
-        self._own, self._aspect = portrait, aspect
+    def __init__(self, portrait: Pose, aspect: float = 1.0, *, apart: bool = False) -> None:
+        """``apart``: forearms and hands pass before the body (``pose.foreground``)."""
+        self._own, self._aspect, self._apart = portrait, aspect, apart
         self._points = portrait.joints * (aspect, 1.0)
         self._head = Head.of(self._points) if face_found(portrait) else None
         self._width = max(float(shoulder_distance(self._points)), 1e-3)
-        self._parts: tuple[Part, Part] = ("upper" if cut[0] else "arm", "upper" if cut[1] else "arm")
         self._armed = bool(shoulders_seen(portrait.confidence))
 
     def reaches(self, gesture: Gesture) -> bool:
@@ -102,8 +123,9 @@ class Deformation:
     def flow(self, pose: Pose, height: int, width: int) -> Moved | None:
         """How a picture of ``height`` x ``width`` pixels is deformed; None: nothing moves."""
         rows, columns = _COARSE, max(2, round(_COARSE * self._aspect))
-        coarse = self._coarse_flow(pose, rows, columns)
-        around = np.stack([cv2.resize(part.astype(np.float32), (width, height)) * height for part in coarse])
+        coarse, arms = self._coarse_flow(pose, rows, columns)
+        around = _enlarged(coarse, height, width)
+        before = None if arms is None else _find_before(_enlarged(arms, height, width), around)
         whole, mouth = around, None
         if self._head is not None:
             face = self._head.face_flow(pose.joints[FACE] * (self._aspect, 1.0), height, width)
@@ -112,39 +134,62 @@ class Deformation:
                 whole = around + within
         if np.abs(whole).max() < _STILL * height and mouth is None:
             return None
-        return Moved(whole, around, mouth)
+        return Moved(whole, around, before, mouth)
 
     def torn(self, pose: Pose) -> float:
         """How much of the deformed picture is stretched beyond recognition or folded, in squares of the
         shoulders' width; up to about 0.02 nobody sees it."""
         columns = max(2, round(_TESTED * self._aspect))
-        flow = self._coarse_flow(pose, _TESTED, columns)
+        flow, _ = self._coarse_flow(pose, _TESTED, columns)
         cell = (1 / _TESTED, self._aspect / columns)
         (xy, xx), (yy, yx) = (np.gradient(part, *cell) for part in flow)
         # How large each cell is in the portrait, as a share of itself.
         area = (1 + xx) * (1 + yy) - xy * yx
         return float(np.count_nonzero(area < _STRETCHED) * cell[0] * cell[1] / self._width**2)
 
-    def _coarse_flow(self, pose: Pose, rows: int, columns: int) -> Floats:
-        """(2, rows, columns), without brows and mouth."""
+    def _coarse_flow(self, pose: Pose, rows: int, columns: int) -> tuple[Floats, Floats | None]:
+        """(2, rows, columns), without brows and mouth; and the same of forearms and hands where these pass
+        before the body, else None."""
         x = (np.arange(columns) + 0.5) * (self._aspect / columns)
         y = (np.arange(rows) + 0.5) / rows
         points = np.stack([part.ravel() for part in np.meshgrid(x, y)]).astype(np.float32)
         moved = pose.joints * (self._aspect, 1.0)
-        flow = self._trunk_flow(points, moved)
+        trunk, arms = self._trunk_flow(points, moved), np.zeros_like(points)
+        behind = arms
         if self._armed:
-            flow = flow + self._arm_flow(points, pose)
-        if self._head is not None:
-            flow = self._off_head(points, flow) + self._head.flow(points, moved[FACE])
-        return (flow * self._inside(points)).reshape(2, rows, columns)
+            arms = behind = self._arm_flow(points, pose, "arm")
+            if self._apart and np.abs(arms).max() > _STILL:
+                stays = self._stays(points)
+                behind = arms + stays * (self._arm_flow(points, pose, "upper") - arms)
+
+        def with_head(flow: Floats) -> Floats:
+            if self._head is not None:
+                flow = self._off_head(points, flow) + self._head.flow(points, moved[FACE])
+            return (flow * self._inside(points)).reshape(2, rows, columns)
+
+        return with_head(trunk + behind), None if behind is arms else with_head(trunk + arms)
 
     # -- arms ------------------------------------------------------------------------------
 
-    def _arm_flow(self, points: Points, pose: Pose) -> Floats:
+    def _stays(self, points: Points) -> Floats:
+        """(n,) 1 where the picture stays when forearms and hands pass before it, 0 about the arms at rest."""
+        about = np.zeros(points.shape[1])
+        for joints in ARM_JOINTS:
+            bones = arm_bones(self._own, self._own, self._aspect, joints, "fore")
+            if bones is None:
+                continue
+            elbow = np.hypot(*(points - self._points[joints[1]][:, None])) / self._width
+            limb = (bones.distance(points) - _WITH * bones.thick[:, None]).min(axis=0) / self._width
+            about = np.maximum.reduce(
+                [about, smooth(0.5 + (_ELBOW - elbow) / _ELBOW_FADES), smooth(1 - limb / _LEAVES)]
+            )
+        return 1 - about
+
+    def _arm_flow(self, points: Points, pose: Pose, part: Part) -> Floats:
         """Of both arms (2, n). The trunk, and an arm at rest, hold their place against the other's field."""
         total = np.zeros_like(points)
         moved, weights = [], [1 / np.square(self._off_trunk(points) + 0.02 * self._width)]
-        for joints, part in zip(ARM_JOINTS, self._parts, strict=True):
+        for joints in ARM_JOINTS:
             bones = arm_bones(self._own, pose, self._aspect, joints, part)
             if bones is None:
                 continue
@@ -170,8 +215,8 @@ class Deformation:
         """(n,) from the line between the shoulders and the spine, less their thickness."""
         right, left = self._points[SHOULDERS]
         neck, hips = (right + left) / 2, np.array([0.0, _TRUNK * self._width])
-        across = _from_segment(points, right, left) - _COLLAR * self._width
-        spine = _from_segment(points, neck, neck + hips) - _SPINE * self._width
+        across = off_segment(points, right, left) - _COLLAR * self._width
+        spine = off_segment(points, neck, neck + hips) - _SPINE * self._width
         return np.maximum(np.minimum(across, spine), 0.0)
 
     def _trunk_flow(self, points: Points, moved: Floats) -> Floats:
@@ -197,12 +242,21 @@ class Deformation:
         return np.stack([smooth(part) for part in across])
 
 
-def _from_segment(points: Points, start: Floats, end: Floats) -> Floats:
-    """(n,) distance from the line between two points."""
-    along = end - start
-    share = ((points - start[:, None]) * along[:, None]).sum(axis=0) / max(float(along @ along), 1e-12)
-    off = points - start[:, None] - np.clip(share, 0.0, 1.0) * along[:, None]
-    return np.asarray(np.hypot(*off))
+def _enlarged(flow: Floats, height: int, width: int) -> Float[NDArray[np.float32], "2 h w"]:
+    """A flow (2, rows, columns) in heights of the picture for all of its pixels, in pixels."""
+    return np.stack([cv2.resize(part.astype(np.float32), (width, height)) * height for part in flow])
+
+
+def _find_before(
+    arms: Float[NDArray[np.float32], "2 h w"], behind: Float[NDArray[np.float32], "2 h w"]
+) -> Before | None:
+    """The part in which two flows differ."""
+    off = cv2.magnitude(*(arms - behind))
+    rows, columns = (np.flatnonzero((off > _OFF).any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return None
+    part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    return Before(*part, arms[:, *part], off[part])
 
 
 def _beyond(bones: Bones, distance: Floats32, rigid: float = _RIGID) -> Floats32:
@@ -210,20 +264,12 @@ def _beyond(bones: Bones, distance: Floats32, rigid: float = _RIGID) -> Floats32
     return np.maximum(distance - rigid * bones.thick[:, None], 0.0)
 
 
-def displace(bones: Bones, points: Points, width: float) -> Floats32:
-    """(2, k): how far the picture of points within moved bones is displaced, all of it rigidly."""
-    distance = bones.distance(points)
-    return _displace(bones, points, distance, _beyond(bones, distance), width, fades=np.inf)
-
-
-def _displace(
-    bones: Bones, points: Points, distance: Floats32, beyond: Floats32, width: float, *, fades: float = _FADES
-) -> Floats32:
+def _displace(bones: Bones, points: Points, distance: Floats32, beyond: Floats32, width: float) -> Floats32:
     """(2, k): how far the picture of points beside moved bones is displaced; ``distance`` and ``beyond``
     (n, k) are theirs."""
     at = bones.along(points)
     # Near a bone the picture turns with it; farther away that would grow with the distance.
-    turning = np.clip(1 - beyond / (fades * width), 0.0, 1.0)
+    turning = np.clip(1 - beyond / (_FADES * width), 0.0, 1.0)
     displaced = turning * (at.source - points[:, None]) + (1 - turning) * (at.old_foot - at.foot)
     weight = 1 / np.square(np.square(distance / width + 0.02))
     # A hand has twenty thin bones and counts as much as its nearest: else it would pull at the shoulder.

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from semibody.pose.body import SEEN, shoulder_width
 from semibody.pose.skeleton import ARM_JOINTS, ARMS, HAND_EDGES
-from semibody.types import Picture, Pose
+from semibody.types import Floats, Picture, Pose
 
 _UPPER_ARM, _FOREARM, _FINGER = 0.16, 0.12, 0.05
 """Distance up to which a bone carries pixels, in shoulder widths."""
@@ -215,8 +215,16 @@ class Along:
     old_foot: Float[NDArray[np.float32], "2 n k"]
 
 
-Part = Literal["arm", "upper", "fore", "hand"]
-"""The whole arm with its hand, its upper arm alone, forearm and hand, or the hand alone."""
+def off_segment(points: Float[NDArray[Any], "2 n"], start: Floats, end: Floats) -> Floats:
+    """(n,) distance from the line between two points."""
+    along = end - start
+    share = ((points - start[:, None]) * along[:, None]).sum(axis=0) / max(float(along @ along), 1e-12)
+    off = points - start[:, None] - np.clip(share, 0.0, 1.0) * along[:, None]
+    return np.asarray(np.hypot(*off))
+
+
+Part = Literal["arm", "upper", "fore"]
+"""The whole arm with its hand, its upper arm alone, or forearm and hand."""
 
 
 def arm_bones(
