@@ -418,7 +418,7 @@ _LEAST = 0.35
 """A stroke that only a smaller share of is left out, if there are others."""
 _TORN = 0.015
 """How much of a picture a stroke may tear at liveliness 1, see ``Deformation.torn``."""
-_TORN_APART, _TORN_HIDDEN = 0.02, 0.008
+_TORN_APART, _TORN_HIDDEN = 0.02, 0.011
 """The same where forearms and hands pass before the body, which is not torn then; and where a hand hides its
 forearm, which the picture does not have and a farther hand would show."""
 _SECOND = 0.72
