@@ -26,6 +26,19 @@ def picture(*shape: int) -> Tensor:
     return torch.randn(shape, generator=generator).contiguous(memory_format=torch.channels_last)
 
 
+def count_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows with every result that is put together from slices."""
+    calls: list[int] = []
+    whole = slices._empty
+
+    def counted(x: Tensor, dim: int, places: int) -> Tensor:
+        calls.append(places)
+        return whole(x, dim, places)
+
+    monkeypatch.setattr(slices, "_empty", counted)
+    return calls
+
+
 def transformer(x: Tensor) -> Tensor:
     torch.manual_seed(0)
     layer = SpatialTransformer(32, 2, 8, 24, 3.0)
@@ -59,16 +72,13 @@ LAYERS: dict[str, Callable[[Tensor], Tensor]] = {
 def test_a_layer_in_slices_gives_what_it_gives_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     x = picture(6, 32, 8, 8)
     whole = LAYERS[name](x)
-    calls = []
     monkeypatch.setattr(slices, "SLICE", 4096)
-    monkeypatch.setattr(slices, "_empty", lambda *given: calls.append(1) or empty(*given))
-    made = LAYERS[name](x)
+    with monkeypatch.context() as counted:
+        calls = count_calls(counted)
+        made = LAYERS[name](x)
     assert calls, "nothing was sliced"
     torch.testing.assert_close(made, whole, rtol=1e-5, atol=1e-5)
     assert made.stride() == whole.stride()
-
-
-empty = slices._empty
 
 
 @pytest.mark.usefixtures("small")
@@ -92,7 +102,12 @@ def test_gradients_are_those_of_the_whole() -> None:
     """Nothing is sliced, because all is kept for them."""
     calls: list[int] = []
     x = torch.zeros(6, 1024, requires_grad=True)
-    in_slices(lambda part: calls.append(len(part)) or part * 2, x).sum().backward()
+
+    def compute(part: Tensor) -> Tensor:
+        calls.append(len(part))
+        return part * 2
+
+    in_slices(compute, x).sum().backward()
     assert calls == [6]
     assert x.grad is not None
     assert bool((x.grad == 2).all())
