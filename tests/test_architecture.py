@@ -23,6 +23,7 @@ FLOORS: dict[str, int] = {
     "config": 0,
     "files": 0,
     "resume": 0,
+    "scratch": 0,
     "media": 1,
     "weights": 1,
     "runtime": 1,

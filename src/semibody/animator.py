@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semibody import media, runtime
+from semibody import media, runtime, scratch
 from semibody import memory as memories
 from semibody import resume as resuming
 from semibody.conditioning.clip import ClipConditions
@@ -624,6 +624,7 @@ class Animator:
             # What is not finite makes the sum so, which takes a fifth of the time of looking at each.
             if not math.isfinite(float(pixels.sum(dtype=torch.float32))):
                 raise self._not_finite(f"decoding frame {begin}")
+            scratch.let_go()
             yield to_uint8(_unit(pixels))
             progress("decode", frames.stop, len(conditions))
 

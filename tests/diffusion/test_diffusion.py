@@ -12,6 +12,7 @@ from torch import Tensor
 from semibody.diffusion.guidance import guide
 from semibody.diffusion.sample import COPIES, sample
 from semibody.diffusion.schedule import ScheduleConfig, build_scheduler, initial_noise
+from semibody.diffusion.state import SamplingState
 from semibody.diffusion.windows import ring_windows
 from semibody.types import Solver
 
@@ -137,3 +138,17 @@ def test_a_prediction_that_is_not_finite_stops_at_its_step() -> None:
             build_scheduler(ScheduleConfig(), "ddim", 3),
             lambda step: ring_windows(4, shift=step),
         )
+
+
+def test_a_part_that_has_moved_on_holds_nothing() -> None:
+    """However little it kept would lie where a sum was, and the sum of the next part would not fit there."""
+    scheduler = build_scheduler(ScheduleConfig(), "ddim", 1)
+    state = SamplingState(torch.zeros(144, 1, 2, 2), scheduler)
+    windows = ring_windows(144, 12, 0)
+    state.begin_step(windows)
+    for window in windows[:5]:
+        state.add(window, torch.ones(12, 1, 2, 2), scheduler.timesteps[0])
+    held = [
+        [value.numel() for value in vars(part).values() if isinstance(value, Tensor)] for part in state._parts
+    ]
+    assert [sum(sizes) for sizes in held] == [0, 48 * 4 + 48, 0]

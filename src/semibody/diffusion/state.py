@@ -17,6 +17,7 @@ from semibody.resume import Saved, Unfinished
 STEP_FRAMES = 48
 """Frames that a solver moves on at once: it makes about ten copies of what it is given."""
 NAME = "latents"
+_NONE = torch.zeros(0)
 
 
 class SamplingState:
@@ -123,7 +124,7 @@ class _Part:
         """of this step, with a frame of this part"""
         self.sum: Tensor | None = None
         """(f, c, h, w) of this step's predictions so far; None: none, or moved on"""
-        self.counts = torch.zeros(0)
+        self.counts = _NONE
         """(f, 1, 1, 1) how many predictions each frame has"""
         # Tables of the schedule are shared by all parts; lists are what solvers change in place.
         for name, value in vars(solver).items():
@@ -148,7 +149,9 @@ class _Part:
     def mean(self) -> Tensor:
         """The mean prediction of every frame, which is then forgotten."""
         assert self.sum is not None, "a part moves on when its windows are predicted"
-        mean, self.sum = self.sum / self.counts, None
+        mean = self.sum / self.counts
+        # Were the counts kept, they would lie where a sum was, and the next sum would not fit there.
+        self.sum, self.counts = None, _NONE
         return mean
 
 

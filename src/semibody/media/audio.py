@@ -17,6 +17,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 from numpy.typing import NDArray
 
+from semibody import scratch
 from semibody.files import atomic_write, exists, require_file
 from semibody.media.opening import codec_of, local, open_media
 from semibody.types import RATE, Floats, SemibodyError, Speech
@@ -70,7 +71,7 @@ def read_speech(path: Path | str, rate: int = RATE) -> Speech:
             raise SemibodyError(f"{path}: is longer than {LONGEST_SECONDS // 3600} hours; cut it")
     if not count:
         raise SemibodyError(f"{path}: its sound track is empty; record it again")
-    waveform, at = np.empty(count, np.float32), 0
+    waveform, at = scratch.empty((count,), np.float32), 0
     for block in blocks:
         np.divide(block, np.float32(32768.0), out=waveform[at : at + len(block)])
         at += len(block)

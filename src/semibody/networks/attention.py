@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from semibody.networks.layers import repeat_rows
+from semibody.networks.slices import in_slices, repeat_rows
 
 
 class KeyValue(NamedTuple):
@@ -82,13 +82,17 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, factor: int = 4) -> None:
         super().__init__()
+        self.factor = factor
         # Indices 0 and 2 keep Stable Diffusion's key names (its index 1 is a dropout).
         self.net = nn.ModuleDict(
             {"0": GatedLinear(width, width * factor), "2": nn.Linear(width * factor, width)}
         )
 
     def forward(self, x: Float[Tensor, "*n c"]) -> Float[Tensor, "*n c"]:
-        return self.net["2"](self.net["0"](x))
+        def compute(tokens: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
+            return self.net["2"](self.net["0"](tokens))
+
+        return in_slices(compute, x.flatten(0, -2), growth=self.factor).view_as(x)
 
 
 class GatedLinear(nn.Module):
@@ -139,6 +143,13 @@ class TransformerBlock(nn.Module):
         Without audio the cross-attention is what it is for zero tokens: its output bias
         (keys and values have no bias). ``audio_mask`` weights its output per token (APDH, HPA).
         """
+        growth = 1 if reference is None else 2  # keys and values are those of frame and portrait
+        x = in_slices(self._attend, x, *_pair(reference), *_pair(audio), audio_mask, growth=growth)
+        return x + self.ff(self.norm3(x))
+
+    def _attend(self, x: Float[Tensor, "n l c"], *rows: Tensor | None) -> Float[Tensor, "n l c"]:
+        """Both attentions; ``rows`` are keys and values of the reference, of audio, and the audio mask."""
+        reference, audio, audio_mask = _key_value(*rows[:2]), _key_value(*rows[2:4]), rows[4]
         own = self.norm1(x)
         x = x + self.attn1(own, join(self.attn1.project(own), reference))
         if self.attends_to_audio:
@@ -147,7 +158,15 @@ class TransformerBlock(nn.Module):
             if audio_mask is not None:
                 attended = attended * audio_mask[:, :, None].to(attended.dtype)
             x = torch.add(x, attended, alpha=self.audio_scale)
-        return x + self.ff(self.norm3(x))
+        return x
+
+
+def _pair(given: KeyValue | None) -> KeyValue | tuple[None, None]:
+    return (None, None) if given is None else given
+
+
+def _key_value(key: Tensor | None, value: Tensor | None) -> KeyValue | None:
+    return None if key is None or value is None else KeyValue(key, value)
 
 
 def join(own: KeyValue, reference: KeyValue | None) -> KeyValue:
@@ -178,7 +197,7 @@ class SpatialTransformer(nn.Module):
 
     def tokens(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n l c"]:
         """The pixels of ``x`` as tokens: what the transformer block works on."""
-        return self.proj_in(self.norm(x)).flatten(2).transpose(1, 2)
+        return in_slices(lambda part: self.proj_in(self.norm(part)).flatten(2).transpose(1, 2), x)
 
     def forward(
         self,
@@ -189,5 +208,7 @@ class SpatialTransformer(nn.Module):
         audio_mask: Float[Tensor, "n l"] | None = None,
     ) -> Float[Tensor, "n c h w"]:
         """``tokens`` are ``self.tokens(x)``; the rest is TransformerBlock's."""
-        h = self.block(tokens, reference, audio, audio_mask)
-        return x + self.proj_out(h.transpose(1, 2).unflatten(2, x.shape[2:]))
+        return in_slices(self._add, x, self.block(tokens, reference, audio, audio_mask))
+
+    def _add(self, x: Float[Tensor, "n c h w"], tokens: Float[Tensor, "n l c"]) -> Float[Tensor, "n c h w"]:
+        return x + self.proj_out(tokens.transpose(1, 2).unflatten(2, x.shape[2:]))

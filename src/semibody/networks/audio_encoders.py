@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from semibody import scratch
 from semibody.types import RATE
 
 QUIET_DB, RAISED_DB = -38.0, -26.0
@@ -337,7 +339,7 @@ def mel_power(waveform: Float[Tensor, " n"]) -> Float[Tensor, "80 m"]:
     hann = torch.hann_window(400, device=waveform.device)
     padded = F.pad(waveform[None], (200, 200), mode="reflect")[0]
     filters, rows = mel_filters().to(waveform.device), len(waveform) // 160
-    power = waveform.new_empty(len(filters), rows)
+    power = torch.from_numpy(scratch.empty((len(filters), rows), np.float32)).to(waveform.device)
     # A spectrum is ten times as large as its sound, so an hour's is made piece by piece.
     for start in range(0, rows, MEL_ROWS):
         stop = min(start + MEL_ROWS, rows)

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from semibody.networks.slices import in_slices, repeat_rows
+
 
 class ResnetBlock(nn.Module):
     """Group norm, SiLU, convolution, twice, with the timestep added between (per frame, 2D).
@@ -37,11 +39,16 @@ class ResnetBlock(nn.Module):
 
         ``local`` is another embedding and how much of it, 0..1, takes the place of ``time`` at each pixel.
         """
+        there, share = (None, None) if local is None else local
+        return in_slices(self._of_slice, x, time, there, share)
+
+    def _of_slice(
+        self, x: Tensor, time: Tensor | None, there: Tensor | None, share: Tensor | None
+    ) -> Float[Tensor, "n e h w"]:
         h = self.conv1(F.silu(self.norm1(x)))
         if time is not None:
             added = repeat_rows(self.time_emb_proj(time), len(x))[:, :, None, None]
-            if local is not None:
-                there, share = local
+            if there is not None and share is not None:
                 added = added + share.to(h.dtype) * (self.time_emb_proj(there)[:, :, None, None] - added)
             h = h + added
         h = self.conv2(F.silu(self.norm2(h)))
@@ -68,7 +75,7 @@ class Upsample(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c h w"], size: tuple[int, int]) -> Float[Tensor, "n c h2 w2"]:
         """``size`` is that of the skip to join, so sizes that do not halve evenly work too."""
-        return self.conv(F.interpolate(x, size=size, mode="nearest"))
+        return in_slices(lambda part: self.conv(F.interpolate(part, size=size, mode="nearest")), x, growth=4)
 
 
 class TimestepEmbedding(nn.Module):
@@ -91,8 +98,3 @@ def sinusoids(t: Float[Tensor, " b"], channels: int, longest: float = 10000.0) -
     rates = torch.exp(torch.arange(half, device=t.device, dtype=torch.float32) * (-math.log(longest) / half))
     angles = t.float()[:, None] * rates
     return torch.cat([angles.cos(), angles.sin()], dim=1)
-
-
-def repeat_rows(x: Tensor, n: int) -> Tensor:
-    """Repeat each of m rows n/m times, so that one row per clip (or per frame) fits n frames."""
-    return x if len(x) == n else x.repeat_interleave(n // len(x), dim=0)

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from semibody.networks.attention import FeedForward, attend
+from semibody.networks.slices import in_slices
 
 
 class MotionModule(nn.Module):
@@ -40,11 +41,14 @@ class TemporalTransformer(nn.Module):
         self.proj_out = nn.Linear(width, width)
 
     def forward(self, x: Float[Tensor, "n c h w"], frames: int) -> Float[Tensor, "n c h w"]:
-        n, _, height, width = x.shape
-        tokens = self.proj_in(self.norm(x).flatten(2).transpose(1, 2))
-        tokens = tokens.unflatten(0, (n // frames, frames))
-        tokens = self.transformer_blocks[0](tokens).flatten(0, 1)
-        return x + self.proj_out(tokens).transpose(1, 2).unflatten(2, (height, width))
+        tokens = in_slices(lambda part: self.proj_in(self.norm(part).flatten(2).transpose(1, 2)), x)
+        tokens = tokens.unflatten(0, (len(x) // frames, frames))
+        block = self.transformer_blocks[0]
+        tokens = in_slices(block, tokens, growth=4, dim=2).flatten(0, 1)
+        return in_slices(self._add, x, tokens)
+
+    def _add(self, x: Float[Tensor, "n c h w"], tokens: Float[Tensor, "n l c"]) -> Float[Tensor, "n c h w"]:
+        return x + self.proj_out(tokens).transpose(1, 2).unflatten(2, x.shape[2:])
 
 
 class TemporalBlock(nn.Module):

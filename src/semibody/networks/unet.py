@@ -28,8 +28,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from semibody.networks.attention import KeyValue, SpatialTransformer
-from semibody.networks.layers import Downsample, ResnetBlock, TimestepEmbedding, Upsample, repeat_rows
+from semibody.networks.layers import Downsample, ResnetBlock, TimestepEmbedding, Upsample
 from semibody.networks.motion import MotionModule
+from semibody.networks.slices import repeat_rows
 
 Appearance = dict[str, Tensor]
 """Layer name (``down_blocks.0.attentions.1``) -> normed tokens (b, l, c) of the portrait."""

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from semibody import scratch
 from semibody.pose.body import SHOULDERS, face_found, shoulder_distance, shoulders_seen
 from semibody.pose.head import Head, smooth
 from semibody.pose.prosody import Prosody
@@ -46,6 +47,9 @@ _BREATH, _BREATHS = 0.012, 0.25
 """How far shoulders rise, in shoulder widths, and how often a second."""
 _WITH_BREATH = 0.4
 """Share of the breath that the head goes along with."""
+
+_BLOCK = 1024
+"""Frames whose heads are turned at once."""
 
 _HEAD = np.array([*range(FACE.start, FACE.stop), *HEAD_BODY_JOINTS])
 _BROW_JOINTS = slice(FACE.start + 17, FACE.start + 27)
@@ -102,10 +106,13 @@ def enliven(
     rng = np.random.default_rng([seed, 31])
     time = (first + np.arange(frames)) / fps
     begun, points = smooth(time / _BEGIN), portrait.joints * (aspect, 1.0)
-    head, offsets = Head.of(points), np.zeros((frames, N_JOINTS, 2), np.float32)
+    head, offsets = Head.of(points), scratch.empty((frames, N_JOINTS, 2), np.float32)
+    offsets[:] = 0
     breath = _breathe(time)
     angles = _sway(time, begun, prosody, rng, 0.5 + 0.5 * min(liveliness, 2.0))
-    offsets[:, _HEAD] = _turned(head, angles, points[_HEAD])
+    for start in range(0, frames, _BLOCK):  # memory does not grow with the recording
+        block = slice(start, start + _BLOCK)
+        offsets[block, _HEAD] = _turned(head, angles[:, block], points[_HEAD])
     closed = _blink(time, fps, rng)
     offsets[:, _BROW_JOINTS, 1] -= _BROWS * head.size * _emphasis(time, prosody)[:, None]
     if shoulders_seen(portrait.confidence):
@@ -113,7 +120,8 @@ def enliven(
         offsets[:, SHOULDERS, 1] -= rise[:, None]
         offsets[:, _HEAD, 1] -= _WITH_BREATH * rise[:, None]
     gaze = _glance(time, np.random.default_rng([seed, 37]))
-    return Life(offsets / np.array([aspect, 1.0], np.float32), closed, gaze)
+    offsets /= np.array([aspect, 1.0], np.float32)
+    return Life(offsets, closed, gaze)
 
 
 # -- the head ------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from semibody import scratch
 from semibody.pose.body import (
     SEEN,
     SHOULDERS,
@@ -424,6 +425,9 @@ forearm, which the picture does not have and a farther hand would show."""
 _SECOND = 0.72
 """How far the other hand moves of what the main one does, when both do."""
 
+_BLOCK = 1024
+"""Frames whose arms are moved at once."""
+
 
 class AnchoredRepertoire:
     """Strokes of the portrait's own arms; a state is how far both wrists are from their places (6,).
@@ -562,10 +566,18 @@ class AnchoredRepertoire:
 
         Frames at rest are the portrait's pose, bit for bit. Heads move by ``pose.alive``.
         """
+        made = rest(self._arms.portrait, len(states), fps, self._arms.aspect)
+        joints = scratch.empty(made.joints.shape, np.float64)
+        for start in range(0, len(states), _BLOCK):  # memory does not grow with the recording
+            block = slice(start, start + _BLOCK)
+            joints[block] = self._place(states[block], fps, first + start)
+        return replace(made, joints=joints, name="planned")
+
+    def _place(self, states: Floats, fps: float, first: int) -> Floats:
+        """Joints (f, 128, 2) in these states."""
         arms = self._arms
         moving = _drift(states, fps, 0.02 * self._farthest, together=self._moves.clasped, first=first)
-        made = rest(arms.portrait, len(states), fps, arms.aspect)
-        placed = made.joints.copy()
+        placed = np.repeat(arms.portrait.joints[None], len(states), axis=0)
         joints, _ = arms.move(self._within(moving))
         base, _ = arms.move(self.rest[None])
         off = arms.to_picture(joints - base)
@@ -573,7 +585,7 @@ class AnchoredRepertoire:
             if self._moves.hands[side]:
                 away = states[:, _of(side)].any(axis=1)
                 placed[np.ix_(away, ARM_JOINTS[side])] += off[away, side]
-        return replace(made, joints=placed, name="planned")
+        return placed
 
 
 def _rotated(across: float, down: float, angle: float) -> Floats:

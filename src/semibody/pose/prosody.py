@@ -135,8 +135,8 @@ def _prosody(
 def _measure(speech: Speech) -> tuple[Floats, Floats, Floats]:
     """At every step: the band's energy in dB, pitch in semitones (NaN: none) and periodicity 0..1."""
     step, width = round(STEP * speech.rate), round(_WINDOW * speech.rate)
-    wave = np.pad(speech.waveform.astype(np.float64), (width // 2, width))
-    count = max(1, len(speech.waveform) // step)
+    wave, before = speech.waveform, width // 2
+    count = max(1, len(wave) // step)
     size = 1 << (2 * width - 1).bit_length()
     hertz = np.fft.rfftfreq(size, 1 / speech.rate)
     band = (hertz >= _BAND[0]) & (hertz <= _BAND[1])
@@ -146,8 +146,12 @@ def _measure(speech: Speech) -> tuple[Floats, Floats, Floats]:
     fade = np.fft.irfft(np.abs(np.fft.rfft(window, size)) ** 2)
     level, pitch, periodic = np.zeros(count), np.full(count, np.nan), np.zeros(count)
     for block in range(0, count, _BLOCK):  # memory does not grow with the recording
-        starts = np.arange(block, min(block + _BLOCK, count)) * step
-        frames = np.lib.stride_tricks.sliding_window_view(wave, width)[starts] * window
+        last = min(block + _BLOCK, count)
+        starts = np.arange(last - block) * step
+        begin, end = block * step - before, (last - 1) * step - before + width
+        piece = wave[max(0, begin) : max(0, end)].astype(np.float64)
+        piece = np.pad(piece, (max(0, -begin), max(0, end - len(wave))))
+        frames = np.lib.stride_tricks.sliding_window_view(piece, width)[starts] * window
         power = np.abs(np.fft.rfft(frames, size)) ** 2
         rows = slice(block, block + len(starts))
         level[rows] = 10 * np.log10(power[:, band].sum(axis=1) + 1e-7)
