@@ -33,6 +33,8 @@ NEAR, AWAY, FARTHEST = 3, 6, 37
 """Ticks up to which a shift counts as none; from which it is a control; and the farthest control."""
 _LEAST = 25
 """Ticks that must overlap at a shift."""
+_SHORTEST = 45
+"""Ticks of the shortest clip that tells anything."""
 _DRIFT = 0.6
 """Seconds whose mean is subtracted from lips and prediction: a smile, or a head that turns, lasts longer."""
 _SEEN_SHARE = 0.8
@@ -197,9 +199,9 @@ def _agreement(
     agree: Callable[[NDArray[Any], NDArray[Any]], float],
 ) -> Agreement | None:
     count = min(len(seen), len(heard))
-    reach = min(FARTHEST, count - _LEAST)
-    if reach < 2 * AWAY:
+    if count < _SHORTEST:
         return None
+    reach = min(FARTHEST, count - _LEAST)
     shifts = np.arange(-reach, reach + 1)
     values = np.array([agree(*_shifted(seen[:count], heard[:count], int(shift))) for shift in shifts])
     near, away = values[abs(shifts) <= NEAR], values[abs(shifts) >= AWAY]

@@ -38,7 +38,7 @@ class Wanted:
     """Least share of time with sound as loud as speech."""
     lips: float = option(0.15, at_least=-1, at_most=1)
     """Least correlation of the lips' opening, or motion, with loudness, at the best shift within 80 ms: asked
-    for where --sync cannot be measured (below 1.5 s, mouths that are not seen)."""
+    for where --sync cannot be measured (below 1.8 s, mouths that are not seen)."""
     sync: float = option(0.7, at_least=-100, at_most=100)
     """Least margin by which lips agree more with their sound than with the same sound shifted, in standard
     deviations of the shifted ones: by SyncNet where its weights are, else with lips predicted from the
