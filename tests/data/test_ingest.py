@@ -137,7 +137,7 @@ def video(
 def detector(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything in this process, with the detector above."""
     monkeypatch.setattr(room, "open_detector", lambda name: ByColour())
-    monkeypatch.setattr(lips, "network_here", lambda: None)
+    monkeypatch.setattr(lips, "measure_here", lambda: None)
     monkeypatch.setattr(people, "network_missing", lambda: "these pictures show no faces")
     inline(monkeypatch)
 

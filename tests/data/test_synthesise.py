@@ -77,6 +77,15 @@ def test_workers_and_order_do_not_change_a_byte(made: Path, assets: Path, tmp_pa
     assert digests(tmp_path / "backwards") == clips
 
 
+def test_ray_gives_the_same_bytes(
+    made: Path, assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray", reason="could not import ray (pip install 'semibody[cluster]')")
+    monkeypatch.chdir(tmp_path)
+    synthesise(Path("there"), assets, ORDER, Workers(workers=2, ray="local"))
+    assert digests(tmp_path / "there") == digests(made)
+
+
 def test_another_seed_is_another_person(assets: Path) -> None:
     look, same, other = (produce_look(assets, Order(seed=seed), 0) for seed in (3, 3, 4))
     assert look == same != other

@@ -25,6 +25,7 @@ from semibody.evaluation.gather import gather
 from semibody.evaluation.protocol import Protocol, pair_clips
 from semibody.evaluation.report import show, write_report
 from semibody.evaluation.run import Evaluation, evaluate, metrics_device
+from semibody.processes import Workers
 from semibody.types import Gesture, SemibodyError
 
 JAW = 0.5 + 0.5 * np.sin(np.arange(200) * 1.7)
@@ -387,6 +388,23 @@ def test_workers_give_the_same_json(folders: tuple[Path, Path], tmp_path: Path) 
     for facts in runs:
         facts.pop("seconds")
     assert set(runs[0]["metrics"]) == set(wanted) and runs[0]["clips"] == ["clip0", "clip1"]
+    assert json.dumps(runs[0]) == json.dumps(runs[1])
+
+
+def test_ray_gives_the_same_json(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray", reason="could not import ray (pip install 'semibody[cluster]')")
+    (folders[0] / "clip2.mp4").write_bytes(b"nonsense")
+    monkeypatch.chdir(tmp_path)
+    wanted = ["PSNR", "SSIM", "change-moving"]
+    runs = [
+        evaluate("ours", "real", metrics=wanted, cache=tmp_path / f"{number}", workers=where).as_dict()
+        for number, where in enumerate((1, Workers(workers=2, ray="local")))
+    ]
+    for facts in runs:
+        facts.pop("seconds")
+    assert runs[0]["clips"] == ["clip0", "clip1"]
     assert json.dumps(runs[0]) == json.dumps(runs[1])
 
 

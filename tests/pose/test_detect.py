@@ -19,6 +19,7 @@ from semibody import doctor, media
 from semibody.pose import timing, track
 from semibody.pose.body import face_found, hands_found
 from semibody.pose.detectors import detect_pose, open_detector
+from semibody.pose.detectors.dwpose import gpus_in_turn
 from semibody.pose.detectors.mediapipe import BODY_FROM_33, FACE_FROM_478, _Hand, assign_hands
 from semibody.pose.library import find_gesture
 from semibody.types import (
@@ -288,6 +289,20 @@ def test_dwpose_is_the_detector_where_mediapipe_is_missing(
 
 
 # -- the real networks ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gpus", "worker", "taken"), [(3, "4", 1), (3, "", 0), (1, "4", None), (0, "4", None)]
+)
+def test_workers_take_gpus_in_turn(
+    gpus: int, worker: str, taken: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setenv("SEMIBODY_WORKER", worker)
+    cuda = "CUDAExecutionProvider"
+    asked = cuda if taken is None else (cuda, {"device_id": taken})
+    assert gpus_in_turn([cuda, "CPUExecutionProvider"]) == [asked, "CPUExecutionProvider"]
 
 
 def test_pictures_without_people() -> None:

@@ -170,8 +170,8 @@ def _print_account(account: Account, out: Path) -> None:
         typer.echo(f"  {count:5d}  {why}")
     if any("lips" in clip.parameters and "sync" not in clip.parameters for clip in account.clips):
         typer.echo(
-            "lips were tested by loudness only, which most wrong sound passes; for the test by SyncNet set "
-            "SEMIBODY_PART_SYNCNET to its weights, and ingest into another folder"
+            "look at the clips without sync in their parameters: their lips were tested by loudness only, "
+            "which most wrong sound passes, for want of frames that show the mouth or of the starter weights"
         )
     if account.rejected:
         typer.echo(f"{out / 'rejected.json'}: each rejection with its reason")

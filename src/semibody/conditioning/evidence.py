@@ -84,7 +84,12 @@ class Evidence:
         self, poses: Sequence[Pose], parts: Collection[str] = HANDS_ONLY
     ) -> UInt8[NDArray[np.uint8], "f 3 H W"]:
         """The drawn pose maps of frames."""
-        return np.stack([self._draw(pose, parts) for pose in poses])
+        made = np.empty((len(poses), 3, self.height, self.width), np.uint8)
+        for pose, planes in zip(poses, made, strict=True):
+            drawn = draw_parts(pose, self.height, self.width, parts)
+            for number, plane in enumerate(planes):
+                cv2.extractChannel(drawn, number, plane)
+        return made
 
     def hints(self, poses: Sequence[Pose]) -> dict[str, NDArray[np.float32]]:
         """What frames are conditioned on beside their pose maps, by name, for ``Model.concatenated``.
@@ -136,5 +141,4 @@ class Evidence:
         return self.height // factor, self.width // factor
 
     def _draw(self, pose: Pose, parts: Collection[str]) -> UInt8[NDArray[np.uint8], "3 H W"]:
-        drawn = draw_parts(pose, self.height, self.width, parts)
-        return np.ascontiguousarray(drawn.transpose(2, 0, 1))
+        return self.maps([pose], parts)[0]

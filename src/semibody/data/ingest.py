@@ -341,20 +341,18 @@ class _Video:
             self._reject(Piece(self._name, 0, seconds), "too short", shortest)
         if camera is not None:
             self._reject_turning(pieces, read_rotations(Path(camera)), fps)
-        network = None if self._wanted.pose_only else lips.network_here()
-        if network == "sync-small" and not self._wanted.sync_small:
-            network = None
+        measure = None if self._wanted.pose_only else lips.measure_here()
         with contextlib.ExitStack() as stack:
             detector: Detector | None = None
             for piece, frames in self._frames(pieces, missing=".npz"):
                 detector = detector or stack.enter_context(open_detector(self._wanted.detector))
                 _save_poses(self._poses(piece), _detect(frames, detector, self._wanted.fps))
         tested = [
-            (piece, self._test(piece, speech, network)) for piece in pieces if not self._finished(piece)
+            (piece, self._test(piece, speech, measure)) for piece in pieces if not self._finished(piece)
         ]
         good = {piece.id: verdict for piece, verdict in tested if verdict is not None}
         for piece, frames in self._frames([p for p, v in tested if v is not None], missing=""):
-            self._write(piece, good[piece.id], frames, speech, network)
+            self._write(piece, good[piece.id], frames, speech, measure)
         for piece in pieces:
             self._poses(piece).unlink(missing_ok=True)
         return [piece.id for piece in pieces if (self._out / "clips" / f"{piece.id}.json").exists()]
@@ -415,37 +413,34 @@ class _Video:
             Rejection(piece.id, self._path.name, round(piece.start, 3), round(piece.stop, 3), why, detail),
         )
 
-    def _test(self, piece: Piece, speech: Speech | None, network: lips.Network | None) -> _Verdict | None:
+    def _test(self, piece: Piece, speech: Speech | None, measure: lips.Measure | None) -> _Verdict | None:
         try:
             detected = _load_poses(self._poses(piece))
             sound = _part_of(speech, piece, len(detected.joints) / self._wanted.fps)
             verdict = assess(detected, sound, self._wanted)
-            if network is None:
-                self._require_correlation(verdict)
+            if measure == "predicted" and sound is not None:
+                gesture = verdict.gesture
+                points, confidence = gesture.joints[:, FACE], gesture.confidence[:, FACE]
+                agreed = lips.of_points(points, confidence, sound, self._wanted.fps)
+                self._require_agreement(verdict, agreed)
+            elif measure is None:
+                self._require_agreement(verdict, None)
             return verdict
         except _UnwantedError as error:
             why, detail = error.args
             self._reject(piece, why, detail)
             return None
 
-    def _require_correlation(self, verdict: _Verdict) -> None:
-        """The test of lips where no sync network is here, or it finds no face."""
-        follows = verdict.numbers.get("lips", math.inf)
-        _want(follows >= self._wanted.lips, OUT_OF_SYNC, f"correlation {follows:.2f}")
-
-    def _require_sync(
-        self, entry: ClipEntry, verdict: _Verdict, network: lips.Network | None
-    ) -> dict[str, Any]:
-        """What the sync network finds in the clip that was written. Raises _UnwantedError."""
-        if network is None or entry.audio is None:
-            return {}
-        agreed = lips.agreement(entry.video, entry.audio, entry.fps, network)
+    def _require_agreement(self, verdict: _Verdict, agreed: lips.Agreement | None) -> None:
+        """Lips and sound must agree; where that could not be measured, lips must follow the loudness. Raises
+        _UnwantedError."""
         if agreed is None:
-            self._require_correlation(verdict)
-            return {}
-        detail = f"{network}: margin {agreed.margin:.2f}, lips {agreed.late:.2f} s late"
+            follows = verdict.numbers.get("lips", math.inf)
+            _want(follows >= self._wanted.lips, OUT_OF_SYNC, f"correlation {follows:.2f}")
+            return
+        detail = f"{agreed.measure}: margin {agreed.margin:.2f}, lips {agreed.late:.2f} s late"
         _want(agreed.margin >= self._wanted.sync, OUT_OF_SYNC, detail)
-        return {"sync_network": network, "sync": round(agreed.margin, 3)}
+        verdict.numbers.update(sync_measure=agreed.measure, sync=round(agreed.margin, 3))
 
     def _write(
         self,
@@ -453,7 +448,7 @@ class _Video:
         verdict: _Verdict,
         frames: Iterator[Picture],
         speech: Speech | None,
-        network: lips.Network | None,
+        measure: lips.Measure | None,
     ) -> None:
         size, fps, room = self._wanted.size, self._wanted.fps, self._out / "clips"
         count, person, crop = len(verdict.gesture), f"real-{self._name}", verdict.crop
@@ -474,15 +469,15 @@ class _Video:
                 video.write(_scaled(crop.apply(frame, "plain"), size))
         if sound is not None and entry.audio is not None:
             write_speech(entry.audio, sound)
-        try:
-            found = self._require_sync(entry, verdict, network)
-        except _UnwantedError as error:
-            for path in (entry.video, entry.audio):
-                if path is not None:
-                    path.unlink()
-            self._reject(piece, *error.args)
-            return
-        entry = dataclasses.replace(entry, parameters={**entry.parameters, **found})
+        if measure == "syncnet" and entry.audio is not None:
+            try:
+                self._require_agreement(verdict, lips.of_video(entry.video, entry.audio, fps))
+            except _UnwantedError as error:
+                entry.video.unlink()
+                entry.audio.unlink()
+                self._reject(piece, *error.args)
+                return
+            entry = dataclasses.replace(entry, parameters={**entry.parameters, **verdict.numbers})
         save_gesture(verdict.gesture, entry.gesture)
         verdict.truth.save(room / f"{piece.id}.truth.npz")
         write_entry(entry, room / f"{piece.id}.json", self._out)
@@ -618,7 +613,7 @@ class _Verdict:
     crop: Crop
     gesture: Gesture
     truth: Truth
-    numbers: dict[str, float]
+    numbers: dict[str, Any]
 
 
 def assess(detected: Detected, speech: Speech | None, wanted: Wanted) -> _Verdict:
@@ -650,7 +645,7 @@ def assess(detected: Detected, speech: Speech | None, wanted: Wanted) -> _Verdic
     captioned = caption_share(detected.samples, crop, detected.height)
     _want(captioned < 0.5, "captions", f"in {captioned:.0%} of the sampled frames")
     jaw = jaw_opening(gesture.joints[:, FACE])
-    numbers = {"face": face, "hands": hands, "hand_confidence": sure, "pixels": side}
+    numbers: dict[str, Any] = {"face": face, "hands": hands, "hand_confidence": sure, "pixels": side}
     if not wanted.pose_only:
         numbers |= dict(zip(("voice", "lips"), _voice(speech, jaw, wanted), strict=True))
     numbers = {name: round(value, 4) for name, value in numbers.items() if math.isfinite(value)}

@@ -37,13 +37,12 @@ class Wanted:
     voice: float = option(0.3, at_least=0, at_most=1)
     """Least share of time with sound as loud as speech."""
     lips: float = option(0.15, at_least=-1, at_most=1)
-    """Least correlation of the lips' opening, or motion, with loudness, at the best shift within 80 ms."""
-    sync: float = option(1.0, at_least=-100, at_most=100)
-    """Least margin by which the sync network finds the lips nearer to their sound than to the same sound
-    shifted (in deviations); without SyncNet's weights --lips is asked for instead."""
-    sync_small: bool = False
-    """Without SyncNet's weights ask our own sync network for --sync; of real faces it rejects many that are
-    right."""
+    """Least correlation of the lips' opening, or motion, with loudness, at the best shift within 80 ms: asked
+    for where --sync cannot be measured (below 1.8 s, mouths that are not seen)."""
+    sync: float = option(0.7, at_least=-100, at_most=100)
+    """Least margin by which lips agree more with their sound than with the same sound shifted, in standard
+    deviations of the shifted ones: by SyncNet where its weights are, else with lips predicted from the
+    sound."""
     turn: float = option(3.0, at_least=0, at_most=180)
     """Most degrees by which the camera may turn in a piece, where its path is given (--camera)."""
     heads: bool = False

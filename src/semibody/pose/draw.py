@@ -21,7 +21,8 @@ from semibody.types import BODY, FACE, HANDS, Floats, Pose
 _REFERENCE_SIDE = 800
 """Drawing happens at this length of the shorter side, then is scaled: line widths stay in proportion."""
 _FAR = 32000
-_EDGE_COLOURS = [colorsys.hsv_to_rgb(i / len(HAND_EDGES), 1.0, 1.0) for i in range(len(HAND_EDGES))]
+# The published code draws these on a canvas of OpenCV's colour order: red and blue are exchanged.
+_EDGE_COLOURS = [colorsys.hsv_to_rgb(i / len(HAND_EDGES), 1.0, 1.0)[::-1] for i in range(len(HAND_EDGES))]
 
 
 def draw_pose(pose: Pose, height: int, width: int) -> NDArray[np.uint8]:
@@ -84,10 +85,8 @@ def draw_hands(hands: Floats, scores: Floats, height: int, width: int) -> NDArra
                 cv2.line(canvas, points[a], points[b], shade, thickness=2)
         for point, level, inside in zip(points, levels, right_below, strict=True):
             if inside:
-                cv2.circle(canvas, point, 4, (0, 0, int(level * 255)), thickness=-1)
-    # OpenCV's colour order is BGR: the joints' (0, 0, x) is red.
-    resized = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(cv2.cvtColor(resized, cv2.COLOR_BGR2RGB), np.uint8)
+                cv2.circle(canvas, point, 4, (int(level * 255), 0, 0), thickness=-1)
+    return np.asarray(cv2.resize(canvas, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def _pixel(point: NDArray[Any]) -> tuple[int, int]:

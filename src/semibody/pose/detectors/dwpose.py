@@ -9,6 +9,7 @@ neck has score 1 or 0.
 from __future__ import annotations
 
 import gc
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from semibody.pose.body import SEEN, anchor, person_size
 from semibody.pose.formats.published import pose_from_official
 from semibody.pose.formats.wholebody import to_official
+from semibody.processes import own_number
 from semibody.types import Floats, MissingPartError, Picture, Pose
 from semibody.weights.hub import DWPOSE_FILES, find_dwpose
 
@@ -37,6 +39,7 @@ _SPLIT = 2.0
 """SimCC bins a pixel."""
 _FARTHEST_STEP = 0.2
 """A person who moved farther than this share of the picture between two frames is another one."""
+_OF_GPUS = ("TensorrtExecutionProvider", "CUDAExecutionProvider")
 
 
 class DWPose:
@@ -156,9 +159,20 @@ def _open(path: Path) -> Any:
     except ImportError:
         raise MissingPartError("DWPose needs onnxruntime; pip install 'semibody[pose]'") from None
     try:
-        return onnxruntime.InferenceSession(str(path), providers=onnxruntime.get_available_providers())
+        providers = gpus_in_turn(onnxruntime.get_available_providers())
+        return onnxruntime.InferenceSession(str(path), providers=providers)
     except Exception as error:  # onnxruntime's own errors share no base class
         reason = str(error).splitlines()[0]
         raise MissingPartError(
             f"{path}: not an ONNX network that can be read ({reason}); copy it again"
         ) from None
+
+
+def gpus_in_turn(providers: Sequence[str]) -> list[str | tuple[str, dict[str, int]]]:
+    """onnxruntime's ways to compute, those of NVIDIA GPUs with the GPU of this worker process: workers of one
+    machine take its GPUs in turn."""
+    import torch
+
+    count = torch.cuda.device_count()
+    own = {"device_id": own_number() % max(1, count)}
+    return [(name, own) if name in _OF_GPUS and count > 1 else name for name in providers]
