@@ -101,5 +101,10 @@ def parted(jaw: Floats) -> Floats:
     return np.asarray(share**_SMALL)
 
 
+def apart(shapes: Float[NDArray[np.float32], "f 6"]) -> Floats:
+    """(f,) how far lips are apart, 0..1: the jaw's opening, and none where lips are pressed."""
+    return np.array([float(parted(row[0])) * (1 - _step(float(row[3]), _SHUTS)) for row in shapes])
+
+
 def _step(value: float, between: tuple[float, float]) -> float:
     return float(smooth(np.array((value - between[0]) / (between[1] - between[0]))))

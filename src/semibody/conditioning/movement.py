@@ -4,9 +4,10 @@
     movement.for_networks                     # the gesture that is left to the networks
     frames = movement.apply(frames, drawn, range(0, 4))
 
-Networks draw what a deformation cannot: the inside of the mouth, and arms that go far
-(``pose.deform.FARTHEST``). Everything else is taken from the photograph: arms that stay near their place,
-lips and jaw as the speech has them (``conditioning.lips``), and head, eyes and shoulders (``pose.alive``).
+Networks draw what a deformation cannot: arms that go far (``pose.deform.FARTHEST``). Everything else is taken
+from the photograph: arms that stay near their place, lips and jaw as the speech has them
+(``conditioning.lips``), and head, eyes and shoulders (``pose.alive``); only what is behind parted lips is
+drawn (``conditioning.inside``).
 Where there is a matte the person is moved before her background, which stays as it is. It belongs to models
 with a restorer; it is neither in the paper nor in the published code.
 """
@@ -125,9 +126,9 @@ class Movement:
         """Pictures in −1..1 of the portrait, moved as in these frames.
 
         ``mouths``: the shapes of the lips (f, 6), as ``networks.lips`` predicts them, or of weights without
-        that network opening and width (f, 2), as ``LogMelEncoder.predict_mouth`` gives them; what an open
-        mouth shows is taken from ``drawn``, what the networks drew of the same frames; without ``mouths`` it
-        is in the pictures already.
+        that network opening and width (f, 2), as ``LogMelEncoder.predict_mouth`` gives them. Where networks
+        draw everything, what an open mouth shows is taken from ``drawn``, what they drew of the same frames;
+        without ``mouths`` it is in the pictures already.
         """
         shapes = self._lips.shapes_of(mouths) if mouths is not None and mouths.shape[1] == 2 else mouths
 

@@ -48,6 +48,8 @@ _FRINGE = 0.45
 """Share of that gap by which an opened mouth shows its inside beyond the lower lip's joints."""
 _SOFT_LIP = 1.5
 """Pixels over which the inner edge of a lip fades into the open mouth."""
+_SLIT = 2.5
+"""Pixels by which lips come apart until what is behind them is seen in full."""
 _BROWS = (FACE_PARTS["right_brow"], FACE_PARTS["left_brow"])
 
 
@@ -290,6 +292,8 @@ def _open_mouth(face: Floats, away: Floats, x: Floats, y: Floats) -> tuple[Float
     flow = ahead[:, None, None] * sideways + down[:, None, None] * shift
     # Lower teeth that the portrait shows would go down with the lip, on whose edge the joints lie.
     begins, ends = top + _TEETH * own, bottom + _FRINGE * own * smooth(gap / np.maximum(own, 1.0) - 1)
-    # Up to the lip itself: what lies between is the portrait's line between closed lips, stretched.
-    soft = np.minimum(across - begins, ends + _SOFT_LIP - across) / _SOFT_LIP
-    return flow, smooth(soft) * (across > top) * (gap > own + 1)
+    # Up to the lip itself: what lies between is the portrait's line between closed lips, stretched. A slit
+    # appears gradually.
+    wide = smooth((gap - own - 0.5) / _SLIT)
+    soft = np.minimum(across - begins, ends + _SOFT_LIP * wide - across) / _SOFT_LIP
+    return flow, smooth(soft) * wide * (across > top)

@@ -72,7 +72,7 @@ _KANA = (
 )
 
 
-_FORMANTS = {
+FORMANTS = {
     "a": (800, 1200, 2600), "E": (570, 1850, 2550), "e": (430, 2000, 2700), "i": (290, 2250, 3000),
     "o": (430, 850, 2600), "u": (320, 750, 2500), "@": (500, 1400, 2500), "y": (290, 1900, 2400),
     "m": (260, 1050, 2200),
@@ -136,7 +136,7 @@ def _sing(
     while at < seconds - 0.4:
         if rng.random() < 0.3:
             at = _sing_note(rng, wave, sung, "m", at, float(rng.uniform(0.07, 0.16)), low, longer)
-        symbol = str(rng.choice([one for one in _FORMANTS if one != "m"]))
+        symbol = str(rng.choice([one for one in FORMANTS if one != "m"]))
         hertz = low * 2 ** (int(rng.integers(0, 13)) / 12)
         at = _sing_note(rng, wave, sung, symbol, at, float(rng.uniform(0.3, 3.0)), hertz, longer)
         if rng.random() < 0.3:
@@ -157,7 +157,7 @@ def _sing_note(
     """Add a note to ``wave`` and to what is ``sung``; returns its end. ``longer`` shifts resonances."""
     end = min(start + seconds, len(wave) / RATE)
     first, count = round(start * RATE), round(end * RATE) - round(start * RATE)
-    note = sing(rng, [longer * f for f in _FORMANTS[symbol]], hertz, count / RATE)[:count]
+    note = sing(rng, [longer * f for f in FORMANTS[symbol]], hertz, count / RATE)[:count]
     wave[first : first + len(note)] += note * (0.35 if symbol == "m" else float(rng.uniform(0.5, 1.0)))
     sung.append((start, end, symbol))
     return end
