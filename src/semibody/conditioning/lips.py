@@ -28,8 +28,6 @@ _PARTED, _OVER = 0.006, 0.5
 they are closed."""
 _TOUCHING = 0.02
 """How far apart the joints of lips that touch may be found, in heights of the face."""
-_SMALL = 1.0
-"""Exponent of ``parted``."""
 _UPPER_LIP = 0.15
 """Share of an opening that the upper lip makes."""
 _SHUTS = (0.22, 0.5)
@@ -95,10 +93,8 @@ class Lips:
 
 
 def parted(jaw: Floats) -> Floats:
-    """How far lips are apart for an opening of the jaw, 1 as networks draw it at an opening of 1: small
-    openings part them more than in proportion."""
-    share = np.clip((np.asarray(jaw) - _CLOSED) / (1 - _CLOSED), 0.0, None)
-    return np.asarray(share**_SMALL)
+    """How far lips are apart for an opening of the jaw, as a share of the widest."""
+    return np.clip((np.asarray(jaw) - _CLOSED) / (1 - _CLOSED), 0.0, None)
 
 
 def apart(shapes: Float[NDArray[np.float32], "f 6"]) -> Floats:
