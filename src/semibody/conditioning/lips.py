@@ -19,15 +19,16 @@ from semibody.clips.mouth import SHAPES
 from semibody.pose.head import smooth
 from semibody.types import Floats
 
-_WIDEST = 0.18
+_WIDEST = 0.17
 """Gap of the inner lips at an opening of 1, in heights of the face."""
 _CLOSED = 0.05
 """Openings up to this are closed lips."""
 _PARTED, _OVER = 0.006, 0.5
 """From which gap, in heights of the face, a portrait's lips are parted, and by how much more than that gap
 they are closed."""
-_TOUCHING = 0.02
-"""How far apart the joints of lips that touch may be found, in heights of the face."""
+_TOUCHING = 0.012
+"""How far apart the joints of lips that touch may be found, in heights of the face; of lips that do not touch
+they are twice as far apart."""
 _UPPER_LIP = 0.15
 """Share of an opening that the upper lip makes."""
 _SHUTS = (0.22, 0.5)
@@ -68,7 +69,8 @@ class Lips:
         # Joints lie on the lips' edges, and teeth shine through beside them.
         over = _OVER * own if own > _PARTED * size else 0.0
         apart = min(gap / (_PARTED * size), 1.0)
-        more = gap - own - over * (1 - apart) + apart * min(own, _TOUCHING * size)
+        touching = own * float(smooth(np.array(2 - own / (_TOUCHING * size))))
+        more = gap - own - over * (1 - apart) + apart * touching
         raised = _SHOWS_TEETH * size * upper * (1 - shut) if gap > 0 else 0.0
         moved = np.zeros_like(self.own)
         moved[62, 1] = -_UPPER_LIP * more - raised
@@ -99,7 +101,7 @@ def parted(jaw: Floats) -> Floats:
 
 def apart(shapes: Float[NDArray[np.float32], "f 6"]) -> Floats:
     """(f,) how far lips are apart, 0..1: the jaw's opening, and none where lips are pressed."""
-    return np.array([float(parted(row[0])) * (1 - _step(float(row[3]), _SHUTS)) for row in shapes])
+    return np.array([float(parted(row[:1])[0]) * (1 - _step(float(row[3]), _SHUTS)) for row in shapes])
 
 
 def _step(value: float, between: tuple[float, float]) -> float:
