@@ -80,9 +80,9 @@ def test_networks_get_the_portraits_own_pose_where_arms_are_deformed(own: Pose) 
     assert (movement.pose(0).joints == own.joints).all()
 
 
-def test_the_inside_of_an_open_mouth_is_the_networks(own: Pose) -> None:
+def test_networks_that_draw_everything_draw_the_inside_of_an_open_mouth(own: Pose) -> None:
     picture, disc = scene(own)
-    movement = Movement(picture, own, Gesture.from_poses([own]), None, disc)
+    movement = Movement(picture, own, Gesture.from_poses([own]), None, disc, deform_arms=False)
     drawn = np.full((1, SIDE, SIDE, 3), -1, np.float32)
     opened = movement.apply(unit(picture), whole(drawn), [0], np.array([[1, 0, 0, 0, 0, 0]], np.float32))[0]
     face = own.joints[FACE] * SIDE
@@ -92,6 +92,22 @@ def test_the_inside_of_an_open_mouth_is_the_networks(own: Pose) -> None:
     assert inside.max() < -0.8
     shut = movement.apply(unit(picture), whole(drawn), [0], np.zeros((1, 6), np.float32))[0]
     assert shut.min() > -0.9
+
+
+def test_a_photograph_s_open_mouth_is_dark_and_red_whatever_networks_draw(own: Pose) -> None:
+    picture, disc = scene(own)
+    movement = Movement(picture, own, Gesture.from_poses([own]), None, disc)
+    white = whole(np.ones((1, SIDE, SIDE, 3), np.float32))
+    opened, shut = (
+        movement.apply(unit(picture), white, [0], np.array([[jaw, 0, 0, 0, 0, 0]], np.float32))[0]
+        for jaw in (1, 0)
+    )
+    face = own.joints[FACE] * SIDE
+    x, y = face[62:67:4].mean(axis=0)
+    gap = 0.18 * np.ptp(face[:, 1])
+    inside = opened[int(y + 0.3 * gap) : int(y + 0.6 * gap), int(x)]
+    assert inside.mean() < shut[int(y - gap) : int(y + gap), int(x)].mean() - 0.15
+    assert (inside[:, 0] > inside[:, 1:].max(axis=1)).all()
 
 
 def test_life_moves_the_head_before_the_room(own: Pose) -> None:

@@ -19,29 +19,31 @@ from semibody.clips.mouth import SHAPES
 from semibody.pose.head import smooth
 from semibody.types import Floats
 
-_WIDEST = 0.15
-"""Gap of the inner lips that networks draw at an opening of 1, in heights of the face."""
+_WIDEST = 0.17
+"""Gap of the inner lips at an opening of 1, in heights of the face."""
 _CLOSED = 0.05
 """Openings up to this are closed lips."""
 _PARTED, _OVER = 0.006, 0.5
 """From which gap, in heights of the face, a portrait's lips are parted, and by how much more than that gap
 they are closed."""
-_SMALL = 0.75
-"""Exponent of ``parted``."""
+_TOUCHING = 0.012
+"""How far apart the joints of lips that touch may be found, in heights of the face; of lips that do not touch
+they are twice as far apart."""
 _UPPER_LIP = 0.15
 """Share of an opening that the upper lip makes."""
 _SHUTS = (0.22, 0.5)
 """Predicted closures between which lips go from open to shut: a short b is predicted with doubt."""
 _BITES = (0.25, 0.6)
 """The same of a lower lip that goes to the upper teeth."""
-_TO_TEETH = 0.02
-"""Gap of f and v, in heights of the face."""
+_TO_TEETH, _FUNNEL = 0.018, 0.03
+"""Gap of f and v, and what rounding adds to that of the jaw, in heights of the face."""
 _SHOWS_TEETH = 0.012
 """How far the upper lip is raised, in heights of the face."""
-_ROUND, _SPREAD = 0.115, 0.1
+_ROUND, _SPREAD = 0.115, 0.12
 """How far each corner goes in for rounded lips, and out for spread ones, in widths of the mouth."""
-_FULLER, _THINNER, _ROLLED, _TUCKED = 0.22, 0.1, 0.33, 0.35
-"""How much thicker rounded lips are, thinner spread ones, pressed ones, and a lower lip behind the teeth."""
+_THICKER = np.array([(-0.3, -0.25), (0.2, 0.2), (-0.25, -0.05), (-0.3, -0.12), (-0.2, -0.2), (-0.15, 0.0)])
+"""How much thicker the upper and the lower lip are for each shape: a jaw that opens stretches them, rounding
+pushes them forward, pressing rolls them in, and behind the teeth there is less of the lower lip to see."""
 _USUAL_WIDTH = 0.8
 """Width of a mouth at rest, as ``predict_mouth`` gives it."""
 
@@ -61,20 +63,21 @@ class Lips:
         jaw, rounded, wide, press, lower, upper = (float(value) for value in shape)
         size, width = float(np.ptp(self.own[:, 1])), float(np.hypot(*(self.own[64] - self.own[60])))
         shut, bites = _step(press, _SHUTS), _step(lower, _BITES)
-        gap = _WIDEST * size * float(parted(np.array(jaw)))
+        gap = (_WIDEST * float(parted(np.array(jaw))) + _FUNNEL * rounded) * size
         gap = (gap + bites * (_TO_TEETH * size - gap)) * (1 - shut)
         own = float(np.hypot(*(self.own[66] - self.own[62])))
         # Joints lie on the lips' edges, and teeth shine through beside them.
         over = _OVER * own if own > _PARTED * size else 0.0
-        more = gap - own - over * (1 - min(gap / (_PARTED * size), 1.0))
+        apart = min(gap / (_PARTED * size), 1.0)
+        touching = own * float(smooth(np.array(2 - own / (_TOUCHING * size))))
+        more = gap - own - over * (1 - apart) + apart * touching
         raised = _SHOWS_TEETH * size * upper * (1 - shut) if gap > 0 else 0.0
         moved = np.zeros_like(self.own)
         moved[62, 1] = -_UPPER_LIP * more - raised
         moved[66, 1] = (1 - _UPPER_LIP) * more - raised
-        thicker = _FULLER * rounded - _THINNER * wide - _ROLLED * shut
-        above, below = self.own[62, 1] - self.own[51, 1], self.own[57, 1] - self.own[66, 1]
-        moved[51, 1] = moved[62, 1] - thicker * above
-        moved[57, 1] = moved[66, 1] + (thicker - _TUCKED * bites) * below
+        upper_lip, lower_lip = np.array([jaw, rounded, wide, shut, bites, upper]) @ _THICKER
+        moved[51, 1] = moved[62, 1] - upper_lip * (self.own[62, 1] - self.own[51, 1])
+        moved[57, 1] = moved[66, 1] + lower_lip * (self.own[57, 1] - self.own[66, 1])
         wider = (_SPREAD * wide - _ROUND * rounded) * width
         moved[60, 0], moved[64, 0] = -wider, wider
         return moved / (self.aspect, 1.0)
@@ -92,10 +95,13 @@ class Lips:
 
 
 def parted(jaw: Floats) -> Floats:
-    """How far lips are apart for an opening of the jaw, 1 as networks draw it at an opening of 1: small
-    openings part them more than in proportion."""
-    share = np.clip((np.asarray(jaw) - _CLOSED) / (1 - _CLOSED), 0.0, None)
-    return np.asarray(share**_SMALL)
+    """How far lips are apart for an opening of the jaw, as a share of the widest."""
+    return np.clip((np.asarray(jaw) - _CLOSED) / (1 - _CLOSED), 0.0, None)
+
+
+def apart(shapes: Float[NDArray[np.float32], "f 6"]) -> Floats:
+    """(f,) how far lips are apart, 0..1: the jaw's opening, and none where lips are pressed."""
+    return np.array([float(parted(row[:1])[0]) * (1 - _step(float(row[3]), _SHUTS)) for row in shapes])
 
 
 def _step(value: float, between: tuple[float, float]) -> float:

@@ -4,9 +4,10 @@
     movement.for_networks                     # the gesture that is left to the networks
     frames = movement.apply(frames, drawn, range(0, 4))
 
-Networks draw what a deformation cannot: the inside of the mouth, and arms that go far
-(``pose.deform.FARTHEST``). Everything else is taken from the photograph: arms that stay near their place,
-lips and jaw as the speech has them (``conditioning.lips``), and head, eyes and shoulders (``pose.alive``).
+Networks draw what a deformation cannot: arms that go far (``pose.deform.FARTHEST``). Everything else is taken
+from the photograph: arms that stay near their place, lips and jaw as the speech has them
+(``conditioning.lips``), and head, eyes and shoulders (``pose.alive``); only what is behind parted lips is
+drawn (``conditioning.inside``).
 Where there is a matte the person is moved before her background, which stays as it is. It belongs to models
 with a restorer; it is neither in the paper nor in the published code.
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -23,6 +24,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from semibody.conditioning.inside import Inside
 from semibody.conditioning.lips import Lips, Shape
 from semibody.conditioning.mouth import Drawn
 from semibody.media import Opacity
@@ -32,6 +34,7 @@ from semibody.pose.body import face_found
 from semibody.pose.deform import Before, Deformation, Moved
 from semibody.pose.eyes import Eyes
 from semibody.pose.foreground import Foreground
+from semibody.pose.head import Mouth
 from semibody.pose.matte import fill_behind, shows, with_hands
 from semibody.pose.skeleton import ARM_JOINTS
 from semibody.types import FACE, Gesture, Picture, Pose
@@ -45,6 +48,8 @@ _ARMS = ARM_JOINTS[:, 1:].ravel()
 Frames = Float[NDArray[np.float32], "f H W 3"]
 Frame = Float[NDArray[np.float32], "H W 3"]
 Floats32 = Float[NDArray[np.float32], "H W"]
+Shown = Callable[[Floats32, Floats32], Frame]
+"""Pixels at columns and rows of the portrait."""
 
 
 class Movement:
@@ -69,6 +74,8 @@ class Movement:
         if life is not None and face_found(own):
             self._eyes = Eyes.of(_unit(picture), own.joints[FACE] * (width, height))
         self._lips = Lips(own.joints[FACE] * (width / height, 1.0), width / height)
+        self._inside = Inside.of(_unit(picture), own.joints[FACE] * (width, height))
+        self._inside = Inside.of(_unit(picture), own.joints[FACE] * (width, height))
         self.deforms = deform_arms
         """whether the portrait is deformed as far as it can be; else networks draw arms and mouth"""
         self.moves_arms = deform_arms and self._deformation.reaches(gesture)
@@ -115,35 +122,43 @@ class Movement:
         """Pictures in −1..1 of the portrait, moved as in these frames.
 
         ``mouths``: the shapes of the lips (f, 6), as ``networks.lips`` predicts them, or of weights without
-        that network opening and width (f, 2), as ``LogMelEncoder.predict_mouth`` gives them; what an open
-        mouth shows is taken from ``drawn``, what the networks drew of the same frames; without ``mouths`` it
-        is in the pictures already.
+        that network opening and width (f, 2), as ``LogMelEncoder.predict_mouth`` gives them. Where networks
+        draw everything, what an open mouth shows is taken from ``drawn``, what they drew of the same frames;
+        without ``mouths`` it is in the pictures already.
         """
         shapes = self._lips.shapes_of(mouths) if mouths is not None and mouths.shape[1] == 2 else mouths
 
         def move(n: int) -> Frame:
-            pose = self.pose(frames[n], None if shapes is None else shapes[n])
-            picture = pictures[n]
+            shape = None if shapes is None else shapes[n]
+            picture, pose = pictures[n], self.pose(frames[n], shape)
             if self._life is not None:
                 frame = frames[n]
                 picture = self._eyes.draw(picture, self._life.closed[frame], self._life.gaze[frame])
-            return self._move(picture, drawn, n, pose)
+            return self._move(picture, self._behind_lips(drawn, n, picture, shape), pose)
 
         # Most of it is NumPy's and OpenCV's work on one core each, during which other threads run.
         with ThreadPoolExecutor(max(1, cv2.getNumThreads())) as threads:
             return np.stack(list(threads.map(move, range(len(frames)))))
 
-    def _move(self, picture: Frame, drawn: Drawn, number: int, pose: Pose) -> Frame:
-        """``number``: which of the drawn frames it is."""
+    def _behind_lips(self, drawn: Drawn, number: int, picture: Frame, shape: Shape | None) -> Shown:
+        """What an open mouth shows: networks that draw everything draw it too; else it is drawn for the
+        photograph, at its own size."""
+        height, width = picture.shape[:2]
+        if shape is None or not self.deforms:
+            return lambda across, down: drawn.at(number, across, down, (height, width))
+        face, away = (part * (width, height) for part in (self._own.joints[FACE], self._lips.offsets(shape)))
+        return lambda across, down: self._inside.draw(Mouth.of(face, away, across + 0.5, down + 0.5))
+
+    def _move(self, picture: Frame, behind_lips: Shown, pose: Pose) -> Frame:
         height, width = picture.shape[:2]
         moved = self._deformation.flow(pose, height, width)
-        return picture if moved is None else self._deform(picture, moved, drawn, number)
+        return picture if moved is None else self._deform(picture, moved, behind_lips)
 
-    def _deform(self, picture: Frame, moved: Moved, drawn: Drawn, number: int) -> Frame:
+    def _deform(self, picture: Frame, moved: Moved, behind_lips: Shown) -> Frame:
         across, down = _places(moved.flow)
         made = cv2.remap(picture, across, down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         if moved.mouth is not None:
-            _show_in(moved.mouth, made, drawn, number, moved.around)
+            _show_in(moved.mouth, made, behind_lips, moved.around)
         if self._matte is None or self._behind is None:
             return np.asarray(made)
         person = cv2.remap(self._matte, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -190,15 +205,15 @@ def _places(flow: Float[NDArray[np.float32], "2 H W"]) -> tuple[Floats32, Floats
 
 
 def _show_in(
-    mouth: Floats32, made: Frame, drawn: Drawn, number: int, flow: Float[NDArray[np.float32], "2 H W"]
+    mouth: Floats32, made: Frame, behind_lips: Shown, flow: Float[NDArray[np.float32], "2 H W"]
 ) -> None:
-    """Put into ``made`` what the open mouth shows of a drawn frame; computed about the mouth only."""
+    """Put into ``made`` what the open mouth shows; computed about the mouth only."""
     rows, columns = (np.flatnonzero(mouth.any(axis=axis)) for axis in (1, 0))
     if not len(rows):
         return
     box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
     across, down = (place[box] for place in _places(flow))
-    shown = drawn.at(number, across, down, (mouth.shape[0], mouth.shape[1]))
+    shown = behind_lips(across, down)
     made[box] += mouth[box][..., None] * (shown - made[box])
 
 

@@ -48,6 +48,8 @@ _FRINGE = 0.45
 """Share of that gap by which an opened mouth shows its inside beyond the lower lip's joints."""
 _SOFT_LIP = 1.5
 """Pixels over which the inner edge of a lip fades into the open mouth."""
+_SLIT = 2.5
+"""Pixels by which lips come apart until what is behind them is seen in full."""
 _BROWS = (FACE_PARTS["right_brow"], FACE_PARTS["left_brow"])
 
 
@@ -197,6 +199,67 @@ def _thicken(
     return np.asarray(by * smooth(beyond / thick) * np.where(beyond > 0, fades, 0.0))
 
 
+@dataclass(frozen=True)
+class Mouth:
+    """Where pixels are in a mouth whose lips were moved: of the joints only the middles of the inner lips and
+    the corners are read."""
+
+    centre: Floats
+    ahead: Floats
+    """(2,) from the right corner to the left one, of length 1"""
+    half: float
+    """half the portrait's width of the mouth, in pixels"""
+    upper: float
+    lower: float
+    """the portrait's own inner lips below the corners, in pixels"""
+    raised: float
+    lowered: float
+    """how far they have gone apart"""
+    still: Floats
+    """(h, w) place across the face in halves of the mouth, 0 in its middle"""
+    along: Floats
+    """the same within the mouth that has become wider or narrower"""
+    across: Floats
+    """(h, w) pixels below the corners"""
+    arch: Floats
+    """how far lips are off the corners there, 1 in the middle"""
+
+    @classmethod
+    def of(cls, face: Floats, away: Floats, x: Floats, y: Floats) -> Mouth:
+        """``face`` and ``away`` (68, 2) in pixels; ``x`` and ``y`` of the pixels, in the portrait."""
+        right, left = face[60], face[64]
+        centre, half = (right + left) / 2, max(float(np.hypot(*(left - right))) / 2, 1e-3)
+        ahead = (left - right) / (2 * half)
+        down = np.array([-ahead[1], ahead[0]])
+        still = ((x - centre[0]) * ahead[0] + (y - centre[1]) * ahead[1]) / half
+        across = (x - centre[0]) * down[0] + (y - centre[1]) * down[1]
+        upper, lower = (float((face[point] - centre) @ down) for point in (62, 66))
+        wider = float((away[64] - away[60]) @ ahead) / (2 * half)
+        # The corners themselves, which come to lie at 1 + wider, are to come from 1.
+        near = np.exp(
+            np.square((1 + wider) / 1.6) - np.square(still / 1.6) - np.square(across / (1.2 * half))
+        )
+        along = still / (1 + wider * np.minimum(near, 1.2))
+        arch = np.clip(1 - np.abs(along) ** _ARCH, 0.0, None)
+        raised, lowered = -float(away[62] @ down), float(away[66] @ down)
+        return cls(centre, ahead, half, upper, max(lower, upper), raised, lowered, still, along, across, arch)
+
+    @property
+    def down(self) -> Floats:
+        """(2,) from the mouth to the chin, of length 1."""
+        return np.array([-self.ahead[1], self.ahead[0]])
+
+    @cached_property
+    def top(self) -> Floats:
+        """(h, w) lower edge of the upper lip, in pixels below the corners."""
+        return (self.upper - self.raised) * self.arch
+
+    @cached_property
+    def bottom(self) -> Floats:
+        """The upper edge of the lower lip."""
+        return max(self.lower + self.lowered, self.upper - self.raised) * self.arch
+
+
 def _open_mouth(face: Floats, away: Floats, x: Floats, y: Floats) -> tuple[Floats, Floats]:
     """(2, h, w) and (h, w): the lower lip comes down with the chin, the upper lip goes up a little, and both
     ways back; lips get fuller or thinner, their corners go in or out; and where between the lips nothing of
@@ -204,22 +267,11 @@ def _open_mouth(face: Floats, away: Floats, x: Floats, y: Floats) -> tuple[Float
 
     Only the middles of the inner and outer lips and the corners are read, of ``face`` and ``away`` (68, 2).
     """
-    right, left = face[60], face[64]
-    centre, half = (right + left) / 2, max(float(np.hypot(*(left - right))) / 2, 1e-3)
-    ahead = (left - right) / (2 * half)
-    down = np.array([-ahead[1], ahead[0]])
-    along = ((x - centre[0]) * ahead[0] + (y - centre[1]) * ahead[1]) / half
-    across = (x - centre[0]) * down[0] + (y - centre[1]) * down[1]
-    upper, lower = (float((face[point] - centre) @ down) for point in (62, 66))
-    lower = max(lower, upper)
-    raised, lowered = -float(away[62] @ down), float(away[66] @ down)
-    wider = float((away[64] - away[60]) @ ahead) / (2 * half)
+    mouth = Mouth.of(face, away, x, y)
+    centre, half, ahead, down = mouth.centre, mouth.half, mouth.ahead, mouth.down
+    upper, lower, raised, lowered = mouth.upper, mouth.lower, mouth.raised, mouth.lowered
+    along, across, arch, top, bottom = mouth.along, mouth.across, mouth.arch, mouth.top, mouth.bottom
     nose, chin = (float((face[point] - centre) @ down) for point in (33, 8))
-    # The corners themselves, which come to lie at 1 + wider, are to come from 1.
-    near = np.exp(np.square((1 + wider) / 1.6) - np.square(along / 1.6) - np.square(across / (1.2 * half)))
-    along = along / (1 + wider * np.minimum(near, 1.2))
-    arch = np.clip(1 - np.abs(along) ** _ARCH, 0.0, None)
-    top, bottom = (upper - raised) * arch, np.maximum(lower + lowered, upper - raised) * arch
     above = smooth(1 - (top - across) / max(upper - nose, 0.2 * half))
     lip = raised * arch * above
     # The lower lip keeps its arch; farther down the whole chin moves, as far as the jaw is wide.
@@ -236,9 +288,12 @@ def _open_mouth(face: Floats, away: Floats, x: Floats, y: Floats) -> tuple[Float
     between = np.where(gap > own, np.minimum(across - top, own), (across - top) * own / gap)
     inside = (across > top) & (across < bottom)
     shift = np.where(across <= top, lip, np.where(inside, upper * arch + between - across, jaw))
-    sideways = along * half - ((x - centre[0]) * ahead[0] + (y - centre[1]) * ahead[1])
+    sideways = (along - mouth.still) * half
     flow = ahead[:, None, None] * sideways + down[:, None, None] * shift
     # Lower teeth that the portrait shows would go down with the lip, on whose edge the joints lie.
     begins, ends = top + _TEETH * own, bottom + _FRINGE * own * smooth(gap / np.maximum(own, 1.0) - 1)
-    soft = np.minimum(across - begins, ends - across) / _SOFT_LIP
-    return flow, smooth(soft) * (across > top) * (gap > own + 1)
+    # Up to the lip itself: what lies between is the portrait's line between closed lips, stretched. A slit
+    # appears gradually.
+    wide = smooth((gap - own - 0.5) / _SLIT)
+    soft = np.minimum(across - begins, ends + _SOFT_LIP * wide - across) / _SOFT_LIP
+    return flow, smooth(soft) * wide * (across > top)

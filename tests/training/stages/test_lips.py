@@ -20,7 +20,8 @@ from training.test_samples import PACKING
 
 EAR = (
     "model.audio.mouth_token=true", "model.unet.audio_time_tokens=5", "model.lips.width=16",
-    "model.lips.layers=2", "model.lips.after=4", "lips.utterances=6", "lips.rows=120",
+    "model.lips.layers=2", "model.lips.after=4", "lips.utterances=6", "lips.songs=2",
+    "lips.rows=120",
 )  # fmt: skip
 
 
@@ -37,6 +38,7 @@ def sung(rng: np.random.Generator, seconds: float, **_: object) -> Utterance:
 @pytest.fixture
 def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LipStage:
     monkeypatch.setattr(stage, "make_utterance", sung)
+    monkeypatch.setattr(stage, "make_song", sung)
     monkeypatch.setattr(stage, "_NOISES", 2)
     monkeypatch.setattr(stage, "_VALIDATED", 4)
     clips = packed_clips(packed(tmp_path), PACKING)

@@ -81,11 +81,14 @@ def bone_columns(person: Person, motion: Motion) -> NDArray[np.float32]:
 def _face(mouth: NDArray[np.float32], beat: Floats, times: Floats, rng: np.random.Generator) -> Floats:
     face = np.zeros((len(times), len(UNITS)))
     at = {name: i for i, name in enumerate(UNITS)}
-    _, rounded, wide, press, _, upper = mouth.T.astype(np.float64)
-    face[:, at["mouth-protusion"]] = 0.75 * rounded
+    _, rounded, wide, press, lower, upper = mouth.T.astype(np.float64)
+    face[:, at["mouth-protusion"]] = 0.4 * rounded
+    face[:, at["mouth-pursing"]] = 0.4 * rounded
     face[:, at["mouth-retraction"]] = 0.4 * wide
-    face[:, at["mouth-compression"]] = 0.5 * press
-    face[:, at["mouth-upward-retraction"]] = 0.25 * upper
+    # At f and v the lower lip is up at the upper teeth, which show below a raised upper lip.
+    face[:, at["mouth-compression"]] = np.maximum(0.7 * press, 0.6 * lower)
+    face[:, at["mouth-elevation"]] = 0.45 * lower
+    face[:, at["mouth-upward-retraction"]] = 0.25 * upper * (1 - lower)
     face[:, at["mouth-corner-puller"]] = np.clip(
         rng.uniform(0.05, 0.5) + wander(rng, times, 0.1, 2.0), 0, 0.65
     )

@@ -22,7 +22,7 @@ UNITS = (
     "mouth-protusion", "mouth-retraction", "mouth-compression", "mouth-corner-puller",
     "mouth-upward-retraction", "mouth-open", "eye-left-closure", "eye-right-closure",
     "eyebrows-left-up", "eyebrows-right-up", "eyebrows-left-inner-up", "eyebrows-right-inner-up",
-    "eyebrows-left-down", "eyebrows-right-down", "nose-compression",
+    "eyebrows-left-down", "eyebrows-right-down", "nose-compression", "mouth-pursing", "mouth-elevation",
 )  # fmt: skip
 """Face movements (MakeHuman's expression units) that motion may use, in the order of ``Motion.face``."""
 

@@ -151,6 +151,11 @@ def phoneme_class(symbol: str) -> str:
     return "open" if shape[0] >= 0.5 else "other"
 
 
+def shape_of(symbol: str) -> NDArray[np.float64]:
+    """(6,) of the lips of a phoneme said by a calm speaker, columns as ``SHAPES``."""
+    return _shape_of(symbol)[0]
+
+
 def _shape_of(symbol: str) -> tuple[NDArray[np.float64], float]:
     if not symbol:
         return np.zeros(6), 0.6

@@ -11,7 +11,7 @@ take no longer than one synthesised recording.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from semibody.clips.mouth import SHAPES
-from semibody.data.synthetic.speech import mouth_track
+from semibody.data.synthetic.speech import mouth_track, shape_of
 from semibody.networks.audio_encoders import MEL_RATE, mel_power
 from semibody.types import RATE, Speech
 from semibody.voices import espeak
@@ -72,6 +72,16 @@ _KANA = (
 )
 
 
+FORMANTS = {
+    "a": (800, 1200, 2600), "E": (570, 1850, 2550), "e": (430, 2000, 2700), "i": (290, 2250, 3000),
+    "o": (430, 850, 2600), "u": (320, 750, 2500), "@": (500, 1400, 2500), "y": (290, 1900, 2400),
+    "m": (260, 1050, 2200),
+}  # fmt: skip
+"""Hertz of the first resonances of what is sung."""
+_HIGHER, _BANDWIDTHS = (3500, 4500), (80, 90, 120, 160, 220)
+"""Resonances that all of them share, and how wide each is, in Hertz."""
+
+
 @dataclass(frozen=True)
 class Utterance:
     """``power`` (r, 80) of mel bands at 100 rows a second, and the mouth at each, columns as ``SHAPES``."""
@@ -97,6 +107,80 @@ def make_utterance(
     later = np.concatenate([mouth, np.zeros((_EXPOSED - 1, mouth.shape[1]), np.float32)])
     exposed = np.mean([later[n : n + rows] for n in range(_EXPOSED)], axis=0)
     return Utterance(power_of(wave)[:rows], exposed.astype(np.float32))
+
+
+def make_song(rng: np.random.Generator, seconds: float, *, articulation: float = 1.0) -> Utterance:
+    """Someone sings vowels, on notes of up to three seconds, here and there after an m."""
+    wave, sung = _sing(rng, seconds)
+    rows = len(wave) * MEL_RATE // RATE
+    mouth = np.zeros((rows, len(SHAPES)))
+    for start, end, symbol in sung:
+        mouth[round(start * MEL_RATE) : round(end * MEL_RATE)] = shape_of(symbol)
+    mouth[:, SHAPES.index("jaw")] = (articulation * mouth[:, SHAPES.index("jaw")]).clip(0, 1)
+    # Lips take about a tenth of a second from one shape to the next, half of it before the sound.
+    window = np.hanning(13)[1:-1, None] / np.hanning(13).sum()
+    padded = np.pad(mouth, ((5, 5), (0, 0)), "edge")
+    moved = sum(padded[n : n + rows] * share for n, share in enumerate(window))
+    return Utterance(power_of(wave)[:rows], np.asarray(moved, np.float32))
+
+
+def _sing(
+    rng: np.random.Generator, seconds: float
+) -> tuple[NDArray[np.float32], list[tuple[float, float, str]]]:
+    """The sound, and when what is sung: (start, end, symbol) in seconds."""
+    count = round(seconds * RATE)
+    wave = 1e-4 * rng.normal(size=count)
+    low, longer = float(rng.uniform(90, 330)), float(rng.uniform(0.86, 1.2))
+    sung: list[tuple[float, float, str]] = []
+    at = float(rng.uniform(0, 0.4))
+    while at < seconds - 0.4:
+        if rng.random() < 0.3:
+            at = _sing_note(rng, wave, sung, "m", at, float(rng.uniform(0.07, 0.16)), low, longer)
+        symbol = str(rng.choice([one for one in FORMANTS if one != "m"]))
+        hertz = low * 2 ** (int(rng.integers(0, 13)) / 12)
+        at = _sing_note(rng, wave, sung, symbol, at, float(rng.uniform(0.3, 3.0)), hertz, longer)
+        if rng.random() < 0.3:
+            at += float(rng.uniform(0.15, 0.6))
+    return (0.3 * wave / max(float(np.abs(wave).max()), 1e-6)).astype(np.float32), sung
+
+
+def _sing_note(
+    rng: np.random.Generator,
+    wave: NDArray[np.float64],
+    sung: list[tuple[float, float, str]],
+    symbol: str,
+    start: float,
+    seconds: float,
+    hertz: float,
+    longer: float,
+) -> float:
+    """Add a note to ``wave`` and to what is ``sung``; returns its end. ``longer`` shifts resonances."""
+    end = min(start + seconds, len(wave) / RATE)
+    first, count = round(start * RATE), round(end * RATE) - round(start * RATE)
+    note = sing(rng, [longer * f for f in FORMANTS[symbol]], hertz, count / RATE)[:count]
+    wave[first : first + len(note)] += note * (0.35 if symbol == "m" else float(rng.uniform(0.5, 1.0)))
+    sung.append((start, end, symbol))
+    return end
+
+
+def sing(
+    rng: np.random.Generator, formants: Sequence[float], hertz: float, seconds: float
+) -> NDArray[np.float64]:
+    """A note with vibrato, its loudest sample 1: a pulse train, breath, and the resonances of a throat
+    (Klatt 1980, "Software for a cascade/parallel formant synthesizer")."""
+    from scipy.signal import lfilter
+
+    time = np.arange(round(seconds * RATE)) / RATE
+    deep, fast = float(rng.uniform(0, 0.03)), float(rng.uniform(4.5, 6.5))
+    pitch = hertz * (1 + deep * np.sin(2 * np.pi * fast * time) * np.minimum(1, 2 * time))
+    phase = np.cumsum(pitch * (1 + 0.003 * rng.normal(size=len(time)))) / RATE % 1
+    note = np.diff(phase**2, prepend=0.0) + float(rng.uniform(0.001, 0.02)) * rng.normal(size=len(time))
+    for middle, wide in zip((*formants, *_HIGHER), _BANDWIDTHS, strict=True):
+        radius = np.exp(-np.pi * wide / RATE)
+        poles = (1.0, -2 * radius * np.cos(2 * np.pi * min(middle, 7500) / RATE), radius**2)
+        note = lfilter([sum(poles)], poles, note)
+    edges = np.minimum(1, np.minimum(time, seconds - time) / 0.04)
+    return np.asarray(note * edges / max(float(np.abs(note).max()), 1e-9))
 
 
 def say_something(rng: np.random.Generator, seconds: float, *, held_out: bool) -> Spoken:
@@ -158,9 +242,7 @@ def _punctuated(rng: np.random.Generator, words: list[str]) -> str:
 
 def make_noise(rng: np.random.Generator, seconds: float) -> Power:
     """Music, or a noise: of air, of machines, of knocks, of nothing at all."""
-    kinds: tuple[Callable[[np.random.Generator, float], NDArray[np.float32]], ...] = (
-        _music, _music, _music, _coloured, _hum, _knocks,
-    )  # fmt: skip
+    kinds = (_music, _music, _music, _coloured, _hum, _knocks)
     return power_of(kinds[rng.integers(len(kinds))](rng, seconds))
 
 
@@ -218,6 +300,12 @@ def _knocks(rng: np.random.Generator, seconds: float) -> NDArray[np.float32]:
         ringing = np.sin(2 * np.pi * rng.uniform(150, 3000) * after) + 0.5 * rng.normal(size=len(time))
         wave += (time > start) * rng.uniform(0.1, 1) * ringing * np.exp(-after * rng.uniform(20, 90))
     return (0.2 * wave).astype(np.float32)
+
+
+NOISES: dict[str, Callable[[np.random.Generator, float], NDArray[np.float32]]] = {
+    "music": _music, "noise": _coloured, "hum": _hum, "knocks": _knocks,
+}  # fmt: skip
+"""What is no speech, by name: sounds at 16 kHz of so many seconds."""
 
 
 def power_of(wave: NDArray[np.float32]) -> Power:

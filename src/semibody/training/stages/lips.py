@@ -1,8 +1,9 @@
 """The stage of the network that hears which lips a sound is made with (``networks.lips``).
 
 It needs no clip: its utterances are synthesised, hundreds of voices in two dozen languages, whose phonemes
-and so whose lips are known, and kept in the folder of the training. Every sample hears one of them in another
-room, through another microphone, with other music or noise behind it, or hears no speech at all.
+and so whose lips are known, and songs of vowels, and kept in the folder of the training. Every sample hears
+one of them in another room, through another microphone, with other music or noise behind it, or hears no
+speech at all.
 """
 
 from __future__ import annotations
@@ -21,7 +22,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from semibody.clips.mouth import SHAPES, correlation
-from semibody.data.synthetic.utterances import Power, Utterance, heard_sound, make_noise, make_utterance
+from semibody.data.synthetic.utterances import (
+    Power,
+    Utterance,
+    heard_sound,
+    make_noise,
+    make_song,
+    make_utterance,
+)
 from semibody.media import atomic_write
 from semibody.networks.audio_encoders import LogMelEncoder
 from semibody.networks.lips import LipsConfig, LipShapes
@@ -72,6 +80,8 @@ class LipSettings(StageSettings):
     """of an utterance"""
     articulation: float = 1.8
     """how far jaws open, times a calm speaker's: as in the clips that the other networks are trained on"""
+    songs: int = 240
+    """sung beside them, so that a long note keeps the mouth open"""
     rows: int = 320
     """of 10 ms in a sample"""
     closing: float = 3.0
@@ -120,9 +130,9 @@ class LipStage(Stage[LipSettings]):
         config, sounds = self.network.config, self._sounds
         rows, mouths, names = [], [], []
         for rng in generators:
-            number = int(rng.integers(_VALIDATED if held_out else self.settings.utterances))
+            number = int(rng.integers(_VALIDATED if held_out else sounds.count))
             noise = int(rng.integers(_NOISES))
-            utterance = sounds.utterance(number, held_out=held_out)
+            utterance = sounds.held_out(number) if held_out else sounds.trained(number)
             power, mouth = heard_sound(rng, utterance, sounds.noise(noise), self.settings.rows)
             heard = LogMelEncoder.rows_of(torch.from_numpy(power).T.clone())
             rows.append((heard + float(rng.uniform(*_LEVELS))).clamp(min=-1.0))
@@ -177,8 +187,14 @@ class Sounds:
         return [
             *((f"noise-{n}", n) for n in range(_NOISES)),
             *((f"held-out-{n}", n) for n in range(_VALIDATED)),
+            *((f"song-{n}", n) for n in range(self._settings.songs)),
             *((f"{n}", n) for n in range(self._settings.utterances)),
         ]
+
+    @property
+    def count(self) -> int:
+        """How many are trained on."""
+        return self._settings.utterances + self._settings.songs
 
     def make(self, names: Sequence[tuple[str, int]], *, workers: int, progress: Progress) -> None:
         """Those of ``names`` that are missing. Raises MissingPartError when no voice is installed."""
@@ -187,18 +203,25 @@ class Sounds:
             for done, _ in enumerate(threads.map(lambda one: self._make(*one), missing)):
                 progress("synthesise speech", done, len(missing))
 
-    def utterance(self, number: int, *, held_out: bool) -> Utterance:
-        return self._read(f"held-out-{number}" if held_out else f"{number}")
+    def trained(self, number: int) -> Utterance:
+        """One of ``count``: what is said, then what is sung."""
+        sung = number - self._settings.utterances
+        return self._read(f"{number}" if sung < 0 else f"song-{sung}")
+
+    def held_out(self, number: int) -> Utterance:
+        return self._read(f"held-out-{number}")
 
     def noise(self, number: int) -> Power:
         return self._read(f"noise-{number}").power
 
     def _make(self, name: str, number: int) -> None:
-        kind = ("noise", "held-out").index(name.rpartition("-")[0]) if "-" in name else 2
+        kind = ("noise", "held-out", "", "song").index(name.rpartition("-")[0])
         rng = generator(self._seed, LipStage.source, 2**31 + 1 + kind, number)
         if kind == 0:
             power = make_noise(rng, self._settings.seconds + 3)
             made = Utterance(power, np.zeros((len(power), len(SHAPES)), np.float32))
+        elif kind == 3:
+            made = make_song(rng, self._settings.seconds, articulation=self._settings.articulation)
         else:
             made = make_utterance(
                 rng, self._settings.seconds, held_out=kind == 1, articulation=self._settings.articulation
