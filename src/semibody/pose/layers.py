@@ -180,7 +180,7 @@ def _sources(bones: Bones, box: Box, height: int, reach: float) -> tuple[Shares,
     )
     across = reach / _REACH
     flow = displace(bones, points, across).reshape(2, rows, columns).astype(np.float32)
-    beyond = (bones.distance(points) - bones.thick[:, None]).min(axis=0).reshape(rows, columns)
+    beyond = (bones.distance(bones.beside(points)) - bones.thick[:, None]).min(axis=0).reshape(rows, columns)
     near = smooth((_BESIDE * across - beyond) / (_SOFT * across)).astype(np.float32)
     size = (spans[1][1] - spans[1][0], spans[0][1] - spans[0][0])
     right, down = (cv2.resize(part, size) * np.float32(height) for part in flow)
