@@ -180,7 +180,7 @@ class Deformation:
         distances = [arm.bones.distance(place) for arm, place in zip(arms, places, strict=True)]
         beyond = [arm.beyond(distance) for arm, distance in zip(arms, distances, strict=True)]
         weights = [1 / np.square(off.min(axis=0) + 0.02 * self._width) for off in beyond]
-        together = sum([grid.trunk[cells], *weights])
+        together = np.sum([grid.trunk[cells], *weights], axis=0)
         for n, arm in enumerate(arms):
             if arm.farthest > _STILL:
                 share = smooth(1 - beyond[n].min(axis=0) / arm.fades) * weights[n]
