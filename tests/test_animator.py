@@ -291,11 +291,16 @@ def test_a_stream_has_the_frames_of_the_clip() -> None:
     animator = Animator.load("starter", device="cpu")
     settings = animator.settings(width=128, height=128, frame="keep", length=30)
     prepared = prepare(hub.STARTER / "portrait.png", hub.STARTER / "speech.wav", "auto", settings)
-    whole = np.concatenate(list(animator.frames(prepared, settings)))
+    conditions = animator.conditions(prepared, settings)
+    whole = np.concatenate(list(animator.decode(animator.denoise(conditions, settings), conditions)))
     made = animator.stream(prepared, settings)
     first = next(made)
     assert len(first) <= 4
     assert np.array_equal(np.concatenate([first, *made]), whole)
+    told: list[str] = []
+    frames = animator.frames(prepared, settings, progress=lambda stage, *_: told.append(stage))
+    assert np.array_equal(np.concatenate(list(frames)), whole)
+    assert told.index("decode") < len(told) - told[::-1].index("denoise"), "decoding waited for all windows"
 
 
 def test_a_stream_is_a_clip_whatever_windows_share(animator: Animator) -> None:

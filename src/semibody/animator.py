@@ -36,7 +36,7 @@ from semibody.diffusion.reuse import Reuse, SavedBetween, first_step
 from semibody.diffusion.sample import AfterStep, sample
 from semibody.diffusion.schedule import ScheduleConfig, build_scheduler, initial_noise
 from semibody.diffusion.spread import Each, Spread
-from semibody.diffusion.stream import FrameNoise, parts, row_windows, stream
+from semibody.diffusion.stream import FrameNoise, ahead, parts, row_windows, stream
 from semibody.diffusion.windows import Window, ring_windows
 from semibody.files import first_line, refuse_input, require_space
 from semibody.inputs import Inputs, prepare
@@ -372,6 +372,12 @@ class Animator:
         conditions = latents = None
         while True:
             try:
+                if first == 0 and unfinished is None and self._decodes_meanwhile(settings):
+                    conditions = self.conditions(inputs, settings, progress)
+                    for pixels in self._decoded_meanwhile(conditions, settings, progress):
+                        yield pixels
+                        first += len(pixels)
+                    return
                 if latents is None:
                     with self._spread(inputs, settings) as each:
                         conditions = self.conditions(inputs, settings, progress)
@@ -398,25 +404,51 @@ class Animator:
         frames are those of ``frames``, to the bit if a window is whole slices of 4 frames. Else the noise is
         another one, and parts are joined by the frames they share (``diffusion.stream``).
         """
-        window, shift = settings.window, settings.shift
         self._fit(settings, len(inputs), progress)
         with self._told_of_full_memory():
             conditions = self.conditions(inputs, settings, progress)
-            self._compile_for(conditions, settings, progress)
-            made = stream(
-                lambda: self.denoiser(conditions, settings),
-                self._frame_noise(conditions, settings),
-                lambda: build_scheduler(self.schedule, settings.solver, settings.steps),
-                parts(len(conditions), window, alone=settings.overlap == shift == 0),
-                lambda frames, step: row_windows(
-                    frames, window, settings.overlap, shift * first_step(step, settings.cache)
-                ),
-            )
             try:
-                for frames, latents in made:
+                for frames, latents in self._denoised_parts(conditions, settings, progress):
                     yield from self.decode(latents, conditions, progress, start=frames.start)
             except FloatingPointError as error:
                 raise self._not_finite(f"denoising, {error}") from None
+
+    def _denoised_parts(
+        self, conditions: ClipConditions, settings: Settings, progress: Progress
+    ) -> Iterator[tuple[range, Float[Tensor, "f c h w"]]]:
+        """Frames and their latents, part by part."""
+        window, shift = settings.window, settings.shift
+        self._compile_for(conditions, settings, progress)
+        return stream(
+            lambda: self.denoiser(conditions, settings),
+            self._frame_noise(conditions, settings),
+            lambda: build_scheduler(self.schedule, settings.solver, settings.steps),
+            parts(len(conditions), window, alone=settings.overlap == shift == 0),
+            lambda frames, step: row_windows(
+                frames, window, settings.overlap, shift * first_step(step, settings.cache)
+            ),
+        )
+
+    def _decodes_meanwhile(self, settings: Settings) -> bool:
+        """Whether frames are the same bits if each window is decoded while the next is denoised, and it pays:
+        not on a GPU, and not where devices share the windows, or networks take turns."""
+        alone = settings.overlap == settings.shift == 0 and settings.shared_noise == 1
+        whole = settings.window % self._decode_slice == 0
+        here = self.device.type == "cpu" and self._load_again is None and self.memory == MEMORIES[0]
+        return alone and whole and here
+
+    def _decoded_meanwhile(
+        self, conditions: ClipConditions, settings: Settings, progress: Progress
+    ) -> Iterator[Picture]:
+        made = ahead(self._denoised_parts(conditions, settings, progress))
+        try:
+            # Closed: whatever happens, nothing is denoised any more afterwards.
+            with contextlib.closing(made):
+                for frames, latents in made:
+                    progress("denoise", frames.stop, len(conditions))
+                    yield from self.decode(latents, conditions, progress, start=frames.start)
+        except FloatingPointError as error:
+            raise self._not_finite(f"denoising, {error}") from None
 
     def _frame_noise(
         self, conditions: ClipConditions, settings: Settings

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import threading
+from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor
 
 from semibody.diffusion.schedule import ScheduleConfig, build_scheduler, initial_noise
-from semibody.diffusion.stream import FrameNoise, Part, parts, row_windows, stream
+from semibody.diffusion.stream import FrameNoise, Part, ahead, parts, row_windows, stream
 
 
 @pytest.mark.parametrize(("frames", "window"), [(1, 12), (12, 12), (30, 12), (500, 12), (47, 5)])
@@ -85,3 +87,44 @@ def test_no_seam_is_seen_between_parts(solver: str) -> None:
     assert float(change[seams].max()) <= float(change[elsewhere].max())
     low, high = change[elsewhere].quantile(torch.tensor([0.1, 0.9]))
     assert low <= change[seams].mean() <= high
+
+
+def test_the_next_is_made_while_one_is_used() -> None:
+    making, used = threading.Event(), threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 0
+        making.set()
+        assert used.wait(10), "the item before was not given out meanwhile"
+        yield 1
+
+    given = []
+    for item in ahead(items()):
+        if item == 0:
+            assert making.wait(10), "the next is not begun"
+            used.set()
+        given.append(item)
+    assert given == [0, 1]
+
+
+def test_an_error_comes_at_its_place_and_a_closed_one_makes_no_more() -> None:
+    threads, made = torch.get_num_threads(), []
+
+    def items() -> Iterator[int]:
+        for number in range(4):
+            if number == 3:
+                raise FloatingPointError("step 1")
+            made.append(number)
+            yield number
+
+    given = []
+    with pytest.raises(FloatingPointError, match="step 1"):
+        for item in ahead(items()):
+            given.append(item)
+    assert given == [0, 1, 2]
+    made.clear()
+    begun = ahead(items())
+    assert next(begun) == 0
+    begun.close()
+    assert made in ([0], [0, 1]), "one ahead, and no more"
+    assert torch.get_num_threads() == threads

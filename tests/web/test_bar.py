@@ -23,6 +23,14 @@ def test_stages_count_by_their_seconds() -> None:
     assert told == [(0.1, "prepare", 10), (0.4, "denoise", 10), (0.7, "denoise", 10), (1.0, "decode", 10)]
 
 
+def test_stages_may_be_under_way_at_once() -> None:
+    told: list[float] = []
+    bar = Bar({"prepare": 1.0, "denoise": 6.0, "decode": 3.0}, lambda share, *_, **__: told.append(share))
+    for stage, done in (("denoise", 1), ("decode", 1), ("denoise", 2), ("decode", 2)):
+        bar(stage, done, 2)
+    assert told == pytest.approx([0.4, 0.55, 0.85, 1.0]), "the bar goes forward only"
+
+
 def test_a_preview_goes_with_the_next_report_only() -> None:
     shown: list[bytes | None] = []
     bar = Bar({"decode": 1.0}, lambda *a, preview=None, expected=None: shown.append(preview))

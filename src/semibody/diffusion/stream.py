@@ -11,9 +11,11 @@ carried over are kept, whatever the clip's length.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -23,6 +25,8 @@ from semibody.diffusion.guidance import Denoise
 from semibody.diffusion.process import clamp_noise, share_noise
 from semibody.diffusion.sample import sample
 from semibody.diffusion.windows import Window, ring_windows
+
+T = TypeVar("T")
 
 FIRST, NEXT, CARRIED, AHEAD = 1, 4, 1, 0.5
 """Frames that the first part gives and that others do, that a part takes over, and that it ends with without
@@ -91,6 +95,28 @@ def stream(
         latents, before = _denoise_part(denoiser(), noise(part.frames), build(), part, windows, before)
         start = part.frames[part.old]
         yield range(start, start + part.new), latents[part.old : part.old + part.new]
+
+
+def ahead(items: Iterable[T]) -> Generator[T]:
+    """The items, each made by another thread while the one before it is used.
+
+    That thread computes with half of this one's threads: those that use an item work at the same time.
+    """
+    taken, threads = iter(items), torch.get_num_threads()
+
+    def following() -> list[T]:
+        with torch.inference_mode():
+            return list(itertools.islice(taken, 1))
+
+    try:
+        with ThreadPoolExecutor(1, "ahead", torch.set_num_threads, (max(1, threads // 2),)) as thread:
+            made = thread.submit(following).result()
+            while made:
+                after = thread.submit(following)
+                yield from made
+                made = after.result()
+    finally:
+        torch.set_num_threads(threads)  # what the next threads begin with
 
 
 def _denoise_part(

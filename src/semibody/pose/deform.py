@@ -18,7 +18,9 @@ Poses are in fractions of a picture ``aspect`` times as wide as high; lengths ar
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -27,7 +29,7 @@ from numpy.typing import NDArray
 
 from semibody.pose.body import SEEN, SHOULDERS, face_found, shoulder_distance, shoulders_seen
 from semibody.pose.head import Head, Points, smooth
-from semibody.pose.limbs import Bones, Part, arm_bones, off_segment
+from semibody.pose.limbs import Beside, Bones, Part, arm_bones, off_segment
 from semibody.pose.skeleton import ARM_JOINTS
 from semibody.types import FACE, Floats, Gesture, Pose
 
@@ -103,6 +105,7 @@ class Deformation:
         self._head = Head.of(self._points) if face_found(portrait) else None
         self._width = max(float(shoulder_distance(self._points)), 1e-3)
         self._armed = bool(shoulders_seen(portrait.confidence))
+        self._grids: dict[tuple[int, int], _Grid] = {}
 
     def reaches(self, gesture: Gesture) -> bool:
         """Whether no elbow or wrist is farther than ``FARTHEST`` from its place, and no joint of an arm
@@ -150,66 +153,97 @@ class Deformation:
     def _coarse_flow(self, pose: Pose, rows: int, columns: int) -> tuple[Floats, Floats | None]:
         """(2, rows, columns), without brows and mouth; and the same of forearms and hands where these pass
         before the body, else None."""
-        x = (np.arange(columns) + 0.5) * (self._aspect / columns)
-        y = (np.arange(rows) + 0.5) / rows
-        points = np.stack([part.ravel() for part in np.meshgrid(x, y)]).astype(np.float32)
+        grid = self._grid(rows, columns)
         moved = pose.joints * (self._aspect, 1.0)
-        trunk, arms = self._trunk_flow(points, moved), np.zeros_like(points)
-        behind = arms
+        trunk, head = self._trunk_flow(grid.points, moved), self._head
+        arms = behind = np.zeros_like(grid.points)
         if self._armed:
-            arms = behind = self._arm_flow(points, pose, "arm")
+            arms = behind = self._arm_flow(grid, pose, "arm")
             if self._apart and np.abs(arms).max() > _STILL:
-                stays = self._stays(points)
-                behind = arms + stays * (self._arm_flow(points, pose, "upper") - arms)
+                behind = arms + grid.stays * (self._arm_flow(grid, pose, "upper") - arms)
+        turned = None if head is None else head.flow(grid.points[:, grid.about_head], moved[FACE])
 
-        def with_head(flow: Floats) -> Floats:
-            if self._head is not None:
-                flow = self._off_head(points, flow) + self._head.flow(points, moved[FACE])
-            return (flow * self._inside(points)).reshape(2, rows, columns)
+        def whole(flow: Floats) -> Floats:
+            if turned is not None:
+                # What else moves does not deform the face.
+                flow = flow * grid.off_head
+                flow[:, grid.about_head] += turned
+            return (flow * grid.inside).reshape(2, rows, columns)
 
-        return with_head(trunk + behind), None if behind is arms else with_head(trunk + arms)
+        return whole(trunk + behind), None if behind is arms else whole(trunk + arms)
+
+    def _grid(self, rows: int, columns: int) -> _Grid:
+        """What no pose changes of a grid: computed once."""
+        if (rows, columns) in self._grids:
+            return self._grids[rows, columns]
+        x = ((np.arange(columns) + 0.5) * (self._aspect / columns)).astype(np.float32)
+        y = ((np.arange(rows) + 0.5) / rows).astype(np.float32)
+        points = np.stack([part.ravel() for part in np.meshgrid(x, y)])
+        head = self._head
+        away = np.zeros(0) if head is None else head.distance(points)
+        self._grids[rows, columns] = grid = _Grid(
+            x, y, points,
+            inside=self._inside(points),
+            trunk=1 / np.square(self._off_trunk(points) + 0.02 * self._width),
+            stays=self._stays(points),
+            off_head=smooth(away / (0.15 * self._width)),
+            about_head=np.flatnonzero(away) if head is None else np.flatnonzero(head.follow(points)),
+        )  # fmt: skip
+        return grid
 
     # -- arms ------------------------------------------------------------------------------
 
     def _stays(self, points: Points) -> Floats:
         """(n,) 1 where the picture stays when forearms and hands pass before it, 0 about the arms at rest."""
         about = np.zeros(points.shape[1])
-        for joints in ARM_JOINTS:
+        for joints in ARM_JOINTS if self._apart else ():
             bones = arm_bones(self._own, self._own, self._aspect, joints, "fore")
             if bones is None:
                 continue
             elbow = np.hypot(*(points - self._points[joints[1]][:, None])) / self._width
-            limb = (bones.distance(points) - _WITH * bones.thick[:, None]).min(axis=0) / self._width
+            limb = _beyond(bones, bones.distance(bones.beside(points)), _WITH).min(axis=0) / self._width
             about = np.maximum.reduce(
                 [about, smooth(0.5 + (_ELBOW - elbow) / _ELBOW_FADES), smooth(1 - limb / _LEAVES)]
             )
         return 1 - about
 
-    def _arm_flow(self, points: Points, pose: Pose, part: Part) -> Floats:
+    def _arm_flow(self, grid: _Grid, pose: Pose, part: Part) -> Floats:
         """Of both arms (2, n). The trunk, and an arm at rest, hold their place against the other's field."""
-        total = np.zeros_like(points)
-        moved, weights = [], [1 / np.square(self._off_trunk(points) + 0.02 * self._width)]
-        for joints in ARM_JOINTS:
-            bones = arm_bones(self._own, pose, self._aspect, joints, part)
-            if bones is None:
-                continue
-            moving = joints[:2] if part == "upper" else joints
-            moving = moving[self._own.confidence[moving] >= SEEN]
-            away = (pose.joints - self._own.joints)[moving] * (self._aspect, 1.0)
-            farthest = float(np.hypot(*away.T).max(initial=0.0))
-            distance = bones.distance(points)
-            alone = _ALONE if part == "upper" else 1.0
-            beyond = _beyond(bones, distance, alone * _RIGID)
-            nearest = beyond.min(axis=0)
-            weights.append(1 / np.square(nearest + 0.02 * self._width))
-            if farthest > _STILL:
-                fades = smooth(1 - nearest / max(alone * _NARROWEST * self._width, _SLOPE * farthest))
-                moved.append((bones, distance, beyond, fades * weights[-1]))
-        for bones, distance, beyond, share in moved:
-            near = np.flatnonzero(share)
-            displaced = _displace(bones, points[:, near], distance[:, near], beyond[:, near], self._width)
-            total[:, near] += displaced * share[near] / sum(weights)[near]
+        arms = [
+            _Arm(bones, self._farthest(pose, joints, part), _ALONE if part == "upper" else 1.0, self._width)
+            for joints in ARM_JOINTS
+            if (bones := arm_bones(self._own, pose, self._aspect, joints, part)) is not None
+        ]
+        total, moves = np.zeros_like(grid.points), np.zeros((len(grid.y), len(grid.x)), bool)
+        for arm in arms:
+            if arm.farthest > _STILL:
+                moves |= arm.bones.about(grid.x, grid.y, arm.reach)
+        cells = np.flatnonzero(moves)
+        if not len(cells):
+            return total
+        points = grid.points[:, cells]
+        places = [arm.bones.beside(points) for arm in arms]
+        distances = [arm.bones.distance(place) for arm, place in zip(arms, places, strict=True)]
+        beyond = [arm.beyond(distance) for arm, distance in zip(arms, distances, strict=True)]
+        weights = [1 / np.square(off.min(axis=0) + 0.02 * self._width) for off in beyond]
+        together = np.sum([grid.trunk[cells], *weights], axis=0)
+        for n, arm in enumerate(arms):
+            if arm.farthest > _STILL:
+                share = smooth(1 - beyond[n].min(axis=0) / arm.fades) * weights[n]
+                near = np.flatnonzero(share)
+                away = _Away(
+                    places[n].of(near), distances[n].take(near, axis=1), beyond[n].take(near, axis=1)
+                )
+                displaced = _displace(arm.bones, points.take(near, axis=1), away, self._width)
+                total[:, cells[near]] += displaced * share[near] / together[near]
         return total
+
+    def _farthest(self, pose: Pose, joints: Collection[int], part: Part) -> float:
+        """How far a joint of an arm is from its place at most."""
+        moving = np.array(list(joints)[:2] if part == "upper" else list(joints))
+        moving = moving[self._own.confidence[moving] >= SEEN]
+        away = (pose.joints - self._own.joints)[moving] * (self._aspect, 1.0)
+        return float(np.hypot(*away.T).max(initial=0.0))
 
     def _off_trunk(self, points: Points) -> Floats:
         """(n,) from the line between the shoulders and the spine, less their thickness."""
@@ -230,11 +264,6 @@ class Deformation:
         near = np.exp(-np.square(off / (0.55 * self._width)).sum(axis=0))
         share = near / np.maximum(near.sum(axis=0), 1.0)
         return np.asarray((away.T[..., None] * share).sum(axis=1))
-
-    def _off_head(self, points: Points, flow: Floats) -> Floats:
-        """``flow`` without what would deform the face."""
-        assert self._head is not None
-        return flow * smooth(self._head.distance(points) / (0.15 * self._width))
 
     def _inside(self, points: Points) -> Floats:
         """1 inside, 0 on the edges of the picture: of an edge the direction across it is held."""
@@ -259,24 +288,80 @@ def _find_before(
     return Before(*part, arms[:, *part], off[part])
 
 
+@dataclass(frozen=True)
+class _Grid:
+    """n points of a grid, row by row, and what no pose changes of them."""
+
+    x: Floats32
+    """its columns"""
+    y: Floats32
+    """its rows"""
+    points: Points
+    inside: Floats
+    """as ``Deformation._inside``"""
+    trunk: Floats
+    """(n,) how much the trunk holds its place"""
+    stays: Floats
+    """as ``Deformation._stays``"""
+    off_head: Floats
+    """(n,) 0 on the head, 1 away from it"""
+    about_head: NDArray[np.intp]
+    """which of the points the head takes along"""
+
+
+@dataclass(frozen=True)
+class _Arm:
+    """An arm and how far it is moved, in heights of the picture."""
+
+    bones: Bones
+    farthest: float
+    """of all its joints"""
+    alone: float
+    """share of ``_RIGID`` and ``_NARROWEST``"""
+    width: float
+    """of the shoulders"""
+
+    @property
+    def fades(self) -> float:
+        """Over how far its field fades."""
+        return max(self.alone * _NARROWEST * self.width, _SLOPE * self.farthest)
+
+    @property
+    def reach(self) -> Floats32:
+        """(n,) how far from each bone there is any of the field."""
+        return self.fades + self.alone * _RIGID * self.bones.thick
+
+    def beyond(self, distance: Floats32) -> Floats32:
+        """``_beyond`` of points at these distances."""
+        return _beyond(self.bones, distance, self.alone * _RIGID)
+
+
 def _beyond(bones: Bones, distance: Floats32, rigid: float = _RIGID) -> Floats32:
     """(n, k) how far points are beyond what each bone carries rigidly."""
     return np.maximum(distance - rigid * bones.thick[:, None], 0.0)
 
 
-def _displace(bones: Bones, points: Points, distance: Floats32, beyond: Floats32, width: float) -> Floats32:
-    """(2, k): how far the picture of points beside moved bones is displaced; ``distance`` and ``beyond``
-    (n, k) are theirs."""
-    at = bones.along(points)
+class _Away(NamedTuple):
+    """Where k points are beside n bones."""
+
+    place: Beside
+    distance: Floats32
+    beyond: Floats32
+    """as ``_beyond``"""
+
+
+def _displace(bones: Bones, points: Points, away: _Away, width: float) -> Floats32:
+    """(2, k): how far the picture of points beside moved bones is displaced."""
+    at = bones.along(away.place)
     # Near a bone the picture turns with it; farther away that would grow with the distance.
-    turning = np.clip(1 - beyond / (_FADES * width), 0.0, 1.0)
+    turning = np.clip(1 - away.beyond / (_FADES * width), 0.0, 1.0)
     displaced = turning * (at.source - points[:, None]) + (1 - turning) * (at.old_foot - at.foot)
-    weight = 1 / np.square(np.square(distance / width + 0.02))
+    weight = 1 / np.square(np.square(away.distance / width + 0.02))
     # A hand has twenty thin bones and counts as much as its nearest: else it would pull at the shoulder.
     fingers = bones.thick < 0.6 * bones.thick.max()
     if fingers.any() and not fingers.all():
         weight[fingers] *= weight[fingers].max(axis=0) / weight[fingers].sum(axis=0)
         # It is before its forearm, which may point at the camera, and moves as a whole.
-        weight[~fingers] *= smooth(beyond[fingers].min(axis=0) / (_WRIST * width)) + 1e-4
+        weight[~fingers] *= smooth(away.beyond[fingers].min(axis=0) / (_WRIST * width)) + 1e-4
     weight /= weight.sum(axis=0)
     return np.asarray((weight * displaced).sum(axis=1))

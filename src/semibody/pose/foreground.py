@@ -89,7 +89,8 @@ class _Grid:
         for joints in ARM_JOINTS:
             bones = arm_bones(self.own, self.own, self.aspect, joints, "fore")
             if bones is not None:
-                beyond = (bones.distance(self.points) - thick * bones.thick[:, None]).min(axis=0)
+                distance = bones.distance(bones.beside(self.points))
+                beyond = (distance - thick * bones.thick[:, None]).min(axis=0)
                 limbs = np.maximum(limbs, self._within(beyond, _SOFT))
         return limbs.reshape(self.shape).astype(np.float32)
 

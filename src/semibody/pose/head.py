@@ -106,12 +106,16 @@ class Head:
             return np.zeros((4, 2))
         return np.asarray(np.linalg.lstsq(self._terms(self.face[stiff].T), away, rcond=None)[0])
 
+    def follow(self, points: Points) -> Floats:
+        """(n,) 1 on the head, 0 where its movement has faded."""
+        return smooth(1 - self.distance(points) / (_AROUND * self.size))
+
     def flow(self, points: Points, face: Floats) -> Floats:
         """(2, n): where the picture of the moved head comes from, less the points."""
         motion = self.fit(face)
         if not motion.any():
             return np.zeros_like(points)
-        share = smooth(1 - self.distance(points) / (_AROUND * self.size))
+        share = self.follow(points)
         source = points - share * (self._terms(points) @ motion).T
         # The motion is known at its source; two steps are enough for what a head moves.
         for _ in range(2):

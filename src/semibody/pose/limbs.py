@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -151,10 +151,14 @@ class Bones:
     old_ahead: Float[NDArray[np.float32], "n 2"]
     old_length: Float[NDArray[np.float32], " n"]
 
-    def about(self, xs: _Floats32, ys: _Floats32) -> Bool[NDArray[np.bool_], "h w"]:
-        """Cells of a grid of these columns and rows in a box about a bone; outside nothing is covered."""
-        end, reach = self.start + self.ahead * self.length[:, None], _FADE * self.thick[:, None]
-        first, last = np.minimum(self.start, end) - reach, np.maximum(self.start, end) + reach
+    def about(
+        self, xs: _Floats32, ys: _Floats32, reach: _Floats32 | None = None
+    ) -> Bool[NDArray[np.bool_], "h w"]:
+        """Cells of a grid of these columns and rows in a box about a bone, ``reach`` (n,) wide around it; by
+        default so wide that outside nothing is covered."""
+        end, beside = self.start + self.ahead * self.length[:, None], _FADE * self.thick[:, None]
+        beside = beside if reach is None else reach[:, None]
+        first, last = np.minimum(self.start, end) - beside, np.maximum(self.start, end) + beside
         left, right = (np.searchsorted(xs, corner[:, 0]) for corner in (first, last))
         top, bottom = (np.searchsorted(ys, corner[:, 1]) for corner in (first, last))
         boxes = np.zeros((len(ys), len(xs)), bool)
@@ -180,16 +184,21 @@ class Bones:
         from_y = self.old_start[:, 1:] + far * dy + off * dx
         return away.min(axis=0), np.stack([(weights * from_x).sum(axis=0), (weights * from_y).sum(axis=0)])
 
-    def distance(self, points: Float[NDArray[np.float32], "2 k"]) -> Float[NDArray[np.float32], "n k"]:
-        """Of k points from every bone."""
-        far, off = self._beside(points)
-        beyond = far - far.clip(0, self.length[:, None])
-        return np.asarray(np.sqrt(beyond * beyond + off * off))
+    def beside(self, points: Float[NDArray[np.float32], "2 k"]) -> Beside:
+        """Where k points are, seen from every bone."""
+        right, down = points[0] - self.start[:, :1], points[1] - self.start[:, 1:]
+        dx, dy = self.ahead.T[..., None]
+        return Beside(right * dx + down * dy, down * dx - right * dy)
 
-    def along(self, points: Float[NDArray[np.float32], "2 k"]) -> Along:
+    def distance(self, beside: Beside) -> Float[NDArray[np.float32], "n k"]:
+        """Of k points from every bone."""
+        beyond = beside.far - beside.far.clip(0, self.length[:, None])
+        return np.asarray(np.sqrt(beyond * beyond + beside.off * beside.off))
+
+    def along(self, beside: Beside) -> Along:
         """Of k points, for every bone: where the portrait has the point if it moves with this bone, and the
         bone's nearest point now and in the portrait."""
-        far, off = self._beside(points)
+        far, off = beside
         on = far.clip(0, self.length[:, None])
         foot = self.start.T[..., None] + on * self.ahead.T[..., None]
         old_on = on * (self.old_length / self.length)[:, None]
@@ -199,11 +208,16 @@ class Bones:
         source = old_foot + beyond * np.stack([dx, dy]) + off * np.stack([-dy, dx])
         return Along(source, foot, old_foot)
 
-    def _beside(self, points: Float[NDArray[np.float32], "2 k"]) -> tuple[_Floats32, _Floats32]:
-        """(n, k) how far along each bone points are, and how far to its side."""
-        right, down = points[0] - self.start[:, :1], points[1] - self.start[:, 1:]
-        dx, dy = self.ahead.T[..., None]
-        return right * dx + down * dy, down * dx - right * dy
+
+class Beside(NamedTuple):
+    """How far along each of n bones k points are, and how far to its side."""
+
+    far: Float[NDArray[np.float32], "n k"]
+    off: Float[NDArray[np.float32], "n k"]
+
+    def of(self, points: NDArray[np.intp]) -> Beside:
+        """Of some of the points."""
+        return Beside(self.far.take(points, axis=1), self.off.take(points, axis=1))
 
 
 @dataclass(frozen=True)

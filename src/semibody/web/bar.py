@@ -16,26 +16,26 @@ LEAST_SHARE = 0.08
 
 
 class Bar:
-    """The Progress of a whole clip: stages count by their estimated seconds, in their order."""
+    """The Progress of a whole clip: stages count by their estimated seconds.
+
+    Stages may be under way at once; one that has told nothing counts as done once a later one has begun."""
 
     def __init__(self, seconds: Mapping[str, float], report: Report) -> None:
         self._seconds, self._report = dict(seconds), report
+        self._done: dict[str, float] = {}
         self.preview: bytes | None = None
         """A picture that goes with the next report."""
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """As ``types.Progress``; a stage that is not among the estimates counts nothing."""
-        before = 0.0
-        for name, seconds in self._seconds.items():
-            if name == stage:
-                before += seconds * min(done / max(total, 1), 1.0)
-                break
-            before += seconds
-        else:
-            before = 0.0
+        self._done[stage] = min(done / max(total, 1), 1.0)
+        names = list(self._seconds)
+        begun = names.index(stage) if stage in names else 0
+        of_stages = (self._done.get(name, float(n < begun)) for n, name in enumerate(names))
+        made = sum(seconds * share for seconds, share in zip(self._seconds.values(), of_stages, strict=True))
         preview, self.preview = self.preview, None
         expected = sum(self._seconds.values())
-        self._report(before / max(expected, 1e-9), stage, preview=preview, expected=expected)
+        self._report(made / max(expected, 1e-9), stage, preview=preview, expected=expected)
 
 
 def remaining(share: float, seconds: float, estimate: float) -> float:

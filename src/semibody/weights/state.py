@@ -7,7 +7,7 @@ import mmap
 import pickle
 import sys
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -183,6 +183,8 @@ def assign(
 ) -> None:
     """``fill`` without its checks: ``state`` may be a part of what the module holds."""
     done, owners = 0, dict(module.named_modules())
+    # Read once: a tensor that is in ``state`` now stays where it is until it is copied.
+    mappings = _file_mappings()
     for key in list(state):
         mapped = state.pop(key)
         layout = torch.channels_last if mapped.ndim == 4 else torch.contiguous_format
@@ -192,7 +194,7 @@ def assign(
         owner, _, name = key.rpartition(".")
         _put(owners[owner], name, converted)
         done += mapped.nbytes
-        _release_pages(mapped)
+        _release_pages(mapped, mappings)
         on_tensor(done)
 
 
@@ -209,7 +211,7 @@ def _parameters_and_buffers(module: nn.Module) -> Iterable[tuple[str, Tensor]]:
     yield from module.named_buffers()
 
 
-def _release_pages(tensor: Tensor) -> None:
+def _release_pages(tensor: Tensor, mappings: Sequence[tuple[int, int]]) -> None:
     """Drop a mapped tensor's whole pages from memory (they can be read from the file again)."""
     if sys.platform != "linux" or tensor.nbytes < mmap.PAGESIZE:
         return
@@ -218,17 +220,22 @@ def _release_pages(tensor: Tensor) -> None:
         return
     start = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
     end = (tensor.data_ptr() + tensor.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
-    if end > start and _is_file_mapping(start):
+    # Releasing pages that no file backs would zero them.
+    if end > start and any(low <= start < high for low, high in mappings):
         libc = ctypes.CDLL(None, use_errno=True)
         libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
 
 
-def _is_file_mapping(address: int) -> bool:
-    # Releasing pages that no file backs would zero them.
+def _file_mappings() -> list[tuple[int, int]]:
+    """First and end address of each part of this process's memory that a weights file backs."""
+    if sys.platform != "linux":
+        return []
+    found = []
     with open("/proc/self/maps", encoding="utf-8") as maps:  # noqa: PTH123 - a device, not a path
         for line in maps:
-            span, _, _, _, inode, *_ = line.split(maxsplit=5)
-            low, high = (int(x, 16) for x in span.split("-"))
-            if low <= address < high:
-                return inode != "0"
-    return False
+            span, access, _, _, inode, *_ = line.split(maxsplit=5)
+            # Code, and what programs have written to, is no file of weights.
+            if inode != "0" and "x" not in access:
+                low, high = span.split("-")
+                found.append((int(low, 16), int(high, 16)))
+    return found
