@@ -418,6 +418,10 @@ class Animator:
     ) -> Iterator[tuple[range, Float[Tensor, "f c h w"]]]:
         """Frames and their latents, part by part."""
         window, shift = settings.window, settings.shift
+        if not conditions.draws:
+            starts = range(0, len(conditions), window)
+            whole = (range(start, min(start + window, len(conditions))) for start in starts)
+            return ((frames, conditions.undrawn(len(frames))) for frames in whole)
         self._compile_for(conditions, settings, progress)
         return stream(
             lambda: self.denoiser(conditions, settings),
@@ -562,6 +566,9 @@ class Animator:
         ``scheduler`` (of diffusers, with its timesteps set) takes the place of ``settings.solver``;
         ``after_step`` and ``each`` as for ``sample``.
         """
+        if not conditions.draws:
+            progress("denoise", len(conditions), len(conditions))
+            return conditions.undrawn(len(conditions))
         noise = initial_noise(
             len(conditions),
             self.model.config.vae.latent_channels,

@@ -79,7 +79,11 @@ class Live:
         self._movement = self._conditions.movement
         dimmed = dim_covered_hands(fitted.picture, own)
         self._repertoire = anchor.AnchoredRepertoire(
-            dimmed, self._aspect, seed=self._seed, liveliness=chosen.liveliness
+            dimmed,
+            self._aspect,
+            seed=self._seed,
+            liveliness=chosen.liveliness,
+            apart=self._movement is not None and self._movement.apart,
         )
         self._plan = Improvisation(self._repertoire, often=self._repertoire.often, seed=self._seed)
         self._listener, self._spectrum = Listener(), RunningSpectrum(animator.model.audio_encoder)
@@ -134,12 +138,14 @@ class Live:
             gesture, spectrum.rows, first - round(spectrum.dropped * settings.fps), movement
         )
         animator = self._animator
-        latents = sample(
-            animator.denoiser(conditions, settings),
-            self._noise(range(first, first + count)).to(animator.device),
-            build_scheduler(animator.schedule, settings.solver, settings.steps),
-            lambda step: [list(range(count))],  # noqa: ARG005
-        )
+        latents = conditions.undrawn(count)
+        if conditions.draws:
+            latents = sample(
+                animator.denoiser(conditions, settings),
+                self._noise(range(first, first + count)).to(animator.device),
+                build_scheduler(animator.schedule, settings.solver, settings.steps),
+                lambda step: [list(range(count))],  # noqa: ARG005
+            )
         self._made += count
         yield np.concatenate(list(animator.decode(latents, conditions)))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from semibody import memory, runtime
 from semibody.conditioning.flops import Work, count_work
+from semibody.conditioning.movement import draws_nothing
 from semibody.diffusion.guidance import Interval
 from semibody.diffusion.windows import ring_windows
 from semibody.inputs import prepare
@@ -90,6 +91,8 @@ def make_plan(
     tflop, taken = estimate_work(
         model, settings, len(inputs), bytes_per_number=dtype.itemsize, mode=choice.memory
     )
+    if draws_nothing(model.restorer, inputs.portrait_pose, inputs.gesture, settings.arms):
+        tflop = 0.0
     taken += inputs.speech.seconds * SPEECH_SECOND
     weights = sum(memory.sizes(model).held.values()) * dtype.itemsize
     rate = runtime.matmul_tflops(dtype, target) * EFFICIENCY

@@ -1,17 +1,18 @@
-"""What the networks draw of the mouth alone is what they draw of the whole picture there."""
+"""What networks draw is taken where it is; of a photograph that is moved they draw nothing."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import numpy as np
 import pytest
 import torch
 
 from semibody.animator import Animator
-from semibody.conditioning.clip import ClipConditions
-from semibody.conditioning.mouth import Drawn, Part
+from semibody.conditioning.mouth import Drawn, channels_last
+from semibody.conditioning.movement import draws_nothing
 from semibody.inputs import Inputs, prepare
 from semibody.settings import Settings
-from semibody.types import FACE, Pose
 from semibody.weights.hub import find_weights
 
 
@@ -27,42 +28,24 @@ def prepared(animator: Animator) -> tuple[Inputs, Settings]:
     return prepare(folder / "portrait.png", folder / "speech.wav", "auto", chosen), chosen
 
 
-@pytest.fixture(scope="module")
-def conditions(animator: Animator, prepared: tuple[Inputs, Settings]) -> ClipConditions:
-    with torch.inference_mode():
-        return animator.conditions(*prepared)
-
-
-def test_of_an_open_mouth_it_is_the_whole_frame(
-    animator: Animator, conditions: ClipConditions, prepared: tuple[Inputs, Settings]
+def test_of_a_photograph_that_is_moved_networks_draw_nothing(
+    animator: Animator, prepared: tuple[Inputs, Settings]
 ) -> None:
-    frames = [8, 15, 20]
+    inputs, chosen = prepared
     with torch.inference_mode():
-        latents = animator.denoise(conditions, prepared[1])
-        conditions.finish(latents, frames)
-        mouths = conditions._mouth(frames)
-        assert mouths[:, 0].max() > 0.3
-        assert conditions._drawn_mouth is not None
-        drawn = conditions._drawn_mouth.draw(latents[frames], mouths)
-        decoded = animator.model.decode(latents[frames])
-        restorer, encoded, carried = (
-            animator.model.restorer, conditions._encoded, conditions._carried(conditions._picture, frames),
-        )  # fmt: skip
-        assert restorer is not None
-        assert encoded is not None
-        whole = restorer(decoded, conditions.maps(frames), encoded, mouths, carried)
-    own = prepared[0].portrait_pose
-    assert own is not None
-    height, width = whole.shape[2:]
-    lips = own.joints[FACE][48:68] * (width, height)
-    (left, top), (right, bottom) = lips.min(axis=0).astype(int) - 1, lips.max(axis=0).astype(int) + 4
-    x, y = np.meshgrid(np.arange(left, right, dtype=np.float32), np.arange(top, bottom, dtype=np.float32))
-    for number in range(len(frames)):
-        part = drawn.at(number, x, y, (height, width))
-        expected = whole[number, :, top:bottom, left:right].permute(1, 2, 0).numpy()
-        assert np.abs(part - expected).max() < 0.12  # at a single place
-        assert np.square(part - expected).mean() < 2.5e-4  # 42 dB
-    assert drawn.pictures.shape[1] * drawn.pictures.shape[2] < height * width / 8
+        moved, drawn = (
+            animator.conditions(inputs, dataclasses.replace(chosen, arms=arms))
+            for arms in ("auto", "networks")
+        )
+        assert (moved.draws, drawn.draws) == (False, True)
+        for arms, nothing in (("auto", True), ("networks", False)):
+            restorer, own = animator.model.config.restorer, inputs.portrait_pose
+            assert draws_nothing(restorer, own, inputs.gesture, arms) is nothing
+        assert animator.denoise(moved, chosen).shape == (24, 0, *moved.cells)
+        made = list(animator.frames(inputs, chosen))
+        streamed = list(animator.stream(inputs, chosen))
+    assert np.concatenate(made).shape == (24, *inputs.portrait.shape)
+    assert (np.concatenate(made) == np.concatenate(streamed)).all()
 
 
 def test_a_clip_does_not_depend_on_where_its_making_began(
@@ -75,31 +58,10 @@ def test_a_clip_does_not_depend_on_where_its_making_began(
         assert torch.equal(one.finish(latents, range(4, 8)), other.finish(latents, range(4, 8)))
 
 
-def face_at(x: float, y: float, size: float) -> Pose:
-    joints = np.zeros((128, 2))
-    corners = np.random.default_rng(0).random((68, 2))
-    joints[FACE] = (x, y) + size * corners
-    return Pose(joints, np.ones(128))
-
-
-@pytest.mark.parametrize("place", [(0.4, 0.1, 0.2), (-0.1, -0.1, 0.2), (0.9, 0.95, 0.3), (0.0, 0.0, 1.0)])
-def test_a_part_lies_within_the_picture(place: tuple[float, float, float]) -> None:
-    part = Part.about_mouth(face_at(*place), (32, 24))
-    assert 0 <= part.rows.start < part.rows.stop <= 32
-    assert 0 <= part.columns.start < part.columns.stop <= 24
-    cut = part.of_picture(torch.zeros(1, 3, 64, 48))
-    assert cut.shape[2:] == (
-        2 * (part.rows.stop - part.rows.start),
-        2 * (part.columns.stop - part.columns.start),
-    )
-
-
-def test_a_part_of_a_ramp_is_found_at_its_place() -> None:
+def test_a_ramp_is_found_at_its_place() -> None:
     """A picture whose value is its column: drawn at half the size, read in pixels of the whole."""
-    part = Part(slice(2, 6), slice(4, 8), (8, 16))
     columns = torch.arange(128).float().expand(1, 3, 64, 128)
-    small = torch.nn.functional.avg_pool2d(columns, 2)
-    drawn = Drawn(part.of_picture(small).permute(0, 2, 3, 1).contiguous().numpy(), part)
+    drawn = Drawn(channels_last(torch.nn.functional.avg_pool2d(columns, 2)))
     x, y = np.meshgrid(np.arange(36, 60, dtype=np.float32), np.arange(20, 44, dtype=np.float32))
     read = drawn.at(0, x, y, (64, 128))
     np.testing.assert_allclose(read, np.repeat(x[..., None], 3, axis=2), atol=0.1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from semibody.conditioning.mouth import Drawn, Part
+from semibody.conditioning.mouth import Drawn
 from semibody.conditioning.movement import Movement
 from semibody.pose import library
 from semibody.pose.alive import enliven
@@ -48,7 +48,7 @@ def unit(picture: Picture) -> NDArray[np.float32]:
 
 
 def whole(pictures: NDArray[np.float32]) -> Drawn:
-    return Drawn(pictures, Part.whole())
+    return Drawn(pictures)
 
 
 def test_a_hand_moves_and_the_room_stays(own: Pose) -> None:

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from made import STRESSES, spoken
-from semibody.conditioning.mouth import Drawn, Part
+from semibody.conditioning.mouth import Drawn
 from semibody.conditioning.movement import Movement
 from semibody.pose import library
 from semibody.pose.anchor import AnchoredRepertoire, hides_forearm, plan_from
@@ -77,7 +77,7 @@ def animated(own: Pose, pose: Pose, person: NDArray[np.float32] | None) -> NDArr
     unit = picture.astype(np.float32)[None] / 127.5 - 1
     movement = Movement(picture, own, Gesture.from_poses([own, pose]), None, person)
     assert movement.moves_arms
-    frames = movement.apply(np.concatenate([unit, unit]), Drawn(unit, Part.whole()), [0, 1])
+    frames = movement.apply(np.concatenate([unit, unit]), Drawn(unit), [0, 1])
     assert (frames[0] == unit[0]).all(), "at rest the frame is the photograph"
     return (frames[1] + 1) * 127.5
 

@@ -28,7 +28,7 @@ from torch import Tensor
 from semibody import media
 from semibody.conditioning.evidence import Evidence
 from semibody.conditioning.lips import parted
-from semibody.conditioning.mouth import Drawn, DrawnMouth, Part, channels_last
+from semibody.conditioning.mouth import Drawn, channels_last
 from semibody.conditioning.movement import Frames, Movement
 from semibody.diffusion.windows import Window
 from semibody.networks.audio_encoders import LogMelEncoder, audible
@@ -40,9 +40,6 @@ from semibody.types import Gesture, Picture, Pose, Speech
 CACHE_BYTES = 256 * 2**20
 """Pose features kept between steps, and as much of audio's keys and values; the rest is computed again. With
 one step nothing but what neighbouring windows share is asked for twice, and nothing else is kept."""
-_OPEN = 0.9
-"""Opening of the mouth whose statistics stand for those of all openings: where little of it is shown, their
-errors are small."""
 GROUP = 4
 """Neighbouring frames whose pose features, or audio, are computed together."""
 
@@ -117,7 +114,6 @@ class ClipConditions:
         """scaled latents to pixels, about −1..1; of models without a restorer another may take its place"""
         self._model, self._device, self._dtype = model, model.device, model.dtype
         self._gesture, self._fps = movement.for_networks if movement else gesture, fps
-        self._drawn_mouth: DrawnMouth | None = None
         self._movement, self._still = movement, movement is not None and movement.moves_arms
         # Networks that draw everything were trained on the mouth that their own encoder hears.
         self._lip_shapes = model.lips if movement is not None and movement.deforms else None
@@ -129,7 +125,12 @@ class ClipConditions:
         """which frame of the sound is the clip's first"""
         mask = evidence.audio_mask()
         self._audio_mask = None if mask is None else torch.from_numpy(mask).to(self._device, self._dtype)
-        self._encode(pixels_of(self._picture).to(self._device, self._dtype))
+        restorer = model.restorer
+        self.draws = not self._still or restorer is None or not restorer.config.heard
+        """whether anything that the networks draw is seen; else the portrait is moved, and lips by what is
+        heard"""
+        if self.draws:
+            self._encode(pixels_of(self._picture).to(self._device, self._dtype))
         kept, frames = cache_bytes(steps), len(self._gesture)
         self._features = FrameCache(self._encode_poses, frames, kept)
         self._audio = FrameCache(self._project_audio, frames, kept)
@@ -171,7 +172,7 @@ class ClipConditions:
         """The same portrait and plate at the size of the finished pictures."""
         if self._picture.shape == self._full.shape:
             return encoded
-        pixels, plate = pixels_of(self._full).to(self._device), encoded.plate
+        pixels, plate = self._whole, encoded.plate
         hidden = dataclasses.replace(
             self._evidence, height=len(self._full), width=self._full.shape[1]
         ).hidden()
@@ -224,17 +225,16 @@ class ClipConditions:
 
         ``latents``: of all frames, or of those from ``start`` on; the clip's first are to be finished first.
         """
-        restorer, movement = self._model.restorer, self._movement
-        given = latents[[frame - start for frame in frames]].to(self._dtype).contiguous()
-        if movement is None or not self._still or restorer is None or not restorer.config.heard:
+        movement = self._movement
+        if movement is None or self.draws:
+            given = latents[[frame - start for frame in frames]].to(self._dtype).contiguous()
             return self.restored(self.decode(given), frames)
-        # Of what the networks draw only the mouth's inside is shown, of the portrait itself, moved.
-        if self._drawn_mouth is None:
-            self._drawn_mouth = self._mouth_drawn_as_in(latents[:1].to(self._dtype))
-        portrait = np.broadcast_to(self._portrait_alone, (len(frames), *self._full.shape))
-        mouth, lips = self._heard(frames)
-        drawn = self._drawn_mouth.draw(given, mouth)
-        return self._moved(movement, portrait, drawn, frames, lips)
+        portrait = np.broadcast_to(channels_last(self._whole), (len(frames), *self._full.shape))
+        return self._moved(movement, portrait, None, frames, self._heard(frames)[1])
+
+    def undrawn(self, frames: int) -> Float[Tensor, "n 0 h w"]:
+        """The latents of a clip of which networks draw nothing."""
+        return torch.zeros(frames, 0, *self.cells)
 
     def restored(self, pixels: Float[Tensor, "f 3 H W"], frames: Sequence[int]) -> Float[Tensor, "f 3 H W"]:
         """Decoded frames at the portrait's size, with its fine detail if the model has a restorer, and moved
@@ -255,26 +255,21 @@ class ClipConditions:
         base = self._where_moving(made, frames, mouth=movement is None or mouth is None)
         if movement is None:
             return base
-        drawn = Drawn(channels_last(made), Part.whole())
+        drawn = Drawn(channels_last(made))
         return self._moved(movement, channels_last(base), drawn, frames, lips)
 
-    def _mouth_drawn_as_in(self, latents: Float[Tensor, "1 c h w"]) -> DrawnMouth:
-        """What draws the mouths of all frames, with the statistics of the one whose latents these are."""
-        own, encoded, mouth = self._evidence.own, self._encoded, self._mouth([0])
-        assert own is not None
-        assert encoded is not None
-        mouth[:, 0] = _OPEN
-        return DrawnMouth(
-            self._model, encoded, own, self.maps([0]), self._carried(self._picture, [0]), latents, mouth
-        )
-
     @cached_property
-    def _portrait_alone(self) -> Frames:
-        """(1, H, W, 3): the picture that is moved, at its full size."""
-        return channels_last(self._encoded_full.pixels)
+    def _whole(self) -> Float[Tensor, "1 3 H W"]:
+        """The portrait at its full size, in −1..1."""
+        return pixels_of(self._full).to(self._device)
 
     def _moved(
-        self, movement: Movement, pictures: Frames, drawn: Drawn, frames: Sequence[int], lips: Tensor | None
+        self,
+        movement: Movement,
+        pictures: Frames,
+        drawn: Drawn | None,
+        frames: Sequence[int],
+        lips: Tensor | None,
     ) -> Float[Tensor, "f 3 H W"]:
         mouths = None if lips is None else lips.float().cpu().numpy()
         moved = movement.apply(pictures, drawn, frames, mouths)
@@ -294,7 +289,7 @@ class ClipConditions:
         if moving is None:
             return made
         share = resized(self._of_poses(moving, frames), made)
-        return torch.lerp(self._encoded_full.pixels.float().expand_as(made), made, share)
+        return torch.lerp(self._whole.expand_as(made), made, share)
 
     def _poses(self, frames: Sequence[int]) -> list[Pose]:
         """The poses of frames, as networks are conditioned on them; one for all if they are the same."""

@@ -28,6 +28,7 @@ from semibody.conditioning.inside import Inside
 from semibody.conditioning.lips import Lips, Shape
 from semibody.conditioning.mouth import Drawn
 from semibody.media import Opacity
+from semibody.networks.restorer import RestorerConfig
 from semibody.pose import anchor
 from semibody.pose.alive import Life
 from semibody.pose.body import face_found
@@ -75,7 +76,6 @@ class Movement:
             self._eyes = Eyes.of(_unit(picture), own.joints[FACE] * (width, height))
         self._lips = Lips(own.joints[FACE] * (width / height, 1.0), width / height)
         self._inside = Inside.of(_unit(picture), own.joints[FACE] * (width, height))
-        self._inside = Inside.of(_unit(picture), own.joints[FACE] * (width, height))
         self.deforms = deform_arms
         """whether the portrait is deformed as far as it can be; else networks draw arms and mouth"""
         self.moves_arms = deform_arms and self._deformation.reaches(gesture)
@@ -88,6 +88,11 @@ class Movement:
             self._room = (behind == picture).all(axis=2) & (self._matte == 0)
             """(H, W) what is background for certain"""
             self._foreground = Foreground.of(picture, own, self._matte, behind)
+
+    @property
+    def apart(self) -> bool:
+        """Whether forearms and hands pass before the body."""
+        return self._matte is not None
 
     def following(self, gesture: Gesture, life: Life | None) -> Movement:
         """The same portrait's movement in other frames."""
@@ -115,7 +120,7 @@ class Movement:
     def apply(
         self,
         pictures: Frames,
-        drawn: Drawn,
+        drawn: Drawn | None,
         frames: Sequence[int],
         mouths: Float[NDArray[np.float32], "f c"] | None = None,
     ) -> Frames:
@@ -140,11 +145,12 @@ class Movement:
         with ThreadPoolExecutor(max(1, cv2.getNumThreads())) as threads:
             return np.stack(list(threads.map(move, range(len(frames)))))
 
-    def _behind_lips(self, drawn: Drawn, number: int, picture: Frame, shape: Shape | None) -> Shown:
+    def _behind_lips(self, drawn: Drawn | None, number: int, picture: Frame, shape: Shape | None) -> Shown:
         """What an open mouth shows: networks that draw everything draw it too; else it is drawn for the
         photograph, at its own size."""
         height, width = picture.shape[:2]
         if shape is None or not self.deforms:
+            assert drawn is not None, "networks that draw the mouth have drawn it"
             return lambda across, down: drawn.at(number, across, down, (height, width))
         face, away = (part * (width, height) for part in (self._own.joints[FACE], self._lips.offsets(shape)))
         return lambda across, down: self._inside.draw(Mouth.of(face, away, across + 0.5, down + 0.5))
@@ -194,6 +200,14 @@ class Movement:
         drawn -= made[box]
         drawn *= cv2.merge([opacity] * 3)
         made[box] += drawn
+
+
+def draws_nothing(config: RestorerConfig | None, own: Pose | None, gesture: Gesture, arms: str) -> bool:
+    """Whether a clip of such a model, portrait and gesture needs no network to draw (``ClipConditions.draws``);
+    ``arms`` as in ``Settings``."""
+    if config is None or not (config.limbs and config.heard) or own is None or arms == "networks":
+        return False
+    return face_found(own) and Deformation(own, gesture.aspect).reaches(gesture)
 
 
 def _places(flow: Float[NDArray[np.float32], "2 H W"]) -> tuple[Floats32, Floats32]:
