@@ -108,7 +108,8 @@ def test_the_next_is_made_while_one_is_used() -> None:
 
 
 def test_an_error_comes_at_its_place_and_a_closed_one_makes_no_more() -> None:
-    threads, made = torch.get_num_threads(), []
+    threads = torch.get_num_threads()
+    made: list[int] = []
 
     def items() -> Iterator[int]:
         for number in range(4):
