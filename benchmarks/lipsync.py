@@ -93,23 +93,26 @@ def main() -> None:
     parser.add_argument("--measure", choices=["predicted", "syncnet"], default="predicted")
     parser.add_argument("--keep", type=Path, help="keep what was seen and heard in this folder")
     asked = parser.parse_args()
-    sets: dict[str, list[Seen]] = {str(asked.folder): []}
-    entries = [e for e in read_manifest(asked.folder) if e.audio is not None and e.kind == "full"]
+    own = str(asked.folder)
+    sets: dict[str, list[Seen]] = {own: []}
+    files = [
+        (own, entry.id, entry.video, entry.audio, entry.fps)
+        for entry in read_manifest(asked.folder)
+        if entry.audio is not None and entry.kind == "full"
+    ]
     if asked.measure == "syncnet":
-        found = [Seen(e.id, *lips.embeddings(e.video, e.audio, e.fps)) for e in entries if e.audio]
-        sets[str(asked.folder)] = found
+        sets[own] = [Seen(name, *lips.embeddings(video, audio, fps)) for _, name, video, audio, fps in files]
     else:
+        files += [(video.stem, video.stem, video, video, Wanted().fps) for video in asked.videos]
         with open_detector("mediapipe") as detector:
-            files = [(str(asked.folder), e.id, e.video, e.audio, e.fps) for e in entries]
-            files += [(video.stem, video.stem, video, video, Wanted().fps) for video in asked.videos]
-            for name, *file in files:
-                seen = kept(asked.keep, *file, detector)  # type: ignore[arg-type]
-                sets.setdefault(name, []).extend([seen] if seen is not None else [])
+            for group, name, video, audio, fps in files:
+                seen = kept(asked.keep, name, video, audio, fps, detector)
+                sets.setdefault(group, []).extend([seen] if seen is not None else [])
     for seconds in asked.seconds:
         for name, clips in sets.items():
-            others = [] if name == str(asked.folder) else sets[str(asked.folder)]
-            found = margins(clips, others, round(seconds * lips.TICKS), asked.measure)
-            print(json.dumps({"set": name, "measure": asked.measure, "seconds": seconds, **shown(found)}))
+            others = [] if name == own else sets[own]
+            trials = margins(clips, others, round(seconds * lips.TICKS), asked.measure)
+            print(json.dumps({"set": name, "measure": asked.measure, "seconds": seconds, **shown(trials)}))
 
 
 def kept(

@@ -399,8 +399,8 @@ def test_ray_gives_the_same_json(
     monkeypatch.chdir(tmp_path)
     wanted = ["PSNR", "SSIM", "change-moving"]
     runs = [
-        evaluate("ours", "real", metrics=wanted, cache=tmp_path / f"{number}", workers=where).as_dict()
-        for number, where in enumerate((1, Workers(workers=2, ray="local")))
+        evaluate("ours", "real", metrics=wanted, cache=tmp_path / str(where.ray), workers=where).as_dict()
+        for where in (Workers(workers=1), Workers(workers=2, ray="local"))
     ]
     for facts in runs:
         facts.pop("seconds")

@@ -403,7 +403,7 @@ class _ClipChoice:
 
     def __init__(self, clips: Sequence[PackedClip]) -> None:
         self._clips = list(clips)
-        self._known: dict[tuple[str, bool, str | None], dict[str, list[PackedClip]]] = {}
+        self._known: dict[tuple[str, bool, str | None], list[list[PackedClip]]] = {}
 
     def of_person(self, rng: Generator, decided: CurriculumStep) -> list[PackedClip]:
         """The clips of a person of one source and kind."""
@@ -411,7 +411,7 @@ class _ClipChoice:
         heads = bool(self._people("head", decided, None)) and rng.random() < decided.head_share
         kind = "head" if heads else "full"
         people = self._people(kind, decided, self._source(rng, kind, decided))
-        return people[sorted(people)[rng.integers(len(people))]]
+        return people[rng.integers(len(people))]
 
     def _source(self, rng: Generator, kind: str, decided: CurriculumStep) -> str | None:
         """A source by its share, of those that have clips of this kind; None: all."""
@@ -425,8 +425,10 @@ class _ClipChoice:
         limits = np.cumsum(list(shares.values()))
         return list(shares)[int(np.searchsorted(limits, rng.random() * limits[-1], side="right"))]
 
-    def _people(self, kind: str, decided: CurriculumStep, source: str | None) -> dict[str, list[PackedClip]]:
-        """Person -> the clips that may be drawn: silent ones only where audio is muted."""
+    def _people(self, kind: str, decided: CurriculumStep, source: str | None) -> list[list[PackedClip]]:
+        """Each person's clips that may be drawn, by the person's name: silent ones only where audio is muted.
+
+        Kept, because there may be a hundred thousand."""
         key = kind, decided.muted, source
         if key not in self._known:
             self._known[key] = _by_person(
@@ -454,9 +456,9 @@ class _ClipChoice:
             )
 
 
-def _by_person(clips: Sequence[PackedClip], kind: str) -> dict[str, list[PackedClip]]:
+def _by_person(clips: Sequence[PackedClip], kind: str) -> list[list[PackedClip]]:
     people: dict[str, list[PackedClip]] = defaultdict(list)
     for clip in clips:
         if clip.kind == kind:
             people[clip.person].append(clip)
-    return dict(people)
+    return [people[name] for name in sorted(people)]
