@@ -24,7 +24,7 @@ def face(gap: float = 0.0) -> Floats:
 
 
 def drawn(opened: float, colour: tuple[float, float, float], gap: float = 0.0) -> tuple[Floats, Mouth]:
-    picture = np.broadcast_to(np.float32(colour) * 2 - 1, (SIZE, SIZE, 3))
+    picture = np.broadcast_to(np.array(colour, np.float32) * 2 - 1, (SIZE, SIZE, 3))
     away = np.zeros((68, 2))
     away[62, 1], away[66, 1] = -0.15 * opened, 0.85 * opened
     x, y = np.meshgrid(*[np.arange(SIZE, dtype=np.float32) + 0.5] * 2)
@@ -60,7 +60,7 @@ def test_teeth_stay_with_the_skull_while_the_jaw_goes_down() -> None:
 def test_it_is_darker_in_a_mouth_that_is_hardly_open_and_in_dim_light() -> None:
     wide, narrow, dim = (
         drawn(opened, colour)[0][128:131, 100:156].mean()
-        for opened, colour in ((40.0, SKIN), (5.0, SKIN), (40.0, tuple(0.3 * c for c in SKIN)))
+        for opened, colour in ((40.0, SKIN), (5.0, SKIN), (40.0, (0.24, 0.19, 0.16)))
     )
     assert narrow < 0.85 * wide
     assert dim < 0.8 * wide

@@ -35,10 +35,10 @@ def test_lips_close_what_is_open_and_open_what_is_closed(face: Floats) -> None:
     # Closed a little farther than the joints say, because teeth shine through beside them.
     assert gap(shaped(parted, *REST)) == pytest.approx(-0.005)
     size = np.ptp(face[:, 1])
-    assert gap(shaped(parted, 1, 0, 0, 0, 0, 0)) == pytest.approx(0.17 * size)
+    assert gap(shaped(parted, 1, 0, 0, 0, 0, 0)) == pytest.approx(0.155 * size)
     # Joints that are hardly apart are those of lips that touch: opening adds to that.
-    parted[66] = parted[62] + (0, 0.01 * size)
-    assert gap(shaped(parted, 1, 0, 0, 0, 0, 0)) == pytest.approx(0.18 * size)
+    parted[66] = parted[62] + (0, 0.008 * size)
+    assert gap(shaped(parted, 1, 0, 0, 0, 0, 0)) == pytest.approx(0.163 * size)
 
 
 @pytest.mark.parametrize("jaw", [0.1, 0.5, 1.0])
@@ -53,7 +53,7 @@ def test_corners_go_in_for_round_sounds_and_out_for_spread_ones(face: Floats) ->
     width = face[64, 0] - face[60, 0]
     rounded, spread = shaped(face, 0.3, 1, 0, 0, 0, 0), shaped(face, 0.3, 0, 1, 0, 0, 0)
     assert (rounded[64, 0] - rounded[60, 0]) / width == pytest.approx(0.77)
-    assert (spread[64, 0] - spread[60, 0]) / width == pytest.approx(1.24)
+    assert (spread[64, 0] - spread[60, 0]) / width == pytest.approx(1.2)
     for one, other in ((60, 64),):
         assert rounded[one, 0] + rounded[other, 0] == pytest.approx(face[one, 0] + face[other, 0])
 
@@ -72,7 +72,7 @@ def test_an_opening_jaw_stretches_the_lips_and_spreading_thins_the_upper_one(fac
         return float(of[62, 1] - of[51, 1]), float(of[57, 1] - of[66, 1])
 
     usual, opened, spread = (thick(shaped(face, *s)) for s in (REST, (1, 0, 0, 0, 0, 0), (0, 0, 1, 0, 0, 0)))
-    assert np.array(opened) / usual == pytest.approx([0.7, 0.75])
+    assert np.array(opened) / usual == pytest.approx([0.85, 0.85])
     assert np.array(spread) / usual == pytest.approx([0.75, 0.95])
 
 

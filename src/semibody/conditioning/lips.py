@@ -19,14 +19,14 @@ from semibody.clips.mouth import SHAPES
 from semibody.pose.head import smooth
 from semibody.types import Floats
 
-_WIDEST = 0.17
+_WIDEST = 0.155
 """Gap of the inner lips at an opening of 1, in heights of the face."""
 _CLOSED = 0.05
 """Openings up to this are closed lips."""
 _PARTED, _OVER = 0.006, 0.5
 """From which gap, in heights of the face, a portrait's lips are parted, and by how much more than that gap
 they are closed."""
-_TOUCHING = 0.012
+_TOUCHING = 0.008
 """How far apart the joints of lips that touch may be found, in heights of the face; of lips that do not touch
 they are twice as far apart."""
 _UPPER_LIP = 0.15
@@ -35,13 +35,13 @@ _SHUTS = (0.22, 0.5)
 """Predicted closures between which lips go from open to shut: a short b is predicted with doubt."""
 _BITES = (0.25, 0.6)
 """The same of a lower lip that goes to the upper teeth."""
-_TO_TEETH, _FUNNEL = 0.018, 0.03
+_TO_TEETH, _FUNNEL = 0.018, 0.02
 """Gap of f and v, and what rounding adds to that of the jaw, in heights of the face."""
 _SHOWS_TEETH = 0.012
 """How far the upper lip is raised, in heights of the face."""
-_ROUND, _SPREAD = 0.115, 0.12
+_ROUND, _SPREAD = 0.115, 0.1
 """How far each corner goes in for rounded lips, and out for spread ones, in widths of the mouth."""
-_THICKER = np.array([(-0.3, -0.25), (0.2, 0.2), (-0.25, -0.05), (-0.3, -0.12), (-0.2, -0.2), (-0.15, 0.0)])
+_THICKER = np.array([(-0.15, -0.15), (0.2, 0.2), (-0.25, -0.05), (-0.3, -0.12), (-0.2, -0.2), (-0.15, 0.0)])
 """How much thicker the upper and the lower lip are for each shape: a jaw that opens stretches them, rounding
 pushes them forward, pressing rolls them in, and behind the teeth there is less of the lower lip to see."""
 _USUAL_WIDTH = 0.8
