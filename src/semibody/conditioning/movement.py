@@ -203,8 +203,8 @@ class Movement:
 
 
 def draws_nothing(config: RestorerConfig | None, own: Pose | None, gesture: Gesture, arms: str) -> bool:
-    """Whether a clip of such a model, portrait and gesture needs no network to draw (``ClipConditions.draws``);
-    ``arms`` as in ``Settings``."""
+    """Whether networks draw nothing of such a model's clip (``ClipConditions.draws``); ``arms`` as in
+    ``Settings``."""
     if config is None or not (config.limbs and config.heard) or own is None or arms == "networks":
         return False
     return face_found(own) and Deformation(own, gesture.aspect).reaches(gesture)
