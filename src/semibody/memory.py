@@ -24,6 +24,7 @@ from semibody.diffusion.state import STEP_FRAMES
 from semibody.diffusion.windows import ring_windows
 from semibody.networks.audio_encoders import AudioEncoder
 from semibody.networks.model import Model, ModelConfig
+from semibody.networks.slices import SLICE
 from semibody.networks.turns import LARGE, blocks_of
 from semibody.networks.unet import UNet
 from semibody.settings import Settings
@@ -33,9 +34,15 @@ MEMORIES: tuple[Memory, ...] = get_args(Memory)
 """What ``--memory`` may be, beside auto: each needs less than the one before."""
 FITS = 0.9
 """Share of the free memory that an estimate may take."""
-WIDE = 40
-"""Numbers alive at the peak of a U-Net's pass, for each cell of the latents and of the first width. On a CPU
-at 768 x 768 about 60 were measured (``benchmarks/memory.py``)."""
+WHOLE, SLICED = 12, 28
+"""Numbers alive at the peak of a U-Net's pass, for each cell of the latents and of the first width: of whole
+windows, and of what is computed slice by slice where a window is larger than a slice (measured on a CPU)."""
+SLICES = 7 * SLICE
+"""Most bytes of the latter."""
+GAPS = 0.08
+"""Memory that lies free between weights, as a share of them (measured on a CPU)."""
+BLOCK_GAPS = 0.6
+"""The same where blocks come and go, as a share of their network's weights."""
 DECODED = 8
 """The same of a decoder's pass, for each pixel and its first width."""
 
@@ -148,14 +155,19 @@ def needed(sizes: Sizes, settings: Settings, frames: int, *, bytes_per_number: i
     pixels = math.prod(model.working_size(settings.height, settings.width))
     cells, window = pixels // model.vae.factor**2, min(settings.window, frames)
     # The widest layers of a window, and the decoder's of one frame, are alive at the peak.
-    one_frame = cells * model.unet.widths[0] * WIDE
     decoded = pixels * model.vae.widths[0] * DECODED
-    stages = {"reference_unet": one_frame, "denoising_unet": window * one_frame, "vae": decoded}
+
+    def alive(frames: int) -> float:
+        widest = frames * cells * model.unet.widths[0]
+        return widest * WHOLE + min(widest * SLICED, SLICES / bytes_per_number)
+
+    stages = {"reference_unet": alive(1), "denoising_unet": alive(window), "vae": decoded}
     small = sum(count for name, count in held.items() if name not in LARGE)
+    gaps = {name: (BLOCK_GAPS if least[name] < held[name] else GAPS) * held[name] for name in stages}
     peaks: dict[Memory, float] = {
-        "full": sum(held.values()) + max(stages.values()),
-        "low": small + max(held[name] + stage for name, stage in stages.items()),
-        "lowest": small + max(least[name] + stage for name, stage in stages.items()),
+        "full": (1 + GAPS) * sum(held.values()) + max(stages.values()),
+        "low": small + max((1 + GAPS) * held[name] + stage for name, stage in stages.items()),
+        "lowest": small + max(least[name] + gaps[name] + stage for name, stage in stages.items()),
     }
     latents = 4 * model.vae.latent_channels * cells
     waiting = min(frames, WAITING * STEP_FRAMES)
