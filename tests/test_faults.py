@@ -230,7 +230,7 @@ def work(
 
     monkeypatch.setattr(ingest, "open_detector", lambda name: scenes.ByColour())
     # mediapipe, which finds faces, does not survive a fork.
-    monkeypatch.setattr(lips, "network_here", lambda: None)
+    monkeypatch.setattr(lips, "measure_here", lambda: None)
     monkeypatch.setattr(people, "network_missing", lambda: "these pictures show no faces")
     monkeypatch.setattr(ingest, "run_jobs", lambda function, jobs, *_, **__: (function(*j) for j in jobs))
     monkeypatch.setattr(segments, "SEGMENT", 4)
