@@ -30,7 +30,7 @@ from semibody import media, runtime, scratch
 from semibody import memory as memories
 from semibody import resume as resuming
 from semibody.conditioning.clip import ClipConditions
-from semibody.conditioning.movement import Movement
+from semibody.conditioning.movement import Movement, can_move, draws_nothing
 from semibody.diffusion.guidance import Denoise, Interval, guide
 from semibody.diffusion.reuse import Reuse, SavedBetween, first_step
 from semibody.diffusion.sample import AfterStep, sample
@@ -48,7 +48,6 @@ from semibody.networks.loading import build_model, fill_model
 from semibody.networks.model import Conditions, Model, ModelConfig
 from semibody.networks.tiny_decoder import TinyDecoder
 from semibody.networks.unet import DeepFeatures
-from semibody.pose.body import face_found
 from semibody.resume import Unfinished
 from semibody.settings import Settings, Source, change, resolve
 from semibody.types import Clip, Gesture, Memory, Picture, Progress, SemibodyError, Speech, silent
@@ -514,7 +513,9 @@ class Animator:
 
     def _spread(self, inputs: Inputs, settings: Settings) -> contextlib.AbstractContextManager[Each]:
         """How a step's windows are shared among the devices."""
-        if self._load_again is None:
+        restorer, own = self.model.config.restorer, inputs.portrait_pose
+        # Where nothing is denoised, others would read the weights for nothing.
+        if self._load_again is None or draws_nothing(restorer, own, inputs.gesture, settings.arms):
             return contextlib.nullcontext(itertools.starmap)
         seen = dataclasses.replace(inputs, matte=None, findings=(), sources={})
         return Spread(functools.partial(_denoiser_on, self._load_again, seen, settings), self._further)
@@ -537,8 +538,8 @@ class Animator:
 
     def _movement(self, inputs: Inputs, *, deform_arms: bool) -> Movement | None:
         """How finished frames are moved; None for models that draw every frame themselves."""
-        restorer, own = self.model.config.restorer, inputs.portrait_pose
-        if restorer is None or not restorer.limbs or own is None or not face_found(own):
+        own = inputs.portrait_pose
+        if own is None or not can_move(self.model.config.restorer, own):
             return None
         return Movement(
             inputs.portrait,

@@ -100,7 +100,7 @@ class Settings:
     liveliness: float = 1.0
     """How far and how often planned hands move: 0 not at all, 1 as a calm speaker, up to 3."""
     arms: Literal["auto", "networks"] = "auto"
-    """auto: arms that stay near are the portrait's own, moved before her; networks: these draw all arms."""
+    """auto: arms that stay near are the portrait's own, moved; networks: these draw all arms."""
     still_head: bool = False
     """Keep head, eyes and shoulders as they are in the portrait; else they move as a speaker's do."""
     anchor: bool = False

@@ -86,7 +86,8 @@ def test_before_the_room_the_edges_of_hands_are_exact(own: Pose) -> None:
     picture, person, cloth = scene(own)
     # A matte like a network's: too wide by a few pixels.
     person = cv2.dilate(person, np.ones((9, 9)))
-    opacity = Foreground.of(picture, own, person, fill_behind(picture, person)).opacity
+    unit, behind = (x.astype(np.float32) / 127.5 - 1 for x in (picture, fill_behind(picture, person)))
+    opacity = Foreground.of(unit, own, person, behind).opacity
     hands = painted(own, "h")
     assert opacity[hands & (cv2.erode(hands.astype(np.uint8), np.ones((3, 3))) > 0)].mean() > 0.97
     rim = cv2.dilate(hands.astype(np.uint8), np.ones((7, 7))) > 0

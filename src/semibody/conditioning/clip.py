@@ -229,8 +229,8 @@ class ClipConditions:
         if movement is None or self.draws:
             given = latents[[frame - start for frame in frames]].to(self._dtype).contiguous()
             return self.restored(self.decode(given), frames)
-        portrait = np.broadcast_to(channels_last(self._whole), (len(frames), *self._full.shape))
-        return self._moved(movement, portrait, None, frames, self._heard(frames)[1])
+        portrait = np.broadcast_to(self._portrait_alone, (len(frames), *self._full.shape))
+        return self._moved(movement, portrait, None, frames, self._lips(frames))
 
     def undrawn(self, frames: int) -> Float[Tensor, "n 0 h w"]:
         """The latents of a clip of which networks draw nothing."""
@@ -262,6 +262,11 @@ class ClipConditions:
     def _whole(self) -> Float[Tensor, "1 3 H W"]:
         """The portrait at its full size, in −1..1."""
         return pixels_of(self._full).to(self._device)
+
+    @cached_property
+    def _portrait_alone(self) -> Frames:
+        """(1, H, W, 3): the picture that is moved where networks draw nothing."""
+        return channels_last(self._whole)
 
     def _moved(
         self,
@@ -321,15 +326,25 @@ class ClipConditions:
         return self._heard(frames)[0]
 
     def _heard(self, frames: Sequence[int]) -> tuple[Float[Tensor, "f 2"], Float[Tensor, "f c"]]:
-        """``_mouth``, and the shapes of the lips (f, 6), or without their network the mouth again."""
-        encoder, lips, of_sound = self._model.audio_encoder, self._lip_shapes, self._of_sound(frames)
-        assert isinstance(encoder, LogMelEncoder)
-        mouth = encoder.predict_mouth(encoder.windows(self._rows, of_sound, self._fps))
+        """``_mouth`` and ``_lips``."""
+        lips = self._lips(frames)
+        if self._lip_shapes is None:
+            return lips, lips
+        mouth = self._predict_mouth(frames)
+        mouth[:, 0] = torch.from_numpy(parted(lips[:, 0].float().cpu().numpy())).to(mouth)
+        return mouth, lips
+
+    def _lips(self, frames: Sequence[int]) -> Float[Tensor, "f c"]:
+        """The shapes of the lips (f, 6), or without their network opening and width of the mouth (f, 2)."""
+        lips = self._lip_shapes
         if lips is None:
-            return mouth, mouth
-        shapes = lips(lips.windows(self._rows, of_sound, self._fps))
-        mouth[:, 0] = torch.from_numpy(parted(shapes[:, 0].float().cpu().numpy())).to(mouth)
-        return mouth, shapes
+            return self._predict_mouth(frames)
+        return lips(lips.windows(self._rows, self._of_sound(frames), self._fps))
+
+    def _predict_mouth(self, frames: Sequence[int]) -> Float[Tensor, "f 2"]:
+        encoder = self._model.audio_encoder
+        assert isinstance(encoder, LogMelEncoder)
+        return encoder.predict_mouth(encoder.windows(self._rows, self._of_sound(frames), self._fps))
 
     def tokens(self, frames: Sequence[int]) -> Float[Tensor, "f l d"]:
         """Audio tokens of frames."""

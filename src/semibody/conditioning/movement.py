@@ -67,15 +67,16 @@ class Movement:
         deform_arms: bool = True,
     ) -> None:
         height, width = picture.shape[:2]
+        unit = _unit(picture)
         self._own, self._gesture, self._life = own, gesture, life
         # Arms that networks draw are not where the matte has them.
         known = matte is not None and deform_arms and shows(matte, own)
         self._deformation = Deformation(own, width / height, apart=known)
         self._eyes = Eyes(())
         if life is not None and face_found(own):
-            self._eyes = Eyes.of(_unit(picture), own.joints[FACE] * (width, height))
+            self._eyes = Eyes.of(unit, own.joints[FACE] * (width, height))
         self._lips = Lips(own.joints[FACE] * (width / height, 1.0), width / height)
-        self._inside = Inside.of(_unit(picture), own.joints[FACE] * (width, height))
+        self._inside = Inside.of(unit, own.joints[FACE] * (width, height))
         self.deforms = deform_arms
         """whether the portrait is deformed as far as it can be; else networks draw arms and mouth"""
         self.moves_arms = deform_arms and self._deformation.reaches(gesture)
@@ -87,7 +88,7 @@ class Movement:
             self._behind = _unit(behind)
             self._room = (behind == picture).all(axis=2) & (self._matte == 0)
             """(H, W) what is background for certain"""
-            self._foreground = Foreground.of(picture, own, self._matte, behind)
+            self._foreground = Foreground.of(unit, own, self._matte, self._behind)
 
     @property
     def apart(self) -> bool:
@@ -191,9 +192,7 @@ class Movement:
     def _draw_before(self, made: Frame, picture: Frame, before: Before) -> None:
         """Draw forearms and hands over ``made``."""
         box = before.rows, before.columns
-        columns = np.arange(before.columns.start, before.columns.stop, dtype=np.float32)
-        rows = np.arange(before.rows.start, before.rows.stop, dtype=np.float32)
-        across, down = before.flow[0] + columns, before.flow[1] + rows[:, None]
+        across, down = _places(before.flow, top=before.rows.start, left=before.columns.start)
         opacity = cv2.remap(self._foreground.opacity, across, down, cv2.INTER_LINEAR)
         opacity *= np.minimum(before.off / np.float32(_SEPARATES), 1)
         drawn = cv2.remap(picture, across, down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
@@ -202,20 +201,27 @@ class Movement:
         made[box] += drawn
 
 
+def can_move(config: RestorerConfig | None, own: Pose | None) -> bool:
+    """Whether frames of such a model and portrait are set in motion; else it draws every frame itself."""
+    return config is not None and config.limbs and own is not None and face_found(own)
+
+
 def draws_nothing(config: RestorerConfig | None, own: Pose | None, gesture: Gesture, arms: str) -> bool:
     """Whether networks draw nothing of such a model's clip (``ClipConditions.draws``); ``arms`` as in
     ``Settings``."""
-    if config is None or not (config.limbs and config.heard) or own is None or arms == "networks":
+    if own is None or not can_move(config, own) or arms == "networks":
         return False
-    return face_found(own) and Deformation(own, gesture.aspect).reaches(gesture)
+    return config is not None and config.heard and Deformation(own, gesture.aspect).reaches(gesture)
 
 
-def _places(flow: Float[NDArray[np.float32], "2 H W"]) -> tuple[Floats32, Floats32]:
-    """Columns and rows that pixels are taken from."""
+def _places(
+    flow: Float[NDArray[np.float32], "2 H W"], *, top: int = 0, left: int = 0
+) -> tuple[Floats32, Floats32]:
+    """Columns and rows that pixels are taken from, of a part of a picture whose first pixel is at these."""
     height, width = flow.shape[1:]
-    return flow[0] + np.arange(width, dtype=np.float32), flow[1] + np.arange(height, dtype=np.float32)[
-        :, None
-    ]
+    columns = np.arange(left, left + width, dtype=np.float32)
+    rows = np.arange(top, top + height, dtype=np.float32)
+    return flow[0] + columns, flow[1] + rows[:, None]
 
 
 def _show_in(

@@ -31,6 +31,7 @@ from semibody.pose.body import (
 from semibody.pose.deform import Deformation
 from semibody.pose.library import minimum_jerk
 from semibody.pose.lift import in_space, lift
+from semibody.pose.limbs import off_segment
 from semibody.pose.plan import LEAST_LIVELY, MOST_LIVELY, PlannedGesture, Stroke, time_strokes
 from semibody.pose.prosody import Prosody, analyse
 from semibody.pose.skeleton import ARM_JOINTS, ARMS
@@ -178,7 +179,7 @@ def hides_forearm(portrait: Pose, aspect: float, side: int) -> bool:
     points = portrait.joints * (aspect, 1.0)
     hand, _, elbow, _ = ARMS[side]
     middle = (points[elbow] + points[hand.start]) / 2
-    off = _off_segment(points[hand][_FINGERS], points[elbow], middle).min()
+    off = off_segment(points[hand][_FINGERS].T, points[elbow], middle).min()
     return bool(off < _HIDES * max(float(shoulder_distance(points)), 1e-3))
 
 
@@ -193,18 +194,11 @@ def _arms_touch(points: Floats, portrait: Pose) -> bool:
         for start, end in itertools.pairwise(arm):
             if not (shown[start] and shown[end]):
                 continue
-            if len(joints) and float(_off_segment(joints, points[start], points[end]).min()) < _ON_ARM:
+            if len(joints) and float(off_segment(joints.T, points[start], points[end]).min()) < _ON_ARM:
                 return True
             if shown[own_elbow] and shown[own_wrist] and _cross(points[[own_elbow, own_wrist, start, end]]):
                 return True
     return False
-
-
-def _off_segment(points: Floats, start: Floats, end: Floats) -> Floats:
-    """Distances of points (n, 2) from the segment between two others."""
-    along = end - start
-    share = ((points - start) @ along / max(float(along @ along), 1e-12)).clip(0, 1)
-    return _length(points - start - share[:, None] * along)
 
 
 def _cross(ends: Floats) -> bool:

@@ -23,7 +23,9 @@ from semibody.pose.body import SHOULDERS, shoulder_distance
 from semibody.pose.head import Points, smooth
 from semibody.pose.limbs import arm_bones, off_segment
 from semibody.pose.skeleton import ARM_JOINTS
-from semibody.types import Floats, Picture, Pose
+from semibody.types import Floats, Pose
+
+Frame = Float[NDArray[np.float32], "H W 3"]
 
 _ROWS = 256
 """Of the grid on which distances from bones are computed."""
@@ -52,15 +54,15 @@ class Foreground:
     """1 where they and a margin about them lie before the room, 0 before the body and elsewhere"""
 
     @classmethod
-    def of(cls, picture: Picture, own: Pose, person: Opacity, behind: Picture) -> Foreground:
-        """``person``: her matte; ``behind``: the picture without her."""
+    def of(cls, picture: Frame, own: Pose, person: Opacity, behind: Frame) -> Foreground:
+        """``person``: her matte; ``behind``: the picture without her; both pictures in −1..1."""
         height, width = person.shape
         grid = _Grid.of(own, width / height)
         limbs, core, body = (
-            cv2.resize(mask, (width, height)) for mask in (grid.limbs(_OUTER), grid.limbs(_CORE), grid.body())
+            cv2.resize(mask, (width, height)) for mask in (*grid.limbs(_OUTER, _CORE), grid.body())
         )
         body *= person
-        share = np.maximum(_share_of_limb(_unit(picture), _unit(behind), core, body), core)
+        share = np.maximum(_share_of_limb(picture, behind, core, body), core)
         return cls((2 * limbs).clip(0, 1) * person * share, limbs * (1 - body))
 
 
@@ -83,16 +85,17 @@ class _Grid:
         width = max(float(shoulder_distance(own.joints * (aspect, 1.0))), 1e-3)
         return cls(own, aspect, points, (rows, columns), width)
 
-    def limbs(self, thick: float) -> NDArray[np.float32]:
-        """1 within ``thick`` thicknesses of a forearm's or hand's bone."""
-        limbs = np.zeros(self.points.shape[1])
+    def limbs(self, *thick: float) -> list[NDArray[np.float32]]:
+        """For each of ``thick``, 1 within so many thicknesses of a forearm's or hand's bone."""
+        limbs = np.zeros((len(thick), self.points.shape[1]))
         for joints in ARM_JOINTS:
             bones = arm_bones(self.own, self.own, self.aspect, joints, "fore")
             if bones is not None:
                 distance = bones.distance(bones.beside(self.points))
-                beyond = (distance - thick * bones.thick[:, None]).min(axis=0)
-                limbs = np.maximum(limbs, self._within(beyond, _SOFT))
-        return limbs.reshape(self.shape).astype(np.float32)
+                for limb, times in zip(limbs, thick, strict=True):
+                    beyond = (distance - times * bones.thick[:, None]).min(axis=0)
+                    np.maximum(limb, self._within(beyond, _SOFT), out=limb)
+        return [limb.reshape(self.shape).astype(np.float32) for limb in limbs]
 
     def body(self) -> NDArray[np.float32]:
         """1 on torso and upper arms, roughly."""
@@ -110,9 +113,7 @@ class _Grid:
         return smooth(0.5 - beyond / (soft * self.width))
 
 
-def _share_of_limb(
-    picture: NDArray[np.float32], behind: NDArray[np.float32], core: Opacity, body: Opacity
-) -> Opacity:
+def _share_of_limb(picture: Frame, behind: Frame, core: Opacity, body: Opacity) -> Opacity:
     """How far each pixel is a limb's by its colour; 1 before the body, and where colours do not tell."""
     sigma = _AROUND * len(picture)
     weight = cv2.GaussianBlur(core, (0, 0), sigma)
@@ -122,8 +123,3 @@ def _share_of_limb(
     along = ((picture - behind) * way).sum(axis=2) / np.maximum(length, 1e-6)
     told = (length / _DIFFERS).clip(0, 1) * (1 - body)
     return np.asarray(1 - told * (1 - ((along - _FROM) / (_TO - _FROM)).clip(0, 1)), np.float32)
-
-
-def _unit(picture: Picture) -> NDArray[np.float32]:
-    """0..255 to −1..1."""
-    return np.asarray(picture.astype(np.float32) / 127.5 - 1)
